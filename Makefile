@@ -1,0 +1,48 @@
+# Every verb sets up what it needs: a virtual environment in .venv, from hash-locked requirements.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test test-quick lint format lock clean
+
+help:  ## print these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements/dev.txt pyproject.toml client/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e client -e .
+	@touch $@
+
+setup: $(READY)  ## install everything into .venv (the other verbs do it by themselves)
+
+demo: $(READY)  ## run the main job end to end on real processes: Redis, Mosaic simulator, worker, beat
+	@$(BIN)/python -m sandbox.demo
+
+dev: $(READY)  ## keep such a stack running, and print what to paste into an app
+	@$(BIN)/python -m sandbox.dev
+
+test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, with branch coverage
+	@$(BIN)/python -m sandbox.run_tests
+
+test-quick: $(READY)  ## only the tests that start no worker process
+	@$(BIN)/python -m pytest -q tests/unit tests/integration tests/migrations
+
+lint: $(READY)  ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY)  ## rewrite the code as ruff likes it
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## resolve the locked requirements anew (needs uv: UV=/path/to/uv)
+	requirements/lock.sh
+	@rm -f $(READY)
+
+clean:  ## forget the virtual environment and what tests left behind
+	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* coverage.xml

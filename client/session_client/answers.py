@@ -1,0 +1,147 @@
+"""What the worker answers, typed. A refusal is an answer with a verdict, not an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from session_client import times
+from session_client.contract import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Tokens of one user for this app's client. ``expires_in`` counts seconds from the answer."""
+
+    access_token: str = field(repr=False)
+    token_type: str
+    expires_in: int
+    id_token: str | None = field(default=None, repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What all answers have in common. ``retry_after`` is in seconds."""
+
+    verdict: Verdict
+    request_id: str
+    reason: str | None = None
+    retry_after: float | None = None
+
+    @property
+    def is_yes(self) -> bool:
+        """Whether what was asked for happened."""
+        return self.verdict in {Verdict.OK, Verdict.AUTHENTICATED}
+
+    @classmethod
+    def from_wire(cls, content: dict[str, Any]) -> Self:
+        """Read an opened answer. Raises ValueError or KeyError when it has another shape."""
+        return cls(
+            verdict=Verdict(content["verdict"]),
+            request_id=content["request_id"],
+            reason=content.get("reason"),
+            retry_after=content.get("retry_after"),
+            **cls._fields(content.get("data") or {}),
+        )
+
+    @classmethod
+    def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
+        del data
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration(Answer):
+    """The session is remembered; ``session_ref`` names it from now on and is no secret."""
+
+    session_ref: str | None = None
+    expires_at: datetime | None = None
+
+    @classmethod
+    def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "session_ref": data.get("session_ref"),
+            "expires_at": _moment(data.get("expires_at")),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication(Answer):
+    """Tokens, or what is missing: on ``interaction_required`` step up on ``session_ref``."""
+
+    tokens: Tokens | None = None
+    session_ref: str | None = None
+    expires_at: datetime | None = None
+    missing_amr: tuple[str, ...] = ()
+    max_age_exceeded: bool = False
+
+    @classmethod
+    def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
+        tokens = data.get("tokens")
+        return {
+            "tokens": Tokens(**tokens) if tokens else None,
+            "session_ref": data.get("session_ref"),
+            "expires_at": _moment(data.get("expires_at")),
+            "missing_amr": tuple(data.get("missing_amr", ())),
+            "max_age_exceeded": bool(data.get("max_age_exceeded", False)),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """One live session as the store knows it."""
+
+    session_ref: str
+    apps: tuple[str, ...]
+    amr: tuple[str, ...]
+    device_id: str | None
+    authenticated_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> Self:
+        """Read one session of a status answer."""
+        return cls(
+            session_ref=data["session_ref"],
+            apps=tuple(data["apps"]),
+            amr=tuple(data["amr"]),
+            device_id=data.get("device_id"),
+            authenticated_at=times.from_wire(data["authenticated_at"]),
+            expires_at=times.from_wire(data["expires_at"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionList(Answer):
+    """The user's live sessions that the asking app shares."""
+
+    sessions: tuple[SessionInfo, ...] = ()
+
+    @classmethod
+    def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {"sessions": tuple(SessionInfo.from_wire(s) for s in data.get("sessions", ()))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutReceipt(Answer):
+    """The logout is committed: no session in its scope gives tokens any more.
+
+    ``sessions_ended`` counts what it found live; ``idp_confirmed`` and ``idp_pending`` count the
+    sessions that Mosaic has ended, and those it must still be told about.
+    """
+
+    receipt_id: str | None = None
+    sessions_ended: int = 0
+    idp_confirmed: int = 0
+    idp_pending: int = 0
+
+    @classmethod
+    def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
+        counts = ("sessions_ended", "idp_confirmed", "idp_pending")
+        return {"receipt_id": data.get("receipt_id"), **{c: int(data.get(c, 0)) for c in counts}}
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else times.from_wire(text)

@@ -1,0 +1,129 @@
+"""The words app and worker share: task names, queues, verdicts, reasons and limits.
+
+The worker takes every name from here, and ``docs/contract.md`` is tested against this file.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+VERSION: Final = 1
+
+
+class Task(StrEnum):
+    """What an app may ask for; the value is the Celery task name."""
+
+    REGISTER = "sessions.register"
+    SILENT_AUTH = "sessions.silent_auth"
+    STATUS = "sessions.status"
+    LOGOUT = "sessions.logout"
+
+
+class Queue(StrEnum):
+    """One queue a class of work, so that a slow class never holds up another."""
+
+    AUTH = "auth"
+    LOGOUT = "logout"
+    MAINTENANCE = "maintenance"
+
+
+QUEUE_OF: Final = {
+    Task.REGISTER: Queue.AUTH,
+    Task.SILENT_AUTH: Queue.AUTH,
+    Task.STATUS: Queue.AUTH,
+    Task.LOGOUT: Queue.LOGOUT,
+}
+
+
+class Verdict(StrEnum):
+    """The outcome of a request. Only ``OK`` and ``AUTHENTICATED`` are a yes."""
+
+    OK = "ok"
+    AUTHENTICATED = "authenticated"
+    LOGIN_REQUIRED = "login_required"
+    INTERACTION_REQUIRED = "interaction_required"
+    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+    INVALID_REQUEST = "invalid_request"
+    UNAUTHORIZED = "unauthorized"
+
+
+class Reason(StrEnum):
+    """Why the verdict is not a yes. An open set: treat an unknown reason as its verdict alone."""
+
+    # login_required: the user must sign in again
+    NO_SESSION = "no_session"
+    LOGGED_OUT = "logged_out"
+    EXPIRED = "expired"
+    GONE_AT_IDP = "gone_at_idp"
+    QUARANTINED = "quarantined"
+    # interaction_required: the session lives, but is too weak for this app
+    AMR_MISSING = "amr_missing"
+    MAX_AGE_EXCEEDED = "max_age_exceeded"
+    # temporarily_unavailable: ask again after retry_after seconds
+    IDP_UNAVAILABLE = "idp_unavailable"
+    RATE_LIMITED = "rate_limited"
+    STORE_UNAVAILABLE = "store_unavailable"
+    SESSION_CHANGED = "session_changed"
+    INTERNAL_ERROR = "internal_error"
+    # invalid_request: asking again unchanged cannot help
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    UNKNOWN_VERSION = "unknown_version"
+    OUTSIDE_MISMATCH = "outside_mismatch"
+    DEADLINE_PASSED = "deadline_passed"
+    CLOCK_SKEW = "clock_skew"
+    REQUEST_ID_REUSED = "request_id_reused"
+    INVALID_PAYLOAD = "invalid_payload"
+    ID_TOKEN_INVALID = "id_token_invalid"  # noqa: S105 - a reason, not a password
+    SUBJECT_MISMATCH = "subject_mismatch"
+    # unauthorized
+    NOT_SEALED = "not_sealed"
+    UNKNOWN_APP = "unknown_app"
+    APP_DISABLED = "app_disabled"
+    WRONG_KEY = "wrong_key"
+    NOT_PERMITTED = "not_permitted"
+    # the operator must act: Mosaic refuses this app's client
+    CLIENT_REFUSED = "client_refused"
+
+
+class LogoutScope(StrEnum):
+    """How much a logout ends."""
+
+    SESSION = "session"
+    DEVICE = "device"
+    USER = "user"
+
+
+MAX_ENVELOPE_BYTES: Final = 64 * 1024
+MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
+ANSWER_LIFETIME: Final = timedelta(seconds=60)
+
+# How far a deadline may lie after the time of issue. A captured message is worthless afterwards;
+# a logout must outlive a long outage instead, and repeating it is harmless.
+MAX_LIFETIME: Final = {
+    Task.REGISTER: timedelta(minutes=15),
+    Task.SILENT_AUTH: timedelta(minutes=5),
+    Task.STATUS: timedelta(minutes=5),
+    Task.LOGOUT: timedelta(hours=24),
+}
+
+APP_ID_PATTERN: Final = r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?"
+REQUEST_ID_PATTERN: Final = r"[A-Za-z0-9_-]{16,64}"
+
+
+def is_app_id(value: object) -> bool:
+    """Whether *value* has the form of an app id. What has not never becomes part of a key."""
+    return isinstance(value, str) and re.fullmatch(APP_ID_PATTERN, value) is not None
+
+
+def is_request_id(value: object) -> bool:
+    """Whether *value* has the form of a request id."""
+    return isinstance(value, str) and re.fullmatch(REQUEST_ID_PATTERN, value) is not None
+
+
+def reply_key(app_id: str, request_id: str) -> str:
+    """Return the Redis list on which the answer to a request is pushed."""
+    return f"reply:{app_id}:{request_id}"

@@ -1,0 +1,1 @@
+"""Alembic migrations; `alembic upgrade head` reads its settings like the worker does."""

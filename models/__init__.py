@@ -1,0 +1,28 @@
+"""The store's tables, one concept a file. Imports nothing else of this project."""
+
+from __future__ import annotations
+
+from models.app import App, AppKey
+from models.base import Base, UtcDateTime, new_id
+from models.idp_session import AppSession, EndCause, IdpSession, SessionAlias
+from models.logout import Logout, LogoutRequest, LogoutRequestSession
+from models.retention import RETENTION, Retention
+from models.session_event import SessionEvent
+
+__all__ = [
+    "RETENTION",
+    "App",
+    "AppKey",
+    "AppSession",
+    "Base",
+    "EndCause",
+    "IdpSession",
+    "Logout",
+    "LogoutRequest",
+    "LogoutRequestSession",
+    "Retention",
+    "SessionAlias",
+    "SessionEvent",
+    "UtcDateTime",
+    "new_id",
+]

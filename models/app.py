@@ -1,0 +1,54 @@
+"""The backend apps an operator registered, and their keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, new_id
+
+
+class App(Base):
+    """One backend app: its client at Mosaic, its policy, and where it differs from the settings."""
+
+    __tablename__ = "apps"
+
+    app_id: Mapped[str] = mapped_column(primary_key=True)
+    client_id: Mapped[str] = mapped_column(unique=True)
+    # Sealed for this row ("apps:<app_id>:client_secret"); opened only to fetch a client token.
+    sealed_client_secret: Mapped[bytes]
+
+    # Policy. Mosaic returns tokens however weak the login was, so strength is checked here.
+    amr_all_of: Mapped[list[str]]
+    amr_any_of: Mapped[list[str]]
+    max_age_seconds: Mapped[int | None]
+    # What it may do beyond its own sessions, e.g. "logout_user".
+    capabilities: Mapped[list[str]]
+
+    # Overrides; None means: as the settings say.
+    base_url: Mapped[str | None]
+    token_url: Mapped[str | None]
+    jwks_url: Mapped[str | None]
+    issuer: Mapped[str | None]
+    session_lifetime_seconds: Mapped[int | None]
+
+    created_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]
+
+
+class AppKey(Base):
+    """A key shared with one app. Several may be live, so that it can be rotated without a gap."""
+
+    __tablename__ = "app_keys"
+    __table_args__ = (UniqueConstraint("app_id", "kid"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    app_id: Mapped[str] = mapped_column(ForeignKey("apps.app_id", ondelete="CASCADE"))
+    kid: Mapped[str]
+    # Sealed for this row ("app_keys:<id>:secret").
+    sealed_secret: Mapped[bytes]
+    created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]

@@ -1,0 +1,117 @@
+"""Sessions at the IDP, and the apps that share them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, new_id
+
+
+class EndCause(StrEnum):
+    """Why a session ended."""
+
+    LOGOUT = "logout"
+    GONE_AT_IDP = "gone_at_idp"
+    EXPIRED = "expired"
+    QUARANTINED = "quarantined"
+
+
+_LIVE = text("ended_at IS NULL")
+_ENDED = text("ended_at IS NOT NULL")
+
+
+class IdpSession(Base):
+    """One user's session at Mosaic, from login until it is purged.
+
+    A session that has ended stays ended: nothing sets ``ended_at`` back. A new login is a new
+    session id and so a new row; a late logout can never hit the session that came after.
+    """
+
+    __tablename__ = "idp_sessions"
+    __table_args__ = (
+        # Silent authentication looks for a user's live sessions, expiry for the oldest live ones,
+        # purging for the oldest ended ones. Partial, so that history does not slow the living.
+        Index(
+            "ix_idp_sessions_live_by_user",
+            "user_id",
+            "expires_at",
+            postgresql_where=_LIVE,
+            sqlite_where=_LIVE,
+        ),
+        Index(
+            "ix_idp_sessions_live_by_expiry",
+            "expires_at",
+            "id",
+            postgresql_where=_LIVE,
+            sqlite_where=_LIVE,
+        ),
+        Index(
+            "ix_idp_sessions_ended",
+            "ended_at",
+            "id",
+            postgresql_where=_ENDED,
+            sqlite_where=_ENDED,
+        ),
+        Index("ix_idp_sessions_user_id_created_at", "user_id", "created_at"),
+        CheckConstraint("(ended_at IS NULL) = (end_cause IS NULL)", name="ended_with_cause"),
+        # A live session without its id could neither be used nor logged out.
+        CheckConstraint(
+            "ended_at IS NOT NULL OR sealed_session_id IS NOT NULL", name="live_is_usable"
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    user_id: Mapped[str]
+    # HMAC of the session id: finds the row without telling the id.
+    session_hash: Mapped[bytes] = mapped_column(unique=True)
+    # Whoever holds the id is the user. Sealed for this row ("idp_sessions:<id>:session_id"), and
+    # scrubbed once the session has ended and Mosaic need not be told any more.
+    sealed_session_id: Mapped[bytes | None]
+    device_id: Mapped[str | None]
+    # The app that told us of it: its client may end the session where the asking app's may not.
+    registered_by: Mapped[str]
+
+    amr: Mapped[list[str]]
+    # When the user last proved themselves. Silent authentication does not move it.
+    authenticated_at: Mapped[datetime]
+    # When the token was issued that amr comes from: an older token arriving late changes nothing.
+    amr_as_of: Mapped[datetime]
+
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    end_cause: Mapped[str | None]
+    # Raised whenever what the session proves changes, or it ends; sliding its expiry does not.
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+
+
+class SessionAlias(Base):
+    """An earlier id of a session whose id Mosaic has changed; it keeps finding the session."""
+
+    __tablename__ = "session_aliases"
+
+    session_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    idp_session_id: Mapped[UUID] = mapped_column(
+        ForeignKey("idp_sessions.id", ondelete="CASCADE"), index=True
+    )
+    created_at: Mapped[datetime]
+
+
+class AppSession(Base):
+    """One app's share in a session: it registered it, or was given tokens from it."""
+
+    __tablename__ = "app_sessions"
+
+    idp_session_id: Mapped[UUID] = mapped_column(
+        ForeignKey("idp_sessions.id", ondelete="CASCADE"), primary_key=True
+    )
+    app_id: Mapped[str] = mapped_column(ForeignKey("apps.app_id"), primary_key=True, index=True)
+    first_authenticated_at: Mapped[datetime]
+    last_authenticated_at: Mapped[datetime]
+    # Until then a token may still be accepted somewhere, although the session has ended.
+    access_token_expires_at: Mapped[datetime | None]

@@ -1,0 +1,28 @@
+"""How long each table keeps its rows. A table without a rule here fails a test."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Retention(Enum):
+    """When a row may be deleted."""
+
+    KEPT = "until an operator removes it"
+    WITH_SESSION = "with the session it belongs to"
+    ENDED_SESSIONS = "keep_ended_days after the session ended, once Mosaic need not be told"
+    OLD_REQUESTS = "keep_ended_days after it was made"
+    OLD_EVENTS = "keep_events_days after it happened"
+
+
+RETENTION = {
+    "apps": Retention.KEPT,
+    "app_keys": Retention.KEPT,
+    "idp_sessions": Retention.ENDED_SESSIONS,
+    "session_aliases": Retention.WITH_SESSION,
+    "app_sessions": Retention.WITH_SESSION,
+    "logouts": Retention.WITH_SESSION,
+    "logout_request_sessions": Retention.WITH_SESSION,
+    "logout_requests": Retention.OLD_REQUESTS,
+    "session_events": Retention.OLD_EVENTS,
+}

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Rewrite both lock files from pyproject.toml. They name versions and hashes, never a registry.
+set -eu
+cd "$(dirname "$0")/.."
+compile() {
+    "${UV:-uv}" pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --no-emit-package mosaic-session-client --no-annotate --no-header --quiet "$@"
+}
+compile pyproject.toml --output-file requirements/run.txt
+compile pyproject.toml --group dev --output-file requirements/dev.txt

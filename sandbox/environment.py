@@ -1,0 +1,34 @@
+"""The one place where the sandbox looks at the caller's environment.
+
+Everything it starts gets an environment written out by whoever starts it, so that
+a variable set on one laptop cannot change what a test proves.
+"""
+
+from __future__ import annotations
+
+import os
+
+TEST_POSTGRES_URL = "TEST_POSTGRES_URL"
+
+
+def external_postgres_url() -> str | None:
+    """URL of a PostgreSQL server that the caller lends to the tests, if there is one."""
+    return _get(TEST_POSTGRES_URL)
+
+
+def coverage_variables() -> dict[str, str]:
+    """What a child process needs for its lines to be counted by `make test`; often nothing."""
+    name = "COVERAGE_PROCESS_CONFIG"
+    value = _get(name)
+    return {name: value} if value else {}
+
+
+def base_variables() -> dict[str, str]:
+    """What every program needs to run at all, and nothing that could configure ours."""
+    names = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT")
+    return {name: value for name in names if (value := _get(name)) is not None}
+
+
+def _get(name: str) -> str | None:
+    # The ban guards the product's settings. This is about the machine we test on.
+    return os.environ.get(name) or None  # noqa: TID251

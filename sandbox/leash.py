@@ -1,0 +1,152 @@
+"""Processes that end when we end, however we end.
+
+A test run may be killed outright, and then no `finally` runs. So each process gets a
+watchdog: a shell that waits on a pipe held open by us alone. When we are gone the pipe
+closes, and the watchdog ends the process with its family and removes its folder.
+Linux's PR_SET_PDEATHSIG would do less: it fires when the *thread* that started the
+process ends, it spares grandchildren, and macOS does not know it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+# $1 signal, $2 process group, $3 folder to remove (may be empty). It waits a bounded
+# time, because a dead process nobody reaps still looks alive.
+WATCHDOG = """
+read -r _
+kill -s "$1" -- "-$2" 2>/dev/null
+tries=0
+while kill -0 -- "-$2" 2>/dev/null && [ "$tries" -lt 50 ]; do
+    tries=$((tries + 1)); sleep 0.1
+done
+if [ -n "$3" ]; then rm -rf -- "$3"; fi
+"""
+
+
+class LeashedProcess:
+    """A running process, leader of a process group of its own."""
+
+    def __init__(  # noqa: PLR0913 - what `subprocess` asks for, and no more
+        self,
+        command: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str],
+        cwd: Path,
+        output: IO[bytes],
+        end_signal: signal.Signals = signal.SIGKILL,
+        folder: Path | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start *command*. Should we die, send it *end_signal* and remove *folder*."""
+        self._process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **(identity or {}),
+        )
+        self.pid = self._process.pid
+        self._watchdog = self._start_watchdog(end_signal, folder)
+
+    def _start_watchdog(
+        self, end_signal: signal.Signals, folder: Path | None
+    ) -> subprocess.Popen[bytes]:
+        name = end_signal.name.removeprefix("SIG")
+        return subprocess.Popen(
+            ["sh", "-c", WATCHDOG, "watchdog", name, str(self.pid), str(folder or "")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C is meant for us: a watchdog that shared our group would die of it.
+            start_new_session=True,
+        )
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended: negative for a signal, None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to this one process, unless it has ended."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """Return its exit code. Raises `subprocess.TimeoutExpired`."""
+        returncode = self._process.wait(timeout)
+        if not self._has_family():
+            self._dismiss_watchdog()
+        return returncode
+
+    def end(self, number: signal.Signals, timeout: float) -> int:
+        """Ask with *number*, and insist with SIGKILL when *timeout* seconds have passed."""
+        self.send(number)
+        self.send(signal.SIGCONT)  # a frozen process hears nothing but SIGKILL
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGKILL)
+            return self.wait(timeout)
+
+    def end_family(self) -> None:
+        """Kill the process and what it has left behind in its group."""
+        if self._has_family():
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait(timeout=10)
+        self._dismiss_watchdog()
+
+    def _has_family(self) -> bool:
+        """Whether our group has members. While it has, its number is given to nobody else."""
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _dismiss_watchdog(self) -> None:
+        if self._watchdog.stdin and not self._watchdog.stdin.closed:
+            self._watchdog.kill()  # before the pipe closes, or it would do its work
+            self._watchdog.wait()
+            self._watchdog.stdin.close()
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the direct children of *pid*, oldest number first."""
+    if not Path("/proc/self/stat").exists():  # macOS
+        found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False)
+        return sorted(int(line) for line in found.stdout.split())
+    return sorted(
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _stat(int(entry.name))[1:2] == [str(pid)]
+    )
+
+
+def is_running(pid: int) -> bool:
+    """Whether *pid* names a process that is neither gone nor waiting to be reaped."""
+    if Path("/proc/self/stat").exists():
+        return _stat(pid)[:1] not in ([], ["Z"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on, or nothing when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()  # the name before it may hold spaces

@@ -1,0 +1,167 @@
+"""The whole system on one machine: Redis, a Mosaic simulator, a database, workers and beat.
+
+All are real processes (the simulator too, unless a test wants it in its own), on loopback, with
+private ports, in one temporary folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from sandbox.environment import base_variables
+from sandbox.processes import ManagedProcess, poll_until
+from sandbox.redis_server import RedisServer
+from simulator.remote import RemoteSimulator
+
+PREFIX = "MOSAIC_SESSIONS_"
+START_SECONDS = 30.0
+
+
+class Stack:
+    """Starts nothing by itself but Redis and the simulator; the verbs start the rest."""
+
+    def __init__(
+        self,
+        *,
+        redis: RedisServer | None = None,
+        broker_url: str | None = None,
+        database_url: str | None = None,
+        simulator_arguments: Sequence[str] = (),
+        **overrides: object,
+    ) -> None:
+        self._exit = ExitStack()
+        self._overrides = overrides
+        self._redis = redis
+        self._broker_url = broker_url
+        self._database_url = database_url
+        self._simulator_arguments = simulator_arguments
+        self.folder: Path
+        self.redis: RedisServer
+        self.mosaic: RemoteSimulator
+        self.mosaic_url: str
+        self.environment: dict[str, str]
+        self.processes: dict[str, ManagedProcess] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as exit_stack:
+            folder = tempfile.TemporaryDirectory(prefix="sandbox-stack-")
+            self.folder = Path(exit_stack.enter_context(folder))
+            self.redis = self._redis or exit_stack.enter_context(RedisServer())
+            self.mosaic_url = self._start_simulator(exit_stack)
+            self.mosaic = exit_stack.enter_context(RemoteSimulator(self.mosaic_url))
+            self.environment = self._environment()
+            self._exit = exit_stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    @property
+    def broker_url(self) -> str:
+        """Where apps publish."""
+        return self.environment["CELERY_BROKER_URL"]
+
+    def migrate(self) -> None:
+        """Bring the database to head, with the command an operator types."""
+        self.run("alembic", "upgrade", "head")
+
+    def worker(self, *arguments: str, name: str = "worker") -> ManagedProcess:
+        """Start `celery -A worker worker` and return once it takes jobs."""
+        worker = self.start(name, "celery", "-A", "worker", "worker", *arguments)
+        worker.wait_for_line("ready.", timeout=START_SECONDS)
+        return worker
+
+    def beat(self, name: str = "beat") -> ManagedProcess:
+        """Start `celery -A worker beat`."""
+        schedule = str(self.folder / f"{name}-schedule")
+        beat = self.start(name, "celery", "-A", "worker", "beat", "--schedule", schedule)
+        beat.wait_for_line("beat: Starting", timeout=START_SECONDS)
+        return beat
+
+    def start(self, name: str, *command: str) -> ManagedProcess:
+        """Start one of the project's commands under *name*; it ends with the stack."""
+        process = ManagedProcess(
+            _command(command),
+            environment=self.environment,
+            log_path=self.folder / f"{name}.log",
+            cwd=_root(),
+        )
+        self.processes[name] = self._exit.enter_context(process)
+        return process
+
+    def run(self, *command: str, expect: int | None = 0) -> str:
+        """Run one of the project's commands to its end and return what it printed."""
+        name = f"{command[0]}-{secrets.token_hex(3)}"
+        with ManagedProcess(
+            _command(command),
+            environment=self.environment,
+            log_path=self.folder / f"{name}.log",
+            cwd=_root(),
+        ) as process:
+            code = process.wait(timeout=60)
+            printed = process.log_text()
+        if expect is not None and code != expect:
+            raise RuntimeError(f"{' '.join(command)} exited with {code}:\n{printed}")
+        return printed
+
+    def add_app(self, app_id: str, *arguments: str) -> str:
+        """Register an app with the operators' command, and its client at Mosaic; return its key."""
+        client_id, client_secret = f"client-{app_id}", f"secret-{secrets.token_hex(16)}"
+        self.mosaic.add_client(client_id, client_secret)
+        secret_file = self.folder / f"{app_id}.secret"
+        secret_file.write_text(client_secret, encoding="utf-8")
+        printed = self.run(
+            "mosaic-sessions", "apps", "add", app_id, "--client-id", client_id,
+            "--client-secret-file", str(secret_file), "--quiet", *arguments,
+        )  # fmt: skip
+        secret_file.unlink()
+        return printed.strip().splitlines()[-1]
+
+    def _start_simulator(self, exit_stack: ExitStack) -> str:
+        port_file = self.folder / "simulator.url"
+        simulator = ManagedProcess(
+            [
+                *(sys.executable, "-m", "simulator", "--port-file", str(port_file)),
+                *self._simulator_arguments,
+            ],
+            environment=base_variables(),
+            log_path=self.folder / "simulator.log",
+            cwd=_root(),
+        )
+        self.processes["simulator"] = exit_stack.enter_context(simulator)
+        poll_until(port_file.exists, START_SECONDS, what="the simulator to start")
+        return port_file.read_text(encoding="utf-8").strip()
+
+    def _environment(self) -> dict[str, str]:
+        url = self.mosaic_url
+        values: dict[str, object] = {
+            f"{PREFIX}ENCRYPTION_KEYS": f"k1:{_random_key()}",
+            f"{PREFIX}LOOKUP_KEY": _random_key(),
+            f"{PREFIX}MOSAIC_BASE_URL": url,
+            f"{PREFIX}MOSAIC_TOKEN_URL": f"{url}/oidc/token",
+            f"{PREFIX}MOSAIC_JWKS_URL": f"{url}/cis/oidc/jwks",
+            "DATABASE_URL": self._database_url or f"sqlite:///{self.folder / 'sessions.db'}",
+            "CELERY_BROKER_URL": self._broker_url or self.redis.url(),
+        }
+        values |= {PREFIX + name.upper(): value for name, value in self._overrides.items()}
+        return {**base_variables(), **{name: str(value) for name, value in values.items()}}
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    """Return a command of this very environment, whatever PATH says."""
+    return [str(Path(sys.executable).parent / words[0]), *words[1:]]
+
+
+def _random_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _root() -> Path:
+    return Path(__file__).parent.parent

@@ -1,0 +1,45 @@
+"""The tenant's signing keys."""
+
+from __future__ import annotations
+
+from functools import cache
+from secrets import token_hex
+
+from joserfc.jwk import RSAKey
+
+ROGUE = "rogue"
+
+
+@cache
+def rsa_key(name: str) -> RSAKey:
+    """This process's key *name*. Making one takes a tenth of a second, so all states share."""
+    return RSAKey.generate_key(2048, {"kid": f"{name}-{token_hex(6)}", "use": "sig"})
+
+
+class KeyRing:
+    """The keys the JWKS shows; the newest one signs."""
+
+    def __init__(self) -> None:
+        self._made = 0
+        self._published = [rsa_key("key-0")]
+
+    @property
+    def current(self) -> RSAKey:
+        """The key that signs now."""
+        return self._published[-1]
+
+    @property
+    def rogue(self) -> RSAKey:
+        """A key the JWKS never shows."""
+        return rsa_key(ROGUE)
+
+    def rotate(self, *, keep_old: bool = True) -> str:
+        """Sign with a new key from now on and return its `kid`."""
+        self._made += 1
+        kept = self._published if keep_old else []
+        self._published = [*kept, rsa_key(f"key-{self._made}")]
+        return self.current.kid or ""
+
+    def jwks(self) -> dict[str, object]:
+        """The public halves, as Mosaic publishes them."""
+        return {"keys": [key.as_dict(private=False) for key in self._published]}

@@ -1,0 +1,39 @@
+"""What a tenant may decide, and what Mosaic's pages leave open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+DAY_SECONDS = 24 * 60 * 60
+
+
+@dataclass
+class Policy:
+    """Every choice that is not written in stone; change one at any time."""
+
+    # A constant, never the address we listen on: a worker that derives one from
+    # the other must fail here and not at its first real tenant.
+    issuer: str = "https://userid.security"
+    tenant_id: str = "simulated-tenant"
+    signing_algorithm: Literal["RS256", "PS256"] = "RS256"
+
+    session_seconds: float = 14 * DAY_SECONDS
+    client_token_seconds: int = 3600
+    user_token_seconds: int = 3600
+    message_seconds: float = 600  # how long a passcode or an e-mail link can be used
+
+    # Undocumented at Mosaic; the defaults are what the protocol sheet expects.
+    dead_logout_status: Literal[204, 400, 404] = 400
+    only_creator_may_log_out: bool = False
+    silent_renews_auth_time: bool = False
+    issues_refresh_tokens: bool = True
+    session_times: Literal["seconds", "milliseconds", "iso"] = "seconds"
+
+    def change(self, **choices: Any) -> None:
+        """Set the named choices; a name that does not exist is refused with ValueError."""
+        unknown = choices.keys() - {field.name for field in fields(self)}
+        if unknown:
+            raise ValueError(f"no such policy: {', '.join(sorted(unknown))}")
+        for name, value in choices.items():
+            setattr(self, name, value)

@@ -1,0 +1,189 @@
+"""Everything the simulator knows, and the verbs that move it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from threading import RLock
+from typing import Any
+
+from joserfc.jwk import import_key
+
+from simulator.calls import Calls
+from simulator.clients import Clients
+from simulator.clock import Clock
+from simulator.errors import refused
+from simulator.faults import FaultKind, Faults, Plan
+from simulator.gates import Gates
+from simulator.keys import KeyRing
+from simulator.outbox import Outbox
+from simulator.policy import Policy
+from simulator.records import Client, Login, Session, User, Wishes
+from simulator.sessions import RefreshTokens, Sessions
+from simulator.tokens import TokenMaker
+
+UNSPOILT = Plan()
+NO_WISHES = Wishes()
+
+
+class MosaicState:
+    """One tenant. Tests call its verbs from any thread while it answers over HTTP.
+
+    The lock is held for one verb, or for the work of one call; never while a
+    call waits at a gate or for its latency.
+    """
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.lock = RLock()
+        self.policy = policy or Policy()
+        self.clock = Clock()
+        self.faults = Faults()
+        self.gates = Gates()
+        self.calls = Calls()
+        self.keys = KeyRing()
+        self.clients = Clients(self.clock, self.policy)
+        self.sessions = Sessions(self.clock, self.policy)
+        self.refresh_tokens = RefreshTokens()
+        self.outbox = Outbox(self.clock, self.policy)
+        self.tokens = TokenMaker(self.clock, self.policy, self.keys)
+        self.users: dict[str, User] = {}
+        self._frontend_sessions: dict[str, int] = {}
+
+    # The tenant's people and apps.
+
+    def add_client(
+        self,
+        client_id: str,
+        secret: str | None = None,
+        *,
+        public_jwk: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Register an app with a secret, or with the public key of its client assertions."""
+        key = import_key(dict(public_jwk)) if public_jwk else None
+        with self.lock:
+            self.clients.add(Client(client_id, secret, key))
+
+    def add_user(
+        self,
+        user_id: str,
+        *,
+        password: str | None = None,
+        email: str | None = None,
+        phone: str | None = None,
+    ) -> None:
+        """Register a person, who may sign in by whichever of these is given."""
+        with self.lock:
+            self.users[user_id] = User(user_id, password, email, phone)
+
+    def find_user(self, name: str) -> User | None:
+        """The user whose id, e-mail address or phone number is *name*."""
+        by_id = self.users.get(name)
+        others = (user for user in self.users.values() if name in {user.email, user.phone})
+        return by_id or next(others, None)
+
+    def revoke_client_tokens(self, client_id: str | None = None) -> None:
+        """Let Mosaic forget the access tokens of one client, or of all."""
+        with self.lock:
+            self.clients.revoke_tokens(client_id)
+
+    # Sessions, as an app's front end moves them.
+
+    def login(self, user_id: str, client_id: str, amr: Iterable[str] = ("pwd",)) -> Login:
+        """Sign a user in through an app's front end; an unknown user is made up."""
+        with self.lock:
+            self._require_client(client_id)
+            self.users.setdefault(user_id, User(user_id))
+            session = self.sessions.open(user_id, client_id, amr)
+            return self._login(session, client_id)
+
+    def add_factor(self, session_id: str, client_id: str, method: str) -> Login:
+        """Let the session's user prove themselves once more; RefusedError if it is not live."""
+        with self.lock:
+            self._require_client(client_id)
+            session = self.sessions.find(session_id)
+            self.sessions.add_method(session, method)
+            return self._login(session, client_id)
+
+    def end_session(self, session_id: str) -> None:
+        """End a session from elsewhere, telling no app; RefusedError if it is not live."""
+        with self.lock:
+            self.sessions.end(self.sessions.find(session_id))
+
+    def live_sessions(self, user_id: str | None = None) -> list[Session]:
+        """Copies of the live sessions of one user, or of all."""
+        with self.lock:
+            live = self.sessions.live(user_id)
+            return [replace(session, methods=[*session.methods]) for session in live]
+
+    def is_live(self, session_id: str) -> bool:
+        """Whether Mosaic still answers for *session_id*, be it current or an alias."""
+        with self.lock:
+            return self.sessions.is_live(session_id)
+
+    def open_frontend_session(self, user_id: str) -> None:
+        """Start a session of the other family, which only the browser holds."""
+        with self.lock:
+            self.users.setdefault(user_id, User(user_id))
+            self._frontend_sessions[user_id] = self.count_frontend_sessions(user_id) + 1
+
+    def count_frontend_sessions(self, user_id: str) -> int:
+        """How many frontend sessions the user has."""
+        return self._frontend_sessions.get(user_id, 0)
+
+    def end_frontend_sessions(self, user_id: str) -> int:
+        """End the user's frontend sessions and return how many there were."""
+        with self.lock:
+            return self._frontend_sessions.pop(user_id, 0)
+
+    # Keys and tokens.
+
+    def rotate_keys(self, *, keep_old: bool = True) -> str:
+        """Sign with a new key and return its `kid`; the JWKS may forget the old keys."""
+        with self.lock:
+            return self.keys.rotate(keep_old=keep_old)
+
+    def mint_id_token(self, *, forgery: str | None = None, **claims: Any) -> str:
+        """An id token for `ada` in `shop`, with *claims* changed; a claim set to None is left out.
+
+        *forgery* names a token fault, such as `alg_none`.
+        """
+        with self.lock:
+            user = User(str(claims.get("sub", "ada")))
+            now = self.clock.now()
+            session = Session("", user.user_id, "shop", now, now, now, ["pwd"])
+            honest = self.tokens.id_claims(session, "shop", user, NO_WISHES)
+            told = {name: fact for name, fact in (honest | claims).items() if fact is not None}
+            return self.tokens.sign(told, FaultKind(forgery) if forgery else None)
+
+    def token_body(
+        self,
+        session: Session,
+        client_id: str,
+        wishes: Wishes = NO_WISHES,
+        plan: Plan = UNSPOILT,
+    ) -> dict[str, Any]:
+        """The answer to every successful authentication, spoilt as *plan* says."""
+        user = self.users[session.user_id]
+        access = self.tokens.access_claims(session, client_id, user, wishes)
+        body = {
+            "access_token": self.tokens.sign(access),
+            "token_type": "Bearer",
+            "expires_in": self.policy.user_token_seconds,
+            "session_id": session.session_id,
+        }
+        if not plan.has(FaultKind.MISSING_ID_TOKEN):
+            claims = self.tokens.id_claims(session, client_id, user, wishes)
+            body["id_token"] = self.tokens.sign(claims, plan.forgery)
+        if self.policy.issues_refresh_tokens:
+            body["refresh_token"] = self.refresh_tokens.issue(session, client_id)
+        return body
+
+    def _login(self, session: Session, client_id: str) -> Login:
+        body = self.token_body(session, client_id)
+        return Login(
+            body["session_id"], body["id_token"], body["access_token"], body.get("refresh_token")
+        )
+
+    def _require_client(self, client_id: str) -> None:
+        if self.clients.get(client_id) is None:
+            raise refused(400, f"no such client: {client_id}")

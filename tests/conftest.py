@@ -1,0 +1,105 @@
+"""Servers shared by all tests, and a clean stage for each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from alembic import command
+
+from migrations.target import config_for
+from sandbox.postgres_server import PostgresDatabases, PostgresServer
+from sandbox.redis_server import RedisServer
+from simulator.server import SimulatorServer
+from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, redis_client
+
+PG_TEMPLATE = "template_at_head"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server, pytest.MonkeyPatch.context() as patch:
+        # celeryconfig reads the environment when the Celery app is first used.
+        patch.setenv("CELERY_BROKER_URL", server.url())
+        patch.setenv("MOSAIC_SESSIONS_ENCRYPTION_KEYS", f"k1:{ENCRYPTION_KEY}")
+        patch.setenv("MOSAIC_SESSIONS_LOOKUP_KEY", LOOKUP_KEY)
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """An empty Redis."""
+    url = redis_server.url()
+    with redis_client(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresDatabases]:
+    with PostgresServer.from_environment() as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def sqlite_at_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "head.db"
+    command.upgrade(config_for(f"sqlite:///{path}"), "head")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_at_head(postgres: PostgresDatabases) -> str:
+    url = postgres.create_database(PG_TEMPLATE)
+    command.upgrade(config_for(url), "head")
+    return PG_TEMPLATE
+
+
+@pytest.fixture
+def sqlite_url(sqlite_at_head: Path, tmp_path: Path) -> str:
+    """A fresh SQLite database at head."""
+    path = tmp_path / "sessions.db"
+    shutil.copyfile(sqlite_at_head, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresDatabases, postgres_at_head: str) -> Iterator[str]:
+    """A fresh PostgreSQL database at head."""
+    name = f"test_{uuid4().hex}"
+    yield postgres.create_database(name, template=postgres_at_head)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database at head, once on each kind."""
+    url: str = request.getfixturevalue(f"{request.param.removesuffix('ql')}_url")
+    return url
+
+
+@pytest.fixture
+def mosaic() -> Iterator[SimulatorServer]:
+    """Mosaic, as far as anybody knows."""
+    with SimulatorServer() as server:
+        yield server
+
+
+StageMaker = Callable[[str], Stage]
+
+
+@pytest.fixture
+def stage(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
+    """The whole service in this process, on both databases in turn."""
+    with Stage(store_url, redis_url, mosaic) as stage:
+        yield stage
+
+
+@pytest.fixture
+def sqlite_stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
+    """The same on SQLite alone, for what no database changes."""
+    with Stage(sqlite_url, redis_url, mosaic) as stage:
+        yield stage

@@ -1,0 +1,171 @@
+"""HTTP at its worst: slow, endless, compressed, cut, nosy."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from tests.integration.mosaic_rig import RawServer
+from worker.errors import MosaicUnavailable
+from worker.mosaic.deadline import Deadline
+from worker.mosaic.http import MAX_BODY_BYTES, MosaicHttp
+
+
+@pytest.fixture
+def http() -> Iterator[MosaicHttp]:
+    http = MosaicHttp()
+    yield http
+    http.close()
+
+
+def saying(text: str | bytes) -> Callable[[socket.socket], None]:
+    content = text.encode() if isinstance(text, str) else text
+    return lambda connection: connection.sendall(content)
+
+
+def answer(*headers: str, status: str = "200 OK", body: str = "{}") -> str:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "\r\n".join(lines) + f"\r\n\r\n{body}"
+
+
+def soon() -> Deadline:
+    return Deadline.after(5)
+
+
+def test_no_cookie_crosses_from_one_call_to_the_next(http: MosaicHttp) -> None:
+    reply = answer("Set-Cookie: user=ada; Path=/", "Set-Cookie: other=1; Domain=127.0.0.1")
+    with RawServer(saying(reply)) as server:
+        for _ in range(3):
+            http.post_json(server.url, {"session_id": "s"}, "token", soon())
+
+    assert len(server.requests) == 3
+    assert not any(b"cookie" in request.lower() for request in server.requests)
+
+
+def test_a_redirect_is_not_followed(http: MosaicHttp) -> None:
+    with RawServer(saying(answer("Location: /elsewhere", status="307 Temporary"))) as server:
+        assert http.post_json(server.url, {}, "token", soon()).status == 307
+
+    assert len(server.requests) == 1
+
+
+def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    http = MosaicHttp()
+    try:
+        with RawServer(saying(answer())) as server:
+            assert http.get(server.url, soon()).status == 200
+    finally:
+        http.close()
+
+
+def test_no_compression_is_asked_for_and_none_is_unpacked(http: MosaicHttp) -> None:
+    with RawServer(saying(answer("Content-Encoding: gzip", body="not gzip"))) as server:
+        assert http.get(server.url, soon()).body == b"not gzip"
+
+    assert b"accept-encoding: identity" in server.requests[0].lower()
+
+
+def test_an_endless_body_is_not_read_to_its_end(http: MosaicHttp) -> None:
+    def never_stop(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 500 Oops\r\nConnection: close\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    with RawServer(never_stop) as server:
+        found = http.get(server.url, soon())
+
+    assert (found.status, found.body) == (500, None)
+
+
+def test_a_body_of_just_the_allowed_size_is_read(http: MosaicHttp) -> None:
+    with RawServer(saying(answer(body="x" * MAX_BODY_BYTES))) as server:
+        assert len(http.get(server.url, soon()).body or b"") == MAX_BODY_BYTES
+
+
+DRIPPED = {
+    "headers": b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000,
+    "body": answer(body="x" * 1000).encode(),
+}
+
+
+@pytest.mark.parametrize("where", DRIPPED)
+def test_an_answer_that_drips_is_given_up_at_the_deadline(http: MosaicHttp, where: str) -> None:
+    content = DRIPPED[where]
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(content[:30])
+        for number in range(30, len(content)):
+            time.sleep(0.05)
+            connection.sendall(content[number : number + 1])
+
+    with RawServer(drip) as server:
+        started_at = time.monotonic()
+        with pytest.raises(MosaicUnavailable, match="Timeout"):
+            http.get(server.url, Deadline.after(0.4))
+        elapsed = time.monotonic() - started_at
+
+    assert elapsed < 0.7
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        answer()[:-1],
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_whole_answer_is_no_answer(http: MosaicHttp, reply: str | bytes) -> None:
+    with RawServer(saying(reply)) as server, pytest.raises(MosaicUnavailable) as caught:
+        http.get(server.url, soon())
+
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("17", 17.0),
+        ("0", 0.0),
+        ("9" * 400, 3600.0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("Mon, 99 Foo 2026 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_in_seconds(http: MosaicHttp, value: str, expected: float | None) -> None:
+    with RawServer(saying(answer(f"Retry-After: {value}", status="429 Slow"))) as server:
+        assert http.get(server.url, soon()).retry_after == expected
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=400)])
+def test_a_retry_after_date_is_measured_by_the_senders_clock(
+    http: MosaicHttp, ahead: timedelta
+) -> None:
+    sent_at = datetime.now(UTC) + ahead
+    headers = (
+        f"Date: {format_datetime(sent_at, usegmt=True)}",
+        f"Retry-After: {format_datetime(sent_at + timedelta(seconds=90), usegmt=True)}",
+    )
+    with RawServer(saying(answer(*headers, status="503 Later"))) as server:
+        assert http.get(server.url, soon()).retry_after == 90.0
+
+
+def test_a_retry_after_date_without_a_date_is_measured_by_ours(http: MosaicHttp) -> None:
+    later = datetime.now(UTC) + timedelta(seconds=90)
+    past = "Mon, 01 Jan 2024 00:00:00 -0000"
+    with RawServer(saying(answer(f"Retry-After: {format_datetime(later)}"))) as server:
+        assert 85 < (http.get(server.url, soon()).retry_after or 0) <= 90
+    with RawServer(saying(answer(f"Retry-After: {past}"))) as server:
+        assert http.get(server.url, soon()).retry_after == 0.0

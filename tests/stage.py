@@ -1,0 +1,218 @@
+"""The service in one process, with verbs that tests can be read by.
+
+Real database, real Redis, the simulator over HTTP; the clock is the simulator's, so that
+`stage.pass_time` moves both sides. Tasks run here through `deliver`, exactly as a worker would
+run them, but when the test says so.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+import redis
+from sqlalchemy import Row, select
+
+from models import IdpSession, Logout
+from session_client import answers, contract, requests, sealing
+from session_client.contract import Task
+from session_client.keys import AppKey
+from simulator.server import SimulatorServer
+from worker import settings as settings_module
+from worker import wiring
+from worker.app import app as celery_app
+from worker.lifecycle import app_admin
+from worker.lifecycle.app_admin import NewApp
+from worker.settings import Settings
+from worker.tasks import logouts as _logouts  # noqa: F401 - registers its tasks
+from worker.tasks import maintenance as _maintenance  # noqa: F401
+from worker.tasks import sessions as _sessions  # noqa: F401
+from worker.wiring import Services
+
+ENCRYPTION_KEY = base64.b64encode(b"e" * 32).decode()
+LOOKUP_KEY = base64.b64encode(b"l" * 32).decode()
+
+ANSWERS: dict[Task, type[answers.Answer]] = {
+    Task.REGISTER: answers.Registration,
+    Task.SILENT_AUTH: answers.Authentication,
+    Task.STATUS: answers.SessionList,
+    Task.LOGOUT: answers.LogoutReceipt,
+}
+
+
+@contextmanager
+def redis_client(url: str) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(url)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def environment(
+    store_url: str, redis_url: str, mosaic: SimulatorServer, **overrides: str
+) -> dict[str, str]:
+    """Return the settings' environment variables; *overrides* go without the prefix."""
+    values = {
+        "DATABASE_URL": store_url,
+        "CELERY_BROKER_URL": redis_url,
+        "MOSAIC_SESSIONS_ENCRYPTION_KEYS": f"k1:{ENCRYPTION_KEY}",
+        "MOSAIC_SESSIONS_LOOKUP_KEY": LOOKUP_KEY,
+        "MOSAIC_SESSIONS_MOSAIC_BASE_URL": mosaic.url,
+        "MOSAIC_SESSIONS_MOSAIC_TOKEN_URL": mosaic.token_url,
+        "MOSAIC_SESSIONS_MOSAIC_JWKS_URL": mosaic.jwks_url,
+        "MOSAIC_SESSIONS_MOSAIC_TIMEOUT_SECONDS": "5",
+    }
+    return values | {f"MOSAIC_SESSIONS_{name.upper()}": v for name, v in overrides.items()}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request as it lies on the broker; deliver it as often as you like."""
+
+    task: Task
+    request_id: str
+    kwargs: dict[str, Any] = field(repr=False)
+
+
+class Stage:
+    """Everything, in this process."""
+
+    def __init__(
+        self, store_url: str, redis_url: str, mosaic: SimulatorServer, **overrides: str
+    ) -> None:
+        self.mosaic = mosaic
+        self.settings: Settings = settings_module.read(
+            environment(store_url, redis_url, mosaic, **overrides)
+        )
+        self.services: Services = wiring.build(self.settings, now=self.now)
+        self.keys: dict[str, AppKey] = {}
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._exit.enter_context(wiring.use(self.services))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+        self.services.close()
+
+    # --- the world
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.mosaic.state.clock.now(), UTC)
+
+    def pass_time(self, **duration: float) -> None:
+        self.mosaic.state.clock.advance(timedelta(**duration).total_seconds())
+
+    def add_app(self, app_id: str, **choices: Any) -> AppKey:
+        """Register an app here, and its client at Mosaic."""
+        self.mosaic.state.add_client(f"client-{app_id}", f"secret-of-{app_id}")
+        new = NewApp(
+            app_id=app_id,
+            client_id=f"client-{app_id}",
+            client_secret=f"secret-of-{app_id}",
+            **choices,
+        )
+        self.keys[app_id] = app_admin.add_app(self.services, new)
+        return self.keys[app_id]
+
+    def login(self, user_id: str, app_id: str, amr: tuple[str, ...] = ("pwd",)) -> Any:
+        """Log the user in at Mosaic, as the app's front end does; nobody here knows yet."""
+        return self.mosaic.state.login(user_id, f"client-{app_id}", amr=amr)
+
+    def registered(
+        self,
+        user_id: str = "ada",
+        app_id: str = "shop",
+        *,
+        amr: tuple[str, ...] = ("pwd",),
+        device_id: str | None = None,
+    ) -> UUID:
+        """Log in, register, and return the session's reference."""
+        login = self.login(user_id, app_id, amr)
+        answer = self.ask(
+            app_id,
+            requests.Register(
+                session_id=login.session_id,
+                user_id=user_id,
+                id_token=login.id_token,
+                device_id=device_id,
+            ),
+        )
+        assert answer.verdict is contract.Verdict.OK, answer
+        return UUID(answer.session_ref)
+
+    # --- requests
+
+    def seal(
+        self,
+        app_id: str,
+        request: requests.Request,
+        *,
+        request_id: str | None = None,
+        key: AppKey | None = None,
+        **changes: Any,
+    ) -> Sent:
+        """Seal a request as the client does; *changes* replace fields of the sealed content."""
+        request_id = request_id or requests.new_request_id()
+        content = requests.content_of(
+            request,
+            app_id=app_id,
+            request_id=request_id,
+            issued_at=self.now(),
+            lifetime=timedelta(seconds=30),
+        )
+        content |= changes
+        envelope = sealing.seal(key or self.keys[app_id], sealing.Kind.REQUEST, content)
+        return Sent(request.task, request_id, {"app_id": app_id, "envelope": envelope})
+
+    def ask(self, app_id: str, request: requests.Request, **options: Any) -> Any:
+        """Send a request, run its task, and return the typed answer."""
+        return self.deliver(self.seal(app_id, request, **options))
+
+    def deliver(self, sent: Sent) -> Any:
+        """Run the task as a worker would, and return the typed answer it pushed, if it did."""
+        self.run(sent)
+        return self.answer_to(sent)
+
+    def run(self, sent: Sent) -> None:
+        celery_app.tasks[sent.task.value].apply(
+            kwargs=sent.kwargs, task_id=sent.request_id, throw=True
+        )
+
+    def answer_to(self, sent: Sent) -> Any:
+        app_id = sent.kwargs["app_id"]
+        raw: Any = self.services.redis.lpop(contract.reply_key(app_id, sent.request_id))
+        if raw is None:
+            return None
+        if raw.startswith(b"{"):
+            return answers.Answer.from_wire(sealing.json_object(raw))
+        content = sealing.unseal(raw.decode(), sealing.Kind.ANSWER, lambda _: self.keys[app_id])
+        return ANSWERS[sent.task].from_wire(content)
+
+    def silent_auth(self, user_id: str = "ada", app_id: str = "forum", **fields: Any) -> Any:
+        return self.ask(app_id, requests.SilentAuth(user_id=user_id, **fields))
+
+    def log_out(self, user_id: str = "ada", app_id: str = "shop", **fields: Any) -> Any:
+        return self.ask(app_id, requests.Logout(user_id=user_id, **fields))
+
+    # --- what is so
+
+    def session(self, session: UUID) -> Row[Any]:
+        with self.services.store.read() as connection:
+            query = select(IdpSession.__table__).where(IdpSession.id == session)
+            return connection.execute(query).one()
+
+    def sessions(self) -> list[Row[Any]]:
+        with self.services.store.read() as connection:
+            return list(connection.execute(select(IdpSession.__table__)).all())
+
+    def logouts(self) -> list[Row[Any]]:
+        with self.services.store.read() as connection:
+            return list(connection.execute(select(Logout.__table__)).all())

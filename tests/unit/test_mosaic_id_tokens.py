@@ -1,0 +1,346 @@
+"""Tokens that are not what they claim to be, and a few that are."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from joserfc import jwe, jws
+from joserfc.jwk import ECKey, Key, OctKey, RSAKey
+
+from worker.errors import MosaicUnavailable, TokenRejected, WrongSubject
+from worker.mosaic import Identity, MosaicApp
+from worker.mosaic.deadline import Deadline
+from worker.mosaic.http import HttpAnswer, MosaicHttp
+from worker.mosaic.id_tokens import MAX_TOKEN_CHARACTERS, IdTokenVerifier
+from worker.mosaic.jwks import KeySets, read_key_set
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+T0 = int(NOW.timestamp())
+EVERY_ALGORITHM = ["RS256", "PS256", "ES256", "HS256", "RS512", "none"]
+APP = MosaicApp(
+    app_id="shop",
+    client_id="shop",
+    client_secret="",
+    base_url="",
+    token_url="",
+    jwks_url="jwks",
+    issuer="https://userid.security",
+    session_lifetime=timedelta(days=14),
+)
+CLAIMS: dict[str, Any] = {
+    "iss": "https://userid.security",
+    "sub": "ada",
+    "aud": "shop",
+    "exp": T0 + 3600,
+    "iat": T0,
+    "auth_time": T0 - 600,
+    "amr": ["pwd", "sms"],
+}
+
+
+@cache
+def rsa(kid: str = "k1") -> RSAKey:
+    return RSAKey.generate_key(2048, {"kid": kid})
+
+
+@cache
+def ec() -> ECKey:
+    return ECKey.generate_key("P-256", {"kid": "ec"})
+
+
+def public(key: Key) -> dict[str, Any]:
+    return dict(key.as_dict(private=False))
+
+
+class PretendHttp(MosaicHttp):
+    """Serves one JWKS from memory and counts how often it is asked."""
+
+    def __init__(self, *keys: Mapping[str, Any]) -> None:
+        self.keys = list(keys)
+        self.status = 200
+        self.calls = 0
+
+    def get(self, url: str, deadline: Deadline) -> HttpAnswer:  # noqa: ARG002
+        self.calls += 1
+        return HttpAnswer(self.status, json.dumps({"keys": self.keys}).encode())
+
+
+def verifier(http: MosaicHttp, now: datetime = NOW) -> IdTokenVerifier:
+    key_sets = KeySets(http, lambda: now, max_age_seconds=3600, refetch_seconds=60)
+    return IdTokenVerifier(key_sets, lambda: now, 60)
+
+
+def sign(claims: Any, header: Mapping[str, Any] | None = None, key: Key | None = None) -> str:
+    protected = {"alg": "RS256", "kid": "k1", **(header or {})}
+    protected = {name: value for name, value in protected.items() if value is not None}
+    payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+    registry = jws.JWSRegistry(algorithms=EVERY_ALGORITHM, strict_check_header=False)
+    return jws.serialize_compact(protected, payload, key or rsa(), registry=registry)
+
+
+def forge(header: Mapping[str, Any], claims: Any, signature: bytes = b"") -> str:
+    parts = (json.dumps(header).encode(), json.dumps(claims).encode(), signature)
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+def verify(token: str, *keys: Mapping[str, Any], user_id: str = "ada") -> Identity:
+    http = PretendHttp(*(keys or (public(rsa()), public(ec()))))
+    return verifier(http).verify(APP, token, user_id, Deadline.after(5))
+
+
+def without(name: str) -> dict[str, Any]:
+    return {claim: value for claim, value in CLAIMS.items() if claim != name}
+
+
+def hs256_with_the_public_key() -> str:
+    pem = rsa().as_pem(private=False)
+    header = {"alg": "HS256", "kid": "k1"}
+    signing_input = forge(header, CLAIMS).rpartition(".")[0]
+    mac = hmac.digest(pem, signing_input.encode(), hashlib.sha256)
+    return f"{signing_input}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def test_an_honest_token_says_who_the_user_is() -> None:
+    identity = verify(sign(CLAIMS))
+
+    assert identity == Identity(
+        user_id="ada",
+        amr=("pwd", "sms"),
+        auth_time=NOW - timedelta(minutes=10),
+        issued_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+    )
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": ["shop"]},
+        {"aud": ["shop", "shop"]},
+        {"aud": ["shop", "forum"], "azp": "shop"},
+        {"azp": "shop"},
+        {"nbf": T0 + 60},
+        {"iat": T0 + 60},
+        {"exp": T0 - 59},
+        {"exp": T0 + 0.5},
+        {"amr": []},
+        {"acr": "1", "tid": "t", "surprise": {}},
+    ],
+    ids=str,
+)
+def test_these_honest_variants_pass(claims: dict[str, Any]) -> None:
+    assert verify(sign({**CLAIMS, **claims})).user_id == "ada"
+
+
+def test_amr_and_auth_time_may_be_missing() -> None:
+    identity = verify(sign({name: CLAIMS[name] for name in ("iss", "sub", "aud", "exp", "iat")}))
+
+    assert (identity.amr, identity.auth_time) == ((), None)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+@pytest.mark.parametrize("header", [{}, {"typ": "JWT"}, {"typ": "jwt"}, {"x5t": "a", "foo": 1}])
+def test_rsa_tokens_pass_whatever_harmless_headers_they_have(
+    algorithm: str, header: dict[str, Any]
+) -> None:
+    assert verify(sign(CLAIMS, {"alg": algorithm, **header})).user_id == "ada"
+
+
+def test_an_es256_token_passes() -> None:
+    assert verify(sign(CLAIMS, {"alg": "ES256", "kid": "ec"}, ec())).user_id == "ada"
+
+
+def test_a_token_without_kid_passes_only_if_one_key_fits() -> None:
+    token = sign(CLAIMS, {"kid": None})
+
+    assert verify(token, public(rsa()), public(ec())).user_id == "ada"
+    with pytest.raises(TokenRejected, match="kid"):
+        verify(token, public(rsa()), public(rsa("k2")))
+
+
+FORGED: dict[str, tuple[str, str]] = {
+    # Signature
+    "alg none": ("alg", forge({"alg": "none"}, CLAIMS)),
+    "alg None": ("alg", forge({"alg": "None", "kid": "k1"}, CLAIMS)),
+    "hs256 with the public key": ("alg", hs256_with_the_public_key()),
+    "hs256 with a secret": (
+        "alg",
+        sign(CLAIMS, {"alg": "HS256"}, OctKey.import_key("s" * 32)),
+    ),
+    "an algorithm not pinned": ("alg", sign(CLAIMS, {"alg": "RS512"})),
+    "embedded jwk": ("header", sign(CLAIMS, {"jwk": public(rsa("evil"))}, rsa("evil"))),
+    "jku": ("header", sign(CLAIMS, {"jku": "https://evil.example/jwks"})),
+    "x5u": ("header", sign(CLAIMS, {"x5u": "https://evil.example/cert"})),
+    "crit": ("header", forge({"alg": "RS256", "kid": "k1", "crit": ["exp"]}, CLAIMS)),
+    "crit b64": (
+        "header",
+        forge({"alg": "RS256", "kid": "k1", "crit": ["b64"], "b64": False}, CLAIMS),
+    ),
+    "b64 alone": ("format", forge({"alg": "RS256", "kid": "k1", "b64": False}, CLAIMS)),
+    "unknown kid": ("kid", sign(CLAIMS, {"kid": "k9"})),
+    "kid not a string": ("kid", forge({"alg": "RS256", "kid": 1}, CLAIMS)),
+    "another key under a known kid": ("signature", sign(CLAIMS, key=rsa("evil"))),
+    "rsa kid for an ec token": ("kid", sign(CLAIMS, {"alg": "ES256", "kid": "k1"}, ec())),
+    "no signature": ("signature", forge({"alg": "RS256", "kid": "k1"}, CLAIMS)),
+    "signature not base64": ("signature", sign(CLAIMS).rpartition(".")[0] + ".!!!"),
+    "changed claims": (
+        "signature",
+        forge({"alg": "RS256", "kid": "k1"}, {**CLAIMS, "amr": ["mfa"]}, b"x" * 256),
+    ),
+    "crit without a list": ("header", forge({"alg": "RS256", "crit": 5}, CLAIMS)),
+    # Form
+    "empty": ("format", ""),
+    "truncated": ("format", sign(CLAIMS).rpartition(".")[0]),
+    "cut in its signature": ("signature", sign(CLAIMS)[:-3]),
+    "not ascii": ("format", "ä.ö.ü"),
+    "header a list": ("format", forge(["alg"], CLAIMS)),  # type: ignore[arg-type]
+    "header a number": ("format", forge(7, CLAIMS)),  # type: ignore[arg-type]
+    "header nested too deep": (
+        "format",
+        base64.urlsafe_b64encode(b"[" * 300).decode().rstrip("=") + ".e30.",
+    ),
+    "alg not a string": ("format", forge({"alg": ["RS256"]}, CLAIMS)),
+    "no alg": ("format", forge({"kid": "k1"}, CLAIMS)),
+    "huge": ("size", "a" * (MAX_TOKEN_CHARACTERS + 1)),
+    "payload a list": ("payload", sign([1])),
+    "payload not json": ("payload", sign(b"{")),
+    "payload nested too deep": ("payload", sign(b"[" * 5000)),
+    "payload with NaN": ("payload", sign(b'{"exp": NaN}')),
+    "typ of a logout token": ("typ", sign(CLAIMS, {"typ": "logout+jwt"})),
+    "typ of an access token": ("typ", sign(CLAIMS, {"typ": "at+jwt"})),
+    # Claims
+    "wrong iss": ("iss", sign({**CLAIMS, "iss": "https://userid.security/"})),
+    "no iss": ("iss", sign(without("iss"))),
+    "wrong aud": ("aud", sign({**CLAIMS, "aud": "forum"})),
+    "no aud": ("aud", sign(without("aud"))),
+    "aud empty": ("aud", sign({**CLAIMS, "aud": []})),
+    "aud with a number": ("aud", sign({**CLAIMS, "aud": ["shop", 7]})),
+    "aud with a stranger": ("azp", sign({**CLAIMS, "aud": ["shop", "forum"]})),
+    "azp of a stranger": ("azp", sign({**CLAIMS, "aud": ["shop", "forum"], "azp": "forum"})),
+    "aud ours, azp of a stranger": ("azp", sign({**CLAIMS, "azp": "forum"})),
+    "expired": ("exp", sign({**CLAIMS, "exp": T0 - 60})),
+    "no exp": ("exp", sign(without("exp"))),
+    "exp a string": ("exp", sign({**CLAIMS, "exp": str(T0 + 60)})),
+    "exp true": ("exp", sign({**CLAIMS, "exp": True})),
+    "exp without end": ("exp", sign(json.dumps(CLAIMS).replace(str(T0 + 3600), "1e999").encode())),
+    "exp huge": ("exp", sign({**CLAIMS, "exp": 10**400})),
+    "exp negative": ("exp", sign({**CLAIMS, "exp": -1})),
+    "iat ahead": ("iat", sign({**CLAIMS, "iat": T0 + 61})),
+    "no iat": ("iat", sign(without("iat"))),
+    "nbf ahead": ("nbf", sign({**CLAIMS, "nbf": T0 + 61})),
+    "nbf null": ("nbf", sign({**CLAIMS, "nbf": None})),
+    "a logout token": (
+        "events",
+        sign({**CLAIMS, "events": {"http://schemas.openid.net/event/backchannel-logout": {}}}),
+    ),
+    "no sub": ("sub", sign(without("sub"))),
+    "sub empty": ("sub", sign({**CLAIMS, "sub": ""})),
+    "sub a number": ("sub", sign({**CLAIMS, "sub": 7})),
+    "amr a string": ("amr", sign({**CLAIMS, "amr": "mfa"})),
+    "amr of numbers": ("amr", sign({**CLAIMS, "amr": [1]})),
+    "auth_time a string": ("auth_time", sign({**CLAIMS, "auth_time": "now"})),
+    "auth_time ahead": ("auth_time", sign({**CLAIMS, "auth_time": T0 + 61})),
+}
+
+
+@pytest.mark.parametrize(("check", "token"), FORGED.values(), ids=FORGED.keys())
+def test_a_forged_token_is_rejected_by_the_check_it_fails(check: str, token: str) -> None:
+    with pytest.raises(TokenRejected) as caught:
+        verify(token)
+
+    assert caught.value.check == check
+    assert type(caught.value) is TokenRejected
+
+
+@pytest.mark.parametrize("token", [FORGED[name][1] for name in FORGED if name != "empty"])
+def test_no_rejection_tells_what_the_token_was(token: str) -> None:
+    with pytest.raises(TokenRejected) as caught:
+        verify(token)
+
+    told = "".join(traceback.format_exception(caught.value))
+    assert token[-40:] not in told
+    assert caught.value.__context__ is None
+
+
+def test_an_encrypted_token_is_rejected_as_not_supported() -> None:
+    key = OctKey.generate_key(256)
+    token = jwe.encrypt_compact({"alg": "dir", "enc": "A256GCM"}, sign(CLAIMS).encode(), key)
+
+    with pytest.raises(TokenRejected, match="encrypted"):
+        verify(token)
+
+
+def test_a_valid_token_about_somebody_else_is_told_apart() -> None:
+    with pytest.raises(WrongSubject):
+        verify(sign(CLAIMS), user_id="bob")
+
+
+def test_a_token_with_any_other_fault_is_not_called_a_wrong_subject() -> None:
+    with pytest.raises(TokenRejected) as caught:
+        verify(sign({**CLAIMS, "exp": T0 - 3600}), user_id="bob")
+
+    assert caught.value.check == "exp"
+
+
+def test_no_keys_at_all_means_try_later() -> None:
+    http = PretendHttp(public(rsa()))
+    http.status = 404
+
+    with pytest.raises(MosaicUnavailable):
+        verifier(http).verify(APP, sign(CLAIMS), "ada", Deadline.after(5))
+
+
+# Key sets
+
+
+def test_one_bad_key_does_not_spoil_the_others() -> None:
+    good = public(rsa())
+    bad: list[Any] = [
+        None,
+        7,
+        {},
+        {"kty": "RSA"},
+        {"kty": "RSA", "n": 7, "e": "AQAB"},
+        {"kty": "RSA", "n": "!!", "e": "AQAB"},
+        {"kty": "RSA", "n": base64.urlsafe_b64encode(b"\xff" * 128).decode(), "e": "AQAB"},
+        {"kty": "RSA", "n": base64.urlsafe_b64encode(b"\xff" * 2048).decode(), "e": "AQAB"},
+        {"kty": "oct", "k": "c2VjcmV0"},
+        {"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+        {**good, "use": "enc"},
+        {**good, "kid": 7},
+        {**good, "alg": "RS512"},
+        {**good, "alg": ["RS256"]},
+        {**good, "e": "AA"},
+    ]
+
+    assert [key.kid for key in read_key_set({"keys": [*bad, good]}).keys] == ["k1"]
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"keys": None}, {"keys": {}}, {"keys": []}])
+def test_what_is_no_key_set_has_no_keys(body: Any) -> None:
+    assert read_key_set(body).keys == ()
+
+
+def test_a_key_serves_only_the_algorithm_it_names() -> None:
+    key = {**public(rsa()), "alg": "PS256"}
+
+    assert verify(sign(CLAIMS, {"alg": "PS256"}), key).user_id == "ada"
+    with pytest.raises(TokenRejected, match="kid"):
+        verify(sign(CLAIMS), key)
+
+
+def test_a_key_set_without_usable_keys_is_no_key_set() -> None:
+    http = PretendHttp({"kty": "oct", "k": "c2VjcmV0"})
+
+    with pytest.raises(MosaicUnavailable, match="no usable"):
+        verifier(http).verify(APP, sign(CLAIMS), "ada", Deadline.after(5))

@@ -1,0 +1,54 @@
+"""The Celery app. `celery -A worker worker` finds it through `worker/__init__.py`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import structlog
+from celery import Celery, concurrency, signals
+from celery.app.task import Context
+
+from worker import logs, startup
+from worker import settings as settings_module
+from worker.errors import ConfigurationError
+from worker.heartbeat import Heartbeat
+
+# `-P threads` must not mean Celery's own thread pool, whose slots leak.
+concurrency.ALIASES["threads"] = "worker.pool:SafeThreadPool"  # type: ignore[attr-defined]
+
+app = Celery("worker", task_cls="worker.tasks.base:QuietTask")
+app.config_from_object("celeryconfig")
+app.steps["consumer"].add(Heartbeat)
+
+
+@signals.setup_logging.connect
+def _configure_logging(**_: Any) -> None:
+    # Connecting to this signal also keeps Celery from configuring its own logging.
+    logs.configure(settings_module.current())
+
+
+@signals.worker_init.connect
+def _refuse_to_start_wrongly(**_: Any) -> None:
+    try:
+        startup.check(settings_module.current())
+    except ConfigurationError as error:
+        # SystemExit, since Celery swallows other exceptions of signal handlers.
+        sys.stderr.write(f"The session worker does not start: {error}\n")
+        sys.exit(startup.EXIT_CODE)
+
+
+@signals.task_prerun.connect
+def _name_the_task(task_id: str, task: Any, **_: Any) -> None:
+    structlog.contextvars.clear_contextvars()
+    request: Context = task.request
+    structlog.contextvars.bind_contextvars(
+        task=task.name,
+        task_id=task_id,
+        redelivered=bool((request.delivery_info or {}).get("redelivered")),
+    )
+
+
+@signals.task_postrun.connect
+def _forget_the_task(**_: Any) -> None:
+    structlog.contextvars.clear_contextvars()

@@ -1,0 +1,115 @@
+"""The store's engine, and transactions that fail in our own words.
+
+SQLite runs in WAL with a busy timeout, and writers start with BEGIN IMMEDIATE: pysqlite's own
+way opens a transaction at the first write only, so that two read-then-write transactions lose
+updates without an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from worker.errors import StoreUnavailable
+
+SQLITE_BUSY_TIMEOUT_MS: Final = 5000
+POOL_TIMEOUT_SECONDS: Final = 5
+# Below the lease of a logout and the longest job: a stuck statement must not outlive either.
+PG_OPTIONS: Final = (
+    "-c statement_timeout=15000 -c lock_timeout=5000 "
+    "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+)
+
+
+def make_engine(url: str, *, pool_size: int = 8) -> Engine:
+    """Return an engine for *url*. Make it after the fork: a shared socket mixes up answers."""
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    connect_args: dict[str, Any] = (
+        {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}
+        if is_sqlite
+        else {"connect_timeout": 5, "options": PG_OPTIONS, "application_name": "session-worker"}
+    )
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        # Errors are logged; parameters hold session hashes and sealed ids.
+        hide_parameters=True,
+        connect_args=connect_args,
+    )
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, in _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+class Store:
+    """The database: `read` and `write` are the only ways in.
+
+    Neither may be open while Mosaic is called: a slow IDP would then hold locks and connections.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        # On PostgreSQL a read needs no BEGIN and no COMMIT: two round trips less.
+        self._reader = engine.execution_options(
+            **({"read_only": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"})
+        )
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection for reading. Raises `StoreUnavailable`."""
+        with _in_our_words(), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection whose work is committed at the end. Raises `StoreUnavailable`.
+
+        When it raises, the commit may or may not have happened: write only what may be repeated.
+        """
+        with _in_our_words(), self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise StoreUnavailable(_cause(error)) from None
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable(_cause(error)) from None
+        raise
+
+
+def _cause(error: Exception) -> str:
+    original = getattr(error, "orig", None) or error
+    return f"the database does not answer ({type(original).__name__})"

@@ -1,0 +1,117 @@
+"""What can go wrong in the worker, grouped by who must act.
+
+::
+
+    SessionWorkerError
+    ├── RequestRefused          the app must act
+    │   ├── InvalidRequest        the request can never be served as it is
+    │   └── Unauthorized          it is not proven who asks, or they may not
+    ├── TryLater                nobody must act: it passes
+    │   ├── MosaicUnavailable     no usable answer: timeout, reset, 5xx
+    │   ├── MosaicRateLimited     429
+    │   ├── StoreUnavailable      the database does not answer
+    │   └── SessionChanged        other writers kept winning
+    ├── SessionGone             the session does not exist at Mosaic (any more)
+    ├── OperatorMustAct
+    │   ├── ConfigurationError    settings, keys, schema: the worker does not start
+    │   ├── ClientRefused         Mosaic refuses this app's client id, secret or rights
+    │   └── MosaicContractBroken  Mosaic answers something the protocol sheet does not know
+    └── TokenRejected           a token that is not what it claims to be
+        └── WrongSubject          a valid token about another user
+
+Messages name no secret: they end in logs.
+"""
+
+from __future__ import annotations
+
+from session_client.contract import Reason
+
+
+class SessionWorkerError(Exception):
+    """Root of all errors this project raises on purpose."""
+
+
+class RequestRefused(SessionWorkerError):  # noqa: N818 - names say what happened
+    """The app gets a typed refusal; nothing was changed."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+        self.detail = detail
+
+
+class InvalidRequest(RequestRefused):
+    """Asking again unchanged cannot help."""
+
+
+class Unauthorized(RequestRefused):
+    """The asking app did not prove who it is, or has no right to ask this."""
+
+
+class TryLater(SessionWorkerError):  # noqa: N818
+    """The same request may succeed after *retry_after* seconds."""
+
+    reason = Reason.INTERNAL_ERROR
+
+    def __init__(self, message: str = "", *, retry_after: float = 1.0) -> None:
+        super().__init__(message or (self.__doc__ or ""))
+        self.retry_after = retry_after
+
+
+class MosaicUnavailable(TryLater):
+    """Mosaic gave no usable answer. A call that changes something may have worked."""
+
+    reason = Reason.IDP_UNAVAILABLE
+
+
+class MosaicRateLimited(TryLater):
+    """Mosaic asks us to slow down."""
+
+    reason = Reason.RATE_LIMITED
+
+
+class StoreUnavailable(TryLater):
+    """The database does not answer, or is locked for too long."""
+
+    reason = Reason.STORE_UNAVAILABLE
+
+
+class SessionChanged(TryLater):
+    """The session was changed by others each time we came back from Mosaic."""
+
+    reason = Reason.SESSION_CHANGED
+
+
+class SessionGone(SessionWorkerError):  # noqa: N818
+    """Mosaic does not know the session: it was ended elsewhere, or it expired."""
+
+
+class OperatorMustAct(SessionWorkerError):  # noqa: N818
+    """Waiting does not help, and the app cannot help either."""
+
+
+class ConfigurationError(OperatorMustAct):
+    """The worker must not start like this. The message says what to do."""
+
+
+class ClientRefused(OperatorMustAct):
+    """Mosaic refuses the app's client: wrong secret, missing role, or not this session."""
+
+
+class MosaicContractBroken(OperatorMustAct):
+    """Mosaic refused our request as malformed, or answered what we cannot read."""
+
+
+class TokenRejected(SessionWorkerError):  # noqa: N818
+    """A token failed verification. *check* names the check, e.g. ``signature`` or ``exp``."""
+
+    def __init__(self, check: str) -> None:
+        super().__init__(f"token rejected: {check}")
+        self.check = check
+
+
+class WrongSubject(TokenRejected):
+    """A valid token about somebody else. Its session must not be used again."""
+
+    def __init__(self) -> None:
+        super().__init__("sub")

@@ -1,0 +1,84 @@
+"""Each worker says that it is alive, and how it is set up, in a Redis key that expires.
+
+Remote control is off (with it on, a worker exits when Redis goes away, and any app could shut it
+down), so `celery inspect` has nobody to ask; `mosaic-sessions status` reads these keys. The write
+runs in the worker's event loop: a loop that hangs stops saying that it is alive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, Final
+
+import redis
+import structlog
+from celery import bootsteps
+
+from worker import settings as settings_module
+from worker.wiring import connect_redis, utc_now
+
+log = structlog.get_logger()
+
+KEY_PREFIX: Final = "mosaic-sessions:worker:"
+EVERY_SECONDS: Final = 5.0
+LIFETIME_SECONDS: Final = 20
+
+
+class Heartbeat(bootsteps.StartStopStep):
+    """Writes the key while the consumer runs, and removes it at a clean stop."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+        self._redis: redis.Redis | None = None
+
+    def start(self, consumer: Any) -> None:
+        """Begin with the first write at once."""
+        settings = settings_module.current()
+        self._redis = connect_redis(settings.cache_url)
+        facts = {
+            "hostname": consumer.hostname,
+            "pid": os.getpid(),
+            "pool": type(consumer.pool).__name__,
+            "slots": consumer.pool.num_processes,
+            "queues": sorted(consumer.app.amqp.queues.consume_from),
+            "visibility_timeout": settings.visibility_timeout_seconds,
+            "started_at": utc_now().isoformat(),
+        }
+        self._say_alive(facts)
+        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._say_alive, (facts,))
+
+    def stop(self, consumer: Any) -> None:
+        """Stop writing; after a lost connection `start` is called again."""
+        del consumer
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._redis is not None:
+            self._redis.close()
+            self._redis = None
+
+    def _say_alive(self, facts: dict[str, Any]) -> None:
+        if self._redis is None:
+            return
+        try:
+            self._redis.set(key_of_this_process(), json.dumps(facts), ex=LIFETIME_SECONDS)
+        except redis.RedisError as error:
+            log.warning("heartbeat_not_written", error=type(error).__name__)
+
+
+def key_of_this_process() -> str:
+    """Return the key under which this process says that it is alive."""
+    return f"{KEY_PREFIX}{socket.gethostname()}:{os.getpid()}"
+
+
+def living_workers(client: redis.Redis) -> list[dict[str, Any]]:
+    """Return what the living workers say of themselves. Raises `redis.RedisError`."""
+    keys = sorted(client.scan_iter(match=f"{KEY_PREFIX}*", count=500))
+    if not keys:
+        return []
+    return [json.loads(value) for value in client.mget(keys) if value is not None]

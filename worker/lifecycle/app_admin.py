@@ -1,0 +1,198 @@
+"""What operators do with apps: register, list, give new keys, disable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from models import App, AppKey, new_id
+from session_client import contract
+from session_client.keys import AppKey as ClientKey
+from worker.errors import ConfigurationError
+from worker.mosaic import endpoints_for
+from worker.registry import CAPABILITIES, app_key_place, client_secret_place
+from worker.wiring import Services
+
+
+class AppError(ConfigurationError):
+    """What the operator asked for cannot be done. The message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewApp:
+    """An app as an operator describes it. Times are in seconds; None means: as the settings say."""
+
+    app_id: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    amr_all_of: tuple[str, ...] = ()
+    amr_any_of: tuple[str, ...] = ()
+    max_age_seconds: int | None = None
+    capabilities: tuple[str, ...] = ()
+    base_url: str | None = None
+    token_url: str | None = None
+    jwks_url: str | None = None
+    issuer: str | None = None
+    session_lifetime_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppInfo:
+    """An app as `apps list` shows it."""
+
+    app_id: str
+    client_id: str
+    amr_all_of: tuple[str, ...]
+    amr_any_of: tuple[str, ...]
+    max_age_seconds: int | None
+    capabilities: tuple[str, ...]
+    kids: tuple[str, ...]
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+def add_app(services: Services, new: NewApp) -> ClientKey:
+    """Register an app and return its first key: the only time it is shown."""
+    _check(services, new)
+    key = ClientKey.generate()
+    try:
+        with services.store.write() as connection:
+            connection.execute(insert(App).values(_row(services, new)))
+            _add_key(connection, services, new.app_id, key)
+    except IntegrityError:
+        raise AppError(f"an app {new.app_id!r} or a client {new.client_id!r} exists") from None
+    return key
+
+
+def list_apps(services: Services) -> list[AppInfo]:
+    """Return all apps, by name."""
+    with services.store.read() as connection:
+        apps = connection.execute(select(App.__table__).order_by(App.app_id)).all()
+        live = select(AppKey.app_id, AppKey.kid).where(AppKey.retired_at.is_(None))
+        keys = connection.execute(live.order_by(AppKey.created_at, AppKey.id)).all()
+    return [
+        AppInfo(
+            app_id=app.app_id,
+            client_id=app.client_id,
+            amr_all_of=tuple(app.amr_all_of),
+            amr_any_of=tuple(app.amr_any_of),
+            max_age_seconds=app.max_age_seconds,
+            capabilities=tuple(app.capabilities),
+            kids=tuple(key.kid for key in keys if key.app_id == app.app_id),
+            created_at=app.created_at,
+            disabled_at=app.disabled_at,
+        )
+        for app in apps
+    ]
+
+
+def rotate_key(services: Services, app_id: str) -> ClientKey:
+    """Give the app one more key. The old ones stay valid until `retire_key`."""
+    key = ClientKey.generate()
+    with services.store.write() as connection:
+        _require(connection, app_id)
+        _add_key(connection, services, app_id, key)
+    return key
+
+
+def retire_key(services: Services, app_id: str, kid: str) -> None:
+    """Make one key invalid. The last one cannot be retired: disable the app instead."""
+    with services.store.write() as connection:
+        live = select(AppKey.kid).where(AppKey.app_id == app_id, AppKey.retired_at.is_(None))
+        kids = set(connection.execute(live.with_for_update()).scalars())
+        if kid not in kids:
+            raise AppError(f"app {app_id!r} has no live key {kid!r}")
+        if len(kids) == 1:
+            raise AppError("that is the app's last key: rotate first, or disable the app")
+        connection.execute(
+            update(AppKey)
+            .where(AppKey.app_id == app_id, AppKey.kid == kid)
+            .values(retired_at=services.now())
+        )
+
+
+def disable_app(services: Services, app_id: str) -> None:
+    """Refuse the app's requests from now on. Its sessions stay for the other apps."""
+    _set_disabled(services, app_id, services.now())
+
+
+def enable_app(services: Services, app_id: str) -> None:
+    """Serve the app's requests again."""
+    _set_disabled(services, app_id, None)
+
+
+def remove_unused_app(services: Services, app_id: str) -> None:
+    """Delete an app that never shared a session: a slip of the keyboard."""
+    try:
+        with services.store.write() as connection:
+            _require(connection, app_id)
+            connection.execute(delete(App).where(App.app_id == app_id))
+    except IntegrityError:
+        raise AppError(f"app {app_id!r} shares sessions: disable it instead") from None
+
+
+def _set_disabled(services: Services, app_id: str, disabled_at: datetime | None) -> None:
+    with services.store.write() as connection:
+        _require(connection, app_id)
+        connection.execute(update(App).where(App.app_id == app_id).values(disabled_at=disabled_at))
+
+
+def _require(connection: Connection, app_id: str) -> None:
+    found = connection.execute(select(App.app_id).where(App.app_id == app_id)).first()
+    if found is None:
+        raise AppError(f"there is no app {app_id!r} (mosaic-sessions apps list)")
+
+
+def _add_key(connection: Connection, services: Services, app_id: str, key: ClientKey) -> None:
+    row_id = new_id()
+    connection.execute(
+        insert(AppKey).values(
+            id=row_id,
+            app_id=app_id,
+            kid=key.kid,
+            sealed_secret=services.keyring.seal(key.secret, app_key_place(row_id)),
+            created_at=services.now(),
+        )
+    )
+
+
+def _check(services: Services, new: NewApp) -> None:
+    if not contract.is_app_id(new.app_id):
+        raise AppError("an app id has lower-case letters, digits, - and _, 64 at most")
+    if not new.client_id or not new.client_secret:
+        raise AppError("client id and client secret must not be empty")
+    unknown = set(new.capabilities) - CAPABILITIES
+    if unknown:
+        raise AppError(f"unknown capability {', '.join(sorted(unknown))}")
+    for seconds in (new.max_age_seconds, new.session_lifetime_seconds):
+        if seconds is not None and seconds <= 0:
+            raise AppError("ages and lifetimes are positive numbers of seconds")
+    endpoints_for(
+        services.settings,
+        base_url=new.base_url,
+        token_url=new.token_url,
+        jwks_url=new.jwks_url,
+        issuer=new.issuer,
+    )
+
+
+def _row(services: Services, new: NewApp) -> dict[str, object]:
+    place = client_secret_place(new.app_id)
+    return {
+        "app_id": new.app_id,
+        "client_id": new.client_id,
+        "sealed_client_secret": services.keyring.seal(new.client_secret, place),
+        "amr_all_of": list(new.amr_all_of),
+        "amr_any_of": list(new.amr_any_of),
+        "max_age_seconds": new.max_age_seconds,
+        "capabilities": list(new.capabilities),
+        "base_url": new.base_url,
+        "token_url": new.token_url,
+        "jwks_url": new.jwks_url,
+        "issuer": new.issuer,
+        "session_lifetime_seconds": new.session_lifetime_seconds,
+        "created_at": services.now(),
+    }

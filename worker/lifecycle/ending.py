@@ -1,0 +1,101 @@
+"""The one path on which a session ends, whatever the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, insert, update
+
+from models import EndCause, IdpSession, Logout, new_id
+from worker.lifecycle import events
+from worker.lifecycle.events import Cause
+
+# Mosaic has ended these sessions itself; for all other causes it must be told.
+_KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What one call has ended. ``logouts`` are the duties to wake, after the commit."""
+
+    sessions: tuple[UUID, ...] = ()
+    logouts: tuple[UUID, ...] = ()
+
+
+def end_sessions(  # noqa: PLR0913 - said by name
+    connection: Connection,
+    which: ColumnElement[bool],
+    cause: EndCause,
+    *,
+    now: datetime,
+    by: Cause,
+    lifetime: timedelta,
+) -> Ended:
+    """End the live sessions that match *which*, in the caller's transaction.
+
+    Writes the end, the duty to tell Mosaic where there is one, and the audit trail. *lifetime* is
+    how long a session may live on at Mosaic: after that it need not be told any more. A session
+    that has ended already is left alone, so repeating is harmless.
+    """
+    ended = connection.execute(
+        update(IdpSession)
+        .where(IdpSession.ended_at.is_(None), which)
+        .values(
+            ended_at=now,
+            end_cause=cause.value,
+            version=IdpSession.version + 1,
+            **_scrubbed_if(cause in _KNOWN_TO_MOSAIC),
+        )
+        .returning(IdpSession.id, IdpSession.user_id, IdpSession.registered_by)
+    ).all()
+    duties = [] if cause in _KNOWN_TO_MOSAIC else [_duty(row, now, by, lifetime) for row in ended]
+    add_duties(connection, duties)
+    events.record(
+        connection,
+        (
+            events.event(
+                events.ENDED,
+                at=now,
+                session=row.id,
+                user_id=row.user_id,
+                by=by,
+                detail=cause.value,
+            )
+            for row in ended
+        ),
+    )
+    return Ended(tuple(row.id for row in ended), tuple(duty["id"] for duty in duties))
+
+
+def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read with its name
+    # Nobody needs the id any more: what is not stored cannot be stolen.
+    return {"sealed_session_id": None} if done_at_mosaic else {}
+
+
+def _duty(row: Any, now: datetime, by: Cause, lifetime: timedelta) -> dict[str, Any]:
+    return duty(row.id, by.app_id or row.registered_by, now, lifetime)
+
+
+def duty(session: UUID, requested_by: str, now: datetime, lifetime: timedelta) -> dict[str, Any]:
+    """Return the row that says: Mosaic must be told that *session* has ended."""
+    return {
+        "id": new_id(),
+        "idp_session_id": session,
+        "requested_by": requested_by,
+        "created_at": now,
+        # Our expiry may be behind Mosaic's: a silent authentication that loses against a logout
+        # has extended the session there. Nothing extends it after this moment.
+        "give_up_at": now + lifetime,
+        "next_attempt_at": now,
+        "woken_at": now,
+    }
+
+
+def add_duties(connection: Connection, duties: Collection[dict[str, Any]]) -> None:
+    """Write the duties to tell Mosaic, in the caller's transaction."""
+    if duties:
+        connection.execute(insert(Logout), list(duties))

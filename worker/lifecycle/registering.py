@@ -1,0 +1,127 @@
+"""Remembering a session after an active login, or after an added factor."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, case, update
+
+from models import EndCause, IdpSession, new_id
+from session_client import times
+from session_client.contract import Reason, Verdict
+from worker.errors import InvalidRequest, TokenRejected, WrongSubject
+from worker.lifecycle import events, sessions
+from worker.lifecycle.commands import RegisterCommand
+from worker.lifecycle.events import Cause
+from worker.lifecycle.outcomes import Outcome
+from worker.lifecycle.sessions import Session
+from worker.mosaic import Identity
+from worker.registry import KnownApp
+from worker.wiring import Services
+
+
+def register(services: Services, app: KnownApp, command: RegisterCommand, by: Cause) -> Outcome:
+    """Store the session of a verified login, or update what it proves.
+
+    Safe to repeat, and in any order: an older token never takes back what a newer one proved, and
+    a session that was logged out before it was registered stays ended.
+    """
+    identity = _verified(services, app, command)
+    session_hash = services.keyring.lookup_hash(command.session_id)
+    now = services.now()
+    with services.store.write() as connection:
+        _insert(connection, services, app, command, identity, session_hash, now)
+        session = sessions.by_hash(connection, session_hash)
+        assert session is not None, "just inserted, or there before"  # noqa: S101
+        if session.user_id != command.user_id:
+            raise InvalidRequest(Reason.SUBJECT_MISMATCH)
+        news = _news(app, command, identity, session)
+        expires_at = _update(connection, session, news)
+        if expires_at is None:
+            cause = session.end_cause or EndCause.LOGOUT.value  # this very moment
+            return Outcome(Verdict.LOGIN_REQUIRED, sessions.reason_for(cause))
+        sessions.link_app(connection, session.id, app.app_id, now, None)
+        if "version" in news:
+            name = events.REGISTERED if session.version == 0 else events.FACTOR_ADDED
+            row = events.event(name, at=now, session=session.id, user_id=session.user_id, by=by)
+            events.record(connection, [row])
+    return _remembered(session.id, expires_at)
+
+
+def _verified(services: Services, app: KnownApp, command: RegisterCommand) -> Identity:
+    try:
+        return services.mosaic.verify_id_token(app.mosaic, command.id_token, command.user_id)
+    except WrongSubject:
+        raise InvalidRequest(Reason.SUBJECT_MISMATCH) from None
+    except TokenRejected as rejected:
+        raise InvalidRequest(Reason.ID_TOKEN_INVALID, rejected.check) from None
+
+
+def _insert(  # noqa: PLR0913, PLR0917 - a row has many columns
+    connection: Connection,
+    services: Services,
+    app: KnownApp,
+    command: RegisterCommand,
+    identity: Identity,
+    session_hash: bytes,
+    now: datetime,
+) -> None:
+    if sessions.by_hash(connection, session_hash) is not None:
+        return  # also when the id is an earlier one of a known session
+    session = new_id()
+    values: dict[str, Any] = {
+        "id": session,
+        "user_id": command.user_id,
+        "session_hash": session_hash,
+        "sealed_session_id": services.keyring.seal(
+            command.session_id, sessions.session_id_place(session)
+        ),
+        "device_id": command.device_id,
+        "registered_by": app.app_id,
+        "amr": sorted(identity.amr),
+        "authenticated_at": identity.auth_time or identity.issued_at,
+        "amr_as_of": identity.issued_at,
+        "created_at": now,
+        "expires_at": identity.issued_at + app.mosaic.session_lifetime,
+        "version": 0,  # the update that follows makes it 1
+    }
+    # Two registrations of one session at once: the second finds the first one's row.
+    statement = sessions.upsert(connection, IdpSession).values(values)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=[IdpSession.session_hash]))
+
+
+def _news(
+    app: KnownApp, command: RegisterCommand, identity: Identity, session: Session
+) -> dict[str, Any]:
+    """Return what the token changes in the row; an older token than the row's changes nothing."""
+    expires_at = identity.issued_at + app.mosaic.session_lifetime
+    later = case((IdpSession.expires_at < expires_at, expires_at), else_=IdpSession.expires_at)
+    news: dict[str, Any] = {"expires_at": later}
+    proof = {
+        "amr": sorted(identity.amr),
+        "authenticated_at": max(session.authenticated_at, identity.auth_time or identity.issued_at),
+        "device_id": command.device_id or session.device_id,
+    }
+    is_newer = identity.issued_at >= session.amr_as_of
+    if session.version == 0 or (is_newer and any(getattr(session, k) != proof[k] for k in proof)):
+        news |= {**proof, "amr_as_of": identity.issued_at, "version": IdpSession.version + 1}
+    return news
+
+
+def _update(connection: Connection, session: Session, news: dict[str, Any]) -> datetime | None:
+    """Write *news* and return the expiry; None when the session has ended."""
+    return connection.execute(
+        update(IdpSession)
+        .where(IdpSession.id == session.id, IdpSession.ended_at.is_(None))
+        .values(news)
+        .returning(IdpSession.expires_at)
+    ).scalar_one_or_none()
+
+
+def _remembered(session: UUID, expires_at: datetime) -> Outcome:
+    return Outcome(
+        Verdict.OK,
+        data={"session_ref": str(session), "expires_at": times.to_wire(expires_at)},
+    )

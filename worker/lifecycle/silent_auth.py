@@ -1,0 +1,241 @@
+"""Tokens for a user without asking them, from a session another app may have opened.
+
+The order of things is the promise: nothing is held open while Mosaic is asked, and what Mosaic
+returned is handed out only after one statement has found the session still live. A logout that
+commits in between makes that statement match no row, and the tokens are thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, case, insert, update
+
+from models import EndCause, IdpSession, SessionAlias
+from session_client import times
+from session_client.contract import Reason, Verdict
+from worker.errors import InvalidRequest, SessionChanged, SessionGone, WrongSubject
+from worker.lifecycle import events, sessions
+from worker.lifecycle.commands import SilentAuthCommand
+from worker.lifecycle.ending import Ended, end_sessions
+from worker.lifecycle.events import Cause
+from worker.lifecycle.outcomes import Outcome
+from worker.lifecycle.sessions import Session
+from worker.mosaic import Identity, SilentAuthCall, Tokens
+from worker.policy import Policy, Shortfall, policy_of
+from worker.registry import KnownApp
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+# How often we start over because the session changed while Mosaic was asked.
+_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: who asks, what for, how strong it must be, and until when."""
+
+    app: KnownApp
+    command: SilentAuthCommand
+    policy: Policy
+    by: Cause
+    deadline: datetime
+
+
+def silent_auth(
+    services: Services, app: KnownApp, command: SilentAuthCommand, by: Cause, deadline: datetime
+) -> Outcome:
+    """Return tokens for the app's own client, or what stands in the way.
+
+    Safe to repeat: it asks Mosaic again and extends the session again. Raises `TryLater`,
+    `OperatorMustAct` and `TokenRejected` as the door to Mosaic does.
+    """
+    requested = policy_of(command.amr_all_of, command.amr_any_of, command.max_age)
+    asked = Asked(app, command, app.policy.and_also(requested), by, deadline)
+    for _ in range(_ROUNDS):
+        outcome = _one_round(services, asked)
+        if outcome is not None:
+            return outcome
+    raise SessionChanged
+
+
+def _one_round(services: Services, asked: Asked) -> Outcome | None:
+    """Try the user's sessions, newest first; None when one changed under our hands."""
+    user_id, device_id = asked.command.user_id, asked.command.device_id
+    now = services.now()
+    with services.store.read() as connection:
+        found = sessions.candidates(
+            connection, user_id, device_id, now, services.settings.max_candidates
+        )
+        if not found:
+            return Outcome(
+                Verdict.LOGIN_REQUIRED, sessions.why_none(connection, user_id, device_id)
+            )
+    strong = [s for s in found if not asked.policy.shortfall(s.amr, s.authenticated_at, now)]
+    if not strong:
+        # Certain without Mosaic: a factor the session lacks cannot come from asking silently.
+        newest = found[0]
+        return _step_up(newest, asked.policy.shortfall(newest.amr, newest.authenticated_at, now))
+    return _try_each(services, asked, strong)
+
+
+def _try_each(services: Services, asked: Asked, strong: Sequence[Session]) -> Outcome | None:
+    for session in strong:
+        try:
+            tokens, identity = _ask_mosaic(services, asked, session)
+        except SessionGone:
+            _end(services, asked, session, EndCause.GONE_AT_IDP)
+        except WrongSubject:
+            log.warning("session_quarantined", session=str(session.id), user=session.user_id)
+            _end(services, asked, session, EndCause.QUARANTINED)
+        else:
+            return _settle(services, asked, session, tokens, identity)
+    return None  # all of them are gone: the next round says what is left
+
+
+def _ask_mosaic(services: Services, asked: Asked, session: Session) -> tuple[Tokens, Identity]:
+    seconds_left = (asked.deadline - services.now()).total_seconds()
+    if seconds_left <= 0:
+        raise InvalidRequest(Reason.DEADLINE_PASSED)
+    assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
+    session_id = services.keyring.open(
+        session.sealed_session_id, sessions.session_id_place(session.id)
+    )
+    command = asked.command
+    call = SilentAuthCall(
+        resource=command.resource,
+        claims=command.claims,
+        org_id=command.org_id,
+        user_agent=command.client_attributes.user_agent,
+        ip_address=command.client_attributes.ip_address,
+        device_id=command.device_id,
+    )
+    return services.mosaic.authenticate_session(
+        asked.app.mosaic,
+        session_id,
+        session.user_id,
+        call,
+        timeout_seconds=min(services.settings.mosaic_timeout_seconds, seconds_left),
+    )
+
+
+def _settle(
+    services: Services, asked: Asked, session: Session, tokens: Tokens, identity: Identity
+) -> Outcome | None:
+    now = services.now()
+    since = identity.auth_time or session.authenticated_at
+    shortfall = asked.policy.shortfall(identity.amr, since, now)
+    expires_at = now + asked.app.mosaic.session_lifetime
+    with services.store.write() as connection:
+        renewed_hash = _renew(connection, session, expires_at)
+        if renewed_hash is None:
+            log.info("tokens_discarded", session=str(session.id), app=asked.app.app_id)
+            return None
+        _keep_new_id(connection, services, session, renewed_hash, tokens.session_id)
+        if shortfall:
+            return _step_up(session, shortfall)
+        usable_until = now + timedelta(seconds=tokens.expires_in)
+        sessions.link_app(connection, session.id, asked.app.app_id, now, usable_until)
+        row = events.event(
+            events.AUTHENTICATED,
+            at=now,
+            session=session.id,
+            user_id=session.user_id,
+            by=asked.by,
+        )
+        events.record(connection, [row])
+    return _authenticated(session, tokens, max(expires_at, session.expires_at))
+
+
+def _renew(connection: Connection, session: Session, expires_at: datetime) -> bytes | None:
+    """Extend the session if it is still live and what it proves is unchanged; return its hash.
+
+    This one statement is promise P1: without its conditions a logout that was committed while
+    Mosaic answered would be followed by tokens.
+    """
+    return connection.execute(
+        update(IdpSession)
+        .where(
+            IdpSession.id == session.id,
+            IdpSession.ended_at.is_(None),
+            IdpSession.version == session.version,
+        )
+        .values(
+            expires_at=case(
+                (IdpSession.expires_at < expires_at, expires_at), else_=IdpSession.expires_at
+            )
+        )
+        .returning(IdpSession.session_hash)
+    ).scalar_one_or_none()
+
+
+def _keep_new_id(
+    connection: Connection,
+    services: Services,
+    session: Session,
+    old_hash: bytes,
+    session_id: str,
+) -> None:
+    """Store the id Mosaic returned; when it is a new one, the old one stays as an alias.
+
+    Logouts by apps that know only the old id must still find the session.
+    """
+    new_hash = services.keyring.lookup_hash(session_id)
+    if new_hash == old_hash:
+        return
+    alias = {"session_hash": old_hash, "idp_session_id": session.id, "created_at": services.now()}
+    connection.execute(insert(SessionAlias).values(alias))
+    sealed = services.keyring.seal(session_id, sessions.session_id_place(session.id))
+    connection.execute(
+        update(IdpSession)
+        .where(IdpSession.id == session.id)
+        .values(session_hash=new_hash, sealed_session_id=sealed, version=IdpSession.version + 1)
+    )
+
+
+def _end(services: Services, asked: Asked, session: Session, cause: EndCause) -> Ended:
+    with services.store.write() as connection:
+        return end_sessions(
+            connection,
+            IdpSession.id == session.id,
+            cause,
+            now=services.now(),
+            by=asked.by,
+            lifetime=asked.app.mosaic.session_lifetime,
+        )
+
+
+def _step_up(session: Session, shortfall: Shortfall) -> Outcome:
+    amr_missing = bool(shortfall.missing_amr)
+    return Outcome(
+        Verdict.INTERACTION_REQUIRED,
+        Reason.AMR_MISSING if amr_missing else Reason.MAX_AGE_EXCEEDED,
+        data={
+            "session_ref": str(session.id),
+            "missing_amr": list(shortfall.missing_amr),
+            "max_age_exceeded": shortfall.max_age_exceeded,
+        },
+    )
+
+
+def _authenticated(session: Session, tokens: Tokens, expires_at: datetime) -> Outcome:
+    given = {
+        "access_token": tokens.access_token,
+        "token_type": tokens.token_type,
+        "expires_in": tokens.expires_in,
+        "id_token": tokens.id_token,
+        "refresh_token": tokens.refresh_token,
+    }
+    return Outcome(
+        Verdict.AUTHENTICATED,
+        data={
+            "tokens": {name: value for name, value in given.items() if value is not None},
+            "session_ref": str(session.id),
+            "expires_at": times.to_wire(expires_at),
+        },
+    )

@@ -1,0 +1,53 @@
+"""What the store knows of a user's sessions. Costs Mosaic nothing and extends nothing."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from models import AppSession, IdpSession
+from session_client import times
+from session_client.contract import Verdict
+from worker.lifecycle import sessions
+from worker.lifecycle.commands import StatusCommand
+from worker.lifecycle.outcomes import Outcome
+from worker.registry import KnownApp
+from worker.wiring import Services
+
+_MOST_SESSIONS = 100
+
+
+def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome:
+    """List the user's live sessions that the asking app shares, newest first."""
+    shared = select(AppSession.idp_session_id).where(AppSession.app_id == app.app_id)
+    query = (
+        select(
+            IdpSession.id,
+            IdpSession.amr,
+            IdpSession.device_id,
+            IdpSession.authenticated_at,
+            IdpSession.expires_at,
+        )
+        .where(
+            IdpSession.user_id == command.user_id,
+            IdpSession.ended_at.is_(None),
+            IdpSession.expires_at > services.now(),
+            IdpSession.id.in_(shared),
+        )
+        .order_by(IdpSession.authenticated_at.desc(), IdpSession.id.desc())
+        .limit(_MOST_SESSIONS)
+    )
+    with services.store.read() as connection:
+        live = connection.execute(query).all()
+        sharing = sessions.apps_sharing(connection, [row.id for row in live])
+    listed = [
+        {
+            "session_ref": str(row.id),
+            "apps": sharing[row.id],
+            "amr": row.amr,
+            "device_id": row.device_id,
+            "authenticated_at": times.to_wire(row.authenticated_at),
+            "expires_at": times.to_wire(row.expires_at),
+        }
+        for row in live
+    ]
+    return Outcome(Verdict.OK, data={"sessions": listed})

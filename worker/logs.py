@@ -1,0 +1,80 @@
+"""Logs are events: a constant name, fields, one line each, and no secret in any of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
+
+import structlog
+from structlog.types import Processor
+
+from worker.settings import Settings
+
+# JWTs and JWEs in compact form, and anything after "Bearer".
+_TOKEN_SHAPED: Final = re.compile(
+    r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]+"
+)
+# What Celery's own records carry: arguments, return values, message bodies.
+_CARRIES_PAYLOAD: Final = ("data", "args", "kwargs", "body")
+
+
+def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Replace anything token-shaped. The last processor: nothing is added after it."""
+    return {key: _scrubbed(value) for key, value in event.items()}
+
+
+def _scrubbed(value: Any) -> Any:
+    return _TOKEN_SHAPED.sub("[secret]", value) if isinstance(value, str) else value
+
+
+class PayloadFilter(logging.Filter):
+    """Keeps Celery's payload-carrying attributes from any formatter, ours or another's."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Remove them; the record itself always passes."""
+        for name in _CARRIES_PAYLOAD:
+            if name != "args" and hasattr(record, name):
+                delattr(record, name)
+        return True
+
+
+def configure(settings: Settings) -> None:
+    """Send all logs of this process to standard error, through one chain of processors."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            scrub,
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    handler.addFilter(PayloadFilter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    # They log full URLs, and each request twice, at INFO.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,18 @@
+"""The one door to Mosaic: HTTP, client tokens and token verification inside; our errors outside."""
+
+from __future__ import annotations
+
+from worker.mosaic.endpoints import Endpoints, endpoints_for
+from worker.mosaic.gateway import MosaicGateway, build_gateway
+from worker.mosaic.types import Identity, MosaicApp, SilentAuthCall, Tokens
+
+__all__ = [
+    "Endpoints",
+    "Identity",
+    "MosaicApp",
+    "MosaicGateway",
+    "SilentAuthCall",
+    "Tokens",
+    "build_gateway",
+    "endpoints_for",
+]

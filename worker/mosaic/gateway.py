@@ -1,0 +1,148 @@
+"""The calls themselves: what is asked of Mosaic, and with whose token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import redis
+
+from worker.keyring import KeyRing
+from worker.mosaic import answers
+from worker.mosaic.answers import Endpoint
+from worker.mosaic.client_tokens import ClientTokens
+from worker.mosaic.deadline import Deadline
+from worker.mosaic.http import HttpAnswer, MosaicHttp
+from worker.mosaic.id_tokens import IdTokenVerifier
+from worker.mosaic.jwks import KeySets
+from worker.mosaic.shapes import read_tokens
+from worker.mosaic.token_store import TokenStore
+from worker.mosaic.types import Identity, MosaicApp, SilentAuthCall, Tokens
+from worker.settings import Settings
+
+_AUTH: Final = "/cis/v1/auth"
+_TOKEN_NOT_ACCEPTED: Final = frozenset({401, 403})
+
+
+class MosaicGateway:
+    """Every conversation with Mosaic. One per process, made after the fork; safe for all threads.
+
+    ``timeout_seconds`` bounds a whole call: client token, request, second try, keys. Only the
+    system's name resolution knows no deadline.
+    """
+
+    def __init__(
+        self,
+        http: MosaicHttp,
+        client_tokens: ClientTokens,
+        id_tokens: IdTokenVerifier,
+        timeout_seconds: float,
+    ) -> None:
+        self._http = http
+        self._client_tokens = client_tokens
+        self._id_tokens = id_tokens
+        self._timeout_seconds = timeout_seconds
+
+    def authenticate_session(
+        self,
+        app: MosaicApp,
+        session_id: str,
+        user_id: str,
+        call: SilentAuthCall,
+        *,
+        timeout_seconds: float,
+    ) -> tuple[Tokens, Identity]:
+        """Return tokens for *app* from a live session, verified to be *user_id*'s.
+
+        Safe to repeat; Mosaic extends the session each time. Raises `SessionGone`,
+        `WrongSubject`, `TokenRejected`, `MosaicUnavailable`, `MosaicRateLimited`,
+        `ClientRefused`, `MosaicContractBroken`.
+        """
+        deadline = Deadline.after(timeout_seconds)
+        payload = {"session_id": session_id, **_optional_fields(call)}
+        answer = self._post(app, f"{_AUTH}/session/authenticate", payload, deadline)
+        tokens = read_tokens(answers.accept(Endpoint.AUTHENTICATE, answer), session_id)
+        return tokens, self._id_tokens.verify(app, tokens.id_token, user_id, deadline)
+
+    def logout_session(self, app: MosaicApp, session_id: str, *, timeout_seconds: float) -> None:
+        """Return once Mosaic has ended the session, or never knew it. Safe to repeat.
+
+        Raises `MosaicUnavailable`, `MosaicRateLimited`, `ClientRefused`, `MosaicContractBroken`.
+        """
+        deadline = Deadline.after(timeout_seconds)
+        answer = self._post(app, f"{_AUTH}/session/logout", {"session_id": session_id}, deadline)
+        answers.accept(Endpoint.LOGOUT, answer)
+
+    def verify_id_token(self, app: MosaicApp, id_token: str, user_id: str) -> Identity:
+        """Return what an ID token an app handed in says of *user_id*.
+
+        Raises `TokenRejected`, `WrongSubject`, and `MosaicUnavailable` when no keys can be had.
+        """
+        deadline = Deadline.after(self._timeout_seconds)
+        return self._id_tokens.verify(app, id_token, user_id, deadline)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def _post(
+        self, app: MosaicApp, path: str, payload: Mapping[str, Any], deadline: Deadline
+    ) -> HttpAnswer:
+        """Return Mosaic's answer; if it did not like our client token, to one fresh one.
+
+        A role an operator has just granted is in new tokens only (protocol sheet, "Client access
+        token"). Once, never in a loop.
+        """
+        url = app.base_url + path
+        token = self._client_tokens.get(app, deadline)
+        answer = self._http.post_json(url, payload, token, deadline)
+        if answer.status in _TOKEN_NOT_ACCEPTED:
+            if not self._client_tokens.rejected(app, token, answer.status):
+                return answer
+            token = self._client_tokens.get(app, deadline)
+            answer = self._http.post_json(url, payload, token, deadline)
+        if answer.status not in _TOKEN_NOT_ACCEPTED:
+            self._client_tokens.accepted(app, token)
+        return answer
+
+
+def _optional_fields(call: SilentAuthCall) -> dict[str, Any]:
+    attributes = {"user_agent": call.user_agent, "ip_address": call.ip_address}
+    fields = {
+        "resource": call.resource,
+        "claims": None if call.claims is None else dict(call.claims),
+        "org_id": call.org_id,
+        "client_attributes": _given(attributes) or None,
+        "device_id": call.device_id,
+    }
+    return _given(fields)
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def build_gateway(
+    settings: Settings,
+    redis: redis.Redis,
+    keyring: KeyRing,
+    now: Callable[[], datetime],
+) -> MosaicGateway:
+    """Make this process's door to Mosaic.
+
+    *redis* must have socket timeouts: a Redis that hangs would otherwise hang every call.
+    """
+    http = MosaicHttp()
+    key_sets = KeySets(
+        http,
+        now,
+        max_age_seconds=settings.jwks_max_age_seconds,
+        refetch_seconds=settings.jwks_refetch_seconds,
+    )
+    return MosaicGateway(
+        http,
+        ClientTokens(http, TokenStore(redis, keyring), keyring, now),
+        IdTokenVerifier(key_sets, now, settings.clock_skew_seconds),
+        settings.mosaic_timeout_seconds,
+    )

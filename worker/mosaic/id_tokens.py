@@ -1,0 +1,215 @@
+"""Verifies ID tokens. Nothing about a user is believed that did not pass here.
+
+Sources: OpenID Connect Core 1.0 section 3.1.3.7, RFC 8725 (JWT best practice), and "User tokens"
+in the protocol sheet. joserfc checks the signature; every claim is checked here, since its
+`decode` looks at none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from worker.errors import TokenRejected, WrongSubject
+from worker.mosaic.deadline import Deadline
+from worker.mosaic.jwks import EC_ALGORITHMS, RSA_ALGORITHMS, KeySet, KeySets, VerificationKey
+from worker.mosaic.types import Identity, MosaicApp
+
+ALGORITHMS: Final = RSA_ALGORITHMS | EC_ALGORITHMS
+MAX_TOKEN_CHARACTERS: Final = 16 * 1024
+
+# Each of these lets the token say how it wants to be verified.
+FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "crit", "b64")
+
+_JWS_PARTS: Final = 3
+_JWE_PARTS: Final = 5
+_LAST_MOMENT: Final = 253_402_300_799.0  # the end of the year 9999, the last a datetime can hold
+
+
+class _Registry(jws.JWSRegistry):
+    # One limit, on the whole token: joserfc's own (512 for a header) are tighter than honest
+    # tokens, which may carry a certificate.
+    max_header_length = MAX_TOKEN_CHARACTERS
+    max_payload_length = MAX_TOKEN_CHARACTERS
+    max_signature_length = MAX_TOKEN_CHARACTERS
+
+
+# Unknown headers are ignored, as RFC 7515 section 4 wants; the dangerous ones are refused above.
+_REGISTRY: Final = _Registry(algorithms=sorted(ALGORITHMS), strict_check_header=False)
+_UNREADABLE: Final = (JoseError, ValueError, TypeError, AttributeError, RecursionError)
+
+
+class IdTokenVerifier:
+    """Turns an ID token into an `Identity`, or says which check it failed."""
+
+    def __init__(
+        self, key_sets: KeySets, now: Callable[[], datetime], clock_skew_seconds: float
+    ) -> None:
+        self._key_sets = key_sets
+        self._now = now
+        self._skew = clock_skew_seconds
+
+    def verify(self, app: MosaicApp, id_token: str, user_id: str, deadline: Deadline) -> Identity:
+        """Return what *id_token* says of *user_id*, issued by Mosaic for *app*.
+
+        Raises `TokenRejected`, `WrongSubject` once everything else is right, and
+        `MosaicUnavailable` when no keys can be had. An encrypted token (a JWE around the JWT,
+        where the client enforces encryption) is not supported yet and rejected as such.
+        """
+        token = _parse(id_token)
+        claims = _read_json(self._verified_payload(token, app.jwks_url, deadline))
+        identity = _check_claims(claims, app, self._now().timestamp(), self._skew)
+        if identity.user_id != user_id:
+            raise WrongSubject
+        return identity
+
+    def _verified_payload(
+        self, token: jws.CompactSignature, jwks_url: str, deadline: Deadline
+    ) -> bytes:
+        keys = self._key_sets.current(jwks_url, deadline)
+        if _is_signed_by(token, keys):
+            return token.payload
+        # Unknown kid or bad signature: Mosaic may have changed its keys since.
+        renewed = self._key_sets.renewed(jwks_url, keys, deadline)
+        if renewed is not None and _is_signed_by(token, renewed):
+            return token.payload
+        raise TokenRejected("signature" if _candidates(token, renewed or keys) else "kid")
+
+
+def _parse(id_token: str) -> jws.CompactSignature:
+    """Take the token apart and check its header; nothing in it is proven yet."""
+    if len(id_token) > MAX_TOKEN_CHARACTERS:
+        raise TokenRejected("size")
+    parts = id_token.count(".") + 1
+    if parts == _JWE_PARTS:
+        raise TokenRejected("encrypted")
+    token = _extract(id_token) if parts == _JWS_PARTS else None
+    if token is None:
+        raise TokenRejected("format")
+    header = token.headers()
+    if header["alg"] not in ALGORITHMS:
+        raise TokenRejected("alg")
+    if any(name in header for name in FORBIDDEN_HEADERS):
+        raise TokenRejected("header")
+    if not isinstance(header.get("kid"), str | None):
+        raise TokenRejected("kid")
+    # A logout token or an access token is signed by the same keys, and says so here.
+    if str(header.get("typ", "JWT")).upper() != "JWT":
+        raise TokenRejected("typ")
+    return token
+
+
+def _extract(id_token: str) -> jws.CompactSignature | None:
+    # Returns None where it could raise: the errors below quote the token.
+    try:
+        token = jws.extract_compact(id_token.encode("ascii"), registry=_REGISTRY)
+        algorithm = token.headers()["alg"]
+    except _UNREADABLE:
+        return None
+    return token if isinstance(algorithm, str) else None
+
+
+def _is_signed_by(token: jws.CompactSignature, keys: KeySet) -> bool:
+    return any(_is_signed_with(token, key) for key in _candidates(token, keys))
+
+
+def _candidates(token: jws.CompactSignature, keys: KeySet) -> tuple[VerificationKey, ...]:
+    header = token.headers()
+    return keys.fitting(header.get("kid"), header["alg"])
+
+
+def _is_signed_with(token: jws.CompactSignature, key: VerificationKey) -> bool:
+    try:
+        return jws.validate_compact(token, key.key, registry=_REGISTRY)
+    except _UNREADABLE:
+        return False
+
+
+def _read_json(payload: bytes) -> Mapping[str, Any]:
+    try:
+        claims = json.loads(payload, parse_constant=_refuse_constant)
+    except _UNREADABLE:
+        claims = None
+    if not isinstance(claims, dict):
+        raise TokenRejected("payload")
+    return claims
+
+
+def _refuse_constant(_: str) -> None:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _check_claims(claims: Mapping[str, Any], app: MosaicApp, now: float, skew: float) -> Identity:
+    if claims.get("iss") != app.issuer:
+        raise TokenRejected("iss")
+    _check_audience(claims, app.client_id)
+    expires_at, issued_at = _moment(claims, "exp"), _moment(claims, "iat")
+    if now >= expires_at + skew:
+        raise TokenRejected("exp")
+    if issued_at > now + skew:
+        raise TokenRejected("iat")
+    if "nbf" in claims and _moment(claims, "nbf") > now + skew:
+        raise TokenRejected("nbf")
+    if "events" in claims:
+        # Only a logout token has it (OpenID Connect Back-Channel Logout 1.0 section 2.4).
+        raise TokenRejected("events")
+    return Identity(
+        user_id=_subject(claims),
+        amr=_methods(claims),
+        auth_time=_auth_time(claims, now + skew),
+        issued_at=_utc(issued_at),
+        expires_at=_utc(expires_at),
+    )
+
+
+def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
+    audience = claims.get("aud")
+    members = audience if isinstance(audience, list) else [audience]
+    if not all(isinstance(member, str) for member in members) or client_id not in members:
+        raise TokenRejected("aud")
+    # With several audiences the token must say that it was made for this one.
+    is_for_several = any(member != client_id for member in members)
+    if (is_for_several or "azp" in claims) and claims.get("azp") != client_id:
+        raise TokenRejected("azp")
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not subject:
+        raise TokenRejected("sub")
+    return subject
+
+
+def _methods(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    methods = claims.get("amr", [])
+    if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
+        raise TokenRejected("amr")
+    return tuple(methods)
+
+
+def _auth_time(claims: Mapping[str, Any], latest: float) -> datetime | None:
+    if "auth_time" not in claims:
+        return None
+    moment = _moment(claims, "auth_time")
+    if moment > latest:
+        raise TokenRejected("auth_time")  # a login that lies ahead would pass every maximum age
+    return _utc(moment)
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float:
+    """Return a NumericDate: seconds since 1970 that a datetime can hold."""
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TokenRejected(name)
+    if not 0 <= value <= _LAST_MOMENT:  # also refuses an infinite 1e999
+        raise TokenRejected(name)
+    return float(value)
+
+
+def _utc(moment: float) -> datetime:
+    return datetime.fromtimestamp(moment, UTC)

@@ -1,0 +1,188 @@
+"""Mosaic's signing keys: kept for a while, fetched again when a token names one we do not know.
+
+That second fetch is limited in rate. Without the limit a forged ``kid`` would be a way to make us
+hammer Mosaic.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey
+
+from worker.errors import MosaicUnavailable, OperatorMustAct, TryLater
+from worker.mosaic import answers
+from worker.mosaic.answers import Endpoint
+from worker.mosaic.deadline import Deadline
+from worker.mosaic.http import MosaicHttp
+
+RSA_ALGORITHMS: Final = frozenset({"RS256", "PS256"})
+EC_ALGORITHMS: Final = frozenset({"ES256"})
+SMALLEST_RSA_BITS: Final = 2048
+LARGEST_RSA_BITS: Final = 8192  # verifying with more is slow enough to be an attack
+MOST_KEYS: Final = 64
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """One public key and the algorithms it may be used with."""
+
+    kid: str | None
+    algorithms: frozenset[str]
+    key: RSAKey | ECKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The usable keys of one JWKS."""
+
+    keys: tuple[VerificationKey, ...]
+
+    def fitting(self, kid: str | None, algorithm: str) -> tuple[VerificationKey, ...]:
+        """Return the keys a token may be signed with; without a *kid*, only if there is one."""
+        fitting = tuple(key for key in self.keys if algorithm in key.algorithms)
+        if kid is not None:
+            return tuple(key for key in fitting if key.kid == kid)
+        return fitting if len(fitting) == 1 else ()
+
+
+class KeySets:
+    """The key set behind each JWKS URL. Safe for all threads."""
+
+    def __init__(
+        self,
+        http: MosaicHttp,
+        now: Callable[[], datetime],
+        *,
+        max_age_seconds: float,
+        refetch_seconds: float,
+    ) -> None:
+        self._http = http
+        self._now = now
+        self._max_age = max_age_seconds
+        self._refetch_after = refetch_seconds
+        self._slots: dict[str, _Slot] = {}
+        self._slots_lock = threading.Lock()
+
+    def current(self, url: str, deadline: Deadline) -> KeySet:
+        """Return the keys at *url*, fetched when they are too old.
+
+        Old keys are better than none: they go on while Mosaic does not answer. Raises
+        `MosaicUnavailable` when there never were any.
+        """
+        slot = self._slot(url)
+        keys = slot.keys
+        if keys is not None and self._is_within(slot.tried_at, self._max_age):
+            return keys
+        if keys is not None:
+            return self._renew_without_waiting(slot, deadline) or keys
+        with deadline.hold(slot.lock):
+            return slot.keys or self._fetch(slot, deadline)
+
+    def renewed(self, url: str, seen: KeySet, deadline: Deadline) -> KeySet | None:
+        """Return a newer set than *seen*, or None if none can be had, or not yet."""
+        slot = self._slot(url)
+        with deadline.hold(slot.lock):
+            if slot.keys is not seen:
+                return slot.keys  # another thread fetched it meanwhile
+            if self._is_within(slot.refetched_at, self._refetch_after):
+                return None
+            slot.refetched_at = self._timestamp()
+            return self._fetch_if_possible(slot, deadline)
+
+    def _renew_without_waiting(self, slot: _Slot, deadline: Deadline) -> KeySet | None:
+        if not slot.lock.acquire(blocking=False):
+            return None  # another thread is at it
+        try:
+            # The keys we have still work: keep half of the caller's time for the call itself.
+            return self._fetch_if_possible(slot, deadline.at_most(deadline.remaining() / 2))
+        finally:
+            slot.lock.release()
+
+    def _fetch_if_possible(self, slot: _Slot, deadline: Deadline) -> KeySet | None:
+        try:
+            return self._fetch(slot, deadline)
+        except (TryLater, OperatorMustAct) as error:
+            # Not with every token that comes along: again after the usual pause.
+            slot.tried_at = self._timestamp() - max(0.0, self._max_age - self._refetch_after)
+            log.warning("jwks_not_renewed", url=slot.url, error=type(error).__name__)
+            return None
+
+    def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
+        body = answers.accept(Endpoint.JWKS, self._http.get(slot.url, deadline))
+        keys = read_key_set(body)
+        if not keys.keys:
+            raise MosaicUnavailable(f"{Endpoint.JWKS}: no usable signature key")
+        slot.keys, slot.tried_at = keys, self._timestamp()
+        return keys
+
+    def _is_within(self, moment: float, seconds: float) -> bool:
+        # A clock that was set back makes the moment lie ahead: then it is not believed.
+        return 0 <= self._timestamp() - moment < seconds
+
+    def _timestamp(self) -> float:
+        return self._now().timestamp()
+
+    def _slot(self, url: str) -> _Slot:
+        slot = self._slots.get(url)
+        if slot is None:
+            with self._slots_lock:
+                slot = self._slots.setdefault(url, _Slot(url))
+        return slot
+
+
+class _Slot:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.lock = threading.Lock()  # held by the one thread that fetches
+        self.keys: KeySet | None = None
+        self.tried_at = float("-inf")
+        self.refetched_at = float("-inf")
+
+
+def read_key_set(body: Any) -> KeySet:
+    """Return the keys of a JWKS that can be used; one that cannot does not spoil the others."""
+    members = body.get("keys") if isinstance(body, dict) else None
+    entries = members[:MOST_KEYS] if isinstance(members, list) else []
+    return KeySet(tuple(key for entry in entries if (key := _read_key(entry)) is not None))
+
+
+def _read_key(entry: Any) -> VerificationKey | None:
+    if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+        return None
+    kid, algorithm = entry.get("kid"), entry.get("alg")
+    if not isinstance(kid, str | None):
+        return None
+    try:
+        key = _import_key(entry)
+    except (JoseError, ValueError, TypeError, KeyError):
+        return None
+    if key is None:
+        return None
+    usable = RSA_ALGORITHMS if isinstance(key, RSAKey) else EC_ALGORITHMS
+    algorithms = usable if algorithm is None else usable & {str(algorithm)}
+    return VerificationKey(kid, algorithms, key) if algorithms else None
+
+
+def _import_key(entry: dict[str, Any]) -> RSAKey | ECKey | None:
+    """Import the public numbers alone: whatever else is in the entry is not our business."""
+    kind = entry.get("kty")
+    if kind == "RSA" and SMALLEST_RSA_BITS <= _bits(entry["n"]) <= LARGEST_RSA_BITS:
+        return RSAKey.import_key({"kty": "RSA", "n": entry["n"], "e": entry["e"]})
+    if kind == "EC" and entry["crv"] == "P-256":
+        return ECKey.import_key({name: entry[name] for name in ("kty", "crv", "x", "y")})
+    return None
+
+
+def _bits(number: str) -> int:
+    padded = number + "=" * (-len(number) % 4)
+    return int.from_bytes(base64.urlsafe_b64decode(padded), "big").bit_length()

@@ -1,0 +1,57 @@
+"""What goes through the door, in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MosaicApp:
+    """What the door needs to know of the asking app."""
+
+    app_id: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    base_url: str  # the API host; identity calls live under its /cis
+    token_url: str
+    jwks_url: str
+    issuer: str
+    session_lifetime: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentAuthCall:
+    """The optional fields of a silent authentication; what is None is not sent."""
+
+    resource: str | None = None
+    claims: Mapping[str, Any] | None = None  # {"id_token": {…}, "access_token": {…}}
+    org_id: str | None = None
+    user_agent: str | None = None
+    ip_address: str | None = None
+    device_id: str | None = None  # at most 80 characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What Mosaic returned for one app. ``session_id`` may differ from the one asked with."""
+
+    access_token: str = field(repr=False)
+    token_type: str
+    expires_in: int  # seconds, of the access token
+    session_id: str = field(repr=False)
+    id_token: str = field(repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a verified ID token says. Times are aware UTC."""
+
+    user_id: str
+    amr: tuple[str, ...]
+    auth_time: datetime | None
+    issued_at: datetime
+    expires_at: datetime

@@ -1,0 +1,159 @@
+"""The registered apps, opened and kept for a few seconds.
+
+A change by an operator takes effect within `RELOAD_AFTER_SECONDS`; a key id we do not know is
+looked for in the database at once, so that a fresh key works immediately.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, select
+
+from models import App, AppKey
+from session_client.keys import AppKey as ClientKey
+from worker.database import Store
+from worker.errors import StoreUnavailable
+from worker.keyring import KeyRing
+from worker.mosaic import MosaicApp, endpoints_for
+from worker.policy import Policy, policy_of
+from worker.settings import Settings
+
+RELOAD_AFTER_SECONDS: Final = 5.0
+_RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS: Final = 0.5
+_MOST_APPS: Final = 10_000
+
+LOGOUT_USER: Final = "logout_user"
+CAPABILITIES: Final = frozenset({LOGOUT_USER})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownApp:
+    """One registered app with everything a request of it needs."""
+
+    app_id: str
+    mosaic: MosaicApp
+    keys: dict[str, ClientKey] = field(repr=False)
+    policy: Policy
+    capabilities: frozenset[str]
+    disabled_at: datetime | None
+    loaded_at: float
+
+    def may(self, capability: str) -> bool:
+        """Whether the operator gave the app *capability*."""
+        return capability in self.capabilities
+
+
+class AppRegistry:
+    """Finds apps by id. Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: KeyRing,
+        settings: Settings,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._settings = settings
+        self._monotonic = monotonic
+        self._apps: dict[str, KnownApp] = {}
+        self._lock = threading.Lock()
+
+    def find(self, app_id: str, kid: str | None = None) -> KnownApp | None:
+        """Return the app, reread when it is old or does not have the key *kid*.
+
+        Raises `StoreUnavailable` only when nothing is known of it.
+        """
+        known = self._apps.get(app_id)
+        if known is not None and not self._is_stale(known, kid):
+            return known
+        try:
+            with self._store.read() as connection:
+                fresh = self._load(connection, app_id)
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known
+        self._remember(app_id, fresh)
+        return fresh
+
+    def _is_stale(self, known: KnownApp, kid: str | None) -> bool:
+        age = self._monotonic() - known.loaded_at
+        if kid is not None and kid not in known.keys:
+            return age > _RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS
+        return age > RELOAD_AFTER_SECONDS
+
+    def _remember(self, app_id: str, app: KnownApp | None) -> None:
+        with self._lock:
+            if app is None:
+                self._apps.pop(app_id, None)
+                return
+            if len(self._apps) >= _MOST_APPS:
+                self._apps.clear()
+            self._apps[app_id] = app
+
+    def _load(self, connection: Connection, app_id: str) -> KnownApp | None:
+        app = connection.execute(select(App.__table__).where(App.app_id == app_id)).one_or_none()
+        if app is None:
+            return None
+        keys = connection.execute(
+            select(AppKey.id, AppKey.kid, AppKey.sealed_secret).where(
+                AppKey.app_id == app_id, AppKey.retired_at.is_(None)
+            )
+        )
+        return self._open(app, keys.all())
+
+    def _open(self, app: Row[Any], keys: Any) -> KnownApp:
+        opened = {
+            key.kid: ClientKey(
+                key.kid, self._keyring.open_bytes(key.sealed_secret, app_key_place(key.id))
+            )
+            for key in keys
+        }
+        return KnownApp(
+            app_id=app.app_id,
+            mosaic=self._mosaic_app(app),
+            keys=opened,
+            policy=policy_of(app.amr_all_of, app.amr_any_of, app.max_age_seconds),
+            capabilities=frozenset(app.capabilities),
+            disabled_at=app.disabled_at,
+            loaded_at=self._monotonic(),
+        )
+
+    def _mosaic_app(self, app: Row[Any]) -> MosaicApp:
+        endpoints = endpoints_for(
+            self._settings,
+            base_url=app.base_url,
+            token_url=app.token_url,
+            jwks_url=app.jwks_url,
+            issuer=app.issuer,
+        )
+        seconds = app.session_lifetime_seconds or self._settings.session_lifetime_seconds
+        secret = self._keyring.open(app.sealed_client_secret, client_secret_place(app.app_id))
+        return MosaicApp(
+            app_id=app.app_id,
+            client_id=app.client_id,
+            client_secret=secret,
+            base_url=endpoints.base_url,
+            token_url=endpoints.token_url,
+            jwks_url=endpoints.jwks_url,
+            issuer=endpoints.issuer,
+            session_lifetime=timedelta(seconds=seconds),
+        )
+
+
+def client_secret_place(app_id: str) -> str:
+    """Return what an app's sealed client secret is bound to."""
+    return f"apps:{app_id}:client_secret"
+
+
+def app_key_place(key_id: object) -> str:
+    """Return what a sealed app key is bound to."""
+    return f"app_keys:{key_id}:secret"

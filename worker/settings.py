@@ -1,0 +1,258 @@
+"""Reads the environment, once, typed. Nothing else in the project looks at it.
+
+Names are ``MOSAIC_SESSIONS_<FIELD>``, plus ``DATABASE_URL``, ``CELERY_BROKER_URL`` and
+``REDIS_URL``, which have their usual names. Each may come from a file instead: ``<NAME>_FILE``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from session_client.broker import VISIBILITY_TIMEOUT_SECONDS
+from worker.errors import ConfigurationError
+
+PREFIX: Final = "MOSAIC_SESSIONS_"
+_PLAIN_NAMES: Final = {
+    "database_url": "DATABASE_URL",
+    "broker_url": "CELERY_BROKER_URL",
+    "redis_url": "REDIS_URL",
+}
+KEY_BYTES: Final = 32
+
+Region = Literal["us", "eu", "ca", "au", "jp", "sandbox"]
+
+
+def _check_base_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("an http(s) URL without query")
+    return url.rstrip("/")
+
+
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+
+
+class Settings(BaseModel):
+    """All settings. Secrets are `SecretStr`: they have no readable repr."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    # Where things are
+    database_url: SecretStr = SecretStr("sqlite:///mosaic-sessions.db")
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    redis_url: SecretStr | None = None  # answers, caches; the broker's when that is Redis
+
+    # Keys
+    encryption_keys: SecretStr  # "kid:base64,kid:base64": the first seals, all open
+    lookup_key: SecretStr  # base64; finds a session by its id without storing the id
+
+    # Mosaic
+    mosaic_region: Region = "us"
+    mosaic_base_url: BaseUrl | None = None
+    mosaic_token_url: BaseUrl | None = None
+    mosaic_jwks_url: BaseUrl | None = None
+    mosaic_issuer: str | None = None
+    mosaic_timeout_seconds: float = Field(default=10.0, gt=0, le=30)
+    clock_skew_seconds: int = Field(default=60, ge=0, le=300)
+    jwks_max_age_seconds: float = Field(default=3600.0, gt=0)
+    jwks_refetch_seconds: float = Field(default=60.0, gt=0)  # at most one for unknown kids
+
+    # Sessions
+    session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0)
+    max_candidates: int = Field(default=3, ge=1, le=10)
+
+    # Logouts
+    logout_lease_seconds: float = Field(default=60.0, gt=0)
+    logout_retry_seconds: float = Field(default=2.0, gt=0)  # doubled at each attempt, with jitter
+    logout_retry_most_seconds: float = Field(default=300.0, gt=0)
+    logout_wake_again_seconds: float = Field(default=10.0, gt=0)  # then its message counts as lost
+
+    # Maintenance. The grace keeps expiry away from a renewal that is still under way at Mosaic,
+    # so it must be longer than any request may take.
+    expire_grace_seconds: float = Field(default=120.0, ge=0)
+    keep_ended_days: float = Field(default=30.0, ge=0)
+    keep_events_days: float = Field(default=365.0, ge=0)
+    maintenance_batch: int = Field(default=1000, ge=1, le=10_000)
+    maintenance_budget_seconds: float = Field(default=30.0, gt=0)
+    sweep_every_seconds: float = Field(default=5.0, gt=0)
+    expire_every_seconds: float = Field(default=60.0, gt=0)
+    purge_every_seconds: float = Field(default=3600.0, gt=0)
+
+    # Processes
+    visibility_timeout_seconds: float = Field(default=VISIBILITY_TIMEOUT_SECONDS, gt=0)
+    concurrency: int = Field(default=8, ge=1, le=64)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Settings:
+        parse_key_ring(self.encryption_keys.get_secret_value())
+        _decode_key(self.lookup_key.get_secret_value(), "lookup_key")
+        if self.redis_url is None and not is_redis(self.broker_url.get_secret_value()):
+            raise ValueError("redis_url is needed when the broker is not Redis")
+        if self.logout_lease_seconds <= 2 * self.mosaic_timeout_seconds:
+            # Two credentials may be tried under one lease; it must outlive both calls.
+            raise ValueError("logout_lease_seconds must exceed twice mosaic_timeout_seconds")
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """The database URL; a secret, since it may hold a password."""
+        return self.database_url.get_secret_value()
+
+    @property
+    def cache_url(self) -> str:
+        """The URL of the Redis that carries answers and caches; a secret likewise."""
+        return (self.redis_url or self.broker_url).get_secret_value()
+
+    @property
+    def lookup_key_bytes(self) -> bytes:
+        """The key of the session-id hash, 32 bytes."""
+        return _decode_key(self.lookup_key.get_secret_value(), "lookup_key")
+
+    @property
+    def session_lifetime(self) -> timedelta:
+        """How long a session lives after its last authentication, unless Mosaic says otherwise."""
+        return timedelta(seconds=self.session_lifetime_seconds)
+
+
+def parse_key_ring(text: str) -> dict[str, bytes]:
+    """Read ``kid:base64,kid:base64``. Raises ValueError without quoting the text."""
+    ring: dict[str, bytes] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        kid, colon, encoded = item.partition(":")
+        if not colon or not kid.isalnum() or kid in ring:
+            raise ValueError("encryption_keys: kid:base64 pairs with distinct alphanumeric kids")
+        ring[kid] = _decode_key(encoded, "encryption_keys")
+    if not ring:
+        raise ValueError("encryption_keys: at least one key is needed")
+    return ring
+
+
+def _decode_key(encoded: str, name: str) -> bytes:
+    try:
+        key = base64.b64decode(encoded, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{name}: each key is 32 bytes in base64 (mosaic-sessions keys generate)")
+    return key
+
+
+def is_redis(url: str) -> bool:
+    """Whether *url* names a Redis server."""
+    return url.startswith(("redis://", "rediss://", "unix://"))
+
+
+@lru_cache(maxsize=1)
+def current() -> Settings:
+    """Return this process's settings. Raises `ConfigurationError`, which never quotes a value."""
+    return read(os.environ)  # noqa: TID251 - the one place
+
+
+def database_url() -> str:
+    """Return the database's URL alone: migrations need no keys. Raises `ConfigurationError`."""
+    environment = os.environ  # noqa: TID251
+    default: SecretStr = Settings.model_fields["database_url"].default
+    path = environment.get("DATABASE_URL_FILE")
+    if path:
+        return _read_file("DATABASE_URL", path)
+    return environment.get("DATABASE_URL") or default.get_secret_value()
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """Build settings from *environment*. Raises `ConfigurationError`."""
+    values = _collect(environment)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable that sets *field*."""
+    return _PLAIN_NAMES.get(field, PREFIX + field.upper())
+
+
+def _collect(environment: Mapping[str, str]) -> dict[str, str]:
+    names = {variable_name(field): field for field in Settings.model_fields}
+    _refuse_unknown(environment, names)
+    values: dict[str, str] = {}
+    for name, field in names.items():
+        path = environment.get(f"{name}_FILE")
+        if path and name in environment:
+            raise ConfigurationError(f"{name} and {name}_FILE are both set: remove one")
+        if path:
+            values[field] = _read_file(name, path)
+        elif environment.get(name, "") != "":
+            values[field] = environment[name]
+    return values
+
+
+def _refuse_unknown(environment: Mapping[str, str], names: Mapping[str, str]) -> None:
+    known = {*names, *(f"{name}_FILE" for name in names)}
+    unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in known)
+    if unknown:
+        raise ConfigurationError(f"unknown setting {', '.join(unknown)}: misspelt? (see README)")
+    if "CELERY_RESULT_BACKEND" in environment:
+        # Celery lets it win over our configuration, and answers would be readable by every app.
+        raise ConfigurationError("CELERY_RESULT_BACKEND is set: unset it, answers do not use one")
+
+
+def _read_file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{name}_FILE: cannot read it ({error.strerror})") from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        name = variable_name(field) if field else "settings"
+        if problem["type"] == "missing":
+            lines.append(f"{name} is missing (mosaic-sessions keys generate prints fresh keys)")
+        else:
+            lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Return the effective settings for a person to read: secrets masked, URLs without userinfo."""
+    shown: dict[str, Any] = {}
+    for field in Settings.model_fields:
+        value = getattr(settings, field)
+        name = variable_name(field)
+        if isinstance(value, SecretStr):
+            is_url = field.endswith("_url")
+            shown[name] = _without_password(value.get_secret_value()) if is_url else "********"
+        else:
+            shown[name] = value
+    return shown
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url.partition("?")[0]
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://***@{host}{parts.path}"

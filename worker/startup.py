@@ -1,0 +1,101 @@
+"""What must be right before a worker takes its first job. Anything else refuses to start."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations import target
+from worker import heartbeat
+from worker.database import Store, make_engine
+from worker.errors import ConfigurationError, StoreUnavailable
+from worker.keyring import KeyRing
+from worker.settings import Settings, is_redis
+from worker.wiring import connect_redis
+
+EXIT_CODE: Final = 78  # EX_CONFIG: a supervisor need not try again at once
+
+
+def check(settings: Settings) -> None:
+    """Raise `ConfigurationError` that says what to do, or return.
+
+    Leaves no connection open: the worker forks after this.
+    """
+    KeyRing.from_settings(settings)
+    check_database(settings)
+    if is_redis(settings.broker_url.get_secret_value()):
+        _with_redis(settings.broker_url.get_secret_value(), settings, check_broker)
+
+
+def check_database(settings: Settings) -> None:
+    """Check that the database is there and stands at this release's schema."""
+    store = Store(make_engine(settings.store_url, pool_size=1))
+    try:
+        with store.read() as connection:
+            revision = target.revision_of(connection)
+    except (StoreUnavailable, SQLAlchemyError) as error:
+        raise ConfigurationError(f"the database cannot be read: {type(error).__name__}") from None
+    finally:
+        store.close()
+    if revision == target.head():
+        return
+    if revision is not None and not target.knows(revision):
+        raise ConfigurationError(
+            f"the database is at {revision}, which is newer than this release: deploy the newer one"
+        )
+    raise ConfigurationError(
+        f"the database is at {revision or 'nothing'}, this release needs {target.head()}: "
+        "run `alembic upgrade head`"
+    )
+
+
+def check_broker(client: redis.Redis, settings: Settings) -> None:
+    """Check what would lose or repeat jobs: eviction, clocks, and peers set up differently."""
+    policy = _eviction_policy(client)
+    if policy != "noeviction":
+        raise ConfigurationError(
+            f"the broker's maxmemory-policy is {policy}: under memory pressure it would drop whole "
+            "queues. Set it to noeviction, and give caches a Redis of their own"
+        )
+    _check_clock(client, settings)
+    for peer in heartbeat.living_workers(client):
+        theirs = peer["visibility_timeout"]
+        if theirs != settings.visibility_timeout_seconds:
+            raise ConfigurationError(
+                f"worker {peer['hostname']} runs with a visibility timeout of {theirs} s, this one "
+                f"has {settings.visibility_timeout_seconds} s: the shorter one would run the "
+                "other's jobs twice. Use one value, and stop all workers to change it"
+            )
+
+
+def _with_redis(url: str, settings: Settings, check_it: Any) -> None:
+    client = connect_redis(url)
+    try:
+        check_it(client, settings)
+    except redis.RedisError as error:
+        raise ConfigurationError(f"the broker cannot be asked: {type(error).__name__}") from None
+    finally:
+        client.close()
+
+
+def _eviction_policy(client: redis.Redis) -> str:
+    try:
+        answer: Any = client.config_get("maxmemory-policy")
+        return str(answer["maxmemory-policy"])
+    except (redis.ResponseError, KeyError):
+        # Managed Redis hides CONFIG; INFO says the same.
+        info: Any = client.info("memory")
+        return str(info.get("maxmemory_policy", "unknown"))
+
+
+def _check_clock(client: redis.Redis, settings: Settings) -> None:
+    seconds, microseconds = client.time()
+    skew = abs(time.time() - (seconds + microseconds / 1e6))
+    if skew > settings.visibility_timeout_seconds / 4:
+        raise ConfigurationError(
+            f"this machine's clock and the broker's differ by {skew:.0f} s: unacknowledged jobs "
+            "would come back too early. Synchronise them (NTP)"
+        )

@@ -1,0 +1,119 @@
+"""Serves one request of an app: open, check, do, answer.
+
+Every request takes this way, and leaves by exactly one answer.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from celery import Task as CeleryTask
+
+from session_client.contract import Reason, Task, Verdict
+from worker import wiring
+from worker.errors import (
+    ClientRefused,
+    OperatorMustAct,
+    RequestRefused,
+    StoreUnavailable,
+    TokenRejected,
+    TryLater,
+    Unauthorized,
+)
+from worker.lifecycle import intake, outcomes, replies
+from worker.lifecycle.intake import Message, OpenedRequest, Sender
+from worker.lifecycle.outcomes import Outcome
+from worker.tasks.base import TaskFailed
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+Work = Callable[[Services, OpenedRequest], Outcome]
+
+_OPERATOR_NEEDS_SECONDS: Final = 30.0
+_RETRIES: Final = 5
+_RETRY_MOST_SECONDS: Final = 30
+
+
+def serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
+    """Serve the delivery *task* is running for; it is not repeated."""
+    _serve(task, kwargs, work)
+
+
+def serve_persistently(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
+    """Serve likewise, but try a passing failure again: nobody may be waiting to repeat it."""
+    error = _serve(task, kwargs, work)
+    if error is not None and task.request.retries < _RETRIES:
+        # Short of a third of the visibility timeout: a longer countdown would be delivered twice.
+        countdown = min(2 ** (task.request.retries + 1), _RETRY_MOST_SECONDS)
+        raise task.retry(countdown=countdown, max_retries=_RETRIES)
+
+
+def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> TryLater | None:
+    """Return the passing failure that kept the request from being served, if one did."""
+    services = wiring.current()
+    message = intake.message_of(Task(str(task.name)), task.request.id, kwargs)
+    if message is None:
+        log.warning("request_dropped", why="no app id or request id to answer to")
+        return None
+    structlog.contextvars.bind_contextvars(app=message.app_id)
+    try:
+        sender = intake.prove_sender(services, message)
+    except Unauthorized as refusal:
+        log.warning("request_refused", verdict="unauthorized", reason=refusal.reason.value)
+        replies.refuse_in_clear(services, message, refusal)
+        return None
+    except StoreUnavailable as error:
+        log.warning("request_put_off", error=str(error))
+        return error  # without the app's keys there is no way to answer
+    return _answer(services, message, sender, work)
+
+
+def _answer(services: Services, message: Message, sender: Sender, work: Work) -> TryLater | None:
+    try:
+        request = intake.check(message, sender, services.now())
+        earlier = replies.earlier_answer(services, request)
+        if earlier is not None:
+            replies.repeat(services, message, earlier)
+            return None
+        outcome = work(services, request)
+    except TryLater as error:
+        log.warning("request_put_off", error=type(error).__name__, detail=str(error))
+        replies.answer(services, message, sender, outcomes.try_later(error))
+        return error
+    except RequestRefused as refusal:
+        log.info("request_refused", reason=refusal.reason.value, detail=refusal.detail)
+        outcome = outcomes.refused(refusal)
+    except (OperatorMustAct, TokenRejected) as error:
+        log.error(  # noqa: TRY400 - its message says it all, and no data
+            "operator_must_act", error=type(error).__name__, detail=str(error)
+        )
+        outcome = _operator_must_act(error)
+    except Exception as error:  # noqa: BLE001 - reported, answered, and raised as a failed task
+        _report_bug(error)
+        replies.answer(services, message, sender, outcomes.try_later(TryLater()))
+        raise TaskFailed(type(error).__name__) from None
+    replies.answer(services, message, sender, outcome)
+    log.info("request_answered", verdict=outcome.verdict.value, reason=outcome.reason)
+    return None
+
+
+def _operator_must_act(error: Exception) -> Outcome:
+    reason = Reason.INTERNAL_ERROR
+    if isinstance(error, ClientRefused):
+        reason = Reason.CLIENT_REFUSED
+    elif isinstance(error, TokenRejected):
+        reason = Reason.IDP_UNAVAILABLE
+    return Outcome(Verdict.TEMPORARILY_UNAVAILABLE, reason, retry_after=_OPERATOR_NEEDS_SECONDS)
+
+
+def _report_bug(error: Exception) -> None:
+    # Type and places only: an exception's text may quote what it was given.
+    places = [
+        f"{frame.filename}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    log.error("task_bug", error=type(error).__name__, places=places)

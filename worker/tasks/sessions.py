@@ -1,0 +1,81 @@
+"""What apps ask for. Each task opens the envelope, calls one function and answers.
+
+All are safe to repeat: the request id finds the earlier answer, and without one the functions
+themselves are harmless to run twice, also at the same time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from celery import Task as CeleryTask
+
+from session_client.contract import Task
+from worker.app import app
+from worker.lifecycle import logout, registering, silent_auth, status
+from worker.lifecycle.commands import (
+    LogoutCommand,
+    RegisterCommand,
+    SilentAuthCommand,
+    StatusCommand,
+)
+from worker.lifecycle.events import Cause
+from worker.lifecycle.intake import OpenedRequest
+from worker.lifecycle.outcomes import Outcome
+from worker.tasks import doorman
+from worker.tasks.logouts import wake
+from worker.wiring import Services
+
+Bound = CeleryTask[Any, Any]
+
+
+@app.task(name=Task.REGISTER.value, bind=True)
+def register(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Remember a session after a verified login. Repeating it updates the same row."""
+    doorman.serve_persistently(self, kwargs, _register)
+
+
+@app.task(name=Task.SILENT_AUTH.value, bind=True)
+def authenticate_silently(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Get tokens from a live session. Repeating it extends the session once more."""
+    doorman.serve(self, kwargs, _silent_auth)
+
+
+@app.task(name=Task.STATUS.value, bind=True)
+def list_sessions(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """List what the store knows. It changes nothing."""
+    doorman.serve(self, kwargs, _status)
+
+
+@app.task(name=Task.LOGOUT.value, bind=True)
+def log_out(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """End sessions here at once, at Mosaic when it can be told. A repeat finds its receipt."""
+    doorman.serve_persistently(self, kwargs, _log_out)
+
+
+def _register(services: Services, request: OpenedRequest) -> Outcome:
+    command = cast("RegisterCommand", request.command)
+    return registering.register(services, request.app, command, _cause(request))
+
+
+def _silent_auth(services: Services, request: OpenedRequest) -> Outcome:
+    command = cast("SilentAuthCommand", request.command)
+    return silent_auth.silent_auth(
+        services, request.app, command, _cause(request), request.deadline
+    )
+
+
+def _status(services: Services, request: OpenedRequest) -> Outcome:
+    return status.status(services, request.app, cast("StatusCommand", request.command))
+
+
+def _log_out(services: Services, request: OpenedRequest) -> Outcome:
+    command = cast("LogoutCommand", request.command)
+    done = logout.log_out(services, request.app, command, request.request_id, request.digest)
+    # After the commit, so that no delivery runs ahead of the row it reads.
+    wake(done.logouts)
+    return done.outcome
+
+
+def _cause(request: OpenedRequest) -> Cause:
+    return Cause(request.app.app_id, request.request_id)

@@ -1,0 +1,108 @@
+"""Makes the real things, once per process, after the fork, on first use.
+
+Sockets shared across a fork give one child's answers to another (seen with httpx and with
+psycopg), so nothing here may be made at import. Tests swap the whole object with `use`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker import settings as settings_module
+from worker.database import Store, make_engine
+from worker.keyring import KeyRing
+from worker.mosaic import MosaicGateway, build_gateway
+from worker.registry import AppRegistry
+from worker.settings import Settings
+
+REDIS_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a lifecycle function may need."""
+
+    settings: Settings
+    store: Store
+    redis: redis.Redis
+    keyring: KeyRing
+    mosaic: MosaicGateway
+    apps: AppRegistry
+    now: Callable[[], datetime]
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.mosaic.close()
+        self.redis.close()
+        self.store.close()
+
+
+def utc_now() -> datetime:
+    """Return the present moment."""
+    return datetime.now(UTC)
+
+
+def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services:
+    """Make the real things that *settings* describe."""
+    keyring = KeyRing.from_settings(settings)
+    store = Store(make_engine(settings.store_url, pool_size=settings.concurrency))
+    cache = connect_redis(settings.cache_url)
+    return Services(
+        settings=settings,
+        store=store,
+        redis=cache,
+        keyring=keyring,
+        mosaic=build_gateway(settings, cache, keyring, now),
+        apps=AppRegistry(store, keyring, settings),
+        now=now,
+    )
+
+
+def connect_redis(url: str) -> redis.Redis:
+    """Return a Redis client that fails within seconds instead of hanging."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+        health_check_interval=15,
+        # A push that is tried again by itself would answer twice.
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+_lock = threading.Lock()
+_current: Services | None = None
+_owner = -1
+
+
+def current() -> Services:
+    """Return this process's services, made on first use. Raises `ConfigurationError`."""
+    global _current, _owner  # noqa: PLW0603 - the one place that holds them
+    if _current is None or _owner != os.getpid():
+        with _lock:
+            if _current is None or _owner != os.getpid():
+                _current = build(settings_module.current())
+                _owner = os.getpid()
+    return _current
+
+
+@contextmanager
+def use(services: Services) -> Iterator[Services]:
+    """Make *services* the current ones for a while."""
+    global _current, _owner
+    before, owner = _current, _owner
+    _current, _owner = services, os.getpid()
+    try:
+        yield services
+    finally:
+        _current, _owner = before, owner
