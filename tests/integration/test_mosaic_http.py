@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from ipaddress import ip_address
+from pathlib import Path
 
+import httpcore
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.integration.mosaic_rig import RawServer
 from worker.errors import MosaicUnavailable
+from worker.mosaic import http as http_module
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.http import MAX_BODY_BYTES, MosaicHttp
 
@@ -114,6 +122,21 @@ def test_an_answer_that_drips_is_given_up_at_the_deadline(http: MosaicHttp, wher
     assert elapsed < 0.7
 
 
+def test_an_answer_that_stalls_late_is_given_up_at_the_deadline(http: MosaicHttp) -> None:
+    def stall(connection: socket.socket) -> None:
+        time.sleep(0.3)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        time.sleep(0.5)
+
+    with RawServer(stall) as server:
+        started_at = time.monotonic()
+        with pytest.raises(MosaicUnavailable, match="Timeout"):
+            http.get(server.url, Deadline.after(0.4))
+        elapsed = time.monotonic() - started_at
+
+    assert elapsed < 0.6
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -169,3 +192,71 @@ def test_a_retry_after_date_without_a_date_is_measured_by_ours(http: MosaicHttp)
         assert 85 < (http.get(server.url, soon()).retry_after or 0) <= 90
     with RawServer(saying(answer(f"Retry-After: {past}"))) as server:
         assert http.get(server.url, soon()).retry_after == 0.0
+
+
+def test_nothing_is_read_or_written_past_the_deadline() -> None:
+    marker = http_module._deadline.set(Deadline.after(0))
+    try:
+        with pytest.raises(httpcore.ReadTimeout):
+            http_module._bounded(None)
+    finally:
+        http_module._deadline.reset(marker)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 and its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(
+        signed.public_bytes(pem)
+        + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+def over_tls(certificate: Path, reply: str) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(65536)
+            secured.sendall(reply.encode())
+
+    return talk
+
+
+def test_a_server_without_a_trusted_certificate_is_not_talked_to(
+    http: MosaicHttp, certificate: Path
+) -> None:
+    with (
+        RawServer(over_tls(certificate, answer()), reads_first=False) as server,
+        pytest.raises(MosaicUnavailable, match="ConnectError"),
+    ):
+        http.get(server.url.replace("http:", "https:"), soon())
+
+
+def test_a_server_with_a_trusted_certificate_is_talked_to(
+    monkeypatch: pytest.MonkeyPatch, certificate: Path
+) -> None:
+    context = ssl.create_default_context(cafile=str(certificate))
+    monkeypatch.setattr("httpx.create_ssl_context", lambda **_: context)
+    http = MosaicHttp()
+    try:
+        with RawServer(over_tls(certificate, answer()), reads_first=False) as server:
+            assert http.get(server.url.replace("http:", "https:"), soon()).status == 200
+    finally:
+        http.close()
