@@ -10,7 +10,7 @@ import base64
 import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -25,7 +25,10 @@ START_SECONDS = 30.0
 
 
 class Stack:
-    """Starts nothing by itself but Redis and the simulator; the verbs start the rest."""
+    """Starts nothing by itself but Redis and the simulator; the verbs start the rest.
+
+    *settings* are fields of the worker's settings, by name: ``{"log_level": "debug"}``.
+    """
 
     def __init__(
         self,
@@ -34,10 +37,10 @@ class Stack:
         broker_url: str | None = None,
         database_url: str | None = None,
         simulator_arguments: Sequence[str] = (),
-        **overrides: object,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         self._exit = ExitStack()
-        self._overrides = overrides
+        self._settings = settings or {}
         self._redis = redis
         self._broker_url = broker_url
         self._database_url = database_url
@@ -150,7 +153,7 @@ class Stack:
             "DATABASE_URL": self._database_url or f"sqlite:///{self.folder / 'sessions.db'}",
             "CELERY_BROKER_URL": self._broker_url or self.redis.url(),
         }
-        values |= {PREFIX + name.upper(): value for name, value in self._overrides.items()}
+        values |= {PREFIX + name.upper(): value for name, value in self._settings.items()}
         return {**base_variables(), **{name: str(value) for name, value in values.items()}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from celery import Celery, concurrency, signals
@@ -29,13 +29,21 @@ def _configure_logging(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _refuse_to_start_wrongly(**_: Any) -> None:
+def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
+    if sender.app is not app:
+        return  # the signal is everybody's, e.g. a test's own Celery app
     try:
         startup.check(settings_module.current())
     except ConfigurationError as error:
-        # SystemExit, since Celery swallows other exceptions of signal handlers.
-        sys.stderr.write(f"The session worker does not start: {error}\n")
-        sys.exit(startup.EXIT_CODE)
+        _exit(str(error))
+    except Exception as error:  # noqa: BLE001 - an unchecked worker must not start either
+        _exit(f"an unforeseen {type(error).__name__} while checking")
+
+
+def _exit(why: str) -> NoReturn:
+    # SystemExit, since Celery swallows other exceptions of signal handlers.
+    sys.stderr.write(f"The session worker does not start: {why}\n")
+    sys.exit(startup.EXIT_CODE)
 
 
 @signals.task_prerun.connect

@@ -23,6 +23,8 @@ _UNREADABLE: Final = (ValueError, TypeError, AttributeError, LookupError, binasc
 # it from the queue by then; without this the worker would exit, with it the consumer reconnects.
 _NOT_A_MESSAGE: Final = (ValueError, TypeError, AttributeError)
 
+_LONGEST_NAME: Final = 155  # Celery's own limit for ids and task names in its result tables
+
 
 class SafeConsumer(Consumer):
     """Rejects what it cannot read, and goes on."""
@@ -42,6 +44,8 @@ class SafeConsumer(Consumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> Any:
+            if not _is_addressed(message):
+                return self._turn_away(message, "not_a_task", None)
             try:
                 return handle(message)
             except _UNREADABLE as error:
@@ -72,3 +76,12 @@ class SafeConsumer(Consumer):
         log.error("message_rejected", why=why, error=type(error).__name__ if error else None)
         message.reject_log_error(log, self.connection_errors)
         signals.task_rejected.send(sender=self, message=message, exc=error)
+
+
+def _is_addressed(message: Any) -> bool:
+    """Whether the headers name a task and an id in words; Celery logs both as they are."""
+    headers = message.headers
+    if not isinstance(headers, dict):
+        return False
+    names = (headers.get("task"), headers.get("id"))
+    return all(isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME for name in names)

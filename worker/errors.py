@@ -10,12 +10,14 @@
     │   ├── MosaicUnavailable     no usable answer: timeout, reset, 5xx
     │   ├── MosaicRateLimited     429
     │   ├── StoreUnavailable      the database does not answer
+    │   ├── NoticeUndelivered     an app did not take a notice this time
     │   └── SessionChanged        other writers kept winning
     ├── SessionGone             the session does not exist at Mosaic (any more)
     ├── OperatorMustAct
     │   ├── ConfigurationError    settings, keys, schema: the worker does not start
     │   ├── ClientRefused         Mosaic refuses this app's client id, secret or rights
-    │   └── MosaicContractBroken  Mosaic answers something the protocol sheet does not know
+    │   ├── MosaicContractBroken  Mosaic answers something the protocol sheet does not know
+    │   └── NoticeRefused         an app's notice address will never take this notice
     └── TokenRejected           a token that is not what it claims to be
         └── WrongSubject          a valid token about another user
 
@@ -76,6 +78,12 @@ class StoreUnavailable(TryLater):
     reason = Reason.STORE_UNAVAILABLE
 
 
+class NoticeUndelivered(TryLater):
+    """The app did not take the notice: unreachable, too slow, or a server error."""
+
+    reason = Reason.INTERNAL_ERROR
+
+
 class SessionChanged(TryLater):
     """The session was changed by others each time we came back from Mosaic."""
 
@@ -100,6 +108,10 @@ class ClientRefused(OperatorMustAct):
 
 class MosaicContractBroken(OperatorMustAct):
     """Mosaic refused our request as malformed, or answered what we cannot read."""
+
+
+class NoticeRefused(OperatorMustAct):
+    """The app refuses the notice for good, or its address must not be called."""
 
 
 class TokenRejected(SessionWorkerError):  # noqa: N818

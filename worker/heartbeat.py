@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from typing import Any, Final
 
 import redis
@@ -59,6 +60,10 @@ class Heartbeat(bootsteps.StartStopStep):
             self._timer.cancel()
             self._timer = None
         if self._redis is not None:
+            # Left behind it would keep a worker with a new visibility timeout from starting. Of a
+            # worker that was killed, or has lost Redis, the key goes by itself.
+            with suppress(redis.RedisError):
+                self._redis.delete(key_of_this_process())
             self._redis.close()
             self._redis = None
 
@@ -81,4 +86,19 @@ def living_workers(client: redis.Redis) -> list[dict[str, Any]]:
     keys = sorted(client.scan_iter(match=f"{KEY_PREFIX}*", count=500))
     if not keys:
         return []
-    return [json.loads(value) for value in client.mget(keys) if value is not None]
+    values: Any = client.mget(keys)
+    return [facts for value in values if (facts := _facts(value)) is not None]
+
+
+def _facts(value: bytes | None) -> dict[str, Any] | None:
+    """Return what a worker wrote; None for what no worker wrote, and for a key just gone.
+
+    Anybody who may use this Redis can write there; it must not keep workers from starting.
+    """
+    try:
+        facts = json.loads(value or b"")
+    except ValueError:
+        return None
+    if not isinstance(facts, dict) or "hostname" not in facts:
+        return None
+    return facts if isinstance(facts.get("visibility_timeout"), int | float) else None

@@ -16,7 +16,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.errors import ConfigurationError, OperatorMustAct
-from worker.settings import Settings, parse_key_ring
+from worker.setting_values import parse_key_ring
+from worker.settings import Settings
 
 _NONCE_BYTES: Final = 12
 _VERSION: Final = b"\x01"
@@ -69,7 +70,7 @@ class KeyRing:
         nonce, body = sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :]
         try:
             return cipher.decrypt(nonce, body, sealed[:start] + bound_to.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
             raise SealedValueUnreadable(f"{bound_to}: sealed for another row, or altered") from None
 
     def open(self, sealed: bytes, bound_to: str) -> str:

@@ -75,6 +75,12 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # They log full URLs, and each request twice, at INFO.
-    for name in ("httpx", "httpcore"):
+    # The first two log full URLs at INFO, the third how it looked up a revision.
+    for name in ("httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # At DEBUG it writes each job's arguments and body as they came, sealed or not.
+    logging.getLogger("celery.pool").setLevel(logging.INFO)
+    if settings.log_level != "debug":
+        # A line when a task comes and one when it goes say less than ours, at twice the cost.
+        for name in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -6,15 +6,12 @@ Names are ``MOSAIC_SESSIONS_<FIELD>``, plus ``DATABASE_URL``, ``CELERY_BROKER_UR
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +25,18 @@ from pydantic import (
 
 from session_client.broker import VISIBILITY_TIMEOUT_SECONDS
 from worker.errors import ConfigurationError
+from worker.setting_values import (
+    MASK,
+    check_broker_url,
+    check_database_url,
+    check_http_url,
+    check_redis_url,
+    decode_key,
+    is_redis,
+    parse_key_ring,
+    parse_signing_keys,
+    without_password,
+)
 
 PREFIX: Final = "MOSAIC_SESSIONS_"
 _PLAIN_NAMES: Final = {
@@ -35,34 +44,44 @@ _PLAIN_NAMES: Final = {
     "broker_url": "CELERY_BROKER_URL",
     "redis_url": "REDIS_URL",
 }
-KEY_BYTES: Final = 32
+_CENTURY_DAYS: Final = 36_500  # longer ones cannot be reckoned with
 
 Region = Literal["us", "eu", "ca", "au", "jp", "sandbox"]
 
 
-def _check_base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("an http(s) URL without query")
-    return url.rstrip("/")
+def _secret(check: Callable[[str], object]) -> AfterValidator:
+    def check_secret(value: SecretStr) -> SecretStr:
+        check(value.get_secret_value())
+        return value
+
+    return AfterValidator(check_secret)
 
 
-BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+BaseUrl = Annotated[str, AfterValidator(check_http_url)]
 
 
 class Settings(BaseModel):
     """All settings. Secrets are `SecretStr`: they have no readable repr."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     # Where things are
-    database_url: SecretStr = SecretStr("sqlite:///mosaic-sessions.db")
-    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    redis_url: SecretStr | None = None  # answers, caches; the broker's when that is Redis
+    database_url: Annotated[SecretStr, _secret(check_database_url)] = SecretStr(
+        "sqlite:///mosaic-sessions.db"
+    )
+    broker_url: Annotated[SecretStr, _secret(check_broker_url)] = SecretStr(
+        "redis://127.0.0.1:6379/0"
+    )
+    # Answers and caches; the broker's when that is Redis.
+    redis_url: Annotated[SecretStr, _secret(check_redis_url)] | None = None
 
     # Keys
-    encryption_keys: SecretStr  # "kid:base64,kid:base64": the first seals, all open
-    lookup_key: SecretStr  # base64; finds a session by its id without storing the id
+    # "kid:base64,kid:base64": the first seals, all open.
+    encryption_keys: Annotated[SecretStr, _secret(parse_key_ring)]
+    # base64; finds a session by its id without storing the id.
+    lookup_key: Annotated[SecretStr, _secret(decode_key)]
 
     # Mosaic
     mosaic_region: Region = "us"
@@ -76,7 +95,7 @@ class Settings(BaseModel):
     jwks_refetch_seconds: float = Field(default=60.0, gt=0)  # at most one for unknown kids
 
     # Sessions
-    session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0)
+    session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0, le=_CENTURY_DAYS * 86400)
     max_candidates: int = Field(default=3, ge=1, le=10)
 
     # Logouts
@@ -85,11 +104,18 @@ class Settings(BaseModel):
     logout_retry_most_seconds: float = Field(default=300.0, gt=0)
     logout_wake_again_seconds: float = Field(default=10.0, gt=0)  # then its message counts as lost
 
+    # Notices to apps: OpenID Connect Back-Channel Logout 1.0
+    notice_issuer: str | None = None  # our name in logout tokens; needed to sign any
+    # RSA keys in PEM, one after another: the first signs, all are shown.
+    notice_signing_keys: Annotated[SecretStr, _secret(parse_signing_keys)] | None = None
+    notice_private_addresses: bool = False  # also http and private networks: laptops and tests only
+    notice_timeout_seconds: float = Field(default=5.0, gt=0, le=15)
+
     # Maintenance. The grace keeps expiry away from a renewal that is still under way at Mosaic,
     # so it must be longer than any request may take.
     expire_grace_seconds: float = Field(default=120.0, ge=0)
-    keep_ended_days: float = Field(default=30.0, ge=0)
-    keep_events_days: float = Field(default=365.0, ge=0)
+    keep_ended_days: float = Field(default=30.0, ge=0, le=_CENTURY_DAYS)
+    keep_events_days: float = Field(default=365.0, ge=0, le=_CENTURY_DAYS)
     maintenance_batch: int = Field(default=1000, ge=1, le=10_000)
     maintenance_budget_seconds: float = Field(default=30.0, gt=0)
     sweep_every_seconds: float = Field(default=5.0, gt=0)
@@ -103,14 +129,20 @@ class Settings(BaseModel):
     log_format: Literal["json", "console"] = "json"
 
     @model_validator(mode="after")
-    def _check_keys(self) -> Settings:
-        parse_key_ring(self.encryption_keys.get_secret_value())
-        _decode_key(self.lookup_key.get_secret_value(), "lookup_key")
+    def _check_together(self) -> Settings:
         if self.redis_url is None and not is_redis(self.broker_url.get_secret_value()):
-            raise ValueError("redis_url is needed when the broker is not Redis")
+            raise ValueError("REDIS_URL is missing: answers need one when the broker is not Redis")
         if self.logout_lease_seconds <= 2 * self.mosaic_timeout_seconds:
             # Two credentials may be tried under one lease; it must outlive both calls.
-            raise ValueError("logout_lease_seconds must exceed twice mosaic_timeout_seconds")
+            raise ValueError(
+                f"{variable_name('logout_lease_seconds')} must exceed twice "
+                f"{variable_name('mosaic_timeout_seconds')}"
+            )
+        if self.notice_signing_keys is not None and self.notice_issuer is None:
+            raise ValueError(
+                f"{variable_name('notice_issuer')} is missing: the signing keys need a name to "
+                "sign with"
+            )
         return self
 
     @property
@@ -126,40 +158,12 @@ class Settings(BaseModel):
     @property
     def lookup_key_bytes(self) -> bytes:
         """The key of the session-id hash, 32 bytes."""
-        return _decode_key(self.lookup_key.get_secret_value(), "lookup_key")
+        return decode_key(self.lookup_key.get_secret_value())
 
     @property
     def session_lifetime(self) -> timedelta:
         """How long a session lives after its last authentication, unless Mosaic says otherwise."""
         return timedelta(seconds=self.session_lifetime_seconds)
-
-
-def parse_key_ring(text: str) -> dict[str, bytes]:
-    """Read ``kid:base64,kid:base64``. Raises ValueError without quoting the text."""
-    ring: dict[str, bytes] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        kid, colon, encoded = item.partition(":")
-        if not colon or not kid.isalnum() or kid in ring:
-            raise ValueError("encryption_keys: kid:base64 pairs with distinct alphanumeric kids")
-        ring[kid] = _decode_key(encoded, "encryption_keys")
-    if not ring:
-        raise ValueError("encryption_keys: at least one key is needed")
-    return ring
-
-
-def _decode_key(encoded: str, name: str) -> bytes:
-    try:
-        key = base64.b64decode(encoded, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"{name}: each key is 32 bytes in base64 (mosaic-sessions keys generate)")
-    return key
-
-
-def is_redis(url: str) -> bool:
-    """Whether *url* names a Redis server."""
-    return url.startswith(("redis://", "rediss://", "unix://"))
 
 
 @lru_cache(maxsize=1)
@@ -172,10 +176,12 @@ def database_url() -> str:
     """Return the database's URL alone: migrations need no keys. Raises `ConfigurationError`."""
     environment = os.environ  # noqa: TID251
     default: SecretStr = Settings.model_fields["database_url"].default
-    path = environment.get("DATABASE_URL_FILE")
-    if path:
-        return _read_file("DATABASE_URL", path)
-    return environment.get("DATABASE_URL") or default.get_secret_value()
+    url = _value_of(environment, "DATABASE_URL") or default.get_secret_value()
+    try:
+        check_database_url(url)
+    except ValueError as error:
+        raise ConfigurationError(f"DATABASE_URL: {error}") from None
+    return url
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -197,14 +203,20 @@ def _collect(environment: Mapping[str, str]) -> dict[str, str]:
     _refuse_unknown(environment, names)
     values: dict[str, str] = {}
     for name, field in names.items():
-        path = environment.get(f"{name}_FILE")
-        if path and name in environment:
-            raise ConfigurationError(f"{name} and {name}_FILE are both set: remove one")
-        if path:
-            values[field] = _read_file(name, path)
-        elif environment.get(name, "") != "":
-            values[field] = environment[name]
+        value = _value_of(environment, name)
+        if value is not None:
+            values[field] = value
     return values
+
+
+def _value_of(environment: Mapping[str, str], name: str) -> str | None:
+    """Return the variable, or the content of the file it names; an empty one is not set."""
+    path = environment.get(f"{name}_FILE")
+    if path and name in environment:
+        raise ConfigurationError(f"{name} and {name}_FILE are both set: remove one")
+    if path:
+        return _read_file(name, path)
+    return environment.get(name) or None
 
 
 def _refuse_unknown(environment: Mapping[str, str], names: Mapping[str, str]) -> None:
@@ -219,20 +231,28 @@ def _refuse_unknown(environment: Mapping[str, str], names: Mapping[str, str]) ->
 
 def _read_file(name: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigurationError(f"{name}_FILE: cannot read it ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{name}_FILE: its content is not UTF-8 text") from None
+    if not text:
+        raise ConfigurationError(f"{name}_FILE: the file is empty")
+    return text
 
 
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        field = str(problem["loc"][0]) if problem["loc"] else ""
-        name = variable_name(field) if field else "settings"
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:  # about several settings, and names them
+            lines.append(message)
+            continue
+        name = variable_name(str(problem["loc"][0]))
         if problem["type"] == "missing":
             lines.append(f"{name} is missing (mosaic-sessions keys generate prints fresh keys)")
         else:
-            lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+            lines.append(f"{name}: {message}")
     return "; ".join(lines)
 
 
@@ -244,15 +264,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         name = variable_name(field)
         if isinstance(value, SecretStr):
             is_url = field.endswith("_url")
-            shown[name] = _without_password(value.get_secret_value()) if is_url else "********"
+            shown[name] = without_password(value.get_secret_value()) if is_url else MASK
         else:
             shown[name] = value
     return shown
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url.partition("?")[0]
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://***@{host}{parts.path}"

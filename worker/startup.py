@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -13,7 +14,8 @@ from worker import heartbeat
 from worker.database import Store, make_engine
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.keyring import KeyRing
-from worker.settings import Settings, is_redis
+from worker.setting_values import is_redis
+from worker.settings import Settings
 from worker.wiring import connect_redis
 
 EXIT_CODE: Final = 78  # EX_CONFIG: a supervisor need not try again at once
@@ -26,8 +28,13 @@ def check(settings: Settings) -> None:
     """
     KeyRing.from_settings(settings)
     check_database(settings)
-    if is_redis(settings.broker_url.get_secret_value()):
-        _with_redis(settings.broker_url.get_secret_value(), settings, check_broker)
+    broker_url = settings.broker_url.get_secret_value()
+    if not is_redis(broker_url):
+        return  # what follows is about Redis as a broker
+    _with_redis("CELERY_BROKER_URL", broker_url, settings, check_broker)
+    # Not the broker when REDIS_URL is set: it is there that workers say how they are set up.
+    name = "REDIS_URL" if settings.redis_url is not None else "CELERY_BROKER_URL"
+    _with_redis(name, settings.cache_url, settings, check_peers)
 
 
 def check_database(settings: Settings) -> None:
@@ -37,7 +44,11 @@ def check_database(settings: Settings) -> None:
         with store.read() as connection:
             revision = target.revision_of(connection)
     except (StoreUnavailable, SQLAlchemyError) as error:
-        raise ConfigurationError(f"the database cannot be read: {type(error).__name__}") from None
+        cause = str(error) if isinstance(error, StoreUnavailable) else type(error).__name__
+        raise ConfigurationError(
+            f"the database cannot be read: {cause}. Is it running, and is DATABASE_URL right "
+            "(mosaic-sessions config)?"
+        ) from None
     finally:
         store.close()
     if revision == target.head():
@@ -53,7 +64,7 @@ def check_database(settings: Settings) -> None:
 
 
 def check_broker(client: redis.Redis, settings: Settings) -> None:
-    """Check what would lose or repeat jobs: eviction, clocks, and peers set up differently."""
+    """Check what would lose jobs, or bring them back too early: eviction and clocks."""
     policy = _eviction_policy(client)
     if policy != "noeviction":
         raise ConfigurationError(
@@ -61,22 +72,31 @@ def check_broker(client: redis.Redis, settings: Settings) -> None:
             "queues. Set it to noeviction, and give caches a Redis of their own"
         )
     _check_clock(client, settings)
+
+
+def check_peers(client: redis.Redis, settings: Settings) -> None:
+    """Check that no living worker takes our jobs for lost earlier than we do, or we theirs."""
     for peer in heartbeat.living_workers(client):
         theirs = peer["visibility_timeout"]
         if theirs != settings.visibility_timeout_seconds:
             raise ConfigurationError(
-                f"worker {peer['hostname']} runs with a visibility timeout of {theirs} s, this one "
-                f"has {settings.visibility_timeout_seconds} s: the shorter one would run the "
+                f"worker {peer['hostname']} runs with a visibility timeout of {theirs:g} s, this "
+                f"one has {settings.visibility_timeout_seconds:g} s: the shorter one would run the "
                 "other's jobs twice. Use one value, and stop all workers to change it"
             )
 
 
-def _with_redis(url: str, settings: Settings, check_it: Any) -> None:
+def _with_redis(
+    name: str, url: str, settings: Settings, check_it: Callable[[redis.Redis, Settings], None]
+) -> None:
     client = connect_redis(url)
     try:
         check_it(client, settings)
     except redis.RedisError as error:
-        raise ConfigurationError(f"the broker cannot be asked: {type(error).__name__}") from None
+        raise ConfigurationError(
+            f"Redis cannot be asked ({type(error).__name__}). Is it running, and is {name} right "
+            "(mosaic-sessions config)?"
+        ) from None
     finally:
         client.close()
 

@@ -14,6 +14,7 @@ from session_client.keys import AppKey as ClientKey
 from worker.errors import ConfigurationError
 from worker.mosaic import endpoints_for
 from worker.registry import CAPABILITIES, app_key_place, client_secret_place
+from worker.setting_values import check_http_url
 from worker.wiring import Services
 
 
@@ -170,6 +171,8 @@ def _check(services: Services, new: NewApp) -> None:
     for seconds in (new.max_age_seconds, new.session_lifetime_seconds):
         if seconds is not None and seconds <= 0:
             raise AppError("ages and lifetimes are positive numbers of seconds")
+    for name in ("base_url", "token_url", "jwks_url"):
+        _check_url(name, getattr(new, name))
     endpoints_for(
         services.settings,
         base_url=new.base_url,
@@ -177,6 +180,15 @@ def _check(services: Services, new: NewApp) -> None:
         jwks_url=new.jwks_url,
         issuer=new.issuer,
     )
+
+
+def _check_url(name: str, url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        check_http_url(url)
+    except ValueError as error:
+        raise AppError(f"{name.replace('_', '-')} {error}") from None
 
 
 def _row(services: Services, new: NewApp) -> dict[str, object]:

@@ -50,7 +50,9 @@ def end_sessions(  # noqa: PLR0913 - said by name
             version=IdpSession.version + 1,
             **_scrubbed_if(cause in _KNOWN_TO_MOSAIC),
         )
-        .returning(IdpSession.id, IdpSession.user_id, IdpSession.registered_by)
+        .returning(
+            IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at
+        )
     ).all()
     duties = [] if cause in _KNOWN_TO_MOSAIC else [_duty(row, now, by, lifetime) for row in ended]
     add_duties(connection, duties)
@@ -77,19 +79,21 @@ def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read
 
 
 def _duty(row: Any, now: datetime, by: Cause, lifetime: timedelta) -> dict[str, Any]:
-    return duty(row.id, by.app_id or row.registered_by, now, lifetime)
+    # Our expiry may be behind Mosaic's: a silent authentication that loses against a logout has
+    # extended the session there. And it may be far ahead of *lifetime*, which differs by app.
+    # Nothing extends the session after the later of the two.
+    give_up_at = max(now + lifetime, row.expires_at)
+    return duty(row.id, by.app_id or row.registered_by, now, give_up_at)
 
 
-def duty(session: UUID, requested_by: str, now: datetime, lifetime: timedelta) -> dict[str, Any]:
+def duty(session: UUID, requested_by: str, now: datetime, give_up_at: datetime) -> dict[str, Any]:
     """Return the row that says: Mosaic must be told that *session* has ended."""
     return {
         "id": new_id(),
         "idp_session_id": session,
         "requested_by": requested_by,
         "created_at": now,
-        # Our expiry may be behind Mosaic's: a silent authentication that loses against a logout
-        # has extended the session there. Nothing extends it after this moment.
-        "give_up_at": now + lifetime,
+        "give_up_at": give_up_at,
         "next_attempt_at": now,
         "woken_at": now,
     }

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, or_, select, update
 from models import IdpSession, Logout, new_id
 from worker.errors import MosaicUnavailable, OperatorMustAct, SessionWorkerError, TryLater
 from worker.lifecycle import events, sessions
+from worker.lifecycle.batches import first_free
 from worker.lifecycle.events import Cause
 from worker.wiring import Services
 
@@ -76,12 +77,11 @@ def wake_due(services: Services) -> list[UUID]:
             or_(Logout.leased_until.is_(None), Logout.leased_until <= now),
         )
         .order_by(Logout.next_attempt_at)
-        .limit(SWEEP_BATCH)
-        .with_for_update(skip_locked=True)  # SQLite has one writer anyway and ignores it
     )
+    batch = first_free(due, SWEEP_BATCH)
     with services.store.write() as connection:
-        woken = update(Logout).where(Logout.id.in_(due)).values(woken_at=now).returning(Logout.id)
-        return list(connection.execute(woken).scalars())
+        woken = update(Logout).where(Logout.id.in_(batch)).values(woken_at=now)
+        return list(connection.execute(woken.returning(Logout.id)).scalars())
 
 
 def _claim(services: Services, logout: UUID) -> _Claim | None:
@@ -131,10 +131,10 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
     )
     refusal: SessionWorkerError = MosaicUnavailable("no registered app can log this session out")
     for app_id in dict.fromkeys((claim.requested_by, claim.registered_by)):
-        app = services.apps.find(app_id)
-        if app is None:
-            continue
         try:
+            app = services.apps.find(app_id)
+            if app is None:
+                continue
             services.mosaic.logout_session(
                 app.mosaic, session_id, timeout_seconds=services.settings.mosaic_timeout_seconds
             )

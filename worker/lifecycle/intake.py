@@ -56,6 +56,8 @@ class OpenedRequest:
     request_id: str
     command: Command
     deadline: datetime
+    # Until then the sender may send it again; the deadline of the work itself may be nearer.
+    valid_until: datetime
     # SHA-256 of the sealed content: the same request id must come with the same content.
     digest: bytes = field(repr=False)
 
@@ -114,6 +116,7 @@ def check(message: Message, sender: Sender, now: datetime) -> OpenedRequest:
         request_id=message.message_id,
         command=command,
         deadline=min(deadline, now + JOB_BUDGET),
+        valid_until=deadline,
         digest=digest_of(content),
     )
 

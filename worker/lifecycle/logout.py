@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from models import (
@@ -178,7 +178,7 @@ def _bury_unknown(connection: Connection, services: Services, asked: _Asked) -> 
 def _bury(connection: Connection, asked: _Asked, session: UUID) -> UUID:
     sessions.link_app(connection, session, asked.app.app_id, asked.now, None)
     lifetime = asked.app.mosaic.session_lifetime
-    told: dict[str, Any] = duty(session, asked.app.app_id, asked.now, lifetime)
+    told: dict[str, Any] = duty(session, asked.app.app_id, asked.now, asked.now + lifetime)
     add_duties(connection, [told])
     row = events.event(
         events.ENDED,
@@ -209,13 +209,13 @@ def _write_request(
             created_at=asked.now,
         )
     )
-    # Also sessions somebody else logged out before: the receipt speaks of all that Mosaic must
-    # still be told about.
+    # What was ended now, and also what somebody ended before: the receipt speaks of all that
+    # Mosaic must still be told about. A session that is named is in it in any case.
     still_open = select(Logout.idp_session_id).where(Logout.closed_at.is_(None))
-    about = or_(IdpSession.ended_at == asked.now, IdpSession.id.in_(still_open))
-    if asked.command.logout_scope is LogoutScope.SESSION:
-        about = IdpSession.id.is_not(None)
-    found = connection.execute(select(IdpSession.id).where(in_scope, about)).scalars().all()
+    query = select(IdpSession.id).where(in_scope)
+    if asked.command.logout_scope is not LogoutScope.SESSION:
+        query = query.where(IdpSession.id.in_(still_open))
+    found = connection.execute(query).scalars().all()
     if found:
         links = [{"logout_request_id": request, "idp_session_id": session} for session in found]
         connection.execute(insert(LogoutRequestSession), links)

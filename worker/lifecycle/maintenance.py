@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from models import EndCause, IdpSession, Logout, LogoutRequest, SessionEvent
-from worker.lifecycle import events
+from worker.lifecycle.batches import first_free
+from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
 from worker.wiring import Services
 
@@ -44,50 +45,23 @@ def expire_sessions(services: Services, *, dry_run: bool = False) -> Counts:
     overdue = IdpSession.ended_at.is_(None) & (IdpSession.expires_at <= cutoff)
     if dry_run:
         return Counts({"expired": _count(services, IdpSession.id, overdue)})
+    oldest_first = (
+        select(IdpSession.id).where(overdue).order_by(IdpSession.expires_at, IdpSession.id)
+    )
 
     def expire_batch(connection: Connection, limit: int) -> int:
-        return _expire_batch(connection, overdue, now, limit)
+        ended = end_sessions(
+            connection,
+            # Said again beside the batch: a session may be renewed after it was chosen.
+            IdpSession.id.in_(first_free(oldest_first, limit)) & overdue,
+            EndCause.EXPIRED,
+            now=now,
+            by=_BY_TIME,
+            lifetime=services.settings.session_lifetime,
+        )
+        return len(ended.sessions)
 
     return _in_batches(services, "expired", expire_batch)
-
-
-def _expire_batch(
-    connection: Connection, overdue: ColumnElement[bool], now: datetime, limit: int
-) -> int:
-    batch = (
-        select(IdpSession.id)
-        .where(overdue)
-        .order_by(IdpSession.expires_at, IdpSession.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ended = connection.execute(
-        update(IdpSession)
-        # Said again here: the session may have been renewed since the batch was chosen.
-        .where(IdpSession.id.in_(batch), overdue)
-        .values(
-            ended_at=now,
-            end_cause=EndCause.EXPIRED.value,
-            sealed_session_id=None,
-            version=IdpSession.version + 1,
-        )
-        .returning(IdpSession.id, IdpSession.user_id)
-    ).all()
-    events.record(
-        connection,
-        (
-            events.event(
-                events.ENDED,
-                at=now,
-                session=row.id,
-                user_id=row.user_id,
-                by=_BY_TIME,
-                detail=EndCause.EXPIRED.value,
-            )
-            for row in ended
-        ),
-    )
-    return len(ended)
 
 
 def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
@@ -120,7 +94,7 @@ def _deleter(
     table: type[IdpSession | LogoutRequest | SessionEvent], old: ColumnElement[bool]
 ) -> Callable[[Connection, int], int]:
     def delete_batch(connection: Connection, limit: int) -> int:
-        batch = select(table.id).where(old).limit(limit).with_for_update(skip_locked=True)
+        batch = first_free(select(table.id).where(old), limit)
         deleted = connection.execute(
             delete(table).where(table.id.in_(batch), old).returning(table.id)
         )

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, case, update
+from sqlalchemy import Connection, update
 
-from models import EndCause, IdpSession, new_id
+from models import IdpSession, new_id
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.errors import InvalidRequest, TokenRejected, WrongSubject
@@ -33,16 +33,17 @@ def register(services: Services, app: KnownApp, command: RegisterCommand, by: Ca
     now = services.now()
     with services.store.write() as connection:
         _insert(connection, services, app, command, identity, session_hash, now)
-        session = sessions.by_hash(connection, session_hash)
+        # Locked: of two tokens at once the older one must see what the newer one has proved.
+        session = sessions.by_hash(connection, session_hash, for_update=True)
         assert session is not None, "just inserted, or there before"  # noqa: S101
         if session.user_id != command.user_id:
             raise InvalidRequest(Reason.SUBJECT_MISMATCH)
+        if session.ended_at is not None:
+            return Outcome(Verdict.LOGIN_REQUIRED, sessions.reason_for(session.end_cause))
         news = _news(app, command, identity, session)
         expires_at = _update(connection, session, news)
-        if expires_at is None:
-            cause = session.end_cause or EndCause.LOGOUT.value  # this very moment
-            return Outcome(Verdict.LOGIN_REQUIRED, sessions.reason_for(cause))
-        sessions.link_app(connection, session.id, app.app_id, now, None)
+        # The token's time, not ours: the same message once more changes nothing.
+        sessions.link_app(connection, session.id, app.app_id, identity.issued_at, None)
         if "version" in news:
             name = events.REGISTERED if session.version == 0 else events.FACTOR_ADDED
             row = events.event(name, at=now, session=session.id, user_id=session.user_id, by=by)
@@ -80,7 +81,7 @@ def _insert(  # noqa: PLR0913, PLR0917 - a row has many columns
         ),
         "device_id": command.device_id,
         "registered_by": app.app_id,
-        "amr": sorted(identity.amr),
+        "amr": sorted(set(identity.amr)),
         "authenticated_at": identity.auth_time or identity.issued_at,
         "amr_as_of": identity.issued_at,
         "created_at": now,
@@ -95,29 +96,35 @@ def _insert(  # noqa: PLR0913, PLR0917 - a row has many columns
 def _news(
     app: KnownApp, command: RegisterCommand, identity: Identity, session: Session
 ) -> dict[str, Any]:
-    """Return what the token changes in the row; an older token than the row's changes nothing."""
+    """Return what the token changes in the row; an older token than the row's proves nothing."""
     expires_at = identity.issued_at + app.mosaic.session_lifetime
-    later = case((IdpSession.expires_at < expires_at, expires_at), else_=IdpSession.expires_at)
-    news: dict[str, Any] = {"expires_at": later}
+    news: dict[str, Any] = {"expires_at": sessions.not_before(IdpSession.expires_at, expires_at)}
+    if identity.issued_at < session.amr_as_of:
+        return news
     proof = {
-        "amr": sorted(identity.amr),
+        "amr": _proven(identity, session),
         "authenticated_at": max(session.authenticated_at, identity.auth_time or identity.issued_at),
         "device_id": command.device_id or session.device_id,
     }
-    is_newer = identity.issued_at >= session.amr_as_of
-    if session.version == 0 or (is_newer and any(getattr(session, k) != proof[k] for k in proof)):
-        news |= {**proof, "amr_as_of": identity.issued_at, "version": IdpSession.version + 1}
+    news["amr_as_of"] = identity.issued_at
+    if session.version == 0 or any(getattr(session, name) != proof[name] for name in proof):
+        news |= {**proof, "version": IdpSession.version + 1}
     return news
 
 
-def _update(connection: Connection, session: Session, news: dict[str, Any]) -> datetime | None:
-    """Write *news* and return the expiry; None when the session has ended."""
-    return connection.execute(
-        update(IdpSession)
-        .where(IdpSession.id == session.id, IdpSession.ended_at.is_(None))
-        .values(news)
-        .returning(IdpSession.expires_at)
-    ).scalar_one_or_none()
+def _proven(identity: Identity, session: Session) -> list[str]:
+    # Tokens tell the time in whole seconds: of two in the same one, nobody knows which came last.
+    is_tie = identity.issued_at == session.amr_as_of
+    return sorted({*identity.amr, *(session.amr if is_tie else ())})
+
+
+def _update(connection: Connection, session: Session, news: dict[str, Any]) -> datetime:
+    """Write *news* into the locked row and return the expiry."""
+    statement = update(IdpSession).where(IdpSession.id == session.id).values(news)
+    expires_at: datetime = connection.execute(
+        statement.returning(IdpSession.expires_at)
+    ).scalar_one()
+    return expires_at
 
 
 def _remembered(session: UUID, expires_at: datetime) -> Outcome:

@@ -1,4 +1,4 @@
-"""Answers: sealed to the asking app, pushed on a Redis list, remembered for a minute.
+"""Answers: sealed to the asking app, pushed on a Redis list, remembered for a while.
 
 Everything here is best effort. An answer that cannot be delivered is not worth failing for: what
 was asked is done, and the app asks again with the same request id.
@@ -7,22 +7,37 @@ was asked is done, and the app asks again with the same request id.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, cast
+from uuid import UUID
 
 import redis
 import structlog
 
 from session_client import contract, sealing, times
-from session_client.contract import Reason, Verdict
+from session_client.contract import Reason, Task, Verdict
 from worker.errors import InvalidRequest, Unauthorized
-from worker.lifecycle.intake import Message, OpenedRequest, Sender
+from worker.lifecycle import sessions
+from worker.lifecycle.intake import Message, OpenedRequest, Sender, digest_of
 from worker.lifecycle.outcomes import Outcome
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
 _LIFETIME_SECONDS: Final = int(contract.ANSWER_LIFETIME.total_seconds())
+_NOT_REMEMBERED: Final = frozenset(
+    {Verdict.TEMPORARILY_UNAVAILABLE, Verdict.INVALID_REQUEST, Verdict.UNAUTHORIZED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What an answer is remembered with."""
+
+    digest: bytes = field(repr=False)
+    session: str  # whose tokens it holds, or ""
+    seconds: int
 
 
 def earlier_answer(services: Services, request: OpenedRequest) -> bytes | None:
@@ -35,15 +50,23 @@ def earlier_answer(services: Services, request: OpenedRequest) -> bytes | None:
     try:
         pipeline = services.redis.pipeline(transaction=True)
         pipeline.hsetnx(key, "digest", request.digest)
-        pipeline.hmget(key, "digest", "answer")
-        pipeline.expire(key, _memory_seconds(request, services.now()))
-        _, (digest, answer), _ = pipeline.execute()
+        pipeline.hmget(key, "digest", "answer", "session")
+        pipeline.expire(key, _memory_seconds(request.task, request.valid_until, services.now()))
+        _, (digest, answer, session), _ = pipeline.execute()
     except redis.RedisError as error:
         log.warning("replies_unreachable", error=type(error).__name__)
         return None
     if digest != request.digest:
         raise InvalidRequest(Reason.REQUEST_ID_REUSED)
+    if session and not _is_live(services, UUID(session.decode())):
+        return None  # tokens from before a logout: served again, it is told what is so now
     return cast("bytes | None", answer)
+
+
+def _is_live(services: Services, session: UUID) -> bool:
+    with services.store.read() as connection:
+        found = sessions.by_id(connection, session)
+    return found is not None and found.ended_at is None
 
 
 def answer(services: Services, message: Message, sender: Sender, outcome: Outcome) -> None:
@@ -57,19 +80,31 @@ def answer(services: Services, message: Message, sender: Sender, outcome: Outcom
         **outcome.to_wire(),
     }
     sealed = sealing.seal(sender.key, sealing.Kind.ANSWER, content).encode()
+    if _is_worth_remembering(message.task, outcome):
+        _push(services, message, sealed, _memory_of(services, message.task, sender, outcome))
+    else:
+        _push(services, message, sealed)
+
+
+def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
     # "Try later" is no answer to remember, and a refusal must not overwrite the answer that the
-    # rightful request of this id got.
-    is_final = outcome.verdict not in {
-        Verdict.TEMPORARILY_UNAVAILABLE,
-        Verdict.INVALID_REQUEST,
-        Verdict.UNAUTHORIZED,
-    }
-    _push(services, message, sealed, remember=is_final)
+    # rightful request of this id got. Receipts are in the database, with what is so by then.
+    return task is not Task.LOGOUT and outcome.verdict not in _NOT_REMEMBERED
+
+
+def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> _Memory:
+    """Return what to keep, complete: the claim of the id may have been lost, or never made."""
+    gives_tokens = outcome.verdict is Verdict.AUTHENTICATED
+    return _Memory(
+        digest=digest_of(sender.content),
+        session=outcome.data["session_ref"] if gives_tokens else "",
+        seconds=_memory_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
+    )
 
 
 def repeat(services: Services, message: Message, sealed: bytes) -> None:
     """Push an earlier answer again."""
-    _push(services, message, sealed, remember=False)
+    _push(services, message, sealed)
 
 
 def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized) -> None:
@@ -80,17 +115,20 @@ def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized)
         "reason": refusal.reason.value,
         "request_id": message.message_id,
     }
-    _push(services, message, json.dumps(refused).encode(), remember=False)
+    _push(services, message, json.dumps(refused).encode())
 
 
-def _push(services: Services, message: Message, raw: bytes, *, remember: bool) -> None:
+def _push(services: Services, message: Message, raw: bytes, memory: _Memory | None = None) -> None:
     reply_key = contract.reply_key(message.app_id, message.message_id)
+    memory_key = _memory_key(message.app_id, message.message_id)
     try:
         pipeline = services.redis.pipeline(transaction=True)
         pipeline.rpush(reply_key, raw)
         pipeline.expire(reply_key, _LIFETIME_SECONDS)
-        if remember:
-            pipeline.hset(_memory_key(message.app_id, message.message_id), "answer", raw)
+        if memory is not None:
+            fields = {"digest": memory.digest, "session": memory.session, "answer": raw}
+            pipeline.hset(memory_key, mapping=dict[Any, Any](fields))
+            pipeline.expire(memory_key, memory.seconds)
         pipeline.execute()
     except redis.RedisError as error:
         log.warning("answer_not_delivered", error=type(error).__name__)
@@ -100,7 +138,8 @@ def _memory_key(app_id: str, request_id: str) -> str:
     return f"request:{app_id}:{request_id}"
 
 
-def _memory_seconds(request: OpenedRequest, now: datetime) -> int:
-    # As long as the message could be sent again, but a logout is remembered by the database.
-    left = int((request.deadline - now).total_seconds()) + 1
-    return max(_LIFETIME_SECONDS, left)
+def _memory_seconds(task: Task, valid_until: datetime, now: datetime) -> int:
+    # As long as the message could be sent again; a logout is remembered by the database.
+    if task is Task.LOGOUT:
+        return _LIFETIME_SECONDS
+    return max(_LIFETIME_SECONDS, int((valid_until - now).total_seconds()) + 1)

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, case, literal, or_, select
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from models import AppSession, EndCause, IdpSession, SessionAlias
+from models import AppSession, EndCause, IdpSession, SessionAlias, UtcDateTime
 from session_client.contract import Reason
 
 _COLUMNS = (
@@ -87,7 +87,7 @@ def why_none(connection: Connection, user_id: str, device_id: str | None) -> Rea
     row = connection.execute(
         select(IdpSession.end_cause)
         .where(IdpSession.user_id == user_id, _usable_from(device_id))
-        .order_by(IdpSession.created_at.desc())
+        .order_by(IdpSession.created_at.desc(), IdpSession.id.desc())
         .limit(1)
     ).one_or_none()
     if row is None:
@@ -109,19 +109,41 @@ def reason_for(end_cause: str | None) -> Reason:
 
 def by_id(connection: Connection, session: UUID) -> Session | None:
     """Return one session, live or ended."""
-    row = connection.execute(select(*_COLUMNS).where(IdpSession.id == session)).one_or_none()
-    return None if row is None else _session(row)
+    return _one(connection, select(*_COLUMNS).where(IdpSession.id == session))
 
 
-def by_hash(connection: Connection, session_hash: bytes) -> Session | None:
-    """Return the session a session id belongs to, also by an id it had earlier."""
-    query = select(*_COLUMNS).where(IdpSession.session_hash == session_hash)
-    row = connection.execute(query).one_or_none()
-    if row is not None:
-        return _session(row)
+def by_hash(
+    connection: Connection, session_hash: bytes, *, for_update: bool = False
+) -> Session | None:
+    """Return the session a session id belongs to, also by an id it had earlier.
+
+    With *for_update* other writers of the row wait for our commit: what is decided from the row
+    still holds when it is written.
+    """
+    current = select(*_COLUMNS).where(IdpSession.session_hash == session_hash)
     aliased = select(SessionAlias.idp_session_id).where(SessionAlias.session_hash == session_hash)
-    row = connection.execute(select(*_COLUMNS).where(IdpSession.id.in_(aliased))).one_or_none()
+    earlier = select(*_COLUMNS).where(IdpSession.id.in_(aliased))
+    # In this order: an id that is changed in between is an alias by the time we look there.
+    return _one(connection, current, for_update=for_update) or _one(
+        connection, earlier, for_update=for_update
+    )
+
+
+def _one(
+    connection: Connection, query: Select[*tuple[Any, ...]], *, for_update: bool = False
+) -> Session | None:
+    # SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
+    row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
     return None if row is None else _session(row)
+
+
+def not_before(column: Any, moment: datetime) -> ColumnElement[datetime]:
+    """Return *column* or *moment*, whichever is later, decided by the database.
+
+    Writers that race each other can then only move a time forwards.
+    """
+    later = literal(moment, UtcDateTime())
+    return case((column > later, column), else_=later)
 
 
 def is_shared_by(connection: Connection, session: UUID, app_id: str) -> bool:
@@ -136,20 +158,21 @@ def link_app(
     connection: Connection,
     session: UUID,
     app_id: str,
-    now: datetime,
+    at: datetime,
     access_token_expires_at: datetime | None,
 ) -> None:
-    """Note that the app shares the session. Safe to repeat."""
+    """Note that the app shares the session since *at*. Safe to repeat, and in any order."""
     statement = upsert(connection, AppSession).values(
         idp_session_id=session,
         app_id=app_id,
-        first_authenticated_at=now,
-        last_authenticated_at=now,
+        first_authenticated_at=at,
+        last_authenticated_at=at,
         access_token_expires_at=access_token_expires_at,
     )
-    changes: dict[str, Any] = {"last_authenticated_at": now}
+    changes = {"last_authenticated_at": not_before(AppSession.last_authenticated_at, at)}
     if access_token_expires_at is not None:
-        changes["access_token_expires_at"] = access_token_expires_at
+        latest = not_before(AppSession.access_token_expires_at, access_token_expires_at)
+        changes["access_token_expires_at"] = latest
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[AppSession.idp_session_id, AppSession.app_id], set_=changes

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import Connection, case, insert, update
+from sqlalchemy import ColumnElement, Connection, update
+from sqlalchemy.exc import IntegrityError
 
 from models import EndCause, IdpSession, SessionAlias
 from session_client import times
@@ -21,7 +22,7 @@ from session_client.contract import Reason, Verdict
 from worker.errors import InvalidRequest, SessionChanged, SessionGone, WrongSubject
 from worker.lifecycle import events, sessions
 from worker.lifecycle.commands import SilentAuthCommand
-from worker.lifecycle.ending import Ended, end_sessions
+from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.sessions import Session
@@ -34,12 +35,15 @@ log = structlog.get_logger()
 
 # How often we start over because the session changed while Mosaic was asked.
 _ROUNDS: Final = 3
+# How a session ends that no answer of Mosaic may bring back: by somebody's decision here.
+_FINAL: Final = frozenset({EndCause.LOGOUT.value, EndCause.QUARANTINED.value})
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request: who asks, what for, how strong it must be, and until when."""
 
+    services: Services
     app: KnownApp
     command: SilentAuthCommand
     policy: Policy
@@ -56,21 +60,21 @@ def silent_auth(
     `OperatorMustAct` and `TokenRejected` as the door to Mosaic does.
     """
     requested = policy_of(command.amr_all_of, command.amr_any_of, command.max_age)
-    asked = Asked(app, command, app.policy.and_also(requested), by, deadline)
+    asked = Asked(services, app, command, app.policy.and_also(requested), by, deadline)
     for _ in range(_ROUNDS):
-        outcome = _one_round(services, asked)
+        outcome = _one_round(asked)
         if outcome is not None:
             return outcome
     raise SessionChanged
 
 
-def _one_round(services: Services, asked: Asked) -> Outcome | None:
+def _one_round(asked: Asked) -> Outcome | None:
     """Try the user's sessions, newest first; None when one changed under our hands."""
     user_id, device_id = asked.command.user_id, asked.command.device_id
-    now = services.now()
-    with services.store.read() as connection:
+    now = asked.services.now()
+    with asked.services.store.read() as connection:
         found = sessions.candidates(
-            connection, user_id, device_id, now, services.settings.max_candidates
+            connection, user_id, device_id, now, asked.services.settings.max_candidates
         )
         if not found:
             return Outcome(
@@ -81,29 +85,31 @@ def _one_round(services: Services, asked: Asked) -> Outcome | None:
         # Certain without Mosaic: a factor the session lacks cannot come from asking silently.
         newest = found[0]
         return _step_up(newest, asked.policy.shortfall(newest.amr, newest.authenticated_at, now))
-    return _try_each(services, asked, strong)
+    return _try_each(asked, strong)
 
 
-def _try_each(services: Services, asked: Asked, strong: Sequence[Session]) -> Outcome | None:
+def _try_each(asked: Asked, strong: Sequence[Session]) -> Outcome | None:
     for session in strong:
         try:
-            tokens, identity = _ask_mosaic(services, asked, session)
+            tokens, identity = _ask_mosaic(asked, session)
         except SessionGone:
-            _end(services, asked, session, EndCause.GONE_AT_IDP)
+            # Only what Mosaic was asked about is gone: a row that has another id by now, or a
+            # new factor, is somebody's live session.
+            _end(asked, _unchanged(session), EndCause.GONE_AT_IDP)
         except WrongSubject:
             log.warning("session_quarantined", session=str(session.id), user=session.user_id)
-            _end(services, asked, session, EndCause.QUARANTINED)
+            _end(asked, IdpSession.id == session.id, EndCause.QUARANTINED)
         else:
-            return _settle(services, asked, session, tokens, identity)
+            return _settle(asked, session, tokens, identity)
     return None  # all of them are gone: the next round says what is left
 
 
-def _ask_mosaic(services: Services, asked: Asked, session: Session) -> tuple[Tokens, Identity]:
-    seconds_left = (asked.deadline - services.now()).total_seconds()
+def _ask_mosaic(asked: Asked, session: Session) -> tuple[Tokens, Identity]:
+    seconds_left = (asked.deadline - asked.services.now()).total_seconds()
     if seconds_left <= 0:
         raise InvalidRequest(Reason.DEADLINE_PASSED)
     assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
-    session_id = services.keyring.open(
+    session_id = asked.services.keyring.open(
         session.sealed_session_id, sessions.session_id_place(session.id)
     )
     command = asked.command
@@ -115,99 +121,150 @@ def _ask_mosaic(services: Services, asked: Asked, session: Session) -> tuple[Tok
         ip_address=command.client_attributes.ip_address,
         device_id=command.device_id,
     )
-    return services.mosaic.authenticate_session(
+    return asked.services.mosaic.authenticate_session(
         asked.app.mosaic,
         session_id,
         session.user_id,
         call,
-        timeout_seconds=min(services.settings.mosaic_timeout_seconds, seconds_left),
+        timeout_seconds=min(asked.services.settings.mosaic_timeout_seconds, seconds_left),
     )
 
 
-def _settle(
-    services: Services, asked: Asked, session: Session, tokens: Tokens, identity: Identity
+def _settle(asked: Asked, session: Session, tokens: Tokens, identity: Identity) -> Outcome | None:
+    """Hand out what Mosaic returned, if the session is still live; None when it changed."""
+    try:
+        with asked.services.store.write() as connection:
+            outcome = _settle_in(connection, asked, session, tokens, identity)
+    except IntegrityError:
+        outcome = None  # the new id was registered this very moment: the next round sees it
+    if outcome is None:
+        log.info("tokens_discarded", session=str(session.id), app=asked.app.app_id)
+    return outcome
+
+
+def _settle_in(
+    connection: Connection,
+    asked: Asked,
+    session: Session,
+    tokens: Tokens,
+    identity: Identity,
 ) -> Outcome | None:
-    now = services.now()
+    now = asked.services.now()
+    renewed = _renew(connection, session, now + asked.app.mosaic.session_lifetime)
+    if renewed is None:
+        return None
+    expires_at, old_hash = renewed
+    if not _keep_new_id(connection, asked, session, old_hash, tokens.session_id):
+        return None
     since = identity.auth_time or session.authenticated_at
     shortfall = asked.policy.shortfall(identity.amr, since, now)
-    expires_at = now + asked.app.mosaic.session_lifetime
-    with services.store.write() as connection:
-        renewed_hash = _renew(connection, session, expires_at)
-        if renewed_hash is None:
-            log.info("tokens_discarded", session=str(session.id), app=asked.app.app_id)
-            return None
-        _keep_new_id(connection, services, session, renewed_hash, tokens.session_id)
-        if shortfall:
-            return _step_up(session, shortfall)
-        usable_until = now + timedelta(seconds=tokens.expires_in)
-        sessions.link_app(connection, session.id, asked.app.app_id, now, usable_until)
-        row = events.event(
-            events.AUTHENTICATED,
-            at=now,
-            session=session.id,
-            user_id=session.user_id,
-            by=asked.by,
-        )
-        events.record(connection, [row])
-    return _authenticated(session, tokens, max(expires_at, session.expires_at))
+    if shortfall:
+        return _step_up(session, shortfall)
+    usable_until = now + timedelta(seconds=tokens.expires_in)
+    sessions.link_app(connection, session.id, asked.app.app_id, now, usable_until)
+    row = events.event(
+        events.AUTHENTICATED, at=now, session=session.id, user_id=session.user_id, by=asked.by
+    )
+    events.record(connection, [row])
+    return _authenticated(session, tokens, expires_at)
 
 
-def _renew(connection: Connection, session: Session, expires_at: datetime) -> bytes | None:
-    """Extend the session if it is still live and what it proves is unchanged; return its hash.
+def _unchanged(session: Session) -> ColumnElement[bool]:
+    return (
+        (IdpSession.id == session.id)
+        & IdpSession.ended_at.is_(None)
+        & (IdpSession.version == session.version)
+    )
+
+
+def _renew(
+    connection: Connection, session: Session, expires_at: datetime
+) -> tuple[datetime, bytes] | None:
+    """Extend the session if it is live and unchanged; return its expiry and its id's hash.
 
     This one statement is promise P1: without its conditions a logout that was committed while
     Mosaic answered would be followed by tokens.
     """
-    return connection.execute(
+    row = connection.execute(
         update(IdpSession)
-        .where(
-            IdpSession.id == session.id,
-            IdpSession.ended_at.is_(None),
-            IdpSession.version == session.version,
-        )
-        .values(
-            expires_at=case(
-                (IdpSession.expires_at < expires_at, expires_at), else_=IdpSession.expires_at
-            )
-        )
-        .returning(IdpSession.session_hash)
-    ).scalar_one_or_none()
+        .where(_unchanged(session))
+        .values(expires_at=sessions.not_before(IdpSession.expires_at, expires_at))
+        .returning(IdpSession.expires_at, IdpSession.session_hash)
+    ).one_or_none()
+    return None if row is None else (row.expires_at, row.session_hash)
 
 
 def _keep_new_id(
     connection: Connection,
-    services: Services,
+    asked: Asked,
     session: Session,
     old_hash: bytes,
     session_id: str,
-) -> None:
+) -> bool:
     """Store the id Mosaic returned; when it is a new one, the old one stays as an alias.
 
-    Logouts by apps that know only the old id must still find the session.
+    Logouts by apps that know only the old id must still find the session. Returns False when the
+    new id is that of a session logged out here: then this one is, whatever Mosaic knows yet.
     """
-    new_hash = services.keyring.lookup_hash(session_id)
+    new_hash = asked.services.keyring.lookup_hash(session_id)
     if new_hash == old_hash:
-        return
-    alias = {"session_hash": old_hash, "idp_session_id": session.id, "created_at": services.now()}
-    connection.execute(insert(SessionAlias).values(alias))
-    sealed = services.keyring.seal(session_id, sessions.session_id_place(session.id))
+        return True
+    # Locked, so that its logout comes before our commit or after it, and never in between.
+    other = sessions.by_hash(connection, new_hash, for_update=True)
+    if other is None or other.id == session.id:
+        _rename(connection, asked, session, old_hash, session_id)
+        return True
+    # Two rows for one session at Mosaic, each found by its own id: an app registered the new id
+    # before we met it. Both stay what they are, unless the other one must never be used again.
+    if other.end_cause not in _FINAL:
+        return True
+    cause = EndCause(other.end_cause)
+    _end_in(connection, asked, IdpSession.id == session.id, cause)
+    return False
+
+
+def _rename(
+    connection: Connection, asked: Asked, session: Session, old_hash: bytes, session_id: str
+) -> None:
+    alias = {
+        "session_hash": old_hash,
+        "idp_session_id": session.id,
+        "created_at": asked.services.now(),
+    }
+    known = sessions.upsert(connection, SessionAlias).values(alias)
+    connection.execute(known.on_conflict_do_nothing())  # it may have had this id twice
     connection.execute(
         update(IdpSession)
         .where(IdpSession.id == session.id)
-        .values(session_hash=new_hash, sealed_session_id=sealed, version=IdpSession.version + 1)
+        .values(
+            session_hash=asked.services.keyring.lookup_hash(session_id),
+            sealed_session_id=asked.services.keyring.seal(
+                session_id, sessions.session_id_place(session.id)
+            ),
+            version=IdpSession.version + 1,
+        )
     )
 
 
-def _end(services: Services, asked: Asked, session: Session, cause: EndCause) -> Ended:
-    with services.store.write() as connection:
-        return end_sessions(
-            connection,
-            IdpSession.id == session.id,
-            cause,
-            now=services.now(),
-            by=asked.by,
-            lifetime=asked.app.mosaic.session_lifetime,
-        )
+def _end(asked: Asked, which: ColumnElement[bool], cause: EndCause) -> None:
+    with asked.services.store.write() as connection:
+        _end_in(connection, asked, which, cause)
+
+
+def _end_in(
+    connection: Connection,
+    asked: Asked,
+    which: ColumnElement[bool],
+    cause: EndCause,
+) -> None:
+    end_sessions(
+        connection,
+        which,
+        cause,
+        now=asked.services.now(),
+        by=asked.by,
+        lifetime=asked.app.mosaic.session_lifetime,
+    )
 
 
 def _step_up(session: Session, shortfall: Shortfall) -> Outcome:

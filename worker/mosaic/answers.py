@@ -21,7 +21,7 @@ from worker.errors import (
     SessionGone,
     SessionWorkerError,
 )
-from worker.mosaic.http import HttpAnswer
+from worker.http import HttpAnswer
 
 
 class Endpoint(StrEnum):

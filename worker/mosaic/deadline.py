@@ -6,28 +6,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
+from worker import http
 from worker.errors import MosaicUnavailable
 
 _TOO_LATE: Final = "mosaic: no answer within the time allowed"
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A point on the monotonic clock, so that a clock change cannot move it."""
+class Deadline(http.Deadline):
+    """A deadline that, once passed, means that Mosaic is not available."""
 
-    at: float
-
-    @classmethod
-    def after(cls, seconds: float) -> Self:
-        """Return the deadline *seconds* from now."""
-        return cls(time.monotonic() + seconds)
-
-    def remaining(self) -> float:
-        """Return the seconds left, never less than none."""
-        return max(0.0, self.at - time.monotonic())
+    __slots__ = ()
 
     def require(self) -> float:
         """Return the seconds left. Raises `MosaicUnavailable` when there are none."""
@@ -35,10 +25,6 @@ class Deadline:
         if remaining <= 0:
             raise MosaicUnavailable(_TOO_LATE)
         return remaining
-
-    def at_most(self, seconds: float) -> Deadline:
-        """Return this deadline, or one *seconds* from now if that is earlier."""
-        return Deadline(min(self.at, time.monotonic() + seconds))
 
     @contextmanager
     def hold(self, lock: threading.Lock) -> Iterator[None]:

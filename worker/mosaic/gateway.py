@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import redis
 
+from worker.http import HttpAnswer
 from worker.keyring import KeyRing
 from worker.mosaic import answers
 from worker.mosaic.answers import Endpoint
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
-from worker.mosaic.http import HttpAnswer, MosaicHttp
+from worker.mosaic.http import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
 from worker.mosaic.shapes import read_tokens

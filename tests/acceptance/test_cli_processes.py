@@ -1,0 +1,212 @@
+"""The operators' command and the worker's refusals, as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sandbox.redis_server import RedisServer
+from sandbox.stack import PREFIX, Stack
+from session_client import SessionClient
+from session_client.contract import Verdict
+
+
+@pytest.fixture
+def stack(redis_server: RedisServer, redis_url: str) -> Iterator[Stack]:
+    """A migrated database, an empty Redis, Mosaic; no worker yet."""
+    with Stack(redis=redis_server) as stack:
+        stack.migrate()
+        yield stack
+
+
+def cli(stack: Stack, *arguments: str, expect: int = 0) -> str:
+    printed = stack.run("mosaic-sessions", *arguments, expect=expect)
+    assert "Traceback" not in printed
+    return printed
+
+
+def told(stack: Stack, *arguments: str, expect: int = 0) -> Any:
+    return json.loads(cli(stack, *arguments, "--json", expect=expect))
+
+
+def secrets_of(stack: Stack) -> list[str]:
+    ring = stack.environment[f"{PREFIX}ENCRYPTION_KEYS"]
+    return [ring.partition(":")[2], stack.environment[f"{PREFIX}LOOKUP_KEY"]]
+
+
+# --- verbs
+
+
+def test_an_added_app_is_listed_and_its_key_works(stack: Stack) -> None:
+    key = stack.add_app("shop")
+    stack.worker()
+
+    assert [app["app_id"] for app in told(stack, "apps", "list")] == ["shop"]
+    login = stack.mosaic.login("ada", "client-shop")
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        registered = client.register(
+            user_id="ada", session_id=login.session_id, id_token=login.id_token, timeout=20
+        )
+        signed_in = client.silent_auth(user_id="ada", timeout=20)
+
+    assert registered.verdict is Verdict.OK
+    assert registered.session_ref is not None
+    assert signed_in.verdict is Verdict.AUTHENTICATED
+    (session,) = told(stack, "sessions", "list")["sessions"]
+    assert session["session_ref"] == registered.session_ref
+    story = cli(stack, "sessions", "show", registered.session_ref)
+    assert "authenticated" in story
+    assert login.session_id not in story
+
+
+def test_status_follows_the_workers(stack: Stack) -> None:
+    before = told(stack, "status", expect=69)
+    worker = stack.worker()
+    during = told(stack, "status")
+    worker.terminate(timeout=30)
+    after = told(stack, "status", expect=69)
+
+    assert (before["workers"], after["workers"]) == ([], [])
+    (living,) = during["workers"]
+    assert living["pid"] == worker.pid
+    assert living["queues"] == ["auth", "logout", "maintenance"]
+    assert during["problems"] == []
+    assert during["database"]["is_at_head"] is True
+
+
+def test_config_shows_no_secret(stack: Stack) -> None:
+    stack.environment["DATABASE_URL"] = "postgresql+psycopg://user:pw-canary@127.0.0.1:1/x"
+
+    printed = cli(stack, "config") + cli(stack, "config", "--json")
+
+    assert f"{PREFIX}ENCRYPTION_KEYS" in printed
+    assert [secret for secret in (*secrets_of(stack), "canary") if secret in printed] == []
+
+
+def test_generated_keys_start_a_worker(stack: Stack) -> None:
+    environment = stack.environment
+    for name in (f"{PREFIX}ENCRYPTION_KEYS", f"{PREFIX}LOOKUP_KEY"):
+        del environment[name]
+    printed = cli(stack, "keys", "generate")
+    for line in printed.splitlines():
+        name, _, value = line.partition("=")
+        environment[name] = value
+
+    stack.worker()
+
+    assert len(told(stack, "status")["workers"]) == 1
+
+
+def test_keys_are_generated_whatever_the_settings_are(stack: Stack) -> None:
+    stack.environment[f"{PREFIX}NONSENSE"] = "x"
+
+    assert f"{PREFIX}LOOKUP_KEY=" in cli(stack, "keys", "generate")
+
+
+def test_a_missing_key_is_one_line_and_exit_code_78(stack: Stack) -> None:
+    del stack.environment[f"{PREFIX}LOOKUP_KEY"]
+
+    printed = cli(stack, "apps", "list", expect=78)
+
+    assert printed.startswith(f"Error: {PREFIX}LOOKUP_KEY is missing")
+    assert printed.count("\n") == 1
+
+
+def test_a_dead_redis_and_database_are_one_line_each_and_exit_code_1(stack: Stack) -> None:
+    stack.environment["CELERY_BROKER_URL"] = "redis://:pw-canary@127.0.0.1:1/0"
+    stack.environment["DATABASE_URL"] = "postgresql+psycopg://user:pw-canary@127.0.0.1:1/x"
+
+    printed = cli(stack, "status", expect=1)
+
+    assert "Problem: Redis cannot be used" in printed
+    assert "Problem: the database cannot be used" in printed
+    assert "canary" not in printed
+
+
+def test_a_verb_ends_without_a_warning(stack: Stack) -> None:
+    stack.environment["PYTHONWARNINGS"] = "error"
+
+    assert cli(stack, "prune", "--history", "--json").startswith("{")
+    assert cli(stack, "status", expect=69).count("Warning") == 0
+
+
+# --- what a worker refuses to start on
+
+
+def refusal(stack: Stack, name: str = "refused") -> str:
+    """Start a worker that must not start; return what it said."""
+    worker = stack.start(name, "celery", "-A", "worker", "worker")
+    code = worker.wait(timeout=40)
+    said = worker.log_text()
+    assert code == 78, said
+    assert "Traceback" not in said
+    assert [secret for secret in secrets_of(stack) if secret in said] == []
+    return said
+
+
+def test_a_worker_without_a_key_does_not_start(stack: Stack) -> None:
+    ring = stack.environment.pop(f"{PREFIX}ENCRYPTION_KEYS")
+
+    worker = stack.start("refused", "celery", "-A", "worker", "worker")
+
+    assert worker.wait(timeout=40) == 78
+    assert f"{PREFIX}ENCRYPTION_KEYS is missing" in worker.log_text()
+    assert ring not in worker.log_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        (f"{PREFIX}CONCURENCY", "canary", f"unknown setting {PREFIX}CONCURENCY"),
+        (f"{PREFIX}CONCURRENCY", "canary", f"{PREFIX}CONCURRENCY: "),
+        ("CELERY_RESULT_BACKEND", "redis://:canary@h/0", "CELERY_RESULT_BACKEND is set: unset it"),
+        ("CELERY_BROKER_URL", "redis://:pw@h:canary/0", "CELERY_BROKER_URL: needs redis://"),
+        ("DATABASE_URL", "mysql://u:canary@h/x", "DATABASE_URL: needs sqlite"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_never_quoted(
+    stack: Stack, name: str, value: str, words: str
+) -> None:
+    stack.environment[name] = value
+
+    said = refusal(stack)
+
+    assert words in said
+    assert "canary" not in said
+
+
+def test_a_worker_does_not_start_on_a_database_behind_head(stack: Stack) -> None:
+    stack.run("alembic", "downgrade", "base")
+
+    assert "run `alembic upgrade head`" in refusal(stack)
+
+
+def test_a_worker_does_not_start_on_a_dead_database(stack: Stack) -> None:
+    stack.environment["DATABASE_URL"] = "postgresql+psycopg://user:canary@127.0.0.1:1/x"
+
+    said = refusal(stack)
+
+    assert "is DATABASE_URL right" in said
+    assert "canary" not in said
+
+
+def test_a_worker_does_not_start_on_a_broker_that_may_evict(stack: Stack) -> None:
+    with RedisServer(maxmemory_policy="allkeys-lru") as server:
+        stack.environment["CELERY_BROKER_URL"] = server.url()
+
+        assert "Set it to noeviction" in refusal(stack)
+
+
+def test_a_worker_does_not_start_beside_one_with_another_visibility_timeout(stack: Stack) -> None:
+    first = stack.worker()
+    ours = stack.environment
+    stack.environment = {**ours, f"{PREFIX}VISIBILITY_TIMEOUT_SECONDS": "600"}
+
+    said = refusal(stack)
+
+    assert "runs with a visibility timeout of 180 s, this one has 600 s" in said
+    first.terminate(timeout=30)
+    stack.worker(name="second")

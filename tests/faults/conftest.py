@@ -1,0 +1,37 @@
+"""Real processes, with times short enough to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.redis_server import RedisServer
+from sandbox.stack import Stack
+
+# Short, so that what comes back after it comes back within a test.
+SHORT_TIMES = {
+    "log_level": "debug",  # with Celery's own lines, which tell deliveries
+    "visibility_timeout_seconds": 6,
+    "mosaic_timeout_seconds": 4,
+    "logout_lease_seconds": 9,
+    "logout_retry_seconds": 0.2,
+    "logout_retry_most_seconds": 1,
+    "logout_wake_again_seconds": 2,
+    "sweep_every_seconds": 1,
+}
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis that this test may break."""
+    with RedisServer(appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture
+def stack(own_redis: RedisServer) -> Iterator[Stack]:
+    """Redis, simulator and a migrated database; the test starts the workers it needs."""
+    with Stack(redis=own_redis, settings=SHORT_TIMES) as stack:
+        stack.migrate()
+        yield stack

@@ -1,0 +1,75 @@
+"""Looking at a running stack from outside: its database, its broker, its logs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import redis
+
+from sandbox.processes import ManagedProcess, poll_until
+from sandbox.stack import Stack
+from session_client import Registration, SessionClient, Verdict
+
+
+@contextmanager
+def broker(stack: Stack) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(stack.redis.url())
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
+    """Return what *query* finds in the stack's SQLite database."""
+    with closing(sqlite3.connect(stack.folder / "sessions.db", timeout=10)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def outcomes(stack: Stack) -> list[str | None]:
+    """Return how each duty to tell Mosaic ended; None for one that is open."""
+    return [row[0] for row in rows(stack, "SELECT outcome FROM logouts ORDER BY created_at, id")]
+
+
+def wait_until_mosaic_is_told(stack: Stack, sessions: int = 1, timeout: float = 30) -> None:
+    poll_until(
+        lambda: outcomes(stack) == ["confirmed"] * sessions,
+        timeout,
+        what=f"{sessions} logouts to be confirmed by Mosaic",
+    )
+
+
+def log_lines(process: ManagedProcess) -> list[dict[str, Any]]:
+    """Return the structured lines a process logged."""
+    lines = process.log_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def deliveries(process: ManagedProcess, task: str, *, redelivered: bool) -> int:
+    """Return how often *task* ended at this worker, first deliveries or repeated ones."""
+    return sum(
+        1
+        for line in log_lines(process)
+        if line.get("task") == task
+        and line.get("logger") == "celery.app.trace"
+        and line.get("redelivered") is redelivered
+    )
+
+
+def registered(
+    stack: Stack, client: SessionClient, user_id: str = "ada", app_id: str = "shop"
+) -> Registration:
+    """Log a user in at Mosaic and register the session through the worker."""
+    login = stack.mosaic.login(user_id, f"client-{app_id}")
+    answer = client.register(
+        user_id=user_id,
+        session_id=login.session_id,
+        id_token=login.id_token,
+        timeout=20,
+    )
+    assert answer.verdict is Verdict.OK, answer
+    return answer

@@ -1,0 +1,127 @@
+"""The broker breaks while jobs are under way (scenarios F7, F8, F10).
+
+Each test counts what Mosaic saw: a job that is delivered twice must not be done twice.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sandbox.processes import poll_until
+from sandbox.stack import Stack
+from session_client import SessionClient, SilentAuth, Verdict
+from session_client.answers import Authentication
+from tests.faults.looking import (
+    broker,
+    deliveries,
+    registered,
+    wait_until_mosaic_is_told,
+)
+
+END_AT_IDP = "logouts.end_at_idp"
+POOLS = pytest.mark.parametrize("pool", ["threads", "processes"])
+
+
+@POOLS
+def test_connections_killed_during_a_call_deliver_the_job_twice_but_call_mosaic_once(
+    stack: Stack, pool: str
+) -> None:
+    key = stack.add_app("shop")
+    worker = stack.worker("-P", pool, "-c", "2")
+    with (
+        SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client,
+        broker(stack) as redis,
+    ):
+        session = registered(stack, client)
+        stack.mosaic.faults.add("session/logout", "latency", seconds=3)
+        client.logout(user_id="ada", session_ref=session.session_ref)
+        poll_until(
+            lambda: stack.mosaic.calls.count("session/logout") == 1, 10, what="the call to begin"
+        )
+
+        redis.client_kill_filter(_type="normal", skipme=True)
+        wait_until_mosaic_is_told(stack)
+        poll_until(
+            lambda: deliveries(worker, END_AT_IDP, redelivered=True) >= 1,
+            20,
+            what="the second delivery",
+        )
+
+    assert worker.is_alive
+    assert stack.mosaic.calls.count("session/logout") == 1
+    assert stack.mosaic.live_sessions() == []
+
+
+@POOLS
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+def test_a_redis_restart_with_a_job_under_way_loses_nothing_and_stops_no_worker(
+    stack: Stack, pool: str, *, kill: bool
+) -> None:
+    key = stack.add_app("shop")
+    worker = stack.worker("-P", pool, "-c", "2")
+    pid = worker.pid
+    beat = stack.beat()
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        session = registered(stack, client)
+        stack.mosaic.faults.add("session/logout", "latency", seconds=2)
+        client.logout(user_id="ada", session_ref=session.session_ref)
+        poll_until(
+            lambda: stack.mosaic.calls.count("session/logout") == 1, 10, what="the call to begin"
+        )
+
+        stack.redis.stop(kill=kill)
+        poll_until(
+            lambda: stack.mosaic.calls.log()[-1].status is not None,
+            10,
+            what="the call to end while Redis is away",
+        )
+        stack.redis.start()
+        answer = client.register(
+            user_id="bob",
+            session_id=(login := stack.mosaic.login("bob", "client-shop")).session_id,
+            id_token=login.id_token,
+            until_acknowledged=True,
+            timeout=15,
+        )
+        wait_until_mosaic_is_told(stack)
+
+    assert answer.verdict is Verdict.OK
+    assert (worker.is_alive, worker.pid) == (True, pid)
+    assert beat.is_alive
+    assert stack.mosaic.calls.count("session/logout") == 1
+
+
+def test_jobs_that_end_while_redis_is_away_leave_every_slot_usable(stack: Stack) -> None:
+    slots = 3
+    key = stack.add_app("shop")
+    worker = stack.worker("-c", str(slots))
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        registered(stack, client)
+        stack.mosaic.faults.add("session/authenticate", "latency", seconds=2)
+        for _ in range(slots):
+            client.send(SilentAuth(user_id="ada"), Authentication)
+        poll_until(
+            lambda: stack.mosaic.calls.count("session/authenticate") == slots,
+            10,
+            what="all slots to be busy",
+        )
+        stack.redis.stop()
+        poll_until(
+            lambda: worker.log_text().count("answer_not_delivered") == slots,
+            15,
+            what="the jobs to end without Redis",
+        )
+        stack.redis.start()
+
+        # As many as there are slots, each long enough that all must be served side by side.
+        with ThreadPoolExecutor(slots) as threads:
+            answers = list(
+                threads.map(lambda _: client.silent_auth(user_id="ada", timeout=20), range(slots))
+            )
+
+    assert [answer.verdict for answer in answers] == [Verdict.AUTHENTICATED] * slots
+    assert worker.is_alive
+    in_flight = [call for call in stack.mosaic.calls.log() if call.status is None]
+    assert in_flight == []

@@ -1,0 +1,125 @@
+"""No message stops a worker (scenario F14)."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from sandbox.processes import poll_until
+from sandbox.redis_server import RedisServer
+from sandbox.stack import Stack
+from session_client import SessionClient, Verdict
+from tests.faults.messages import b64, raw
+
+CANARY = "canary-5e55-10n-secret"
+TASK = "sessions.silent_auth"
+
+
+class Bomb:
+    """What unpickling must never run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, ("/tmp/poison-was-executed",))  # noqa: S108 - must not come to exist
+
+
+POISON: dict[str, bytes] = {
+    "content is an object": raw(TASK, content={"canary": CANARY}),
+    "content is a short list": raw(TASK, content=[CANARY]),
+    "content is a number": raw(TASK, content=42),
+    "body is no JSON": raw(TASK, body=b64(f"{{{CANARY}".encode())),
+    "body is no base64": raw(TASK, body=f"%%%{CANARY}%%%"),
+    "kwargs are a list": raw(TASK, content=[[], [CANARY], {}]),
+    "no id header": raw(TASK, headers={"lang": "py", "task": TASK, "canary": CANARY}),
+    "id is an object": raw(TASK, more_headers={"id": {"a": CANARY}}),
+    "no headers": raw(TASK, headers={}),
+    "headers are null": raw(TASK, headers=None),
+    "unknown task": raw("sessions.no_such_task", {"secret": CANARY}),
+    "task is an object": raw(TASK, more_headers={"task": {"a": CANARY}}),
+    "pickle": raw(
+        TASK, content_type="application/x-python-serialize", body=b64(pickle.dumps(Bomb()))
+    ),
+    "yaml": raw(TASK, content_type="application/x-yaml", body=b64(CANARY.encode())),
+    "bad eta": raw(TASK, more_headers={"eta": f"soon {CANARY}"}),
+    "bad expires": raw(TASK, more_headers={"expires": f"soon {CANARY}"}),
+    "deep nesting": raw(TASK, body=b64(b"[" * 100_000)),
+    "ten megabytes": raw(TASK, {"app_id": "shop", "envelope": CANARY * 400_000}),
+    "wrong arguments": raw(TASK, content=[[CANARY, 2], {"app_id": "shop", "envelope": CANARY}, {}]),
+    "internal task, wrong arguments": raw("logouts.end_at_idp", content=[[CANARY], {}, {}]),
+    "compressed": raw(
+        TASK,
+        more_headers={"compression": "application/x-gzip"},
+        body=b64(zlib.compress(CANARY.encode())),
+    ),
+}
+
+# No queue item at all: kombu fails on these before any consumer sees a message.
+NO_MESSAGE: dict[str, bytes] = {
+    "no JSON": b"\xff\xfe not json " + CANARY.encode(),
+    "a number": b"42",
+    "a list": b"[1, 2]",
+    "empty object": b"{}",
+    "no properties": b'{"body": "e30=", "headers": {}}',
+    "null": b"null",
+}
+
+
+@pytest.fixture
+def stack(own_redis: RedisServer) -> Iterator[Stack]:
+    """At the log level of production: Celery's debug lines quote what they were sent."""
+    with Stack(redis=own_redis) as stack:
+        stack.migrate()
+        yield stack
+
+
+@contextmanager
+def pushing(server: RedisServer) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(server.url())
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_no_message_stops_a_worker_or_the_good_messages_between(stack: Stack, pool: str) -> None:
+    key = stack.add_app("shop")
+    worker = stack.worker("-P", pool, "-c", "2")
+    pid = worker.pid
+    with (
+        pushing(stack.redis) as queue,
+        SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client,
+    ):
+        for item in POISON.values():
+            queue.lpush("auth", item)
+            # A good one after each: it must be served although the bad one came first.
+            answer = client.status(user_id="ada", timeout=20)
+            assert answer.verdict is Verdict.OK
+
+        poll_until(lambda: queue.llen("auth") == 0, 10, what="the queue to drain")
+
+    assert worker.is_alive
+    assert worker.pid == pid
+    assert CANARY not in worker.log_text()
+
+
+def test_queue_items_that_are_no_messages_cost_at_most_a_reconnect_each(stack: Stack) -> None:
+    key = stack.add_app("shop")
+    worker = stack.worker("-c", "2")
+    pid = worker.pid
+    with (
+        pushing(stack.redis) as queue,
+        SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client,
+    ):
+        for item in NO_MESSAGE.values():
+            queue.lpush("auth", item)
+            answer = client.status(user_id="ada", timeout=20)
+            assert answer.verdict is Verdict.OK
+
+    assert (worker.is_alive, worker.pid) == (True, pid)
+    assert CANARY not in worker.log_text()

@@ -1,0 +1,101 @@
+"""The database is locked while jobs are under way (scenario F20 on SQLite)."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from sandbox.processes import poll_until
+from sandbox.stack import Stack
+from session_client import SessionClient, Verdict
+from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_is_told
+
+LOCKED_SECONDS = 6.5  # longer than the busy timeout, so that statements fail
+
+
+@contextmanager
+def locked(stack: Stack, seconds: float) -> Iterator[None]:
+    """Hold the database's write lock for a while, from another process's point of view."""
+    is_locked, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with closing(sqlite3.connect(stack.folder / "sessions.db", timeout=10)) as connection:
+            connection.isolation_level = None
+            connection.execute("BEGIN EXCLUSIVE")
+            is_locked.set()
+            released.wait(seconds)
+            connection.execute("ROLLBACK")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_locked.wait(10)
+    try:
+        yield
+    finally:
+        holder.join()
+
+
+def test_a_logout_during_a_locked_database_is_acknowledged_only_once_it_is_committed(
+    stack: Stack,
+) -> None:
+    key = stack.add_app("shop")
+    worker = stack.worker("-c", "2")
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        session = registered(stack, client)
+
+        with locked(stack, LOCKED_SECONDS):
+            receipt = client.logout(user_id="ada", session_ref=session.session_ref, timeout=40)
+            # Acknowledged means committed: the row is there at this very moment.
+            assert rows(stack, "SELECT end_cause FROM idp_sessions") == [("logout",)]
+
+        wait_until_mosaic_is_told(stack)
+
+    assert receipt.sessions_ended == 1
+    assert rows(stack, "SELECT count(*) FROM logout_requests") == [(1,)]
+    assert stack.mosaic.calls.count("session/logout") == 1
+    assert worker.is_alive
+
+
+def test_an_app_that_cannot_wait_is_told_to_try_later_and_nothing_is_half_done(
+    stack: Stack,
+) -> None:
+    key = stack.add_app("shop")
+    worker = stack.worker("-c", "2")
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        registered(stack, client)
+
+        with locked(stack, LOCKED_SECONDS):
+            # The tokens are fetched, but the renewal cannot be written: they are not handed out.
+            answer = client.silent_auth(user_id="ada", timeout=15)
+
+        after = client.silent_auth(user_id="ada", timeout=15)
+
+    assert answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE
+    assert answer.reason == "store_unavailable"
+    assert after.verdict is Verdict.AUTHENTICATED
+    assert outcomes(stack) == []
+    assert worker.is_alive
+
+
+def test_a_locked_database_delays_telling_mosaic_and_loses_nothing(stack: Stack) -> None:
+    key = stack.add_app("shop")
+    stack.worker("-c", "2")
+    stack.beat()
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        session = registered(stack, client)
+        stack.mosaic.faults.add("session/logout", "latency", seconds=1)
+        client.logout(user_id="ada", session_ref=session.session_ref)
+        poll_until(
+            lambda: stack.mosaic.calls.count("session/logout") == 1, 10, what="the call to begin"
+        )
+
+        with locked(stack, LOCKED_SECONDS):
+            pass
+
+        wait_until_mosaic_is_told(stack)
+
+    # Told while the outcome could not be written, and so perhaps told again: never less than once.
+    assert stack.mosaic.calls.count("session/logout") in {1, 2}
+    assert stack.mosaic.live_sessions() == []

@@ -1,0 +1,278 @@
+"""A worker refuses to start on ground that would not hold, and says what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from alembic import command
+from pydantic import SecretStr
+from sqlalchemy import create_engine, text
+
+from migrations import target
+from migrations.target import config_for
+from sandbox.ports import free_port
+from sandbox.processes import poll_until
+from sandbox.redis_server import RedisServer
+from simulator.server import SimulatorServer
+from tests.stage import environment, redis_client
+from worker import heartbeat, startup
+from worker import settings as settings_module
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+
+CANARY = "pw-canary-88"
+
+
+def refusal(settings: Settings) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        startup.check(settings)
+    assert CANARY not in str(caught.value)
+    return str(caught.value)
+
+
+def connections(client: redis.Redis) -> set[str]:
+    told: Any = client.client_list()
+    return {row["id"] for row in told}
+
+
+def with_urls(settings: Settings, **urls: str) -> Settings:
+    return settings.model_copy(update={name: SecretStr(url) for name, url in urls.items()})
+
+
+@pytest.fixture
+def settings(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Settings:
+    """On both databases, at head, with an empty Redis."""
+    return settings_module.read(environment(store_url, redis_url, mosaic))
+
+
+@pytest.fixture
+def sqlite_settings(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Settings:
+    return settings_module.read(environment(sqlite_url, redis_url, mosaic))
+
+
+def test_good_ground_is_accepted(settings: Settings) -> None:
+    startup.check(settings)
+
+
+def test_the_check_leaves_no_connection_behind(settings: Settings, redis_url: str) -> None:
+    with redis_client(redis_url) as client:
+        before = connections(client)
+
+        startup.check(settings)
+
+        poll_until(lambda: connections(client) <= before, timeout=5)
+
+
+# --- the database
+
+
+def test_a_database_behind_head_names_the_command(settings: Settings) -> None:
+    command.downgrade(config_for(settings.store_url), "base")
+
+    message = refusal(settings)
+
+    assert f"the database is at nothing, this release needs {target.head()}" in message
+    assert "run `alembic upgrade head`" in message
+
+
+def test_a_database_that_was_never_migrated_names_the_command(
+    sqlite_settings: Settings, tmp_path: Path
+) -> None:
+    empty = with_urls(sqlite_settings, database_url=f"sqlite:///{tmp_path / 'empty.db'}")
+
+    assert "run `alembic upgrade head`" in refusal(empty)
+
+
+def test_a_database_of_a_newer_release_is_not_blamed_on_migrations(settings: Settings) -> None:
+    engine = create_engine(settings.store_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+
+    message = refusal(settings)
+
+    assert message.startswith("the database is at 9999, which is newer than this release")
+    assert "deploy" in message
+    assert "alembic" not in message
+
+
+def test_an_unreachable_database_names_its_setting(sqlite_settings: Settings) -> None:
+    url = f"postgresql+psycopg://user:{CANARY}@127.0.0.1:{free_port()}/sessions"
+
+    message = refusal(with_urls(sqlite_settings, database_url=url))
+
+    assert message.startswith("the database cannot be read: the database does not answer")
+    assert "is DATABASE_URL right" in message
+
+
+def test_a_folder_that_is_not_there_names_the_setting(
+    sqlite_settings: Settings, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'missing' / 'x.db'}"
+
+    assert "is DATABASE_URL right" in refusal(with_urls(sqlite_settings, database_url=url))
+
+
+def test_a_file_that_is_no_database_names_the_setting(
+    sqlite_settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "note.txt"
+    file.write_text(CANARY * 1000, encoding="utf-8")
+
+    message = refusal(with_urls(sqlite_settings, database_url=f"sqlite:///{file}"))
+
+    assert message.startswith("the database cannot be read")
+
+
+# --- Redis
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
+def test_a_broker_that_may_evict_queues_is_refused(sqlite_settings: Settings, policy: str) -> None:
+    with RedisServer(maxmemory_policy=policy) as server:
+        message = refusal(with_urls(sqlite_settings, broker_url=server.url()))
+
+    assert f"maxmemory-policy is {policy}" in message
+    assert "Set it to noeviction" in message
+
+
+@pytest.fixture
+def managed_redis() -> Iterator[RedisServer]:
+    """A Redis whose CONFIG is forbidden, as managed ones have it."""
+    with RedisServer(maxmemory_policy="allkeys-lru") as server, redis_client(server.url()) as admin:
+        admin.execute_command(
+            *("ACL", "SETUSER", "app", "on", f">{CANARY}", "~*", "&*", "+@all", "-config")
+        )
+        yield server
+
+
+def test_a_managed_redis_that_hides_its_configuration_is_asked_another_way(
+    sqlite_settings: Settings, managed_redis: RedisServer
+) -> None:
+    url = managed_redis.url().replace("redis://", f"redis://app:{CANARY}@")
+
+    assert "maxmemory-policy is allkeys-lru" in refusal(with_urls(sqlite_settings, broker_url=url))
+
+    with redis_client(managed_redis.url()) as admin:
+        admin.config_set("maxmemory-policy", "noeviction")
+    startup.check(with_urls(sqlite_settings, broker_url=url))
+
+
+def test_a_wrong_password_for_the_broker_names_its_setting(
+    sqlite_settings: Settings, managed_redis: RedisServer
+) -> None:
+    url = managed_redis.url().replace("redis://", f"redis://app:{CANARY}x@")
+
+    assert "is CELERY_BROKER_URL right" in refusal(with_urls(sqlite_settings, broker_url=url))
+
+
+def test_an_unreachable_broker_names_its_setting(sqlite_settings: Settings) -> None:
+    url = f"redis://:{CANARY}@127.0.0.1:{free_port()}/0"
+
+    message = refusal(with_urls(sqlite_settings, broker_url=url))
+
+    assert message.startswith("Redis cannot be asked")
+    assert "is CELERY_BROKER_URL right" in message
+
+
+def test_an_unreachable_redis_for_answers_names_its_own_setting(sqlite_settings: Settings) -> None:
+    url = f"redis://:{CANARY}@127.0.0.1:{free_port()}/0"
+
+    assert "is REDIS_URL right" in refusal(with_urls(sqlite_settings, redis_url=url))
+
+
+def test_another_kind_of_broker_is_not_asked_about_redis_matters(
+    sqlite_settings: Settings, redis_url: str
+) -> None:
+    startup.check(
+        with_urls(sqlite_settings, broker_url="amqp://127.0.0.1:1//", redis_url=redis_url)
+    )
+
+
+# --- clocks
+
+
+class SkewedRedis:
+    """Tells another time than this machine; nothing else about it matters here."""
+
+    def __init__(self, client: redis.Redis, seconds: float) -> None:
+        self._client = client
+        self._seconds = int(seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def time(self) -> tuple[int, int]:
+        told: Any = self._client.time()
+        return told[0] + self._seconds, told[1]
+
+
+@pytest.mark.parametrize("seconds", [46, -46, 3600])
+def test_a_clock_that_differs_by_a_quarter_of_the_timeout_is_refused(
+    sqlite_settings: Settings, redis_url: str, seconds: int
+) -> None:
+    with redis_client(redis_url) as client:
+        skewed: Any = SkewedRedis(client, seconds)
+        with pytest.raises(ConfigurationError, match=r"differ by \d+ s.*\(NTP\)"):
+            startup.check_broker(skewed, sqlite_settings)
+
+
+def test_a_small_difference_of_clocks_is_accepted(
+    sqlite_settings: Settings, redis_url: str
+) -> None:
+    with redis_client(redis_url) as client:
+        skewed: Any = SkewedRedis(client, 30)
+        startup.check_broker(skewed, sqlite_settings)
+
+
+# --- peers (with real workers: tests/acceptance)
+
+
+def peer(url: str, visibility_timeout: float) -> None:
+    with redis_client(url) as client:
+        facts = {"hostname": "w1@there", "visibility_timeout": visibility_timeout}
+        client.set(f"{heartbeat.KEY_PREFIX}there:1", json.dumps(facts), ex=20)
+
+
+def test_a_peer_with_the_same_timeout_is_welcome(sqlite_settings: Settings, redis_url: str) -> None:
+    peer(redis_url, sqlite_settings.visibility_timeout_seconds)
+
+    startup.check(sqlite_settings)
+
+
+@pytest.mark.parametrize("theirs", [60, 600])
+def test_a_peer_with_another_timeout_is_named(
+    sqlite_settings: Settings, redis_url: str, theirs: int
+) -> None:
+    peer(redis_url, theirs)
+
+    message = refusal(sqlite_settings)
+
+    assert f"worker w1@there runs with a visibility timeout of {theirs} s" in message
+    assert "stop all workers" in message
+
+
+def test_peers_are_looked_for_where_they_report(sqlite_settings: Settings, redis_url: str) -> None:
+    with RedisServer() as answers:
+        peer(answers.url(), 60)
+
+        message = refusal(with_urls(sqlite_settings, redis_url=answers.url()))
+
+    assert "worker w1@there" in message
+
+
+@pytest.mark.parametrize(
+    "written", ["no json", "[]", "{}", '{"hostname": "x", "visibility_timeout": "y"}']
+)
+def test_what_no_worker_wrote_keeps_nobody_from_starting(
+    sqlite_settings: Settings, redis_url: str, written: str
+) -> None:
+    with redis_client(redis_url) as client:
+        client.set(f"{heartbeat.KEY_PREFIX}forged", written)
+
+    startup.check(sqlite_settings)

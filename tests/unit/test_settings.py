@@ -1,0 +1,405 @@
+"""Settings are typed, named when wrong, and silent about what they hold."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simulator.keys import rsa_key
+from worker import settings as settings_module
+from worker.errors import ConfigurationError
+from worker.settings import Settings, describe, read, variable_name
+
+CANARY = "canary-7f3a91"
+KEY = base64.b64encode(b"e" * 32).decode()
+OTHER_KEY = base64.b64encode(b"o" * 32).decode()
+PEM = rsa_key(-2).as_pem(private=True).decode().strip()
+KEYS = {"MOSAIC_SESSIONS_ENCRYPTION_KEYS": f"k1:{KEY}", "MOSAIC_SESSIONS_LOOKUP_KEY": OTHER_KEY}
+
+# Every field with a value that is not its default, as text and as it arrives.
+VALUES: dict[str, tuple[str, object]] = {
+    "database_url": ("postgresql+psycopg://u:p@db/sessions", None),
+    "broker_url": ("rediss://broker:6380/2", None),
+    "redis_url": ("redis://cache:6379/1", None),
+    "encryption_keys": (f"k2:{OTHER_KEY},k1:{KEY}", None),
+    "lookup_key": (KEY, None),
+    "mosaic_region": ("eu", "eu"),
+    "mosaic_base_url": ("https://login.example.com/", "https://login.example.com"),
+    "mosaic_token_url": ("https://login.example.com/token", "https://login.example.com/token"),
+    "mosaic_jwks_url": ("https://login.example.com/jwks", "https://login.example.com/jwks"),
+    "mosaic_issuer": ("https://issuer.example.com/", "https://issuer.example.com/"),
+    "mosaic_timeout_seconds": ("7.5", 7.5),
+    "clock_skew_seconds": ("30", 30),
+    "jwks_max_age_seconds": ("60", 60.0),
+    "jwks_refetch_seconds": ("5", 5.0),
+    "session_lifetime_seconds": ("600", 600),
+    "max_candidates": ("5", 5),
+    "logout_lease_seconds": ("90", 90.0),
+    "logout_retry_seconds": ("1.5", 1.5),
+    "logout_retry_most_seconds": ("100", 100.0),
+    "logout_wake_again_seconds": ("20", 20.0),
+    "notice_issuer": ("https://sessions.example.com", "https://sessions.example.com"),
+    "notice_signing_keys": (PEM, None),
+    "notice_private_addresses": ("true", True),
+    "notice_timeout_seconds": ("3", 3.0),
+    "expire_grace_seconds": ("240", 240.0),
+    "keep_ended_days": ("7", 7.0),
+    "keep_events_days": ("30", 30.0),
+    "maintenance_batch": ("10", 10),
+    "maintenance_budget_seconds": ("3", 3.0),
+    "sweep_every_seconds": ("2", 2.0),
+    "expire_every_seconds": ("30", 30.0),
+    "purge_every_seconds": ("60", 60.0),
+    "visibility_timeout_seconds": ("120", 120.0),
+    "concurrency": ("16", 16),
+    "log_level": ("debug", "debug"),
+    "log_format": ("console", "console"),
+}
+SECRETS = (
+    *("database_url", "broker_url", "redis_url"),
+    *("encryption_keys", "lookup_key", "notice_signing_keys"),
+)
+
+
+def settings(**values: str) -> Settings:
+    return read({**KEYS, **{variable_name(name): value for name, value in values.items()}})
+
+
+def refusal(environment: dict[str, str]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        read(environment)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return str(caught.value)
+
+
+# --- what is read
+
+
+def test_every_setting_is_in_the_table_of_this_test() -> None:
+    assert VALUES.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_every_setting_is_read_from_its_variable(field: str) -> None:
+    text, expected = VALUES[field]
+
+    value = getattr(settings(**{field: text}), field)
+
+    assert (value.get_secret_value() if field in SECRETS else value) == (expected or text)
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_every_setting_may_come_from_a_file(field: str, tmp_path: Path) -> None:
+    text, _ = VALUES[field]
+    file = tmp_path / "value"
+    file.write_text(f"{text}\n", encoding="utf-8")
+    name = variable_name(field)
+    without = {key: value for key, value in KEYS.items() if key != name}
+
+    from_file = read({**without, f"{name}_FILE": str(file)})
+
+    assert from_file == settings(**{field: text})
+
+
+def test_urls_have_their_usual_names_and_the_rest_our_prefix() -> None:
+    names = {variable_name(field) for field in VALUES}
+
+    assert {name for name in names if not name.startswith("MOSAIC_SESSIONS_")} == {
+        "DATABASE_URL",
+        "CELERY_BROKER_URL",
+        "REDIS_URL",
+    }
+
+
+def test_keys_alone_are_enough() -> None:
+    assert read(KEYS).mosaic_region == "us"
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert settings(concurrency="").concurrency == 8
+
+
+def test_strangers_variables_are_none_of_our_business() -> None:
+    assert read({**KEYS, "MOSAIC_OTHER": "x", "PATH": "/bin"}) == read(KEYS)
+
+
+def test_answers_travel_by_the_broker_unless_redis_url_says_otherwise() -> None:
+    assert settings(broker_url="redis://a/0").cache_url == "redis://a/0"
+    assert settings(broker_url="redis://a/0", redis_url="redis://b/0").cache_url == "redis://b/0"
+
+
+@pytest.fixture
+def nothing_read_yet() -> Iterator[None]:
+    settings_module.current.cache_clear()
+    yield
+    settings_module.current.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_read_yet")
+def test_the_process_reads_its_environment_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+    assert settings_module.current() is settings_module.current()
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    "name", ["MOSAIC_SESSIONS_CONCURENCY", "MOSAIC_SESSIONS_LOOKUP_KEY_FIEL", "MOSAIC_SESSIONS_"]
+)
+def test_a_misspelt_name_is_named(name: str) -> None:
+    message = refusal({**KEYS, name: CANARY})
+
+    assert f"unknown setting {name}" in message
+    assert CANARY not in message
+
+
+@pytest.mark.parametrize("missing", KEYS)
+def test_a_missing_key_is_named_with_the_command_that_makes_one(missing: str) -> None:
+    message = refusal({name: value for name, value in KEYS.items() if name != missing})
+
+    assert f"{missing} is missing" in message
+    assert "mosaic-sessions keys generate" in message
+
+
+def test_all_missing_keys_are_named_at_once() -> None:
+    message = refusal({})
+
+    assert all(name in message for name in KEYS)
+
+
+def test_celerys_result_backend_is_refused() -> None:
+    message = refusal({**KEYS, "CELERY_RESULT_BACKEND": f"redis://:{CANARY}@host/0"})
+
+    assert "CELERY_RESULT_BACKEND is set: unset it" in message
+    assert CANARY not in message
+
+
+MALFORMED = {
+    "database_url": [
+        f"{CANARY}",
+        f"mysql://root:{CANARY}@host/db",
+        f"postgres://root:{CANARY}@host/db",
+        f"postgresql+{CANARY}://host/db",
+        f"postgresql+psycopg://u:p@host:{CANARY}/db",
+    ],
+    "broker_url": [f"redis://:pw@host:{CANARY}/0", f"redis://host/0?socket_timeout={CANARY}"],
+    "redis_url": [f"amqp://u:{CANARY}@host", f"redis://[{CANARY}/0"],
+    "encryption_keys": [
+        CANARY,
+        f"k1:{CANARY}",
+        f"{CANARY}:{KEY}",
+        f"k1:{KEY},k1:{OTHER_KEY}",
+        f"k1:{KEY},{CANARY}",
+        f"ké:{KEY}",
+        f"{'k' * 33}:{KEY}",
+        f"k1:{base64.b64encode(CANARY.encode()).decode()}",
+        ",",
+    ],
+    "lookup_key": [CANARY, base64.b64encode(b"short").decode(), f"{KEY}{CANARY}"],
+    "mosaic_region": [CANARY],
+    "mosaic_base_url": [
+        CANARY,
+        f"ftp://{CANARY}",
+        f"https://u:{CANARY}@host",
+        f"https://host?{CANARY}",
+        f"https://host#{CANARY}",
+        f"https://{CANARY}\N{ACCOUNT OF}.com",
+        f"https://[{CANARY}",
+        f"https://host:{CANARY}",
+    ],
+    "mosaic_timeout_seconds": [CANARY, "0", "-1", "31", "nan", "inf"],
+    "clock_skew_seconds": [CANARY, "-1", "301", "1.5"],
+    "session_lifetime_seconds": [CANARY, "0", "99999999999999"],
+    "keep_ended_days": [CANARY, "-1", "nan", "inf", "1e12"],
+    "concurrency": [CANARY, "0", "65"],
+    "visibility_timeout_seconds": [CANARY, "0", "inf"],
+    "log_level": [CANARY, "INFO"],
+    "log_format": [CANARY],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "text"), [(field, text) for field, texts in MALFORMED.items() for text in texts]
+)
+def test_a_malformed_value_is_refused_by_name_and_never_quoted(field: str, text: str) -> None:
+    name = variable_name(field)
+
+    message = refusal({**KEYS, name: text})
+
+    assert message.startswith(f"{name}: ")
+    assert CANARY not in message
+    assert base64.b64encode(CANARY.encode()).decode() not in message
+
+
+def test_a_lease_that_does_not_outlive_two_calls_is_refused() -> None:
+    message = refusal({**KEYS, "MOSAIC_SESSIONS_LOGOUT_LEASE_SECONDS": "20"})
+
+    assert message == (
+        "MOSAIC_SESSIONS_LOGOUT_LEASE_SECONDS must exceed twice "
+        "MOSAIC_SESSIONS_MOSAIC_TIMEOUT_SECONDS"
+    )
+
+
+def test_another_broker_needs_a_redis_for_answers() -> None:
+    message = refusal({**KEYS, "CELERY_BROKER_URL": f"amqp://u:{CANARY}@host//"})
+
+    assert message.startswith("REDIS_URL is missing")
+    assert CANARY not in message
+
+
+# --- files
+
+
+def test_a_variable_and_its_file_exclude_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "value"
+    file.write_text(CANARY, encoding="utf-8")
+
+    message = refusal({**KEYS, "MOSAIC_SESSIONS_LOOKUP_KEY_FILE": str(file)})
+
+    assert "MOSAIC_SESSIONS_LOOKUP_KEY and MOSAIC_SESSIONS_LOOKUP_KEY_FILE are both set" in message
+    assert CANARY not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file"),
+        (CANARY.encode() + b"\xff\xfe", "not UTF-8"),
+        (b" \n", "the file is empty"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_by_its_setting(
+    tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    file = tmp_path / "value"
+    if content is not None:
+        file.write_bytes(content)
+
+    message = refusal({"MOSAIC_SESSIONS_LOOKUP_KEY_FILE": str(file)})
+
+    assert message.startswith("MOSAIC_SESSIONS_LOOKUP_KEY_FILE: ")
+    assert why in message
+    assert CANARY not in message
+
+
+def test_a_malformed_value_in_a_file_is_not_quoted_either(tmp_path: Path) -> None:
+    file = tmp_path / "value"
+    file.write_text(CANARY, encoding="utf-8")
+    keys = {"MOSAIC_SESSIONS_ENCRYPTION_KEYS": f"k1:{KEY}"}
+
+    message = refusal({**keys, "MOSAIC_SESSIONS_LOOKUP_KEY_FILE": str(file)})
+
+    assert message.startswith("MOSAIC_SESSIONS_LOOKUP_KEY: ")
+    assert CANARY not in message
+
+
+# --- the database alone, for migrations
+
+
+def test_migrations_need_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOSAIC_SESSIONS_LOOKUP_KEY", raising=False)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///elsewhere.db")
+
+    assert settings_module.database_url() == "sqlite:///elsewhere.db"
+
+
+def test_migrations_read_the_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("sqlite:///filed.db\n", encoding="utf-8")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("DATABASE_URL_FILE", str(file))
+
+    assert settings_module.database_url() == "sqlite:///filed.db"
+
+
+def test_migrations_use_the_same_default_as_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    assert settings_module.database_url() == read(KEYS).store_url
+
+
+@pytest.mark.parametrize("url", MALFORMED["database_url"])
+def test_migrations_do_not_quote_a_malformed_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL: needs") as caught:
+        settings_module.database_url()
+
+    assert CANARY not in str(caught.value)
+
+
+def test_migrations_refuse_two_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///a.db")
+    monkeypatch.setenv("DATABASE_URL_FILE", "anywhere")
+
+    with pytest.raises(ConfigurationError, match="are both set"):
+        settings_module.database_url()
+
+
+# --- what is shown
+
+
+def secretive() -> Settings:
+    """Settings with the canary, or a key, wherever a secret may be."""
+    return settings(
+        database_url=f"postgresql+psycopg://user:{CANARY}@db/sessions?password={CANARY}",
+        broker_url=f"redis://:{CANARY}@broker:6379/0",
+        redis_url=f"rediss://user:{CANARY}@cache:6379/0?password={CANARY}",
+        notice_signing_keys=PEM,
+    )
+
+
+def test_no_text_form_of_the_settings_tells_a_secret() -> None:
+    kept = secretive()
+
+    for text in (repr(kept), str(kept), f"{kept!r}", str(kept.model_dump()), repr(vars(kept))):
+        assert CANARY not in text
+        assert KEY not in text
+        assert OTHER_KEY not in text
+        assert PEM.splitlines()[1] not in text
+
+
+def test_the_description_masks_keys_and_passwords() -> None:
+    shown = describe(secretive())
+
+    assert shown["MOSAIC_SESSIONS_ENCRYPTION_KEYS"] == "********"
+    assert shown["MOSAIC_SESSIONS_LOOKUP_KEY"] == "********"
+    assert shown["MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS"] == "********"
+    assert shown["DATABASE_URL"] == "postgresql+psycopg://***@db/sessions"
+    assert shown["CELERY_BROKER_URL"] == "redis://***@broker:6379/0"
+    assert shown["REDIS_URL"] == "rediss://***@cache:6379/0"
+
+
+def test_the_description_holds_every_setting_by_its_variable() -> None:
+    shown = describe(read(KEYS))
+
+    assert shown.keys() == {variable_name(field) for field in VALUES}
+    assert shown["DATABASE_URL"] == "sqlite:///mosaic-sessions.db"
+    assert shown["REDIS_URL"] is None
+    assert shown["MOSAIC_SESSIONS_CONCURRENCY"] == 8
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"amqp://user:pa/{CANARY}@host/v",
+        f"amqp://user:pa?{CANARY}@host/v",
+        f"amqp://user:pa#{CANARY}@host/v",
+        f"amqp://user:pa@{CANARY}@host/v",
+        f"amqp://user:{CANARY}@one;amqp://user:{CANARY}@two",
+        f"amqp://host/v?password={CANARY}@x",
+        f"{CANARY}",
+        f"amqp://host/v?password={CANARY}",
+    ],
+)
+def test_a_password_that_breaks_its_url_is_masked_all_the_same(url: str) -> None:
+    shown = describe(settings(broker_url=url, redis_url="redis://cache/0"))
+
+    assert CANARY not in str(shown)

@@ -1,0 +1,200 @@
+"""`mosaic-sessions apps`: which backend apps may ask, with which keys and which policy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import IO, Any, Final
+
+import click
+
+from session_client.keys import AppKey
+from worker.cli import output
+from worker.cli.door import Failure, services
+from worker.lifecycle import app_admin
+from worker.lifecycle.app_admin import AppInfo, NewApp
+from worker.registry import CAPABILITIES, RELOAD_AFTER_SECONDS
+from worker.wiring import Services
+
+_TEN_YEARS: Final = 10 * 366 * 24 * 3600
+_SECONDS: Final = click.IntRange(1, _TEN_YEARS)
+_SOON: Final = f"Workers notice within {RELOAD_AFTER_SECONDS:.0f} seconds."
+
+_app_id = click.argument("app_id")
+_quiet: Callable[[Any], Any] = click.option(
+    "--quiet", is_flag=True, help="Print nothing but the app key, for scripts."
+)
+
+
+@click.group()
+def apps() -> None:
+    """Register apps, and give them keys."""
+
+
+@apps.command("add")
+@_app_id
+@click.option("--client-id", required=True, help="The app's client at Mosaic.")
+@click.option(
+    "--client-secret-file",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="Where its secret is; - is standard input. Without it a terminal is asked.",
+)
+@click.option("--require-amr", multiple=True, metavar="AMR", help="Every login needs all of these.")
+@click.option(
+    "--require-any-amr", multiple=True, metavar="AMR", help="Every login needs one of these."
+)
+@click.option("--max-age", type=_SECONDS, metavar="SECONDS", help="A login may be this old.")
+@click.option(
+    "--capability",
+    multiple=True,
+    type=click.Choice(sorted(CAPABILITIES)),
+    help="What it may do beyond its own sessions.",
+)
+@click.option("--base-url", help="Its Mosaic host, where it differs from the settings.")
+@click.option("--token-url", help="Its token endpoint, likewise.")
+@click.option("--jwks-url", help="Its signing keys, likewise.")
+@click.option("--issuer", help="The iss of its ID tokens, likewise.")
+@click.option(
+    "--session-lifetime", type=_SECONDS, metavar="SECONDS", help="How long its sessions live."
+)
+@_quiet
+def add(  # noqa: PLR0913 - one for each option
+    *,
+    app_id: str,
+    client_id: str,
+    client_secret_file: IO[str] | None,
+    require_amr: tuple[str, ...],
+    require_any_amr: tuple[str, ...],
+    max_age: int | None,
+    capability: tuple[str, ...],
+    base_url: str | None,
+    token_url: str | None,
+    jwks_url: str | None,
+    issuer: str | None,
+    session_lifetime: int | None,
+    quiet: bool,
+) -> None:
+    """Register an app and print its first key, once."""
+    new = NewApp(
+        app_id=app_id,
+        client_id=client_id,
+        client_secret=_read_secret(client_secret_file),
+        amr_all_of=require_amr,
+        amr_any_of=require_any_amr,
+        max_age_seconds=max_age,
+        capabilities=capability,
+        base_url=base_url,
+        token_url=token_url,
+        jwks_url=jwks_url,
+        issuer=issuer,
+        session_lifetime_seconds=session_lifetime,
+    )
+    _print_key(app_id, app_admin.add_app(services(), new), quiet=quiet)
+
+
+@apps.command("list")
+@output.as_json_option
+def list_(*, as_json: bool) -> None:
+    """List the registered apps."""
+    found = app_admin.list_apps(services())
+    if as_json:
+        output.print_json(found)
+        return
+    output.print_table(
+        ("app", "client", "keys", "policy", "may", "registered", "disabled"),
+        (
+            (
+                app.app_id,
+                app.client_id,
+                app.kids,
+                _policy(app),
+                app.capabilities,
+                app.created_at,
+                app.disabled_at,
+            )
+            for app in found
+        ),
+    )
+
+
+@apps.command("rotate-key")
+@_app_id
+@_quiet
+def rotate_key(*, app_id: str, quiet: bool) -> None:
+    """Give an app one more key; the old ones stay valid."""
+    _print_key(app_id, app_admin.rotate_key(services(), app_id), quiet=quiet)
+    if not quiet:
+        click.echo(
+            "When every process of the app has it, retire the old one: "
+            f"mosaic-sessions apps retire-key {app_id} KID"
+        )
+
+
+@apps.command("retire-key")
+@_app_id
+@click.argument("kid")
+def retire_key(*, app_id: str, kid: str) -> None:
+    """Make one of an app's keys invalid; not the last one."""
+    app_admin.retire_key(services(), app_id, kid)
+    click.echo(f"Key {kid} of {app_id} is retired. {_SOON}")
+
+
+@apps.command("disable")
+@_app_id
+def disable(*, app_id: str) -> None:
+    """Refuse an app's requests; its sessions stay for the others."""
+    _do(app_admin.disable_app, app_id, f"{app_id} is disabled. {_SOON}")
+
+
+@apps.command("enable")
+@_app_id
+def enable(*, app_id: str) -> None:
+    """Serve an app's requests again."""
+    _do(app_admin.enable_app, app_id, f"{app_id} is enabled. {_SOON}")
+
+
+@apps.command("remove")
+@_app_id
+def remove(*, app_id: str) -> None:
+    """Delete an app that never shared a session."""
+    _do(app_admin.remove_unused_app, app_id, f"{app_id} is removed.")
+
+
+def _do(change: Callable[[Services, str], None], app_id: str, done: str) -> None:
+    change(services(), app_id)
+    click.echo(done)
+
+
+def is_at_a_terminal() -> bool:
+    """Whether there is a person to ask."""
+    return sys.stdin.isatty()
+
+
+def _read_secret(file: IO[str] | None) -> str:
+    """Return the client secret. Never an argument: those are visible to everybody in `ps`."""
+    if file is not None:
+        return file.read().strip()
+    if not is_at_a_terminal():
+        raise Failure("where is the client secret? Give --client-secret-file FILE, or - for stdin")
+    return str(click.prompt("Client secret", hide_input=True, err=True)).strip()
+
+
+def _print_key(app_id: str, key: AppKey, *, quiet: bool) -> None:
+    if quiet:
+        click.echo(key.text())
+        return
+    click.echo(f"The key of {app_id} with kid {key.kid}; it is shown this once:\n\n{key.text()}\n")
+    click.echo(
+        "Keep it in the app's secret store, and give it to SessionClient as `app_key`. "
+        "Whoever holds it can act as this app."
+    )
+
+
+def _policy(app: AppInfo) -> tuple[str, ...]:
+    parts = [f"amr {amr}" for amr in app.amr_all_of]
+    if app.amr_any_of:
+        parts.append(f"amr {' or '.join(app.amr_any_of)}")
+    if app.max_age_seconds is not None:
+        parts.append(f"at most {app.max_age_seconds} s old")
+    return tuple(parts)

@@ -1,0 +1,90 @@
+"""What every verb shares: the real things, and errors in one line with an exit code."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, Final
+
+import click
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from worker import startup, wiring
+from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
+from worker.lifecycle.app_admin import AppError
+from worker.wiring import Services
+
+FAILED: Final = 1
+
+
+class Failure(click.ClickException):
+    """Ends the command with one line on standard error. The message says what to do next."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class Misconfigured(Failure):
+    """The same, when the settings must be put right first."""
+
+    exit_code = startup.EXIT_CODE
+
+
+class Nouns(click.Group):
+    """The root group: no error of ours, of Redis or of the database ends in a traceback.
+
+    Tracebacks name local values, and nobody at three in the morning should have to read one.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; turn what it raises into a `Failure`."""
+        try:
+            return super().invoke(ctx)
+        except (SessionWorkerError, SQLAlchemyError, redis.RedisError, UnicodeError) as error:
+            raise failure_of(error) from None
+
+
+def services() -> Services:
+    """Return this process's services. Raises `ConfigurationError`.
+
+    `main` passes the stack that closes them; without one they are the caller's to close.
+    """
+    found = wiring.current()
+    opened = click.get_current_context().find_object(ExitStack)
+    if opened is not None:
+        opened.callback(found.close)
+    return found
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return what to tell the operator. Quotes only messages of our own, which name no secret."""
+    if isinstance(error, AppError):
+        return Failure(str(error))
+    if isinstance(error, ConfigurationError):
+        return Misconfigured(str(error))
+    if isinstance(error, StoreUnavailable | SQLAlchemyError):
+        return Failure(database_trouble(error))
+    if isinstance(error, redis.RedisError):
+        return Failure(redis_trouble(error))
+    if isinstance(error, UnicodeError):
+        return Failure("that is not UTF-8 text: check the arguments, the file and the locale")
+    return Failure(str(error))
+
+
+def database_trouble(error: Exception) -> str:
+    """Say that the database cannot be used, and what to look at."""
+    cause = str(error) if isinstance(error, StoreUnavailable) else type(error).__name__
+    return (
+        f"the database cannot be used: {cause}. Is it running, is DATABASE_URL right "
+        "(mosaic-sessions config), and has `alembic upgrade head` been run?"
+    )
+
+
+def redis_trouble(error: Exception) -> str:
+    """Say that Redis cannot be used, and what to look at."""
+    return (
+        f"Redis cannot be used ({type(error).__name__}). Is it running, and are "
+        "CELERY_BROKER_URL and REDIS_URL right (mosaic-sessions config)?"
+    )

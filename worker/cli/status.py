@@ -1,0 +1,210 @@
+"""`mosaic-sessions status`: whether it works, and whether anything piles up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import click
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations import target
+from session_client import contract
+from worker import heartbeat
+from worker.cli import output
+from worker.cli.door import FAILED, database_trouble, redis_trouble, services
+from worker.errors import StoreUnavailable
+from worker.lifecycle import overview
+from worker.lifecycle.overview import StoreCounts
+from worker.setting_values import is_redis
+from worker.wiring import Services, connect_redis
+
+NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
+_UNACKNOWLEDGED: Final = "unacked"  # kombu's hash of jobs taken and not yet done
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits on the broker."""
+
+    waiting: dict[str, int]
+    unacknowledged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Where the database stands, and what this release needs."""
+
+    revision: str | None
+    head: str
+
+    @property
+    def is_at_head(self) -> bool:
+        """Whether a worker would start."""
+        return self.revision == self.head
+
+
+@dataclass(slots=True)
+class Health:
+    """Everything `status` shows. None means: it could not be asked, see *problems*."""
+
+    workers: list[dict[str, Any]] | None = None
+    backlog: Backlog | None = None
+    schema: Schema | None = None
+    store: StoreCounts | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """69 when no worker is alive; 1 when something could not be asked; else 0."""
+        if self.workers == []:
+            return NO_WORKER_ANSWERS
+        return FAILED if self.problems else 0
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """Return the answer; when there is none, say why among the problems."""
+        try:
+            return question()
+        except redis.RedisError as error:
+            self._add(redis_trouble(error))
+        except (StoreUnavailable, SQLAlchemyError) as error:
+            self._add(database_trouble(error))
+        return None
+
+    def _add(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+@click.command()
+@output.as_json_option
+def status(*, as_json: bool) -> None:
+    """Tell whether workers are alive, and what waits.
+
+    Exit codes: 0 workers are alive, 69 none is, 1 Redis or the database could not be asked.
+    """
+    health = examine(services())
+    if as_json:
+        output.print_json(_wire(health))
+    else:
+        _print_health(health)
+    sys.exit(health.exit_code)
+
+
+def examine(services: Services) -> Health:
+    """Ask Redis and the database; one that is down leaves its part of the answer empty."""
+    health = Health()
+    health.workers = health.ask(lambda: heartbeat.living_workers(services.redis))
+    broker_url = services.settings.broker_url.get_secret_value()
+    if is_redis(broker_url):
+        health.backlog = health.ask(lambda: _backlog(broker_url))
+    health.schema = health.ask(lambda: _schema(services))
+    if health.schema is not None:
+        health.store = health.ask(lambda: _store_counts(services))
+    return health
+
+
+def _backlog(broker_url: str) -> Backlog:
+    client = connect_redis(broker_url)
+    try:
+        waiting: dict[str, Any] = {
+            queue.value: client.llen(queue.value) for queue in contract.Queue
+        }
+        unacknowledged: Any = client.hlen(_UNACKNOWLEDGED)
+        return Backlog(waiting, unacknowledged)
+    finally:
+        client.close()
+
+
+def _schema(services: Services) -> Schema:
+    with services.store.read() as connection:
+        return Schema(target.revision_of(connection), target.head())
+
+
+def _store_counts(services: Services) -> StoreCounts:
+    with services.store.read() as connection:
+        return overview.store_counts(connection, services.now())
+
+
+def _wire(health: Health) -> dict[str, Any]:
+    """Return what `--json` prints; its names are what scripts rely on."""
+    backlog, schema, store = health.backlog, health.schema, health.store
+    return {
+        "workers": health.workers,
+        "queues": None if backlog is None else backlog.waiting,
+        "unacknowledged": None if backlog is None else backlog.unacknowledged,
+        "live_sessions": None if store is None else store.live_sessions,
+        "logouts": None
+        if store is None
+        else {
+            "pending": store.pending_logouts,
+            "failing": store.failing_logouts,
+            "oldest_pending_seconds": store.oldest_pending_seconds,
+        },
+        "database": None
+        if schema is None
+        else {
+            "revision": schema.revision,
+            "head": schema.head,
+            "is_at_head": schema.is_at_head,
+        },
+        "problems": health.problems,
+    }
+
+
+def _print_health(health: Health) -> None:
+    _print_workers(health.workers)
+    output.print_facts({**_backlog_facts(health.backlog), **_store_facts(health)})
+    for problem in health.problems:
+        click.echo(f"Problem: {problem}", err=True)
+
+
+def _print_workers(workers: list[dict[str, Any]] | None) -> None:
+    if not workers:
+        click.echo("Workers: unknown" if workers is None else "Workers: none is alive")
+        click.echo()
+        return
+    names = ("hostname", "pid", "pool", "slots", "queues", "visibility_timeout", "started_at")
+    output.print_table(
+        ("worker", "pid", "pool", "slots", "queues", "visibility timeout", "started"),
+        ([worker.get(name) for name in names] for worker in workers),
+    )
+
+
+def _backlog_facts(backlog: Backlog | None) -> dict[str, object]:
+    return {
+        **{
+            f"waiting in {queue}": "unknown" if backlog is None else backlog.waiting[queue]
+            for queue in contract.Queue
+        },
+        "taken, not done": "unknown" if backlog is None else backlog.unacknowledged,
+    }
+
+
+def _store_facts(health: Health) -> dict[str, object]:
+    schema, store = health.schema, health.store
+    return {
+        "live sessions": "unknown" if store is None else store.live_sessions,
+        "logouts pending": "unknown" if store is None else _pending(store),
+        "database": "unknown" if schema is None else _standing(schema),
+    }
+
+
+def _pending(store: StoreCounts) -> str:
+    if store.oldest_pending_seconds is None:
+        return "0"
+    return (
+        f"{store.pending_logouts}, the oldest for {store.oldest_pending_seconds:.0f} s, "
+        f"{store.failing_logouts} with failed attempts"
+    )
+
+
+def _standing(schema: Schema) -> str:
+    if schema.is_at_head:
+        return f"at {schema.head}, as this release needs"
+    return f"at {schema.revision or 'nothing'}, this release needs {schema.head}"

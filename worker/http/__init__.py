@@ -1,0 +1,8 @@
+"""HTTP for callers who must not hang, leak or be led elsewhere: bounded in time and size."""
+
+from __future__ import annotations
+
+from worker.http.client import HttpAnswer, HttpClient, HttpRequest, NoAnswer
+from worker.http.deadline import Deadline
+
+__all__ = ["Deadline", "HttpAnswer", "HttpClient", "HttpRequest", "NoAnswer"]

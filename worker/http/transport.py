@@ -1,0 +1,108 @@
+"""Connections on which every read and write stops at the deadline of the call under way.
+
+httpx's timeouts bound each read, so a server that drips a byte now and then would hold a worker
+thread for ever.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import httpcore
+import httpx
+
+from worker.http.deadline import Deadline
+
+KEEP_IDLE_SECONDS: Final = 4.0  # shorter than servers keep idle connections (5 s and more)
+_MOST_IDLE_CONNECTIONS: Final = 64  # one for each thread a worker may have
+
+_deadline: ContextVar[Deadline] = ContextVar("http_deadline")
+_addresses: ContextVar[Sequence[str] | None] = ContextVar("http_addresses")
+
+
+@contextmanager
+def limits(deadline: Deadline, addresses: Sequence[str] | None) -> Iterator[None]:
+    """Bind this thread's calls to *deadline* and, unless None, new connections to *addresses*."""
+    markers = _deadline.set(deadline), _addresses.set(addresses)
+    try:
+        yield
+    finally:
+        _deadline.reset(markers[0])
+        _addresses.reset(markers[1])
+
+
+def _bounded(timeout: float | None) -> float:
+    left = _deadline.get().remaining()
+    if left <= 0:
+        raise httpcore.ReadTimeout("past the deadline")
+    return left if timeout is None else min(timeout, left)
+
+
+class _BoundedStream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _bounded(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, _bounded(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        inner = self._inner.start_tls(ssl_context, server_hostname, _bounded(timeout))
+        return _BoundedStream(inner)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _BoundedBackend(httpcore.SyncBackend):
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        addresses = _addresses.get()
+        failure: Exception = httpcore.ConnectError("no address to connect to")
+        # The name is not asked again where its addresses were checked: a second answer may differ.
+        # It still is what TLS verifies and what the Host header says.
+        for address in (host,) if addresses is None else addresses:
+            left = _bounded(timeout)
+            try:
+                inner = super().connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _BoundedStream(inner)
+        raise failure
+
+
+class BoundedTransport(httpx.HTTPTransport):
+    """A pool of connections for all threads; use it within `limits`."""
+
+    def __init__(self) -> None:
+        # In place of the parent's pool, which takes no network backend. With an upper limit on
+        # connections the pool loses slots under contention until an idle client fails for ever.
+        # So: no limit (threads are the limit), and no pool timeout.
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False),
+            max_connections=None,
+            max_keepalive_connections=_MOST_IDLE_CONNECTIONS,
+            keepalive_expiry=KEEP_IDLE_SECONDS,
+            network_backend=_BoundedBackend(),
+        )

@@ -1,0 +1,71 @@
+"""Name resolution that ends in time.
+
+The system's resolver takes no timeout and cannot be interrupted: a dead name server holds its
+caller for half a minute. So it is asked in a thread of its own, which is left behind when the
+deadline passes. A resolver of our own (a DNS library) would not see hosts files and the search
+rules of a container network. Whoever asks for a name that is being looked up joins that lookup:
+a name that hangs costs one thread, however many notices wait for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final
+
+from worker.errors import NoticeUndelivered
+from worker.http import Deadline
+
+MOST_LOOKUPS: Final = 64  # at a time; each may be a thread that hangs
+
+Resolve = Callable[[str], Sequence[str]]
+"""From a host name to its IP addresses. Raises OSError."""
+
+
+def system_addresses(host: str) -> Sequence[str]:
+    """Return the addresses of *host* as this machine sees them. Raises OSError."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+class Resolver:
+    """Asks *resolve* for names, each within a deadline. Safe for all threads."""
+
+    def __init__(self, resolve: Resolve = system_addresses) -> None:
+        self._resolve = resolve
+        self._lookups: dict[str, Future[Sequence[str]]] = {}
+        self._lock = threading.Lock()
+
+    def addresses(self, host: str, deadline: Deadline) -> Sequence[str]:
+        """Return all addresses of *host*, at least one. Raises `NoticeUndelivered`."""
+        try:
+            found = self._lookup(host).result(deadline.remaining())
+        except (OSError, UnicodeError):  # a TimeoutError is an OSError
+            found = ()
+        if not found:
+            raise NoticeUndelivered("notice: its host was not resolved in time")
+        return found
+
+    def _lookup(self, host: str) -> Future[Sequence[str]]:
+        with self._lock:
+            lookup = self._lookups.get(host)
+            if lookup is None:
+                if len(self._lookups) >= MOST_LOOKUPS:
+                    raise NoticeUndelivered("notice: too many name lookups are under way")
+                lookup = Future()
+                threading.Thread(
+                    target=self._run, args=(host, lookup), name="notice-lookup", daemon=True
+                ).start()
+                self._lookups[host] = lookup
+            return lookup
+
+    def _run(self, host: str, lookup: Future[Sequence[str]]) -> None:
+        try:
+            lookup.set_result(tuple(self._resolve(host)))
+        except Exception as error:  # noqa: BLE001 - raised again in whoever waits for it
+            lookup.set_exception(error)
+        finally:
+            with self._lock:
+                del self._lookups[host]

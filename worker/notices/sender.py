@@ -1,0 +1,118 @@
+"""Delivers one notice: check the address, sign, send, understand the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from worker.errors import NoticeRefused, NoticeUndelivered
+from worker.http import Deadline, HttpAnswer, HttpClient, HttpRequest
+from worker.notices import answers
+from worker.notices.addresses import Target, check_resolved, read_address
+from worker.notices.logout_tokens import LogoutTokens
+from worker.notices.resolving import Resolve, Resolver, system_addresses
+from worker.setting_values import parse_signing_keys
+from worker.settings import Settings, variable_name
+
+MAX_BODY_BYTES: Final = 64 * 1024  # read so that the connection can be used again, then ignored
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+class NoticeSender:
+    """Every back-channel logout of this process. Make it after the fork; safe for all threads.
+
+    Nothing is retried here and nothing is waited for but the one receiver: a slow one holds up
+    its own notice only.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        resolver: Resolver,
+        tokens: LogoutTokens | None,
+        *,
+        allow_private: bool,
+    ) -> None:
+        self._client = client
+        self._resolver = resolver
+        self._tokens = tokens
+        self._allow_private = allow_private
+
+    def post_logout_token(  # noqa: PLR0913 - what the specification wants in a notice
+        self,
+        *,
+        url: str,
+        audience: str,
+        user_id: str,
+        session_ref: str | None,
+        notice_id: str,
+        timeout_seconds: float,
+    ) -> None:
+        """Return once the app at *url* has taken the notice. Safe to repeat: same *notice_id*.
+
+        *timeout_seconds* bounds all of it, name resolution included. Raises `NoticeUndelivered`
+        when a later attempt may succeed, `NoticeRefused` when none will.
+        """
+        deadline = Deadline.after(timeout_seconds)
+        if self._tokens is None:
+            raise NoticeRefused(
+                f"notice: {variable_name('notice_issuer')} and "
+                f"{variable_name('notice_signing_keys')} are needed to sign it"
+            )
+        target = read_address(url, allow_private=self._allow_private)
+        addresses = self._checked_addresses(target, deadline)
+        token = self._tokens.sign(
+            audience=audience, user_id=user_id, session_ref=session_ref, notice_id=notice_id
+        )
+        content = urlencode({"logout_token": token}).encode()
+        answers.accept(
+            self._send(HttpRequest("POST", target.url, _FORM, content), deadline, addresses)
+        )
+
+    def public_keys(self) -> dict[str, Any]:
+        """Return the JWKS receivers verify with; during a change of keys it holds both."""
+        return {"keys": [] if self._tokens is None else self._tokens.public_keys()}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+    def _checked_addresses(self, target: Target, deadline: Deadline) -> Sequence[str]:
+        """Return where to connect. One bad address among several is reason enough to refuse."""
+        if target.literal is not None:
+            return (target.literal,)
+        addresses = self._resolver.addresses(target.host, deadline)
+        for address in addresses:
+            check_resolved(address, allow_private=self._allow_private)
+        return addresses
+
+    def _send(
+        self, request: HttpRequest, deadline: Deadline, addresses: Sequence[str]
+    ) -> HttpAnswer:
+        answer = self._client.send(request, deadline, addresses)
+        if isinstance(answer, HttpAnswer):
+            return answer
+        if answer.is_url_unusable:
+            raise NoticeRefused("notice address: not a usable URL")
+        raise NoticeUndelivered(f"notice: {answer.cause}")
+
+
+def build_notice_sender(
+    settings: Settings, now: Callable[[], datetime], resolve: Resolve = system_addresses
+) -> NoticeSender:
+    """Make this process's sender. Without issuer and keys it can be made, but sends nothing."""
+    return NoticeSender(
+        HttpClient(max_body_bytes=MAX_BODY_BYTES, needs_body=False),
+        Resolver(resolve),
+        _logout_tokens(settings, now),
+        allow_private=settings.notice_private_addresses,
+    )
+
+
+def _logout_tokens(settings: Settings, now: Callable[[], datetime]) -> LogoutTokens | None:
+    issuer, keys = settings.notice_issuer, settings.notice_signing_keys
+    if issuer is None or keys is None:
+        return None
+    return LogoutTokens(issuer, parse_signing_keys(keys.get_secret_value()), now)

@@ -1,0 +1,141 @@
+"""What single settings may look like, and how a URL is shown.
+
+The checks raise ValueError, which pydantic puts beside the setting's name. They never quote a
+value; the libraries they ask do, so nothing of theirs is passed on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from redis.connection import parse_url
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+KEY_BYTES: Final = 32
+SMALLEST_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
+MASK: Final = "********"
+_KID: Final = re.compile(r"[A-Za-z0-9]{1,32}")  # its length is stored in one byte
+_PEM: Final = re.compile(r"-----BEGIN (?P<label>[A-Z ]+)-----[^-]+-----END (?P=label)-----")
+# Scheme, host and path with nothing strange in them: what does not match is masked as a whole.
+_PLAIN_URL: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<userinfo>[^/?#@]*@)?(?P<place>[^?#@]*)(?:\?[^#@]*)?",
+    re.IGNORECASE,
+)
+
+
+def is_redis(url: str) -> bool:
+    """Whether *url* names a Redis server."""
+    return url.startswith(("redis://", "rediss://", "unix://"))
+
+
+def parse_key_ring(text: str) -> dict[str, bytes]:
+    """Read ``kid:base64,kid:base64``. Raises ValueError without quoting the text."""
+    ring: dict[str, bytes] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        kid, colon, encoded = item.partition(":")
+        if not colon or not _KID.fullmatch(kid) or kid in ring:
+            raise ValueError(
+                "needs kid:base64 pairs with distinct kids of ASCII letters and digits"
+            )
+        ring[kid] = decode_key(encoded)
+    if not ring:
+        raise ValueError("at least one key is needed (mosaic-sessions keys generate)")
+    return ring
+
+
+def decode_key(encoded: str) -> bytes:
+    """Return the 32 bytes of a key. Raises ValueError without quoting the text."""
+    try:
+        key = base64.b64decode(encoded, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError("each key is 32 bytes in base64 (mosaic-sessions keys generate)")
+    return key
+
+
+def parse_signing_keys(text: str) -> tuple[RSAPrivateKey, ...]:
+    """Read RSA private keys in PEM, one after another. Raises ValueError without quoting the text.
+
+    Text around them is ignored, as OpenSSL does; a key that is not whole is not.
+    """
+    blocks = [match.group() for match in _PEM.finditer(text)]
+    keys = [_load_rsa_key(block) for block in blocks]
+    usable = tuple(key for key in keys if key is not None)
+    if not usable or len(usable) != text.count("-----BEGIN "):
+        raise ValueError(
+            "needs unencrypted RSA private keys in PEM of at least "
+            f"{SMALLEST_RSA_BITS} bits, the signing one first"
+        )
+    if len({key.private_numbers().public_numbers for key in usable}) != len(usable):
+        raise ValueError("the same key is there twice")
+    return usable
+
+
+def _load_rsa_key(pem: str) -> RSAPrivateKey | None:
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
+        return None
+    return key if isinstance(key, RSAPrivateKey) and key.key_size >= SMALLEST_RSA_BITS else None
+
+
+def check_database_url(url: str) -> str:
+    """Return *url* if it names a database we support with a driver that is installed."""
+    try:
+        parsed = make_url(url)
+        is_known = parsed.get_backend_name() in {"sqlite", "postgresql"}
+        parsed.get_dialect().import_dbapi()
+    except (SQLAlchemyError, ImportError, ValueError):
+        is_known = False
+    if not is_known:
+        raise ValueError(
+            "needs sqlite:///<path> or postgresql+psycopg://<user>:<password>@<host>/<database>"
+        )
+    return url
+
+
+def check_broker_url(url: str) -> str:
+    """Return *url*; a Redis must be one that can be read."""
+    # Another kind of broker is Celery's to judge.
+    return check_redis_url(url) if is_redis(url) else url
+
+
+def check_redis_url(url: str) -> str:
+    """Return *url* if redis-py can read it."""
+    try:
+        parse_url(url)
+    except (ValueError, TypeError):
+        raise ValueError("needs redis://, rediss:// or unix://, as redis-py reads them") from None
+    return url
+
+
+def check_http_url(url: str) -> str:
+    """Return *url* without a slash at its end. Raises ValueError, which never quotes it."""
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or set("?#@") & set(url):
+        raise ValueError("needs an http(s) URL without user, query and fragment")
+    return url.rstrip("/")
+
+
+def without_password(url: str) -> str:
+    """Return *url* without userinfo and query; nothing of it when it cannot be taken apart safely.
+
+    A password with an unescaped "/" or "?" would otherwise pass as a host or a path.
+    """
+    parts = _PLAIN_URL.fullmatch(url)
+    if parts is None:
+        return MASK
+    return f"{parts['scheme']}{'***@' if parts['userinfo'] else ''}{parts['place']}"
