@@ -16,7 +16,7 @@ from session_client.answers import (
     SessionList,
     Tokens,
 )
-from session_client.client import PendingAnswer, SessionClient
+from session_client.client import SessionClient
 from session_client.contract import LogoutScope, Reason, Task, Verdict
 from session_client.errors import (
     BrokerUnavailable,
@@ -28,6 +28,7 @@ from session_client.errors import (
     SessionClientError,
 )
 from session_client.keys import AppKey
+from session_client.pending import PendingAnswer
 from session_client.requests import Logout, Register, Request, SilentAuth, Status
 
 __all__ = [

@@ -20,15 +20,31 @@ class Tokens:
     id_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
 
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> Self:
+        """Read the tokens of an answer. Fields of a newer worker are left out."""
+        return cls(
+            access_token=data["access_token"],
+            token_type=data["token_type"],
+            expires_in=int(data["expires_in"]),
+            id_token=data.get("id_token"),
+            refresh_token=data.get("refresh_token"),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What all answers have in common. ``retry_after`` is in seconds."""
+    """What all answers have in common.
+
+    ``reason`` is one of `contract.Reason`, or a newer worker's that this client does not know:
+    go by the verdict then. ``retry_after`` is in seconds. ``detail`` is for a developer's eyes.
+    """
 
     verdict: Verdict
     request_id: str
     reason: str | None = None
     retry_after: float | None = None
+    detail: str | None = None
 
     @property
     def is_yes(self) -> bool:
@@ -37,12 +53,16 @@ class Answer:
 
     @classmethod
     def from_wire(cls, content: dict[str, Any]) -> Self:
-        """Read an opened answer. Raises ValueError or KeyError when it has another shape."""
+        """Read an opened answer; fields it does not know are left out.
+
+        Raises ValueError, KeyError, TypeError or AttributeError when it has another shape.
+        """
         return cls(
             verdict=Verdict(content["verdict"]),
             request_id=content["request_id"],
             reason=content.get("reason"),
             retry_after=content.get("retry_after"),
+            detail=content.get("detail"),
             **cls._fields(content.get("data") or {}),
         )
 
@@ -81,7 +101,7 @@ class Authentication(Answer):
     def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
         tokens = data.get("tokens")
         return {
-            "tokens": Tokens(**tokens) if tokens else None,
+            "tokens": Tokens.from_wire(tokens) if tokens else None,
             "session_ref": data.get("session_ref"),
             "expires_at": _moment(data.get("expires_at")),
             "missing_amr": tuple(data.get("missing_amr", ())),

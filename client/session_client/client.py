@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import math
 import time
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Self
 
-from session_client import answers, contract, requests, sealing, times
+import redis.connection
+
+from session_client import answers, contract, messages, requests
 from session_client.contract import LogoutScope, Verdict
 from session_client.errors import (
     BrokerUnavailable,
@@ -18,39 +18,43 @@ from session_client.errors import (
     NotAnswered,
     SealBroken,
 )
-from session_client.inbox import Inbox
 from session_client.keys import AppKey
-from session_client.publisher import Publisher
+from session_client.links import Links
+from session_client.messages import AnswerT, Message
+from session_client.pending import PendingAnswer
 
-AnswerT = TypeVar("AnswerT", bound=answers.Answer)
-
-DEFAULT_TIMEOUT_SECONDS = 5.0
+DEFAULT_TIMEOUT_SECONDS: Final = 5.0
+DEFAULT_LOGOUT_TIMEOUT_SECONDS: Final = 10.0
 # A message may vanish inside the broker without an error, so one that must arrive is sent again.
-REPUBLISH_AFTER_SECONDS = 1.0
-REPUBLISH_AT_MOST_EVERY_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """One request, sealed once: sent again it is the same to the bit."""
-
-    task: contract.Task
-    request_id: str
-    kwargs: dict[str, Any]
+REPUBLISH_AFTER_SECONDS: Final = 1.0
+REPUBLISH_AT_MOST_EVERY_SECONDS: Final = 10.0
+_BROKER_PAUSE_SECONDS: Final = 0.25
+_LONGEST_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
 class SessionClient:
-    """Asks the session worker on behalf of one app. Thread-safe; make one per process.
+    """Asks the session worker on behalf of one app.
+
+    Share one per process among all threads. It may be made before the process forks, and opens
+    its connections on first use.
 
     Args:
         broker_url: where the worker's Celery broker is, e.g. ``rediss://user:password@host/0``.
+            Environment variables such as ``CELERY_BROKER_URL`` do not change it.
         app_id: this app's name at the worker, as given to ``mosaic-sessions apps add``.
         app_key: the key that command printed. Keep it like a password.
         reply_url: the Redis that carries answers; the broker's unless the broker is no Redis.
 
+    Raises `InvalidArgumentError` and `InvalidAppKeyError`, which quote neither URL nor key.
+
     Every call takes ``timeout`` in seconds (fractions count) and returns an answer with a verdict
     or raises one of `session_client.errors` within about that time, also when the broker is dead
-    or accepts connections and never answers.
+    or accepts connections and never answers:
+
+    - `InvalidArgumentError`: the call cannot be a request;
+    - `BrokerUnavailable`: the broker does not take the request, or cannot be asked for the answer;
+    - `NotAnswered`: the request was sent, and no answer came;
+    - `SealBroken`: an answer came that this app's key does not open, or to another request.
     """
 
     def __init__(
@@ -58,16 +62,11 @@ class SessionClient:
     ) -> None:
         if not contract.is_app_id(app_id):
             raise InvalidArgumentError("app_id: lower-case letters, digits, - and _ (64 at most)")
-        self._reply_url = reply_url or broker_url
-        if not self._reply_url.startswith(("redis://", "rediss://", "unix://")):
-            raise InvalidArgumentError("reply_url must name a Redis when the broker is none")
-        self._broker_url = broker_url
+        reply_url = reply_url or broker_url
+        _check_reply_url(reply_url)
         self._app_id = app_id
         self._key = app_key if isinstance(app_key, AppKey) else AppKey.parse(app_key)
-        self._lock = threading.Lock()
-        self._pid = -1
-        self._publisher: Publisher
-        self._inbox: Inbox
+        self._links = Links(broker_url, reply_url, f"app-{app_id}")
 
     def __repr__(self) -> str:
         return f"<SessionClient app_id={self._app_id!r}>"
@@ -90,14 +89,23 @@ class SessionClient:
     ) -> answers.Registration:
         """Tell the worker of a session after an active login, or again after an added factor.
 
-        With *until_acknowledged* the request is repeated under one request id until the worker
-        answers, and `NotAcknowledged` is raised when it does not.
+        Args:
+            user_id: whose session it is.
+            session_id: Mosaic's session id. Keep no copy: `silent_auth` does not need it.
+            id_token: from that login, for this app's client; it proves user and factors.
+            device_id: the app's name for the device, if it logs devices out.
+            until_acknowledged: repeat the request under one request id until the worker has
+                answered, and raise `NotAcknowledged` when it does not answer.
+            timeout: in seconds.
+
+        The answer's ``session_ref`` names the session from now on and is no secret. A refusal,
+        such as an invalid token, is an answer with another verdict than ``ok``.
         """
         request = requests.Register(
             user_id=user_id, session_id=session_id, id_token=id_token, device_id=device_id
         )
         if until_acknowledged:
-            message = self._message(request, None, _lifetime(request))
+            message = self._seal(request, None, contract.MAX_LIFETIME[request.task])
             return self._persist(message, answers.Registration, timeout)
         return self.send(request, answers.Registration, timeout=timeout).wait(timeout)
 
@@ -116,7 +124,25 @@ class SessionClient:
         ip_address: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> answers.Authentication:
-        """Sign *user_id* in to this app without asking them, if a live session allows it."""
+        """Sign *user_id* in to this app without asking them, if a live session allows it.
+
+        Args:
+            user_id: who is at the browser, as the app knows from its own sign-in state.
+            device_id: only use sessions of this device.
+            amr_all_of: methods (``amr`` values) the session must all have; they add to the
+                app's policy and cannot weaken it.
+            amr_any_of: methods of which it must have one.
+            max_age: seconds since the last active login, at most.
+            resource: the API the access token is for.
+            claims: the OIDC ``claims`` parameter.
+            org_id: the organization to sign in to.
+            user_agent: the browser's, for Mosaic's risk assessment and audit.
+            ip_address: the browser's, likewise.
+            timeout: in seconds; the worker drops the request after it.
+
+        Verdicts: ``authenticated`` with ``tokens``, ``login_required``, ``interaction_required``
+        with what is missing, or ``temporarily_unavailable`` with ``retry_after`` in seconds.
+        """
         request = requests.SilentAuth(
             user_id=user_id,
             device_id=device_id,
@@ -134,7 +160,10 @@ class SessionClient:
     def status(
         self, *, user_id: str, timeout: float = DEFAULT_TIMEOUT_SECONDS
     ) -> answers.SessionList:
-        """List *user_id*'s live sessions that this app shares. Costs no call to Mosaic."""
+        """List *user_id*'s live sessions that this app shares, newest first, 100 at most.
+
+        Costs no call to Mosaic and extends nothing. *timeout* is in seconds.
+        """
         request = requests.Status(user_id=user_id)
         return self.send(request, answers.SessionList, timeout=timeout).wait(timeout)
 
@@ -147,18 +176,24 @@ class SessionClient:
         session_id: str | None = None,
         device_id: str | None = None,
         request_id: str | None = None,
-        timeout: float = 10.0,
+        timeout: float = DEFAULT_LOGOUT_TIMEOUT_SECONDS,
     ) -> answers.LogoutReceipt:
         """End sessions everywhere. Returning means: committed, it cannot be lost any more.
+
+        Args:
+            user_id: whose sessions.
+            scope: ``session`` (named by *session_ref* or *session_id*), ``device`` (named by
+                *device_id*), or ``user``, which needs a capability from the operator.
+            session_ref: from an earlier answer.
+            session_id: Mosaic's session id, for an app that never registered it.
+            device_id: as registered.
+            request_id: of an earlier `NotAcknowledged`, to repeat that very request.
+            timeout: in seconds.
 
         The request is repeated under one request id until the worker has acknowledged it.
         Raises `NotAcknowledged` otherwise, also when the worker refuses: then treat the user as
         *not yet* logged out elsewhere, and call again with the ``request_id`` of the error.
         """
-        try:
-            scope = LogoutScope(scope)
-        except ValueError:
-            raise InvalidArgumentError("scope: session, device or user") from None
         request = requests.Logout(
             user_id=user_id,
             scope=scope,
@@ -166,10 +201,11 @@ class SessionClient:
             session_id=session_id,
             device_id=device_id,
         )
-        message = self._message(request, request_id, _lifetime(request))
+        message = self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
         receipt = self._persist(message, answers.LogoutReceipt, timeout)
         if receipt.verdict is not Verdict.OK:
-            raise NotAcknowledged(message.request_id, f"{receipt.verdict}: {receipt.reason}")
+            why = f"{receipt.verdict}: {receipt.reason}"
+            raise NotAcknowledged(message.request_id, why, receipt)
         return receipt
 
     def send(
@@ -180,151 +216,81 @@ class SessionClient:
         request_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> PendingAnswer[AnswerT]:
-        """Enqueue *request* and return at once; the worker drops it after *timeout* seconds.
+        """Send *request* and return once the broker has it; the worker drops it after *timeout*.
 
-        Forget the result, or `PendingAnswer.wait` for it, from any thread.
+        Args:
+            request: one of `session_client.requests`.
+            answer_type: what its answer is read as, e.g. `Authentication` for a `SilentAuth`.
+            request_id: the idempotency key; a new one unless given.
+            timeout: in seconds, for the request as a whole.
+
+        Forget the result, or `PendingAnswer.wait` for it, from any thread. A `Logout` sent this
+        way is *not* repeated until it is acknowledged: use `logout` for that.
         """
-        if not timeout > 0:
-            raise InvalidArgumentError("timeout: a positive number of seconds")
-        lifetime = min(timedelta(seconds=timeout), contract.MAX_LIFETIME[request.task])
-        message = self._message(request, request_id, lifetime)
-        publisher, inbox = self._connections()
-        started = time.monotonic()
-        publisher.publish(message.task, message.request_id, message.kwargs, timeout)
-        return PendingAnswer(self, inbox, message, answer_type, until=started + timeout)
+        lifetime = min(_lifetime(timeout), contract.MAX_LIFETIME[request.task])
+        message = self._seal(request, request_id, lifetime)
+        until = time.monotonic() + timeout
+        self._links.current().publisher.publish(message, until)
+        return PendingAnswer(self._links, self._key, message, answer_type, until=until)
 
     def close(self) -> None:
         """Close all connections. The client opens new ones when it is used again."""
-        with self._lock:
-            if self._pid == os.getpid():
-                self._publisher.close()
-                self._inbox.close()
-            self._pid = -1
+        self._links.close()
 
-    def _connections(self) -> tuple[Publisher, Inbox]:
-        # Sockets and threads do not survive a fork: a client made before gunicorn forks would
-        # read its siblings' answers.
-        if self._pid != os.getpid():
-            with self._lock:
-                if self._pid != os.getpid():
-                    self._publisher = Publisher(self._broker_url, f"app-{self._app_id}")
-                    self._inbox = Inbox(self._reply_url)
-                    self._pid = os.getpid()
-        return self._publisher, self._inbox
-
-    def _message(
+    def _seal(
         self, request: requests.Request, request_id: str | None, lifetime: timedelta
-    ) -> _Message:
-        request_id = request_id or requests.new_request_id()
-        if not contract.is_request_id(request_id):
-            raise InvalidArgumentError("request_id: 16 to 64 letters, digits, - and _")
-        try:
-            content = requests.content_of(
-                request,
-                app_id=self._app_id,
-                request_id=request_id,
-                issued_at=times.now(),
-                lifetime=lifetime,
-            )
-            envelope = sealing.seal(self._key, sealing.Kind.REQUEST, content)
-        except TypeError:
-            raise InvalidArgumentError("the request holds something JSON cannot carry") from None
-        if len(envelope) > contract.MAX_ENVELOPE_BYTES:
-            raise InvalidArgumentError("the request is larger than 64 KiB")
-        return _Message(request.task, request_id, {"app_id": self._app_id, "envelope": envelope})
+    ) -> Message:
+        return messages.seal(
+            request, app_id=self._app_id, key=self._key, request_id=request_id, lifetime=lifetime
+        )
 
-    def _persist(self, message: _Message, answer_type: type[AnswerT], timeout: float) -> AnswerT:
+    def _persist(self, message: Message, answer_type: type[AnswerT], timeout: float) -> AnswerT:
         """Send the same message until it is answered for good, or raise `NotAcknowledged`."""
-        publisher, inbox = self._connections()
+        _lifetime(timeout)
         until = time.monotonic() + timeout
+        pending = PendingAnswer(self._links, self._key, message, answer_type, until=until)
+        why, last = "no answer in time", None
         pause = REPUBLISH_AFTER_SECONDS
-        why = "no answer in time"
+        publish_at = 0.0
         while (now := time.monotonic()) < until:
-            pending = PendingAnswer(self, inbox, message, answer_type, until=until)
             try:
-                publisher.publish(message.task, message.request_id, message.kwargs, until - now)
-                answer = pending.wait(min(pause, until - time.monotonic()))
-            except (BrokerUnavailable, NotAnswered) as error:
+                if now >= publish_at:
+                    self._links.current().publisher.publish(message, until)
+                    publish_at = time.monotonic() + pause
+                    pause = min(pause * 2, REPUBLISH_AT_MOST_EVERY_SECONDS)
+                answer = pending.wait(max(0.0, min(publish_at, until) - time.monotonic()))
+            except NotAnswered:
+                continue
+            except SealBroken as error:
+                # Not from the worker, as far as we can tell: it must not end the wait for the
+                # true answer, which may lie right behind it.
                 why = str(error)
-                if isinstance(error, BrokerUnavailable):
-                    _sleep(pause / 4, until)
+            except BrokerUnavailable as error:
+                why = str(error)
+                _sleep(_BROKER_PAUSE_SECONDS, until)
+                publish_at = 0.0
             else:
                 if answer.verdict is not Verdict.TEMPORARILY_UNAVAILABLE:
                     return answer
-                why = f"{answer.verdict}: {answer.reason}"
-                _sleep(answer.retry_after or pause, until)
-            pause = min(pause * 2, REPUBLISH_AT_MOST_EVERY_SECONDS)
-        raise NotAcknowledged(message.request_id, why)
-
-    def _open(self, message: _Message, raw: bytes, answer_type: type[AnswerT]) -> AnswerT:
-        text = raw.decode("ascii", errors="replace")
-        if text.startswith("{"):
-            return answer_type.from_wire(_refusal_in_clear(text, message.request_id))
-        content = sealing.unseal(text, sealing.Kind.ANSWER, self._find_key)
-        outside = (message.task.value, self._app_id, message.request_id)
-        if (content.get("task"), content.get("app_id"), content.get("request_id")) != outside:
-            raise SealBroken("an answer to another request")
-        try:
-            return answer_type.from_wire(content)
-        except (KeyError, TypeError, ValueError):
-            raise SealBroken("an answer of a shape this client does not know") from None
-
-    def _find_key(self, kid: str) -> AppKey | None:
-        return self._key if kid == self._key.kid else None
+                why, last = f"{answer.verdict}: {answer.reason}", answer
+                # The worker may try again by itself, so wait for that rather than sleep.
+                publish_at = time.monotonic() + (answer.retry_after or pause)
+        raise NotAcknowledged(message.request_id, why, last)
 
 
-class PendingAnswer(Generic[AnswerT]):
-    """An answer that may still come."""
-
-    def __init__(
-        self,
-        client: SessionClient,
-        inbox: Inbox,
-        message: _Message,
-        answer_type: type[AnswerT],
-        *,
-        until: float,
-    ) -> None:
-        self._client = client
-        self._inbox = inbox
-        self._message = message
-        self._answer_type = answer_type
-        self._until = until
-
-    @property
-    def request_id(self) -> str:
-        """The idempotency key of the request."""
-        return self._message.request_id
-
-    def wait(self, timeout: float | None = None) -> AnswerT:
-        """Return the answer. Raises `NotAnswered`, `BrokerUnavailable` or `SealBroken` in time.
-
-        *timeout* in seconds; None waits for as long as the request itself may take.
-        """
-        until = self._until if timeout is None else time.monotonic() + timeout
-        key = contract.reply_key(self._message.kwargs["app_id"], self.request_id)
-        raw = self._inbox.wait(key, min(until, self._until))
-        if raw is None:
-            raise NotAnswered(f"request {self.request_id}: no answer in time")
-        return self._client._open(self._message, raw, self._answer_type)  # noqa: SLF001
-
-
-def _refusal_in_clear(text: str, request_id: str) -> dict[str, Any]:
-    """Read an answer that could not be sealed because the worker did not know who was asking.
-
-    It can only ever say no: anybody on the broker could have written it.
-    """
+def _check_reply_url(url: str) -> None:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise InvalidArgumentError("reply_url must name a Redis when the broker is none")
     try:
-        content = sealing.json_object(text)
+        redis.connection.parse_url(url)
     except ValueError:
-        raise SealBroken("not an answer") from None
-    if content.get("verdict") != Verdict.UNAUTHORIZED or content.get("request_id") != request_id:
-        raise SealBroken("an unsealed answer may only refuse")
-    return {key: content.get(key) for key in ("verdict", "request_id", "reason")}
+        raise InvalidArgumentError("broker_url or reply_url is no valid URL") from None
 
 
-def _lifetime(request: requests.Request) -> timedelta:
-    return contract.MAX_LIFETIME[request.task]
+def _lifetime(timeout: float) -> timedelta:
+    if not (math.isfinite(timeout) and 0 < timeout <= _LONGEST_TIMEOUT_SECONDS):
+        raise InvalidArgumentError("timeout: a positive number of seconds, a day at most")
+    return timedelta(seconds=timeout)
 
 
 def _sleep(seconds: float, until: float) -> None:

@@ -98,6 +98,9 @@ class LogoutScope(StrEnum):
 
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
+# Answers come from the worker alone, and may hold tokens with many claims or a hundred sessions.
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+MAX_NESTING: Final = 32
 MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
 ANSWER_LIFETIME: Final = timedelta(seconds=60)
 

@@ -5,15 +5,21 @@
     SessionClientError
     ├── InvalidAppKeyError   the configured key is none: fix the app's settings
     ├── InvalidArgumentError the call cannot be a request: fix the calling code
-    ├── BrokerUnavailable    not sent, as far as we can tell: try again
+    ├── BrokerUnavailable    the broker does not take requests or give answers: try again
     ├── NotAnswered          sent, but no answer in time: the outcome is unknown
-    ├── NotAcknowledged      a logout (or registration) is not committed yet
-    └── SealBroken           a sealed text that does not open, or is about something else
+    ├── NotAcknowledged      a logout (or registration) is not committed, as far as we know
+    └── SealBroken           an answer that does not open, or is about something else
 
-A refusal by the worker is no exception: it is an answer with a verdict.
+A refusal by the worker is no exception: it is an answer with a verdict. Only `logout`, which
+promises that returning means done, turns one into `NotAcknowledged`.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from session_client.answers import Answer
 
 
 class SessionClientError(Exception):
@@ -21,10 +27,10 @@ class SessionClientError(Exception):
 
 
 class InvalidAppKeyError(SessionClientError):
-    """The app key must read <kid>.<43 base64url characters>, as `apps add` printed it."""
+    """The app key is none. The message tells the form and never quotes the key."""
 
-    def __init__(self) -> None:
-        super().__init__(str(self.__doc__))
+    def __str__(self) -> str:
+        return "the app key must read <kid>.<43 base64url characters>, as `apps add` printed it"
 
 
 class InvalidArgumentError(SessionClientError, ValueError):
@@ -32,7 +38,10 @@ class InvalidArgumentError(SessionClientError, ValueError):
 
 
 class BrokerUnavailable(SessionClientError):  # noqa: N818 - reads as the state it reports
-    """The broker did not take the message in time. It may have arrived all the same."""
+    """The broker cannot be reached, or does not answer in time.
+
+    The request may have arrived all the same: a lost confirmation looks like this too.
+    """
 
 
 class NotAnswered(SessionClientError):  # noqa: N818
@@ -43,13 +52,18 @@ class NotAcknowledged(SessionClientError):  # noqa: N818
     """The worker has not confirmed that it committed the request.
 
     Treat the user as *not yet* logged out elsewhere, and repeat the call with this
-    ``request_id``: repeating is harmless.
+    ``request_id``: repeating is harmless. ``answer`` is the worker's last word if it said
+    anything; on ``invalid_request`` and ``unauthorized`` repeating does not help either.
     """
 
-    def __init__(self, request_id: str, why: str) -> None:
-        super().__init__(f"not acknowledged ({why}); repeat it with request_id={request_id}")
+    def __init__(self, request_id: str, why: str, answer: Answer | None = None) -> None:
+        super().__init__(request_id, why, answer)  # all of them, so that it can be pickled
         self.request_id = request_id
         self.why = why
+        self.answer = answer
+
+    def __str__(self) -> str:
+        return f"not acknowledged ({self.why}); repeat it with request_id={self.request_id}"
 
 
 class SealBroken(SessionClientError):  # noqa: N818

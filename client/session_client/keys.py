@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 from dataclasses import dataclass, field
+from typing import Final
 
 from session_client.errors import InvalidAppKeyError
 
-KEY_BYTES = 32
+KEY_BYTES: Final = 32
+# Strict on purpose: Python's decoder skips characters it does not know, so that a key with a typo
+# would open nothing instead of being refused.
+_TEXT: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{43})=?")
 
 
 @dataclass(frozen=True, slots=True)
 class AppKey:
-    """256 random bits with a key id (``kid``). Its text form is ``<kid>.<base64url>``."""
+    """256 random bits with a key id (``kid``). Its text form is ``<kid>.<base64url>``.
+
+    Raises `InvalidAppKeyError`, which never quotes the key.
+    """
 
     kid: str
     secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != KEY_BYTES or not _TEXT.fullmatch(self.text()):
+            raise InvalidAppKeyError
 
     @classmethod
     def generate(cls) -> AppKey:
@@ -27,17 +37,11 @@ class AppKey:
 
     @classmethod
     def parse(cls, text: str) -> AppKey:
-        """Read the text form. Raises `InvalidAppKeyError`, which never quotes the key."""
-        kid, dot, encoded = text.strip().partition(".")
-        if not dot or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", kid):
+        """Read the text form; white space around it is ignored. Raises `InvalidAppKeyError`."""
+        found = _TEXT.fullmatch(str(text).strip())
+        if found is None:
             raise InvalidAppKeyError
-        try:
-            secret = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-        except (binascii.Error, ValueError):
-            raise InvalidAppKeyError from None
-        if len(secret) != KEY_BYTES:
-            raise InvalidAppKeyError
-        return cls(kid=kid, secret=secret)
+        return cls(kid=found[1], secret=base64.urlsafe_b64decode(found[2] + "="))
 
     def text(self) -> str:
         """Return the text form: a secret, to be shown once and kept in the app's settings."""

@@ -1,30 +1,39 @@
 """Putting sealed requests on the broker, in bounded time.
 
 kombu's socket timeout is fixed per connection, so a publish on a half-open connection may take
-seconds although the caller has only a fraction of one. It therefore runs on a helper thread, and
-the caller waits only as long as it wants; the thread ends by the socket's own timeout.
+seconds although the caller has only a fraction of one. Each therefore runs on a thread of its
+own, and the caller waits only as long as it wants; the thread ends by the socket's own timeout.
+They are daemon threads: one that is stuck must not hold up the end of the interpreter.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import contextvars
+import threading
+import time
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final
 
+import redis
 from celery import Celery
+from celery.loaders.app import AppLoader
 from kombu import Connection
 from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
 
-from session_client import broker, contract
+from session_client import broker
 from session_client.errors import BrokerUnavailable
+from session_client.messages import Message
 
-_PUBLISHERS: Final = 16
+_MOST_AT_ONCE: Final = 16
 _RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0.0, "interval_max": 0.2}
+# Whatever a transport raises for a broker that is away, full, read-only, or refuses us.
+_BROKER_ERRORS: Final = (KombuError, OSError, redis.RedisError)
 
 
 class Publisher:
-    """Sends tasks by name over a pool of connections. Safe to share among threads."""
+    """Sends requests over a pool of connections. Safe to share among threads."""
 
     def __init__(self, broker_url: str, client_name: str) -> None:
         options = broker.transport_options(
@@ -34,37 +43,64 @@ class Publisher:
         # A pool of our own: the app's would follow CELERY_BROKER_URL of the process it runs in,
         # which in a Celery-using app is that app's broker and not ours.
         connection = Connection(broker_url, transport_options=options, connect_timeout=1.0)
-        self._connections = connection.Pool(limit=_PUBLISHERS)
-        self._producers = ProducerPool(self._connections, limit=_PUBLISHERS)
-        self._threads = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="session-publish")
+        self._connections = connection.Pool(limit=_MOST_AT_ONCE)
+        self._producers = ProducerPool(self._connections, limit=_MOST_AT_ONCE)
+        # Waiting for a turn counts against the caller's time too: with a frozen broker all turns
+        # are taken until the sockets time out.
+        self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
 
-    def publish(
-        self, task: contract.Task, request_id: str, kwargs: dict[str, Any], within_seconds: float
-    ) -> None:
-        """Send one message. Raises `BrokerUnavailable` within *within_seconds*."""
-        sending = self._threads.submit(self._send, task, request_id, kwargs)
+    def publish(self, message: Message, until: float) -> None:
+        """Send one message by *until* (`time.monotonic`). Raises `BrokerUnavailable`.
+
+        What could not be sent in time may still be sent a few seconds later.
+        """
+        if not self._turns.acquire(timeout=_left(until)):
+            raise BrokerUnavailable("the broker takes no messages")
+        sending: Future[None] = Future()
+        context = contextvars.copy_context()  # tracing hooks of the app find their span there
+        thread = threading.Thread(
+            target=context.run,
+            args=(self._send_and_tell, message, sending),
+            name="session-publish",
+            daemon=True,
+        )
         try:
-            sending.result(timeout=max(within_seconds, 0.0))
+            thread.start()
+        except RuntimeError:
+            self._turns.release()
+            raise BrokerUnavailable("no thread can be started") from None
+        try:
+            sending.result(timeout=_left(until))
         except FutureTimeout:
-            _forget(sending)
-            raise BrokerUnavailable(f"no reply within {within_seconds:.2f} s") from None
-        except (KombuError, OSError) as error:
+            raise BrokerUnavailable("the broker did not confirm the message in time") from None
+        except _BROKER_ERRORS as error:
             raise BrokerUnavailable(f"publishing: {type(error).__name__}") from None
 
     def close(self) -> None:
         """Close the connections; messages under way are given up."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         self._connections.force_close_all()
 
-    def _send(self, task: contract.Task, request_id: str, kwargs: dict[str, Any]) -> None:
+    def _send_and_tell(self, message: Message, sending: Future[None]) -> None:
+        try:
+            self._send(message)
+        except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits
+            sending.set_exception(error)
+        else:
+            sending.set_result(None)
+        finally:
+            self._turns.release()
+
+    def _send(self, message: Message) -> None:
         with self._producers.acquire(block=True) as producer:
             self._app.send_task(
-                task.value,
-                kwargs=kwargs,
-                task_id=request_id,
-                queue=contract.QUEUE_OF[task].value,
+                message.task.value,
+                kwargs=message.kwargs,
+                task_id=message.request_id,
+                queue=message.queue.value,
                 producer=producer,
                 ignore_result=True,
+                result_cls=_NoResult,  # type: ignore[arg-type]
+                add_to_parent=False,
                 retry=True,
                 retry_policy=_RETRY_ONCE,
                 argsrepr="-",
@@ -72,8 +108,28 @@ class Publisher:
             )
 
 
+class _NoResult:
+    """Stands in for Celery's result, which would load the app's own CELERY_RESULT_BACKEND."""
+
+    def __init__(self, _task_id: str) -> None:
+        self.ignored = True  # Celery sets and reads it
+
+
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.0)
+
+
+class _NoConfiguration(AppLoader):
+    """Keeps out what CELERY_CONFIG_MODULE and CELERY_LOADER name: they are the app's own Celery."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        """Read nothing."""
+        del env
+        return {}
+
+
 def _celery_app() -> Celery:
-    app = Celery("session_client", set_as_current=False, fixups=[])
+    app = Celery("session_client", loader=_NoConfiguration, set_as_current=False, fixups=[])
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -85,10 +141,6 @@ def _celery_app() -> Celery:
         enable_utc=True,
         timezone="UTC",
     )
+    app.finalize()
+    _ = app.amqp.router  # made once here, rather than by the first threads at the same time
     return app
-
-
-def _forget(sending: Future[None]) -> None:
-    # Nobody reads the outcome any more; without a reader an exception would be lost in silence
-    # here and that is right: the caller has been told already.
-    sending.cancel()

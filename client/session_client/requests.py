@@ -71,6 +71,11 @@ class SilentAuth(Request):
     user_agent: str | None = None
     ip_address: str | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.amr_all_of, str) or isinstance(self.amr_any_of, str):
+            # A string is a sequence too: "mfa" would ask for the methods m, f and a.
+            raise InvalidArgumentError("amr_all_of, amr_any_of: a sequence of methods")
+
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire."""
         client_attributes = _given(user_agent=self.user_agent, ip_address=self.ip_address)
@@ -105,7 +110,7 @@ class Logout(Request):
 
     task: ClassVar[Task] = Task.LOGOUT
     user_id: str
-    scope: LogoutScope = LogoutScope.SESSION
+    scope: LogoutScope | str = LogoutScope.SESSION
     session_ref: str | None = None
     session_id: str | None = field(default=None, repr=False)
     device_id: str | None = None
@@ -117,6 +122,8 @@ class Logout(Request):
             LogoutScope.DEVICE: self.device_id is not None and not self._names_a_session(),
             LogoutScope.USER: self.device_id is None and not self._names_a_session(),
         }
+        if self.scope not in set(LogoutScope):
+            raise InvalidArgumentError("scope: session, device or user")
         if not wanted[LogoutScope(self.scope)]:
             raise InvalidArgumentError(
                 "scope session takes session_ref or session_id, scope device takes device_id, "

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
@@ -17,11 +18,13 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
-from session_client.contract import MAX_ENVELOPE_BYTES
+from session_client.contract import MAX_ANSWER_BYTES, MAX_ENVELOPE_BYTES, MAX_NESTING
 from session_client.errors import SealBroken
 from session_client.keys import AppKey
 
-_ALGORITHMS: Final = ["dir", "A256GCM"]
+# The library's own limit is 64 KiB, under which a user with many sessions gets no status.
+_RULES: Final = jwe.JWERegistry(algorithms=["dir", "A256GCM"])
+_RULES.max_ciphertext_length = MAX_ANSWER_BYTES
 
 
 class Kind(StrEnum):
@@ -32,16 +35,27 @@ class Kind(StrEnum):
     NOTICE = "logout-notice"
 
 
+_MOST_BYTES: Final = {
+    Kind.REQUEST: MAX_ENVELOPE_BYTES,
+    Kind.ANSWER: MAX_ANSWER_BYTES,
+    Kind.NOTICE: MAX_ENVELOPE_BYTES,
+}
+
+
 @lru_cache(maxsize=1024)
 def _jose_key(secret: bytes) -> OctKey:
     return OctKey.import_key(secret)
 
 
 def seal(key: AppKey, kind: Kind, content: dict[str, Any]) -> str:
-    """Return *content* as JSON sealed under *key*."""
-    header = {"alg": "dir", "enc": "A256GCM", "kid": key.kid, "typ": kind.value}
-    plaintext = json.dumps(content, separators=(",", ":")).encode()
-    return jwe.encrypt_compact(header, plaintext, _jose_key(key.secret), algorithms=_ALGORITHMS)
+    """Return *content* as JSON sealed under *key*.
+
+    Raises TypeError, ValueError or RecursionError for what JSON cannot carry.
+    """
+    header = _header(key.kid, kind)
+    _check_nesting(content)  # here it can be told to whoever wrote it
+    plaintext = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    return jwe.encrypt_compact(header, plaintext, _jose_key(key.secret), registry=_RULES)
 
 
 def header_of(sealed: str) -> dict[str, Any]:
@@ -59,11 +73,12 @@ def unseal(sealed: str, kind: Kind, find_key: Callable[[str], AppKey | None]) ->
     Raises `SealBroken` for anything else: too large, no JWE, other kind, unknown key, a bit
     changed, or content that is no JSON object.
     """
-    if len(sealed) > MAX_ENVELOPE_BYTES:
+    if len(sealed) > _MOST_BYTES[kind]:
         raise SealBroken("too large")
     header = header_of(sealed)
     kid = header.get("kid")
-    if header.get("typ") != kind.value or not isinstance(kid, str):
+    # Nothing but what we write: "zip" would let a small text open to a huge one.
+    if not isinstance(kid, str) or header != _header(kid, kind):
         raise SealBroken("another kind of message")
     key = find_key(kid)
     if key is None:
@@ -71,22 +86,48 @@ def unseal(sealed: str, kind: Kind, find_key: Callable[[str], AppKey | None]) ->
     return _decrypt(sealed, key)
 
 
+def _header(kid: str, kind: Kind) -> dict[str, Any]:
+    return {"alg": "dir", "enc": "A256GCM", "kid": kid, "typ": kind.value}
+
+
 def _decrypt(sealed: str, key: AppKey) -> dict[str, Any]:
     try:
-        plaintext = jwe.decrypt_compact(
-            sealed, _jose_key(key.secret), algorithms=_ALGORITHMS
-        ).plaintext
+        plaintext = jwe.decrypt_compact(sealed, _jose_key(key.secret), registry=_RULES).plaintext
         return json_object(plaintext or b"")
     except (JoseError, ValueError):
         raise SealBroken("it does not open under the key it names") from None
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError for anything else, however deep it is nested."""
+    """Read a JSON object. Raises ValueError for anything else, and for one nested too deep."""
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - one error for one question
+    _check_nesting(content)
     return content
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("a number that JSON cannot write again")
+    return value
+
+
+def _check_nesting(content: object) -> None:
+    """Refuse what others could not write again: Python's JSON ends at some depth of the stack."""
+    level = [content]
+    for _ in range(MAX_NESTING):
+        level = [inner for outer in level for inner in _children(outer)]
+        if not level:
+            return
+    raise ValueError("nested too deep")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()

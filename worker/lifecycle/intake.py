@@ -26,6 +26,7 @@ from worker.wiring import Services
 # No job works longer than this, whatever its deadline: a message still being worked on must not
 # come again, so it stays well below the broker's visibility timeout.
 JOB_BUDGET: Final = timedelta(seconds=45)
+_TIMES: Final = frozenset({"issued_at", "deadline"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,11 @@ def _deadline(content: Mapping[str, Any], task: Task, now: datetime) -> datetime
 
 
 def digest_of(content: Mapping[str, Any]) -> bytes:
-    """Return the SHA-256 of a request's content, however its JSON was written."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    """Return the SHA-256 of what is asked for, however its JSON was written.
+
+    The times are left out: an app that repeats a request under its id, as `NotAcknowledged` tells
+    it to, asks for the same thing at a later time.
+    """
+    asked = {name: content[name] for name in content if name not in _TIMES}
+    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).digest()

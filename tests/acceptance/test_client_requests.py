@@ -1,0 +1,227 @@
+"""The client against a real worker: what an app team sees."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from kombu import Queue
+
+from sandbox.stack import Stack
+from session_client import (
+    AppKey,
+    Authentication,
+    NotAcknowledged,
+    Reason,
+    SessionList,
+    SilentAuth,
+    Status,
+    Verdict,
+    contract,
+    messages,
+    requests,
+)
+from tests.acceptance.client_rig import Apps, subject_of
+
+PATIENT = 30.0
+
+
+@pytest.fixture(scope="module")
+def apps() -> Iterator[Apps]:
+    with Stack() as stack:
+        stack.migrate()
+        apps = Apps(stack, "shop", "forum", "closed")
+        stack.run("mosaic-sessions", "apps", "disable", "closed")
+        stack.worker()
+        yield apps
+        apps.close()
+
+
+@pytest.fixture
+def broker(apps: Apps) -> Iterator[redis.Redis]:
+    # redis-py's own time-out of 5 s would end a patient BLPOP.
+    url = apps.stack.broker_url
+    with redis.Redis.from_url(url, socket_timeout=PATIENT + 5) as broker:
+        yield broker
+
+
+def test_a_login_at_one_app_signs_the_user_in_at_another_until_they_log_out(apps: Apps) -> None:
+    shop, forum = apps.clients["shop"], apps.clients["forum"]
+    registered = apps.register("ada")
+
+    signed_in = forum.silent_auth(user_id="ada", timeout=PATIENT)
+
+    assert signed_in.verdict is Verdict.AUTHENTICATED
+    assert signed_in.tokens is not None
+    assert subject_of(signed_in.tokens.id_token) == "ada"
+    (session,) = shop.status(user_id="ada", timeout=PATIENT).sessions
+    assert session.session_ref == registered.session_ref == signed_in.session_ref
+    assert set(session.apps) == {"forum", "shop"}
+
+    receipt = shop.logout(user_id="ada", session_ref=session.session_ref, timeout=PATIENT)
+
+    assert receipt.sessions_ended == 1
+    refused = forum.silent_auth(user_id="ada", timeout=PATIENT)
+    assert (refused.verdict, refused.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert shop.status(user_id="ada", timeout=PATIENT).sessions == ()
+
+
+def test_fifty_threads_share_a_client_and_each_gets_its_own_users_tokens(apps: Apps) -> None:
+    users = [f"user-{number:02}" for number in range(50)]
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(apps.register, users))
+
+        answers = list(
+            threads.map(
+                lambda user: apps.clients["forum"].silent_auth(user_id=user, timeout=PATIENT),
+                users,
+            )
+        )
+
+    tokens = [answer.tokens for answer in answers]
+    assert [subject_of(given.id_token) if given else None for given in tokens] == users
+
+
+def test_eight_threads_with_25_calls_each_get_no_answer_of_another(apps: Apps) -> None:
+    users = [f"busy-{number}" for number in range(8)]
+    refs = {user: apps.register(user).session_ref for user in users}
+
+    def ask_often(user: str) -> set[str]:
+        lists = [
+            apps.clients["shop"].status(user_id=user, timeout=PATIENT).sessions for _ in range(25)
+        ]
+        return {session.session_ref for sessions in lists for session in sessions}
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask_often, users)) == [{refs[user]} for user in users]
+
+
+def test_an_answer_can_be_left_and_fetched_later_by_another_thread(
+    apps: Apps, broker: redis.Redis
+) -> None:
+    apps.register("bob")
+    pending = apps.clients["forum"].send(SilentAuth(user_id="bob"), Authentication, timeout=PATIENT)
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(pending.wait).result()
+
+    assert answer.verdict is Verdict.AUTHENTICATED
+    assert broker.exists(contract.reply_key("forum", pending.request_id)) == 0
+
+
+def test_an_answer_that_nobody_fetches_is_forgotten_after_a_minute(
+    apps: Apps, broker: redis.Redis
+) -> None:
+    pending = apps.clients["shop"].send(Status(user_id="ada"), SessionList, timeout=PATIENT)
+    key = contract.reply_key("shop", pending.request_id)
+    until = time.monotonic() + PATIENT
+    while not broker.exists(key):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+    assert 0 < broker.ttl(key) <= contract.ANSWER_LIFETIME.total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("app_id", "key", "reason"),
+    [
+        ("shop", AppKey.generate().text(), Reason.WRONG_KEY),
+        ("nobody", AppKey.generate().text(), Reason.UNKNOWN_APP),
+        ("closed", None, Reason.APP_DISABLED),
+    ],
+    ids=["wrong key", "unknown app", "disabled app"],
+)
+def test_an_app_that_may_not_ask_is_told_so(
+    apps: Apps, app_id: str, key: str | None, reason: Reason
+) -> None:
+    with apps.client(app_id, key) as client:
+        answer = client.silent_auth(user_id="ada", timeout=PATIENT)
+        with pytest.raises(NotAcknowledged, match=reason) as caught:
+            client.logout(user_id="ada", session_id="any", timeout=PATIENT)
+
+    assert isinstance(answer, Authentication)
+    assert (answer.verdict, answer.reason) == (Verdict.UNAUTHORIZED, reason)
+    assert caught.value.answer is not None
+    assert caught.value.answer.verdict is Verdict.UNAUTHORIZED
+
+
+def test_a_key_of_the_right_name_with_other_bits_is_a_wrong_key(apps: Apps) -> None:
+    right = AppKey.parse(apps.keys["shop"])
+    forged = AppKey(right.kid, bytes(32))
+
+    with apps.client("shop", forged.text()) as client:
+        assert client.status(user_id="ada", timeout=PATIENT).reason == Reason.WRONG_KEY
+
+
+# --- publishers without this client
+
+
+def sealed_status(apps: Apps, user_id: str) -> messages.Message:
+    return messages.seal(
+        requests.Status(user_id=user_id),
+        app_id="shop",
+        key=AppKey.parse(apps.keys["shop"]),
+        request_id=None,
+        lifetime=timedelta(seconds=30),
+    )
+
+
+def answer_to(apps: Apps, broker: redis.Redis, message: messages.Message) -> SessionList:
+    item: Any = broker.blpop([message.reply_key], timeout=PATIENT)
+    assert item is not None
+    key = AppKey.parse(apps.keys["shop"])
+    return messages.open_answer(message, item[1], key, SessionList)
+
+
+def test_a_bare_celery_app_can_publish_a_request(apps: Apps, broker: redis.Redis) -> None:
+    ref = apps.register("celery-user").session_ref
+    message = sealed_status(apps, "celery-user")
+    bare = Celery("bare", broker=apps.stack.broker_url, set_as_current=False)
+    bare.conf.task_queues = [Queue("auth")]
+
+    with bare.connection_for_write() as connection, bare.amqp.Producer(connection) as producer:
+        bare.send_task(
+            "sessions.status",
+            kwargs=message.kwargs,
+            task_id=message.request_id,
+            queue="auth",
+            ignore_result=True,
+            producer=producer,
+        )
+
+    (session,) = answer_to(apps, broker, message).sessions
+    assert session.session_ref == ref
+
+
+def test_a_message_written_by_hand_as_a_node_app_does_is_served(
+    apps: Apps, broker: redis.Redis
+) -> None:
+    ref = apps.register("node-user").session_ref
+    message = sealed_status(apps, "node-user")
+    body = json.dumps([[], message.kwargs, {}]).encode()
+    written = {
+        "body": base64.b64encode(body).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"task": "sessions.status", "id": message.request_id},
+        "properties": {
+            "body_encoding": "base64",
+            "correlation_id": message.request_id,
+            "delivery_info": {"exchange": "", "routing_key": "auth"},
+            "delivery_mode": 2,
+            "delivery_tag": "any-unique-text-1",
+            "priority": 0,
+        },
+    }
+
+    broker.lpush("auth", json.dumps(written))
+
+    (session,) = answer_to(apps, broker, message).sessions
+    assert session.session_ref == ref

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from session_client import (
+    AppKey,
+    InvalidAppKeyError,
+    InvalidArgumentError,
+    Logout,
+    LogoutScope,
+    Register,
+    SessionClient,
+    SilentAuth,
+    Status,
+    contract,
+    messages,
+    requests,
+    times,
+)
+
+KEY = AppKey("k1", bytes(range(32)))
+NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def client(**changes: Any) -> SessionClient:
+    given: dict[str, Any] = {"broker_url": NOWHERE, "app_id": "shop", "app_key": KEY}
+    return SessionClient(**given | changes)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"session_ref": "r"},
+        {"session_id": "s"},
+        {"scope": "session", "session_ref": "r"},
+        {"scope": "device", "device_id": "d"},
+        {"scope": LogoutScope.DEVICE, "device_id": "d"},
+        {"scope": "user"},
+    ],
+)
+def test_a_logout_names_what_its_scope_needs(fields: dict[str, Any]) -> None:
+    scope = str(fields.get("scope", "session"))
+
+    assert Logout(user_id="ada", **fields).payload() == {
+        **fields, "user_id": "ada", "scope": scope
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"session_ref": "r", "session_id": "s"},
+        {"session_ref": "r", "device_id": "d"},
+        {"device_id": "d"},
+        {"scope": "device"},
+        {"scope": "device", "device_id": "d", "session_ref": "r"},
+        {"scope": "device", "device_id": "d", "session_id": "s"},
+        {"scope": "user", "session_ref": "r"},
+        {"scope": "user", "session_id": "s"},
+        {"scope": "user", "device_id": "d"},
+        {"scope": "everyone"},
+        {"scope": None},
+    ],
+)
+def test_a_logout_that_fits_no_scope_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match="scope"):
+        Logout(user_id="ada", **fields)
+
+
+def test_what_is_not_given_does_not_travel() -> None:
+    assert SilentAuth(user_id="ada").payload() == {"user_id": "ada"}
+    assert Status(user_id="ada").payload() == {"user_id": "ada"}
+
+
+def test_what_is_given_travels_under_the_contracts_names() -> None:
+    request = SilentAuth(
+        user_id="ada", amr_all_of=("pwd", "otp"), max_age=0, user_agent="Browser", ip_address="::1"
+    )
+
+    assert request.payload() == {
+        "user_id": "ada",
+        "amr_all_of": ["pwd", "otp"],
+        "max_age": 0,
+        "client_attributes": {"user_agent": "Browser", "ip_address": "::1"},
+    }
+
+
+@pytest.mark.parametrize("field", ["amr_all_of", "amr_any_of"])
+def test_methods_given_as_one_string_are_refused(field: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        SilentAuth(user_id="ada", **{field: "mfa"})  # type: ignore[arg-type]
+
+
+def test_secrets_are_in_no_repr() -> None:
+    request = Register(user_id="ada", session_id="the-session", id_token="the-token")
+    logout = Logout(user_id="ada", session_id="the-session")
+    message = messages.seal(
+        request, app_id="shop", key=KEY, request_id=None, lifetime=timedelta(seconds=5)
+    )
+
+    shown = f"{request!r} {logout!r} {message!r} {client()!r} {KEY!r}"
+
+    assert "the-session" not in shown
+    assert "the-token" not in shown
+    assert message.envelope not in shown
+    assert "redis://" not in shown
+
+
+def test_the_content_says_all_that_the_worker_checks() -> None:
+    content = requests.content_of(
+        Status(user_id="ada"),
+        app_id="shop",
+        request_id="r" * 16,
+        issued_at=NOW,
+        lifetime=timedelta(seconds=5),
+    )
+
+    assert content == {
+        "v": 1,
+        "task": "sessions.status",
+        "app_id": "shop",
+        "request_id": "r" * 16,
+        "issued_at": "2026-11-02T08:00:00Z",
+        "deadline": "2026-11-02T08:00:05Z",
+        "payload": {"user_id": "ada"},
+    }
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"a": object()}, {"a": float("nan")}, {"a": float("inf")}, {("a",): 1}, {"a": b"bytes"}],
+)
+def test_claims_that_json_cannot_carry_are_refused(claims: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="JSON"):
+        client().silent_auth(user_id="ada", claims=claims)
+
+
+def test_claims_nested_deeper_than_the_worker_reads_are_refused() -> None:
+    claims: dict[str, Any] = {}
+    for _ in range(contract.MAX_NESTING):
+        claims = {"deeper": [claims]}
+
+    with pytest.raises(InvalidArgumentError, match="JSON"):
+        client().silent_auth(user_id="ada", claims=claims)
+
+
+def test_claims_that_contain_themselves_are_refused() -> None:
+    claims: dict[str, Any] = {}
+    claims["claims"] = claims
+
+    with pytest.raises(InvalidArgumentError, match="JSON"):
+        client().silent_auth(user_id="ada", claims=claims)
+
+
+def test_a_request_larger_than_the_contract_allows_is_refused_here() -> None:
+    with pytest.raises(InvalidArgumentError, match="64 KiB"):
+        client().register(user_id="ada", session_id="s" * 70_000, id_token="t")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9])
+def test_a_timeout_that_is_no_duration_is_refused(timeout: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="timeout"):
+        client().status(user_id="ada", timeout=timeout)
+    with pytest.raises(InvalidArgumentError, match="timeout"):
+        client().logout(user_id="ada", scope="user", timeout=timeout)
+
+
+@pytest.mark.parametrize("request_id", ["", "short", "r" * 65, "r" * 15 + "é", "r" * 15 + ":"])
+def test_a_request_id_of_another_form_is_refused(request_id: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="request_id"):
+        client().logout(user_id="ada", scope="user", request_id=request_id)
+
+
+@pytest.mark.parametrize("app_id", ["", "Shop", "shop:1", "-shop", "s" * 65, None])
+def test_an_app_id_of_another_form_is_refused(app_id: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="app_id"):
+        client(app_id=app_id)
+
+
+def test_a_key_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidAppKeyError):
+        client(app_key="no key")
+
+
+def test_a_broker_that_is_no_redis_needs_a_place_for_answers() -> None:
+    with pytest.raises(InvalidArgumentError, match="reply_url"):
+        client(broker_url="amqp://127.0.0.1:1//")
+
+    client(broker_url="amqp://127.0.0.1:1//", reply_url=NOWHERE)
+
+
+def test_a_url_that_is_none_is_refused_without_being_quoted() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        client(broker_url="redis://:hunter2@host:port/0")
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_times_travel_in_utc() -> None:
+    east = timezone(timedelta(hours=2))
+
+    assert times.to_wire(NOW.astimezone(east)) == "2026-11-02T08:00:00Z"
+    assert times.from_wire("2026-11-02T10:00:00+02:00") == NOW
+
+
+@pytest.mark.parametrize("text", ["2026-11-02T08:00:00", "yesterday", "", None, 1])
+def test_what_is_no_moment_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        times.from_wire(text)
+
+
+def test_a_naive_time_does_not_travel() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        times.to_wire(datetime(2026, 11, 2, 8, 0))  # noqa: DTZ001
+
+
+def test_new_request_ids_are_valid_and_random() -> None:
+    made = {requests.new_request_id() for _ in range(100)}
+
+    assert len(made) == 100
+    assert all(contract.is_request_id(request_id) for request_id in made)
+
+
+def test_a_request_without_a_payload_is_an_unfinished_class() -> None:
+    with pytest.raises(NotImplementedError):
+        requests.Request().payload()

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+
+from session_client import AppKey, SealBroken, sealing
+from session_client.contract import MAX_ANSWER_BYTES, MAX_ENVELOPE_BYTES, MAX_NESTING
+from session_client.sealing import Kind
+
+KEY = AppKey("k1", bytes(range(32)))
+HEADER = {"alg": "dir", "enc": "A256GCM", "kid": "k1", "typ": "session-request"}
+SEALED = sealing.seal(KEY, Kind.REQUEST, {"user_id": "ada"})
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def find(kid: str) -> AppKey | None:
+    return KEY if kid == KEY.kid else None
+
+
+def opened(sealed: str, kind: Kind = Kind.REQUEST) -> dict[str, Any]:
+    return sealing.unseal(sealed, kind, find)
+
+
+def made_by_another_hand(
+    header: dict[str, Any], plaintext: bytes = b'{"user_id":"ada"}', secret: bytes = KEY.secret
+) -> str:
+    names = ["dir", "A256KW", "A256GCMKW", "A256GCM", "A128CBC-HS256", "DEF"]
+    registry = jwe.JWERegistry(strict_check_header=False, algorithms=names)
+    return jwe.encrypt_compact(header, plaintext, OctKey.import_key(secret), registry=registry)
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(), JSON_VALUES, max_size=5))
+def test_what_is_sealed_opens_as_it_was(content: dict[str, Any]) -> None:
+    assert opened(sealing.seal(KEY, Kind.REQUEST, content)) == content
+
+
+def test_the_other_hand_writes_what_we_open() -> None:
+    assert opened(made_by_another_hand(HEADER)) == {"user_id": "ada"}
+
+
+def test_nothing_of_the_content_can_be_read_without_the_key() -> None:
+    readable = b"".join(base64.urlsafe_b64decode(part + "===") for part in SEALED.split("."))
+
+    assert b"ada" not in readable
+
+
+def test_the_same_content_is_never_sealed_to_the_same_text() -> None:
+    assert sealing.seal(KEY, Kind.REQUEST, {}) != sealing.seal(KEY, Kind.REQUEST, {})
+
+
+@pytest.mark.parametrize("place", range(len(SEALED)))
+def test_a_changed_character_breaks_the_seal(place: int) -> None:
+    letter = "B" if SEALED[place] == "A" else "A"
+    changed = SEALED[:place] + letter + SEALED[place + 1 :]
+
+    try:
+        content = opened(changed)
+    except SealBroken:
+        return
+    # The last letter of a base64 part has bits that mean nothing.
+    assert content == {"user_id": "ada"}
+    assert SEALED[place + 1 : place + 2] in {".", ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "....",
+        "no token",
+        SEALED[:-1],
+        SEALED + ".",
+        SEALED.rpartition(".")[0],
+        "é" + SEALED,
+        "\x00",
+        "e30....",
+        "W10....",
+        SEALED.partition(".")[2],
+        json.dumps({"verdict": "ok"}),
+    ],
+)
+def test_what_is_no_sealed_text_is_refused(text: str) -> None:
+    with pytest.raises(SealBroken):
+        opened(text)
+
+
+def test_another_key_of_the_same_name_does_not_open_it() -> None:
+    other = AppKey("k1", bytes(32))
+
+    with pytest.raises(SealBroken, match="does not open"):
+        sealing.unseal(SEALED, Kind.REQUEST, lambda _: other)
+
+
+def test_an_unknown_kid_is_refused() -> None:
+    with pytest.raises(SealBroken, match="unknown key"):
+        opened(sealing.seal(AppKey("k2", KEY.secret), Kind.REQUEST, {}))
+
+
+@pytest.mark.parametrize("kind", [Kind.ANSWER, Kind.NOTICE])
+def test_a_request_is_not_taken_for_anything_else(kind: Kind) -> None:
+    with pytest.raises(SealBroken, match="another kind"):
+        opened(SEALED, kind)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER | {"alg": "A256KW"},
+        HEADER | {"alg": "A256GCMKW"},
+        HEADER | {"enc": "A128CBC-HS256"},
+        HEADER | {"zip": "DEF"},
+        HEADER | {"cty": "json"},
+        HEADER | {"crit": ["exp"], "exp": 1},
+        {name: value for name, value in HEADER.items() if name != "kid"},
+        {name: value for name, value in HEADER.items() if name != "typ"},
+        HEADER | {"kid": ["k1"]},
+    ],
+    ids=json.dumps,
+)
+def test_a_header_that_is_not_exactly_ours_is_refused(header: dict[str, Any]) -> None:
+    secret = KEY.secret
+    try:
+        sealed = made_by_another_hand(header, secret=secret)
+    except (JoseError, ValueError):  # the library will not write it: so write the header alone
+        head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+        sealed = f"{head}.{SEALED.partition('.')[2]}"
+
+    with pytest.raises(SealBroken, match="another kind"):
+        opened(sealed)
+
+
+def test_a_compressed_text_that_would_open_to_a_huge_one_is_refused_unopened() -> None:
+    bomb = made_by_another_hand(HEADER | {"zip": "DEF"}, b'{"a":"' + b"a" * 10_000_000 + b'"}')
+    assert len(bomb) < MAX_ENVELOPE_BYTES
+
+    with pytest.raises(SealBroken, match="another kind"):
+        opened(bomb)
+
+
+def test_a_request_may_be_64_kib_and_no_more() -> None:
+    largest = MAX_ENVELOPE_BYTES * 3 // 4 - 200
+    assert opened(sealing.seal(KEY, Kind.REQUEST, {"a": "a" * largest}))
+
+    with pytest.raises(SealBroken, match="too large"):
+        opened(sealing.seal(KEY, Kind.REQUEST, {"a": "a" * MAX_ENVELOPE_BYTES}))
+
+
+def test_an_answer_may_be_larger_than_a_request() -> None:
+    sealed = sealing.seal(KEY, Kind.ANSWER, {"a": "a" * MAX_ENVELOPE_BYTES})
+    assert opened(sealed, Kind.ANSWER)
+
+    with pytest.raises(SealBroken, match="too large"):
+        opened(sealing.seal(KEY, Kind.ANSWER, {"a": "a" * MAX_ANSWER_BYTES}), Kind.ANSWER)
+
+
+def test_content_may_be_nested_as_deep_as_the_contract_says() -> None:
+    assert opened(made_by_another_hand(HEADER, nested(MAX_NESTING)))
+
+
+@pytest.mark.parametrize("depth", [MAX_NESTING + 1, 900, 20_000])
+def test_content_nested_deeper_is_refused(depth: int) -> None:
+    with pytest.raises(SealBroken):
+        opened(made_by_another_hand(HEADER, nested(depth)))
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        b"",
+        b"[]",
+        b'"text"',
+        b"1",
+        b"null",
+        b"{",
+        b"\xff",
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"a":-Infinity}',
+        b'{"a":1}}',
+    ],
+)
+def test_content_that_is_no_json_object_is_refused(plaintext: bytes) -> None:
+    with pytest.raises(SealBroken):
+        opened(made_by_another_hand(HEADER, plaintext))
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_a_header_nested_deep_is_refused(depth: int) -> None:
+    head = base64.urlsafe_b64encode(nested(depth)).rstrip(b"=").decode()
+
+    with pytest.raises(SealBroken):
+        opened(f"{head}....")

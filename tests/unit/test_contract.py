@@ -1,0 +1,168 @@
+"""Client, worker and page speak of the same things."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import session_client
+from session_client import contract, requests
+from session_client.contract import Queue, Reason, Task, Verdict
+from worker.lifecycle import commands
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
+REQUESTS = (requests.Register, requests.SilentAuth, requests.Status, requests.Logout)
+
+
+def section(title: str) -> str:
+    level = title.partition(" ")[0]
+    return re.split(rf"^{level} |^## ", PAGE.partition(f"\n{title}\n")[2], flags=re.MULTILINE)[0]
+
+
+def table(title: str) -> list[list[str]]:
+    """The cells of a section's rows, without its head; code is taken out of its ticks."""
+    rows = re.findall(r"^\|(.*)\|$", section(title), re.MULTILINE)[2:]
+    return [[cell.strip().strip("`") for cell in row.split("|")] for row in rows]
+
+
+def seconds(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * {"min": 60, "h": 3600}[unit]
+
+
+def test_every_task_has_a_queue_and_a_lifetime() -> None:
+    assert set(contract.QUEUE_OF) == set(contract.MAX_LIFETIME) == set(Task)
+    assert all(lifetime > timedelta(0) for lifetime in contract.MAX_LIFETIME.values())
+
+
+def test_every_task_has_a_request_in_the_client_and_a_command_in_the_worker() -> None:
+    assert {request.task for request in REQUESTS} == set(commands.COMMANDS) == set(Task)
+
+
+def test_the_worker_registers_exactly_the_tasks_of_the_contract(redis_url: str) -> None:
+    from worker.app import app  # noqa: PLC0415 - it reads the environment
+
+    app.loader.import_default_modules()
+
+    internal = ("celery.", "maintenance.", "logouts.", "notices.")
+    ours = {name for name in app.tasks if not name.startswith(internal)}
+    assert ours == {task.value for task in Task}
+
+
+def test_the_worker_routes_each_task_to_its_queue(redis_url: str) -> None:
+    from worker.app import app  # noqa: PLC0415
+
+    for task, queue in contract.QUEUE_OF.items():
+        assert app.amqp.router.route({}, task.value)["queue"].name == queue.value
+
+
+@pytest.mark.parametrize("app_id", ["a", "shop", "shop-2", "s_1", "0", "a" * 64])
+def test_these_are_app_ids(app_id: str) -> None:
+    assert contract.is_app_id(app_id)
+
+
+@pytest.mark.parametrize(
+    "app_id",
+    ["", "Shop", "-a", "a-", "_a", "a:b", "a b", "a\n", "ä", "a" * 65, "*", None, 1, ["a"]],
+)
+def test_these_are_none(app_id: object) -> None:
+    assert not contract.is_app_id(app_id)
+
+
+@pytest.mark.parametrize("request_id", ["a" * 16, "A0_-" * 16])
+def test_these_are_request_ids(request_id: str) -> None:
+    assert contract.is_request_id(request_id)
+
+
+@pytest.mark.parametrize(
+    "request_id", ["", "a" * 15, "a" * 65, "a" * 16 + "\n", "a" * 15 + ":", "é" * 16, None, 1]
+)
+def test_these_are_no_request_ids(request_id: object) -> None:
+    assert not contract.is_request_id(request_id)
+
+
+def test_a_reply_key_cannot_be_another_apps() -> None:
+    assert contract.reply_key("shop", "r" * 16) == "reply:shop:" + "r" * 16
+
+
+def test_everything_public_is_exported_and_sorted() -> None:
+    assert session_client.__all__ == sorted(session_client.__all__)
+    assert all(hasattr(session_client, name) for name in session_client.__all__)
+
+
+# --- the page
+
+
+def test_the_page_lists_the_tasks_with_queue_and_lifetime() -> None:
+    told = {row[0]: (row[1], seconds(row[2])) for row in table("## Tasks")}
+
+    assert told == {
+        task.value: (queue.value, contract.MAX_LIFETIME[task].total_seconds())
+        for task, queue in contract.QUEUE_OF.items()
+    }
+
+
+def test_the_page_names_every_queue() -> None:
+    assert all(f"`{queue.value}`" in section("## Tasks") for queue in Queue)
+
+
+def test_the_page_lists_the_verdicts() -> None:
+    assert [row[0] for row in table("## Verdicts")] == [verdict.value for verdict in Verdict]
+
+
+def test_the_page_lists_the_reasons_each_with_verdicts_that_exist() -> None:
+    rows = table("## Reasons")
+
+    assert sorted(row[0] for row in rows) == sorted(reason.value for reason in Reason)
+    for row in rows:
+        assert set(re.findall(r"\w+", row[1])) <= {verdict.value for verdict in Verdict}
+
+
+@pytest.mark.parametrize("task", Task)
+def test_the_page_lists_the_payload_as_the_worker_reads_it(task: Task) -> None:
+    told = {row[0]: row for row in table(f"### `{task.value}`")}
+    fields = commands.COMMANDS[task].model_fields
+
+    assert set(told) == set(fields)
+    for name, field in fields.items():
+        assert ("optional" in told[name][1]) == (not field.is_required()), name
+        for limit in ("min_length", "max_length", "ge", "le"):
+            for rule in field.metadata:
+                value = getattr(rule, limit, None)
+                if value is not None:
+                    shown = {10**9: "10^9"}.get(value, str(value))
+                    assert re.search(rf"\b{re.escape(shown)}\b", told[name][2]), (name, limit)
+
+
+@pytest.mark.parametrize("request_type", REQUESTS)
+def test_the_client_sends_only_what_the_worker_reads(request_type: Any) -> None:
+    examples: dict[str, Any] = {
+        "user_id": "ada", "session_id": "s", "id_token": "t", "device_id": "d",
+        "amr_all_of": ["pwd"], "amr_any_of": ["otp"], "max_age": 1, "resource": "r",
+        "claims": {"a": 1}, "org_id": "o", "user_agent": "u", "ip_address": "::1",
+    }  # fmt: skip
+    names = set(request_type.__dataclass_fields__) & set(examples)
+    if request_type is requests.Logout:
+        names -= {"device_id"}
+
+    payload = request_type(**{name: examples[name] for name in names}).payload()
+
+    command = commands.parse(request_type.task, json.loads(json.dumps(payload)))
+    assert command.model_dump(exclude_unset=True, mode="json") == payload
+
+
+def test_the_page_tells_the_limits() -> None:
+    assert str(contract.MAX_ENVELOPE_BYTES) in section("## The message")
+    assert contract.APP_ID_PATTERN in section("## The message")
+    assert contract.REQUEST_ID_PATTERN in section("## Request ids")
+    assert f"{contract.MAX_NESTING} levels" in section("## The seal")
+    assert f"{contract.MAX_CLOCK_SKEW.total_seconds():.0f} s" in section("## The seal")
+    assert f"{contract.ANSWER_LIFETIME.total_seconds():.0f} s" in section("## Answers")
+    assert contract.MAX_ANSWER_BYTES == 2**20
+    assert "1 MiB" in section("## Answers")
+    assert contract.reply_key("<app_id>", "<request_id>") in section("## Answers")

@@ -1,0 +1,53 @@
+"""The published example opens as it says: what a port to another language is tested with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from session_client import AppKey, LogoutReceipt, messages, sealing
+from session_client.contract import Task
+from session_client.messages import Message
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
+VECTOR = PAGE.partition("## Test vector")[2]
+KEY_TEXT, ENVELOPE, REQUEST, ANSWER, ANSWERED = (
+    block.strip() for block in re.findall(r"```(?:text|json)\n(.*?)```", VECTOR, re.DOTALL)
+)
+KEY = AppKey.parse(KEY_TEXT)
+
+
+def test_the_envelope_opens_to_the_request() -> None:
+    opened = sealing.unseal(ENVELOPE, sealing.Kind.REQUEST, {KEY.kid: KEY}.get)
+
+    assert opened == json.loads(REQUEST)
+
+
+def test_the_envelope_opens_by_hand_as_the_page_describes_it() -> None:
+    head, encrypted_key, iv, ciphertext, tag = ENVELOPE.split(".")
+    secret = base64.urlsafe_b64decode(KEY_TEXT.partition(".")[2] + "=")
+
+    def part(text: str) -> bytes:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+    plaintext = AESGCM(secret).decrypt(part(iv), part(ciphertext) + part(tag), head.encode())
+
+    assert encrypted_key == ""
+    assert len(part(iv)) * 8 == 96
+    assert json.loads(part(head)) == {
+        "alg": "dir", "enc": "A256GCM", "kid": KEY.kid, "typ": "session-request"
+    }  # fmt: skip
+    assert json.loads(plaintext) == json.loads(REQUEST)
+
+
+def test_the_answer_opens_to_what_the_page_shows() -> None:
+    asked = Message(Task.LOGOUT, "shop", json.loads(REQUEST)["request_id"], ENVELOPE)
+
+    receipt = messages.open_answer(asked, ANSWER.encode(), KEY, LogoutReceipt)
+
+    assert sealing.unseal(ANSWER, sealing.Kind.ANSWER, {KEY.kid: KEY}.get) == json.loads(ANSWERED)
+    assert receipt.receipt_id == json.loads(ANSWERED)["data"]["receipt_id"]

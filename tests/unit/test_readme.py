@@ -1,0 +1,71 @@
+"""README and docs say what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from session_client.contract import Task, Verdict
+from worker.settings import Settings, variable_name
+from worker.tasks import logouts, maintenance
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_in_the_table_with_its_default(field: str) -> None:
+    name = variable_name(field)
+    row = next((line for line in README.splitlines() if f"`{name}`" in line), None)
+
+    assert row is not None, f"{name} is not in README.md"
+    default = Settings.model_fields[field].default
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        assert f"`{default:g}`" in row or f"`{default:.0f}`" in row
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    documented = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"MOSAIC_SESSIONS_[A-Z_]+[A-Z]", document.read_text("utf-8"))
+    }
+
+    known = {variable_name(field) for field in Settings.model_fields}
+    assert {name.removesuffix("_FILE") for name in documented} <= known
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        *Task,
+        logouts.END_AT_IDP,
+        logouts.SWEEP,
+        maintenance.EXPIRE_SESSIONS,
+        maintenance.PURGE_HISTORY,
+    ],
+)
+def test_every_task_is_in_the_table(task: str) -> None:
+    assert task in README or f".{task.rpartition('.')[2]}" in README
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_every_verdict_is_explained(verdict: Verdict) -> None:
+    assert f"`{verdict}`" in README
+
+
+def test_every_verb_of_the_readme_is_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    verbs = set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
+
+    assert verbs >= {"demo", "dev", "test"}
+    assert all(re.search(rf"^{verb}:.*## ", makefile, re.MULTILINE) for verb in verbs)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
