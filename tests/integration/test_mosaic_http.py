@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.integration.mosaic_rig import RawServer
 from worker.errors import MosaicUnavailable
-from worker.mosaic import http as http_module
+from worker.http import transport as http_module
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.http import MAX_BODY_BYTES, MosaicHttp
 

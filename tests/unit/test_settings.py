@@ -18,6 +18,8 @@ KEY = base64.b64encode(b"e" * 32).decode()
 OTHER_KEY = base64.b64encode(b"o" * 32).decode()
 PEM = rsa_key(-2).as_pem(private=True).decode().strip()
 KEYS = {"MOSAIC_SESSIONS_ENCRYPTION_KEYS": f"k1:{KEY}", "MOSAIC_SESSIONS_LOOKUP_KEY": OTHER_KEY}
+# Signing keys are refused without an issuer.
+ENOUGH = KEYS | {"MOSAIC_SESSIONS_NOTICE_ISSUER": "https://issuer.example.com"}
 
 # Every field with a value that is not its default, as text and as it arrives.
 VALUES: dict[str, tuple[str, object]] = {
@@ -65,7 +67,7 @@ SECRETS = (
 
 
 def settings(**values: str) -> Settings:
-    return read({**KEYS, **{variable_name(name): value for name, value in values.items()}})
+    return read({**ENOUGH, **{variable_name(name): value for name, value in values.items()}})
 
 
 def refusal(environment: dict[str, str]) -> str:
@@ -98,7 +100,7 @@ def test_every_setting_may_come_from_a_file(field: str, tmp_path: Path) -> None:
     file = tmp_path / "value"
     file.write_text(f"{text}\n", encoding="utf-8")
     name = variable_name(field)
-    without = {key: value for key, value in KEYS.items() if key != name}
+    without = {key: value for key, value in ENOUGH.items() if key != name}
 
     from_file = read({**without, f"{name}_FILE": str(file)})
 

@@ -62,10 +62,15 @@ class Resolver:
             return lookup
 
     def _run(self, host: str, lookup: Future[Sequence[str]]) -> None:
+        answer: Sequence[str] | Exception
         try:
-            lookup.set_result(tuple(self._resolve(host)))
+            answer = tuple(self._resolve(host))
         except Exception as error:  # noqa: BLE001 - raised again in whoever waits for it
-            lookup.set_exception(error)
-        finally:
-            with self._lock:
-                del self._lookups[host]
+            answer = error
+        # Before anybody wakes up: no later notice may join a lookup that is over.
+        with self._lock:
+            del self._lookups[host]
+        if isinstance(answer, Exception):
+            lookup.set_exception(answer)
+        else:
+            lookup.set_result(answer)

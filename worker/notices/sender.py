@@ -34,11 +34,13 @@ class NoticeSender:
         tokens: LogoutTokens | None,
         *,
         allow_private: bool,
+        missing_settings: Sequence[str] = (),
     ) -> None:
         self._client = client
         self._resolver = resolver
         self._tokens = tokens
         self._allow_private = allow_private
+        self._missing_settings = missing_settings
 
     def post_logout_token(  # noqa: PLR0913 - what the specification wants in a notice
         self,
@@ -57,10 +59,7 @@ class NoticeSender:
         """
         deadline = Deadline.after(timeout_seconds)
         if self._tokens is None:
-            raise NoticeRefused(
-                f"notice: {variable_name('notice_issuer')} and "
-                f"{variable_name('notice_signing_keys')} are needed to sign it"
-            )
+            raise NoticeRefused(f"notice: not signed without {', '.join(self._missing_settings)}")
         target = read_address(url, allow_private=self._allow_private)
         addresses = self._checked_addresses(target, deadline)
         token = self._tokens.sign(
@@ -103,16 +102,19 @@ def build_notice_sender(
     settings: Settings, now: Callable[[], datetime], resolve: Resolve = system_addresses
 ) -> NoticeSender:
     """Make this process's sender. Without issuer and keys it can be made, but sends nothing."""
+    tokens = None
+    if settings.notice_issuer is not None and settings.notice_signing_keys is not None:
+        keys = parse_signing_keys(settings.notice_signing_keys.get_secret_value())
+        tokens = LogoutTokens(settings.notice_issuer, keys, now)
     return NoticeSender(
         HttpClient(max_body_bytes=MAX_BODY_BYTES, needs_body=False),
         Resolver(resolve),
-        _logout_tokens(settings, now),
+        tokens,
         allow_private=settings.notice_private_addresses,
+        missing_settings=_missing_settings(settings),
     )
 
 
-def _logout_tokens(settings: Settings, now: Callable[[], datetime]) -> LogoutTokens | None:
-    issuer, keys = settings.notice_issuer, settings.notice_signing_keys
-    if issuer is None or keys is None:
-        return None
-    return LogoutTokens(issuer, parse_signing_keys(keys.get_secret_value()), now)
+def _missing_settings(settings: Settings) -> Sequence[str]:
+    needed = ("notice_issuer", "notice_signing_keys")
+    return [variable_name(name) for name in needed if getattr(settings, name) is None]
