@@ -6,6 +6,8 @@ fails instead, and can be repeated at a quieter moment.
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import context
 from sqlalchemy import Connection, text
 
@@ -30,10 +32,18 @@ def _migrate(connection: Connection) -> None:
 
 def _guard(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
+        # Timeouts are the worker's by default (`make_engine`). Without them for a moment: they
+        # would also end the wait for our turn, and the second deployment would fail.
         connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("SET lock_timeout = 0"))
         connection.execute(text(f"SELECT pg_advisory_lock({ADVISORY_LOCK})"))
+        connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
         connection.commit()
+    else:
+        # SQLite alters a table by dropping it and copying it; with foreign keys on, the drop
+        # deletes every row that refers to it. No transaction may be open: then it does nothing.
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys=OFF")
 
 
 def run() -> None:

@@ -86,7 +86,8 @@ class IdpSession(Base):
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     end_cause: Mapped[str | None]
-    # Raised whenever what the session proves changes, or it ends; sliding its expiry does not.
+    # Raised when what the session proves changes, or its id, or when it ends; sliding its expiry
+    # does not.
     version: Mapped[int] = mapped_column(default=1, server_default="1")
 
 

@@ -189,37 +189,74 @@ def play(demo: Demo) -> None:
     """Tell the story."""
     step = demo.step
     silent, logout = {"session/authenticate": 1}, {"session/logout": 1}
-    step("ada logs in to the shop, which registers the session", "ok",
-         lambda: demo.login("ada", "shop"), calls={})
-    step("she opens the forum: signed in without being asked", "authenticated",
-         lambda: demo.silently("ada", "forum"), calls=silent)
-    step("the bank wants a second factor; known without asking Mosaic",
-         "interaction_required (amr_missing, missing mfa)",
-         lambda: demo.silently("ada", "bank"), calls={})
-    step("she proves one, the shop registers the session again", "ok",
-         lambda: demo.second_factor("ada", "shop"), calls={})
-    step("now the bank signs her in silently too", "authenticated",
-         lambda: demo.silently("ada", "bank"), calls=silent)
-    step("who shares her session? The store knows", "shop forum bank",
-         lambda: demo.sharing("ada", "shop"), calls={})
-    step("she logs out of the forum", "ok, 1 session ended",
-         lambda: demo.log_out("ada", "forum"))
-    step("which ends it everywhere, at once",
-         "login_required (logged_out) / login_required (logged_out)",
-         lambda: demo.everywhere("ada"))
+    step(
+        "ada logs in to the shop, which registers the session",
+        "ok",
+        lambda: demo.login("ada", "shop"),
+        calls={},
+    )
+    step(
+        "she opens the forum: signed in without being asked",
+        "authenticated",
+        lambda: demo.silently("ada", "forum"),
+        calls=silent,
+    )
+    step(
+        "the bank wants a second factor; known without asking Mosaic",
+        "interaction_required (amr_missing, missing mfa)",
+        lambda: demo.silently("ada", "bank"),
+        calls={},
+    )
+    step(
+        "she proves one, the shop registers the session again",
+        "ok",
+        lambda: demo.second_factor("ada", "shop"),
+        calls={},
+    )
+    step(
+        "now the bank signs her in silently too",
+        "authenticated",
+        lambda: demo.silently("ada", "bank"),
+        calls=silent,
+    )
+    step(
+        "who shares her session? The store knows",
+        "shop forum bank",
+        lambda: demo.sharing("ada", "shop"),
+        calls={},
+    )
+    step("she logs out of the forum", "ok, 1 session ended", lambda: demo.log_out("ada", "forum"))
+    step(
+        "which ends it everywhere, at once",
+        "login_required (logged_out) / login_required (logged_out)",
+        lambda: demo.everywhere("ada"),
+    )
     step("and at Mosaic", "ended at Mosaic", lambda: demo.mosaic_told("ada"))
-    step("somebody speaks as the shop without its key", "unauthorized (wrong_key)",
-         demo.with_a_stolen_name)
+    step(
+        "somebody speaks as the shop without its key",
+        "unauthorized (wrong_key)",
+        demo.with_a_stolen_name,
+    )
     step("bob logs in to the shop", "ok", lambda: demo.login("bob", "shop"))
     step("Mosaic goes down", "503 for every logout", demo.mosaic_goes_down)
     step("bob logs out all the same", "ok, 1 session ended", lambda: demo.log_out("bob", "shop"))
-    step("no app gets tokens for him", "login_required (logged_out) / login_required (logged_out)",
-         lambda: demo.everywhere("bob"))
+    step(
+        "no app gets tokens for him",
+        "login_required (logged_out) / login_required (logged_out)",
+        lambda: demo.everywhere("bob"),
+    )
     step("Mosaic is back, and is told", "ended at Mosaic", lambda: demo.mosaic_is_back("bob"))
-    step(f"carol logs in at a kiosk, where sessions live {KIOSK_SECONDS} s", "ok",
-         lambda: demo.login("carol", "kiosk"))
-    step("hers expires, and beat prunes all that has ended", "1 expired, 0 rows left",
-         demo.pruned, calls={})
+    step(
+        f"carol logs in at a kiosk, where sessions live {KIOSK_SECONDS} s",
+        "ok",
+        lambda: demo.login("carol", "kiosk"),
+    )
+    step(
+        "hers expires, and beat prunes all that has ended",
+        "1 expired, 0 rows left",
+        demo.pruned,
+        calls={},
+    )
     step("did anything leak?", "0 of 6 secrets found in logs and database", demo.leaks)
     del logout  # fmt: skip
 

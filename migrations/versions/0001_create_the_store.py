@@ -51,11 +51,12 @@ def upgrade() -> None:
         sa.Column("end_cause", sa.String(), nullable=True),
         sa.Column("version", sa.Integer(), server_default="1", nullable=False),
         sa.CheckConstraint(
-            "(ended_at IS NULL) = (end_cause IS NULL)", name="ck_idp_sessions_ended_with_cause"
+            "(ended_at IS NULL) = (end_cause IS NULL)",
+            name=op.f("ck_idp_sessions_ended_with_cause"),
         ),
         sa.CheckConstraint(
             "ended_at IS NOT NULL OR sealed_session_id IS NOT NULL",
-            name="ck_idp_sessions_live_is_usable",
+            name=op.f("ck_idp_sessions_live_is_usable"),
         ),
         sa.PrimaryKeyConstraint("id", name="pk_idp_sessions"),
         sa.UniqueConstraint("session_hash", name="uq_idp_sessions_session_hash"),
@@ -164,7 +165,7 @@ def upgrade() -> None:
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.CheckConstraint(
-            "(closed_at IS NULL) = (outcome IS NULL)", name="ck_logouts_closed_with_outcome"
+            "(closed_at IS NULL) = (outcome IS NULL)", name=op.f("ck_logouts_closed_with_outcome")
         ),
         sa.ForeignKeyConstraint(
             ["idp_session_id"],

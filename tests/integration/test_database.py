@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import column, select, table, text
+from sqlalchemy import Select, column, select, table, text
 from sqlalchemy.exc import IntegrityError
 
 from sandbox.ports import free_port
@@ -30,8 +30,8 @@ def test_read_then_write_loses_no_update(store_url: str) -> None:
     def count(_: int) -> None:
         for _round in range(ROUNDS):
             with store.write() as connection:
-                query = select(column("n")).select_from(table("counter")).with_for_update()
-                seen = connection.execute(query).scalar_one()
+                query: Select[int] = select(column("n")).select_from(table("counter"))
+                seen = connection.execute(query.with_for_update()).scalar_one()
                 connection.execute(text("UPDATE counter SET n = :n"), {"n": seen + 1})
 
     with ThreadPoolExecutor(WRITERS) as threads:

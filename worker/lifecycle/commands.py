@@ -141,4 +141,4 @@ def _where(location: tuple[int | str, ...]) -> str:
     # Only names we know: an unknown field's name is the sender's text.
     known = {name for command in COMMANDS.values() for name in command.model_fields}
     first = str(location[0]) if location else "payload"
-    return first if first in known else "unknown field"
+    return first if first in known | {"payload"} else "unknown field"
