@@ -180,7 +180,11 @@ def answer_to(apps: Apps, broker: redis.Redis, message: messages.Message) -> Ses
     return messages.open_answer(message, item[1], key, SessionList)
 
 
-def test_a_bare_celery_app_can_publish_a_request(apps: Apps, broker: redis.Redis) -> None:
+def test_a_bare_celery_app_can_publish_a_request(
+    apps: Apps, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The variable wins over what an app configures, and other tests have set it.
+    monkeypatch.setenv("CELERY_BROKER_URL", apps.stack.broker_url)
     ref = apps.register("celery-user").session_ref
     message = sealed_status(apps, "celery-user")
     bare = Celery("bare", broker=apps.stack.broker_url, set_as_current=False)

@@ -133,6 +133,16 @@ def test_an_answer_is_remembered_for_as_long_as_its_message_lives(apps: Stage) -
         assert 400 < apps.services.redis.ttl(key) <= 451
 
 
+def test_a_registration_delivered_again_after_a_logout_is_told_of_it(apps: Stage) -> None:
+    sent = register(apps)
+    ref = apps.deliver(sent).session_ref
+    apps.log_out(session_ref=ref)
+
+    again = apps.deliver(sent)
+
+    assert (again.verdict, again.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+
+
 def test_an_answer_outlives_a_claim_that_redis_lost_meanwhile(apps: Stage) -> None:
     sent = silent_auth(apps)
     with (

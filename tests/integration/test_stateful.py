@@ -50,6 +50,7 @@ class SessionLife(RuleBasedStateMachine):
         self.logged_out: dict[UUID, str] = {}
         self.attempts: Counter[UUID] = Counter()
         self.is_mosaic_down = False
+        self.sent: list[Sent] = []
 
     def teardown(self) -> None:
         try:
@@ -116,6 +117,11 @@ class SessionLife(RuleBasedStateMachine):
     def deliver_again(self, sent: Sent) -> None:
         self._deliver(sent)
 
+    @rule()
+    def deliver_the_latest_again(self) -> None:
+        for sent in self.sent[-6:]:
+            self._deliver(sent)
+
     @rule(login=consumes(logins))
     def end_elsewhere(self, login: Any) -> None:
         if self.stage.mosaic.state.is_live(login[1].session_id):
@@ -126,10 +132,11 @@ class SessionLife(RuleBasedStateMachine):
         self.stage.pass_time(seconds=seconds)
 
     @rule(seconds=st.sampled_from(AROUND_EXPIRY))
-    def wait_until_about_the_next_expiry(self, seconds: float) -> None:
+    def expire_about_the_time_of_the_next_one(self, seconds: float) -> None:
         now = self.stage.now()
         next_one = min((row.expires_at for row in self._live()), default=now)
         self.stage.pass_time(seconds=max(0.0, (next_one - now).total_seconds() + seconds))
+        self.expire()
 
     @rule()
     def go_down_or_come_back(self) -> None:
@@ -209,6 +216,7 @@ class SessionLife(RuleBasedStateMachine):
     def _send(self, app_id: str, request: requests.Request) -> Sent:
         deadline = times.to_wire(self.stage.now() + timedelta(minutes=4))
         sent = self.stage.seal(app_id, request, deadline=deadline)
+        self.sent.append(sent)
         self._deliver(sent)
         return sent
 
@@ -224,6 +232,8 @@ class SessionLife(RuleBasedStateMachine):
             assert ref in after, "tokens from a session that has ended"
             assert ref not in logged_out
             assert after[ref].expires_at > now
+        if sent.task is Task.REGISTER and answer.verdict is Verdict.OK:
+            assert UUID(answer.session_ref) in after
         if sent.task is Task.SILENT_AUTH and answer.verdict is Verdict.LOGIN_REQUIRED:
             assert not [row for row in after.values() if row.expires_at > self.stage.now()]
 

@@ -54,6 +54,18 @@ def test_the_last_login_may_be_just_as_old_as_allowed(
     assert bool(shortfall) is exceeded
 
 
+@pytest.mark.parametrize(
+    ("app", "request_", "both"),
+    [(None, None, None), (60, None, 60), (None, 60, 60), (60, 3600, 60), (3600, 60, 60)],
+)
+def test_of_two_maximum_ages_the_shorter_one_counts(
+    app: int | None, request_: int | None, both: int | None
+) -> None:
+    combined = policy_of([], [], app).and_also(policy_of([], [], request_))
+
+    assert combined == policy_of([], [], both)
+
+
 @given(app=POLICIES, request=POLICIES, amr=METHODS, age=AGES)
 def test_a_request_asks_for_more_and_never_for_less(
     app: Policy, request: Policy, amr: frozenset[str], age: timedelta

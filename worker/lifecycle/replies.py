@@ -36,7 +36,7 @@ class _Memory:
     """What an answer is remembered with."""
 
     digest: bytes = field(repr=False)
-    session: str  # whose tokens it holds, or ""
+    session: str  # the one it speaks of, or ""
     seconds: int
 
 
@@ -59,7 +59,7 @@ def earlier_answer(services: Services, request: OpenedRequest) -> bytes | None:
     if digest != request.digest:
         raise InvalidRequest(Reason.REQUEST_ID_REUSED)
     if session and not _is_live(services, UUID(session.decode())):
-        return None  # tokens from before a logout: served again, it is told what is so now
+        return None  # true before a logout, tokens even: served again, it is told what is so now
     return cast("bytes | None", answer)
 
 
@@ -94,10 +94,9 @@ def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
 
 def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> _Memory:
     """Return what to keep, complete: the claim of the id may have been lost, or never made."""
-    gives_tokens = outcome.verdict is Verdict.AUTHENTICATED
     return _Memory(
         digest=digest_of(sender.content),
-        session=outcome.data["session_ref"] if gives_tokens else "",
+        session=outcome.data.get("session_ref", ""),
         seconds=_memory_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
     )
 
