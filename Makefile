@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-quick lint format lock clean
+.PHONY: help setup demo dev test test-quick soak lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, wit
 
 test-quick: $(READY)  ## only the tests that start no worker process
 	@$(BIN)/python -m pytest -q tests/unit tests/integration tests/migrations
+
+soak: $(READY)  ## minutes of life with a bad network (SOAK_MINUTES=10): nothing lost, nothing leaked
+	@$(BIN)/python -m pytest -q tests/soak
 
 lint: $(READY)  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

@@ -51,9 +51,15 @@ task_create_missing_queues = False  # a misspelt -Q must fail, not consume nothi
 task_routes = {
     **{task.value: {"queue": queue.value} for task, queue in contract.QUEUE_OF.items()},
     "logouts.*": {"queue": contract.Queue.LOGOUT.value},
+    "notices.deliver": {"queue": contract.Queue.NOTIFY.value},
     "maintenance.*": {"queue": _MAINTENANCE},
 }
-imports = ("worker.tasks.sessions", "worker.tasks.logouts", "worker.tasks.maintenance")
+imports = (
+    "worker.tasks.sessions",
+    "worker.tasks.logouts",
+    "worker.tasks.notices",
+    "worker.tasks.maintenance",
+)
 
 # --- delivery: at least once
 task_acks_late = True  # a job is done when it is done, not when it begins
@@ -93,7 +99,7 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 
 
 beat_schedule = {
-    "sweep-logouts": _every(_settings.sweep_every_seconds, "maintenance.sweep_logouts"),
+    "sweep": _every(_settings.sweep_every_seconds, "maintenance.sweep"),
     "expire-sessions": _every(_settings.expire_every_seconds, "maintenance.expire_sessions"),
     "purge-history": _every(_settings.purge_every_seconds, "maintenance.purge_history"),
 }

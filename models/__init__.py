@@ -6,8 +6,10 @@ from models.app import App, AppKey
 from models.base import Base, UtcDateTime, new_id
 from models.idp_session import AppSession, EndCause, IdpSession, SessionAlias
 from models.logout import Logout, LogoutRequest, LogoutRequestSession
+from models.notice import Notice, NoticeMethod
 from models.retention import RETENTION, Retention
 from models.session_event import SessionEvent
+from models.watermark import UserWatermark
 
 __all__ = [
     "RETENTION",
@@ -20,9 +22,12 @@ __all__ = [
     "Logout",
     "LogoutRequest",
     "LogoutRequestSession",
+    "Notice",
+    "NoticeMethod",
     "Retention",
     "SessionAlias",
     "SessionEvent",
+    "UserWatermark",
     "UtcDateTime",
     "new_id",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, new_id
@@ -15,6 +15,11 @@ class App(Base):
     """One backend app: its client at Mosaic, its policy, and where it differs from the settings."""
 
     __tablename__ = "apps"
+    __table_args__ = (
+        CheckConstraint(
+            "(notice_method IS NULL) = (notice_address IS NULL)", name="notice_has_address"
+        ),
+    )
 
     app_id: Mapped[str] = mapped_column(primary_key=True)
     client_id: Mapped[str] = mapped_column(unique=True)
@@ -34,6 +39,13 @@ class App(Base):
     jwks_url: Mapped[str | None]
     issuer: Mapped[str | None]
     session_lifetime_seconds: Mapped[int | None]
+
+    # How it is told that a session it shares has ended (`NoticeMethod`), and where: a URL or the
+    # name of a queue. None means: it is not told.
+    notice_method: Mapped[str | None]
+    notice_address: Mapped[str | None]
+    # Mosaic tells nobody of an expiry either, and most apps need not know.
+    notify_on_expiry: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]

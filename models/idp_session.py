@@ -19,6 +19,8 @@ class EndCause(StrEnum):
     GONE_AT_IDP = "gone_at_idp"
     EXPIRED = "expired"
     QUARANTINED = "quarantined"
+    REVOKED = "revoked"
+    CAP_REACHED = "cap_reached"
 
 
 _LIVE = text("ended_at IS NULL")
@@ -47,6 +49,12 @@ class IdpSession(Base):
             "ix_idp_sessions_live_by_expiry",
             "expires_at",
             "id",
+            postgresql_where=_LIVE,
+            sqlite_where=_LIVE,
+        ),
+        Index(
+            "ix_idp_sessions_live_by_age",  # for the absolute cap
+            "created_at",
             postgresql_where=_LIVE,
             sqlite_where=_LIVE,
         ),
@@ -83,6 +91,8 @@ class IdpSession(Base):
     amr_as_of: Mapped[datetime]
 
     created_at: Mapped[datetime]
+    # When it was last authenticated, silently or not: Mosaic's expiry slides with it.
+    last_used_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     end_cause: Mapped[str | None]

@@ -9,6 +9,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, new_id
+from models.delivery import Delivery
 
 _OPEN = text("closed_at IS NULL")
 
@@ -43,12 +44,8 @@ class LogoutRequestSession(Base):
     )
 
 
-class Logout(Base):
-    """The duty to end one session at Mosaic. Open until it is confirmed or given up.
-
-    Written in the transaction that ends the session here. The row is the truth; the Celery
-    message is only a wake-up, and a sweep finds what no message woke.
-    """
+class Logout(Delivery, Base):
+    """The duty to end one session at Mosaic, written in the transaction that ends it here."""
 
     __tablename__ = "logouts"
     __table_args__ = (
@@ -56,24 +53,8 @@ class Logout(Base):
         CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
     )
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     idp_session_id: Mapped[UUID] = mapped_column(
         ForeignKey("idp_sessions.id", ondelete="CASCADE"), unique=True
     )
     # The app whose client is tried first; the session's registrant comes next.
     requested_by: Mapped[str]
-    created_at: Mapped[datetime]
-    # Mosaic need not be told any more once the session would have expired there anyway.
-    give_up_at: Mapped[datetime]
-
-    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    next_attempt_at: Mapped[datetime]
-    # When a message for it was last put on the broker: the sweep sends another only after a while.
-    woken_at: Mapped[datetime]
-    # Who works on it, and until when: without a live lease nobody may call Mosaic for it.
-    lease_token: Mapped[UUID | None]
-    leased_until: Mapped[datetime | None]
-    last_error: Mapped[str | None]
-
-    closed_at: Mapped[datetime | None]
-    outcome: Mapped[str | None]

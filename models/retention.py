@@ -12,6 +12,7 @@ class Retention(Enum):
     WITH_SESSION = "with the session it belongs to"
     ENDED_SESSIONS = "keep_ended_days after the session ended, once Mosaic need not be told"
     OLD_REQUESTS = "keep_ended_days after it was made"
+    OLD_WATERMARKS = "keep_ended_days after the logout it stands for"
     OLD_EVENTS = "keep_events_days after it happened"
 
 
@@ -22,6 +23,8 @@ RETENTION = {
     "session_aliases": Retention.WITH_SESSION,
     "app_sessions": Retention.WITH_SESSION,
     "logouts": Retention.WITH_SESSION,
+    "notices": Retention.WITH_SESSION,
+    "user_watermarks": Retention.OLD_WATERMARKS,
     "logout_request_sessions": Retention.WITH_SESSION,
     "logout_requests": Retention.OLD_REQUESTS,
     "session_events": Retention.OLD_EVENTS,

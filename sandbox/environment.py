@@ -23,6 +23,11 @@ def coverage_variables() -> dict[str, str]:
     return {name: value} if value else {}
 
 
+def soak_minutes() -> float:
+    """How long `make soak` shall take."""
+    return float(_get("SOAK_MINUTES") or "10")
+
+
 def base_variables() -> dict[str, str]:
     """What every program needs to run at all, and nothing that could configure ours."""
     names = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT")

@@ -45,6 +45,8 @@ ANSWERS: dict[Task, type[answers.Answer]] = {
     Task.SILENT_AUTH: answers.Authentication,
     Task.STATUS: answers.SessionList,
     Task.LOGOUT: answers.LogoutReceipt,
+    Task.RECEIPT: answers.LogoutReceipt,
+    Task.CONFIRM_NOTICE: answers.Answer,
 }
 
 
@@ -77,6 +79,8 @@ def environment(
         "MOSAIC_SESSIONS_MOSAIC_TOKEN_URL": mosaic.token_url,
         "MOSAIC_SESSIONS_MOSAIC_JWKS_URL": mosaic.jwks_url,
         "MOSAIC_SESSIONS_MOSAIC_TIMEOUT_SECONDS": "5",
+        # The clock is the simulator's, weeks from the database's.
+        "MOSAIC_SESSIONS_GUARD_CLOCK_SECONDS": "1e9",
     }
     return values | {f"MOSAIC_SESSIONS_{name.upper()}": v for name, v in overrides.items()}
 

@@ -17,7 +17,8 @@
     │   ├── ConfigurationError    settings, keys, schema: the worker does not start
     │   ├── ClientRefused         Mosaic refuses this app's client id, secret or rights
     │   ├── MosaicContractBroken  Mosaic answers something the protocol sheet does not know
-    │   └── NoticeRefused         an app's notice address will never take this notice
+    │   ├── NoticeRefused         an app's notice address will never take this notice
+    │   └── Implausible           far too many sessions would end at once, or a clock has jumped
     └── TokenRejected           a token that is not what it claims to be
         └── WrongSubject          a valid token about another user
 
@@ -112,6 +113,10 @@ class MosaicContractBroken(OperatorMustAct):
 
 class NoticeRefused(OperatorMustAct):
     """The app refuses the notice for good, or its address must not be called."""
+
+
+class Implausible(OperatorMustAct):
+    """Something is asked for that no sane state of the world would ask for. Nothing was done."""
 
 
 class TokenRejected(SessionWorkerError):  # noqa: N818

@@ -104,9 +104,9 @@ class AppRegistry:
         if app is None:
             return None
         keys = connection.execute(
-            select(AppKey.id, AppKey.kid, AppKey.sealed_secret).where(
-                AppKey.app_id == app_id, AppKey.retired_at.is_(None)
-            )
+            select(AppKey.id, AppKey.kid, AppKey.sealed_secret)
+            .where(AppKey.app_id == app_id, AppKey.retired_at.is_(None))
+            .order_by(AppKey.created_at, AppKey.id)
         )
         return self._open(app, keys.all())
 

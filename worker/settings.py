@@ -97,12 +97,17 @@ class Settings(BaseModel):
     # Sessions
     session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0, le=_CENTURY_DAYS * 86400)
     max_candidates: int = Field(default=3, ge=1, le=10)
+    # Caps of our own on Mosaic's uncapped sliding sessions; unset means none.
+    session_idle_cap_seconds: int | None = Field(default=None, gt=0)
+    session_absolute_cap_seconds: int | None = Field(default=None, gt=0)
 
-    # Logouts
-    logout_lease_seconds: float = Field(default=60.0, gt=0)
-    logout_retry_seconds: float = Field(default=2.0, gt=0)  # doubled at each attempt, with jitter
-    logout_retry_most_seconds: float = Field(default=300.0, gt=0)
-    logout_wake_again_seconds: float = Field(default=10.0, gt=0)  # then its message counts as lost
+    # Duties to tell Mosaic and apps
+    delivery_lease_seconds: float = Field(default=60.0, gt=0)
+    delivery_retry_seconds: float = Field(default=2.0, gt=0)  # doubled at each attempt, with jitter
+    delivery_retry_most_seconds: float = Field(default=300.0, gt=0)
+    delivery_wake_again_seconds: float = Field(
+        default=10.0, gt=0
+    )  # then its message counts as lost
 
     # Notices to apps: OpenID Connect Back-Channel Logout 1.0
     notice_issuer: str | None = None  # our name in logout tokens; needed to sign any
@@ -110,12 +115,17 @@ class Settings(BaseModel):
     notice_signing_keys: Annotated[SecretStr, _secret(parse_signing_keys)] | None = None
     notice_private_addresses: bool = False  # also http and private networks: laptops and tests only
     notice_timeout_seconds: float = Field(default=5.0, gt=0, le=15)
+    notice_horizon_seconds: float = Field(default=3 * 24 * 3600, gt=0)  # then it has failed
 
     # Maintenance. The grace keeps expiry away from a renewal that is still under way at Mosaic,
     # so it must be longer than any request may take.
     expire_grace_seconds: float = Field(default=120.0, ge=0)
     keep_ended_days: float = Field(default=30.0, ge=0, le=_CENTURY_DAYS)
     keep_events_days: float = Field(default=365.0, ge=0, le=_CENTURY_DAYS)
+    # More than this share of the live sessions, and more than this many, end only if overridden.
+    guard_share: float = Field(default=0.25, gt=0, le=1)
+    guard_count: int = Field(default=1000, ge=0)
+    guard_clock_seconds: float = Field(default=300.0, gt=0)  # apart from the database's clock
     maintenance_batch: int = Field(default=1000, ge=1, le=10_000)
     maintenance_budget_seconds: float = Field(default=30.0, gt=0)
     sweep_every_seconds: float = Field(default=5.0, gt=0)
@@ -132,11 +142,16 @@ class Settings(BaseModel):
     def _check_together(self) -> Settings:
         if self.redis_url is None and not is_redis(self.broker_url.get_secret_value()):
             raise ValueError("REDIS_URL is missing: answers need one when the broker is not Redis")
-        if self.logout_lease_seconds <= 2 * self.mosaic_timeout_seconds:
+        if self.delivery_lease_seconds <= 2 * self.mosaic_timeout_seconds:
             # Two credentials may be tried under one lease; it must outlive both calls.
             raise ValueError(
-                f"{variable_name('logout_lease_seconds')} must exceed twice "
+                f"{variable_name('delivery_lease_seconds')} must exceed twice "
                 f"{variable_name('mosaic_timeout_seconds')}"
+            )
+        if self.delivery_lease_seconds <= self.notice_timeout_seconds:
+            raise ValueError(
+                f"{variable_name('delivery_lease_seconds')} must exceed "
+                f"{variable_name('notice_timeout_seconds')}"
             )
         if self.notice_signing_keys is not None and self.notice_issuer is None:
             raise ValueError(

@@ -21,6 +21,7 @@ from worker import settings as settings_module
 from worker.database import Store, make_engine
 from worker.keyring import KeyRing
 from worker.mosaic import MosaicGateway, build_gateway
+from worker.notices import NoticeSender, build_notice_sender
 from worker.registry import AppRegistry
 from worker.settings import Settings
 
@@ -36,12 +37,14 @@ class Services:
     redis: redis.Redis
     keyring: KeyRing
     mosaic: MosaicGateway
+    notices: NoticeSender
     apps: AppRegistry
     now: Callable[[], datetime]
 
     def close(self) -> None:
         """Close every connection."""
         self.mosaic.close()
+        self.notices.close()
         self.redis.close()
         self.store.close()
 
@@ -62,6 +65,7 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
         redis=cache,
         keyring=keyring,
         mosaic=build_gateway(settings, cache, keyring, now),
+        notices=build_notice_sender(settings, now),
         apps=AppRegistry(store, keyring, settings),
         now=now,
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from session_client import times
-from session_client.contract import Verdict
+from session_client.contract import LogoutWait, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +148,45 @@ class SessionList(Answer):
 class LogoutReceipt(Answer):
     """The logout is committed: no session in its scope gives tokens any more.
 
-    ``sessions_ended`` counts what it found live; ``idp_confirmed`` and ``idp_pending`` count the
-    sessions that Mosaic has ended, and those it must still be told about.
+    ``sessions_ended`` counts what it found live. ``idp_confirmed`` and ``idp_pending`` count the
+    sessions that Mosaic has ended and those it must still be told about; ``idp_unconfirmed``
+    those that expired there before it could be told. ``apps_…`` name the other apps that have
+    confirmed that they were told, that are still to be told, and that could not be told.
     """
 
     receipt_id: str | None = None
     sessions_ended: int = 0
     idp_confirmed: int = 0
     idp_pending: int = 0
+    idp_unconfirmed: int = 0
+    apps_confirmed: tuple[str, ...] = ()
+    apps_pending: tuple[str, ...] = ()
+    apps_failed: tuple[str, ...] = ()
+
+    def has_reached(self, wanted: LogoutWait) -> bool:
+        """Whether nothing is pending any more of what *wanted* waits for.
+
+        Never of a refusal: it says nothing about the logout.
+        """
+        idp = self.idp_pending == 0
+        return (
+            self.is_yes
+            and {
+                LogoutWait.LOCAL: True,
+                LogoutWait.IDP: idp,
+                LogoutWait.ALL: idp and not self.apps_pending,
+            }[wanted]
+        )
 
     @classmethod
     def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
-        counts = ("sessions_ended", "idp_confirmed", "idp_pending")
-        return {"receipt_id": data.get("receipt_id"), **{c: int(data.get(c, 0)) for c in counts}}
+        counts = ("sessions_ended", "idp_confirmed", "idp_pending", "idp_unconfirmed")
+        apps = ("apps_confirmed", "apps_pending", "apps_failed")
+        return {
+            "receipt_id": data.get("receipt_id"),
+            **{name: int(data.get(name, 0)) for name in counts},
+            **{name: tuple(data.get(name, ())) for name in apps},
+        }
 
 
 def _moment(text: str | None) -> datetime | None:

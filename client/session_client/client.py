@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final, Self
 
 import redis.connection
 
-from session_client import answers, contract, messages, requests
-from session_client.contract import LogoutScope, Verdict
+from session_client import answers, contract, messages, requests, sealing
+from session_client.contract import LogoutScope, LogoutWait, Verdict
 from session_client.errors import (
     BrokerUnavailable,
     InvalidArgumentError,
@@ -21,6 +22,7 @@ from session_client.errors import (
 from session_client.keys import AppKey
 from session_client.links import Links
 from session_client.messages import AnswerT, Message
+from session_client.notices import LogoutNotice
 from session_client.pending import PendingAnswer
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
@@ -29,6 +31,10 @@ DEFAULT_LOGOUT_TIMEOUT_SECONDS: Final = 10.0
 REPUBLISH_AFTER_SECONDS: Final = 1.0
 REPUBLISH_AT_MOST_EVERY_SECONDS: Final = 10.0
 _BROKER_PAUSE_SECONDS: Final = 0.25
+_RECEIPT_PAUSE_SECONDS: Final = 0.1
+_RECEIPT_MOST_PAUSE_SECONDS: Final = 1.0
+# One question whose message got lost must not use up the time of all that would follow it.
+_RECEIPT_TIMEOUT_SECONDS: Final = 2.0
 _LONGEST_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
@@ -176,6 +182,7 @@ class SessionClient:
         session_id: str | None = None,
         device_id: str | None = None,
         request_id: str | None = None,
+        wait: LogoutWait | str = LogoutWait.LOCAL,
         timeout: float = DEFAULT_LOGOUT_TIMEOUT_SECONDS,
     ) -> answers.LogoutReceipt:
         """End sessions everywhere. Returning means: committed, it cannot be lost any more.
@@ -188,25 +195,67 @@ class SessionClient:
             session_id: Mosaic's session id, for an app that never registered it.
             device_id: as registered.
             request_id: of an earlier `NotAcknowledged`, to repeat that very request.
+            wait: for ``local``, the commit here; ``idp``, Mosaic as well; or ``all``, every app
+                that shares the session as well. A receipt that is not there yet by *timeout* is
+                returned as it stands: the logout is committed, ask again with `receipt`.
             timeout: in seconds.
 
         The request is repeated under one request id until the worker has acknowledged it.
         Raises `NotAcknowledged` otherwise, also when the worker refuses: then treat the user as
         *not yet* logged out elsewhere, and call again with the ``request_id`` of the error.
         """
-        request = requests.Logout(
+        if wait not in set(LogoutWait):
+            raise InvalidArgumentError("wait: local, idp or all")
+        until = time.monotonic() + timeout
+        message = self.seal_logout(
             user_id=user_id,
             scope=scope,
             session_ref=session_ref,
             session_id=session_id,
             device_id=device_id,
+            request_id=request_id,
         )
-        message = self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
-        receipt = self._persist(message, answers.LogoutReceipt, timeout)
-        if receipt.verdict is not Verdict.OK:
-            why = f"{receipt.verdict}: {receipt.reason}"
-            raise NotAcknowledged(message.request_id, why, receipt)
-        return receipt
+        receipt = self.send_logout(message.request_id, message.envelope, timeout=timeout)
+        return self._wait_for(receipt, LogoutWait(wait), until)
+
+    def receipt(
+        self, receipt_id: str, *, timeout: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> answers.LogoutReceipt:
+        """Return what became of a logout of this app. *timeout* is in seconds."""
+        request = requests.Receipt(receipt_id=receipt_id)
+        return self.send(request, answers.LogoutReceipt, timeout=timeout).wait(timeout)
+
+    def confirm_notice(
+        self, notice: LogoutNotice, *, timeout: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
+        """Tell the worker that a notice from this app's queue was acted on.
+
+        Until then the notice comes again. Raises `NotAcknowledged`. *timeout* is in seconds.
+        """
+        request = requests.ConfirmNotice(notice_id=notice.notice_id)
+        message = self._seal(request, None, contract.MAX_LIFETIME[request.task])
+        _require_ok(message, self._persist(message, answers.Answer, timeout))
+
+    def seal_logout(self, *, request_id: str | None = None, **fields: Any) -> Message:
+        """Return a logout as it will be sent, to keep it somewhere safe first (`LogoutSpool`)."""
+        request = requests.Logout(**fields)
+        return self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
+
+    def send_logout(
+        self, request_id: str, envelope: str, *, timeout: float
+    ) -> answers.LogoutReceipt:
+        """Send a sealed logout until it is acknowledged. Raises `NotAcknowledged`."""
+        message = Message(contract.Task.LOGOUT, self._app_id, request_id, envelope)
+        return _require_ok(message, self._persist(message, answers.LogoutReceipt, timeout))
+
+    def reseal_logout(self, envelope: str, *, earlier_keys: Iterable[AppKey] = ()) -> Message:
+        """Return the same logout as a request of now, under today's key. Raises `SealBroken`."""
+        keys = (self._key, *earlier_keys)
+        return messages.reseal(envelope, app_id=self._app_id, keys=keys)
+
+    def can_open_answer_to(self, envelope: str) -> bool:
+        """Whether *envelope* was sealed with today's key: its answer will be as well."""
+        return sealing.header_of(envelope).get("kid") == self._key.kid
 
     def send(
         self,
@@ -236,6 +285,27 @@ class SessionClient:
     def close(self) -> None:
         """Close all connections. The client opens new ones when it is used again."""
         self._links.close()
+
+    def _wait_for(
+        self, receipt: answers.LogoutReceipt, wanted: LogoutWait, until: float
+    ) -> answers.LogoutReceipt:
+        """Ask again, at growing intervals, until *wanted* has come or time is up."""
+        pause = _RECEIPT_PAUSE_SECONDS
+        while not receipt.has_reached(wanted):
+            _sleep(pause, until)
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            pause = min(pause * 2, _RECEIPT_MOST_PAUSE_SECONDS)
+            try:
+                latest = self.receipt(
+                    str(receipt.receipt_id), timeout=min(left, _RECEIPT_TIMEOUT_SECONDS)
+                )
+            except (BrokerUnavailable, NotAnswered, SealBroken):
+                continue  # the logout itself is committed: this is only about news of it
+            if latest.verdict is Verdict.OK:
+                receipt = latest
+        return receipt
 
     def _seal(
         self, request: requests.Request, request_id: str | None, lifetime: timedelta
@@ -276,6 +346,12 @@ class SessionClient:
                 # The worker may try again by itself, so wait for that rather than sleep.
                 publish_at = time.monotonic() + (answer.retry_after or pause)
         raise NotAcknowledged(message.request_id, why, last)
+
+
+def _require_ok(message: Message, answer: AnswerT) -> AnswerT:
+    if answer.verdict is not Verdict.OK:
+        raise NotAcknowledged(message.request_id, f"{answer.verdict}: {answer.reason}", answer)
+    return answer
 
 
 def _check_reply_url(url: str) -> None:

@@ -20,6 +20,8 @@ class Task(StrEnum):
     SILENT_AUTH = "sessions.silent_auth"
     STATUS = "sessions.status"
     LOGOUT = "sessions.logout"
+    RECEIPT = "sessions.receipt"
+    CONFIRM_NOTICE = "notices.confirm"
 
 
 class Queue(StrEnum):
@@ -27,14 +29,20 @@ class Queue(StrEnum):
 
     AUTH = "auth"
     LOGOUT = "logout"
+    NOTIFY = "notify"
     MAINTENANCE = "maintenance"
 
+
+# The task an app's own worker runs when a session it shares has ended: a sealed notice.
+LOGOUT_NOTICE_TASK: Final = "sessions.logged_out"
 
 QUEUE_OF: Final = {
     Task.REGISTER: Queue.AUTH,
     Task.SILENT_AUTH: Queue.AUTH,
     Task.STATUS: Queue.AUTH,
     Task.LOGOUT: Queue.LOGOUT,
+    Task.RECEIPT: Queue.LOGOUT,
+    Task.CONFIRM_NOTICE: Queue.LOGOUT,
 }
 
 
@@ -59,6 +67,8 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     GONE_AT_IDP = "gone_at_idp"
     QUARANTINED = "quarantined"
+    REVOKED = "revoked"
+    CAP_REACHED = "cap_reached"
     # interaction_required: the session lives, but is too weak for this app
     AMR_MISSING = "amr_missing"
     MAX_AGE_EXCEEDED = "max_age_exceeded"
@@ -77,6 +87,7 @@ class Reason(StrEnum):
     CLOCK_SKEW = "clock_skew"
     REQUEST_ID_REUSED = "request_id_reused"
     INVALID_PAYLOAD = "invalid_payload"
+    NO_RECEIPT = "no_receipt"
     ID_TOKEN_INVALID = "id_token_invalid"  # noqa: S105 - a reason, not a password
     SUBJECT_MISMATCH = "subject_mismatch"
     # unauthorized
@@ -97,6 +108,14 @@ class LogoutScope(StrEnum):
     USER = "user"
 
 
+class LogoutWait(StrEnum):
+    """What a logout waits for: the commit, Mosaic as well, or every app that shares the session."""
+
+    LOCAL = "local"
+    IDP = "idp"
+    ALL = "all"
+
+
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
 # Answers come from the worker alone, and may hold tokens with many claims or a hundred sessions.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
@@ -111,6 +130,8 @@ MAX_LIFETIME: Final = {
     Task.SILENT_AUTH: timedelta(minutes=5),
     Task.STATUS: timedelta(minutes=5),
     Task.LOGOUT: timedelta(hours=24),
+    Task.RECEIPT: timedelta(minutes=5),
+    Task.CONFIRM_NOTICE: timedelta(hours=24),
 }
 
 APP_ID_PATTERN: Final = r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?"

@@ -8,7 +8,8 @@
     ├── BrokerUnavailable    the broker does not take requests or give answers: try again
     ├── NotAnswered          sent, but no answer in time: the outcome is unknown
     ├── NotAcknowledged      a logout (or registration) is not committed, as far as we know
-    └── SealBroken           an answer that does not open, or is about something else
+    ├── SealBroken           an answer that does not open, or is about something else
+    └── InvalidNotice        a notice that is not from the worker, or not for this app
 
 A refusal by the worker is no exception: it is an answer with a verdict. Only `logout`, which
 promises that returning means done, turns one into `NotAcknowledged`.
@@ -68,3 +69,7 @@ class NotAcknowledged(SessionClientError):  # noqa: N818
 
 class SealBroken(SessionClientError):  # noqa: N818
     """A sealed text that no known key opens, or that is about something else."""
+
+
+class InvalidNotice(SessionClientError):  # noqa: N818
+    """A notice that is not what it claims to be. Answer 400, and do not act on it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -66,6 +67,25 @@ def seal(
     if len(envelope) > contract.MAX_ENVELOPE_BYTES:
         raise InvalidArgumentError("the request is larger than 64 KiB")
     return Message(request.task, app_id, request_id, envelope)
+
+
+def reseal(envelope: str, *, app_id: str, keys: Sequence[AppKey]) -> Message:
+    """Return a request of this app sealed anew: same payload, new request id, issued now.
+
+    Sealed with the first of *keys*. Raises `SealBroken` when *envelope* was not with any of them.
+    """
+    known = {key.kid: key for key in reversed(keys)}
+    content = sealing.unseal(envelope, sealing.Kind.REQUEST, known.get)
+    task = contract.Task(content["task"])
+    issued_at = times.now()
+    request_id = requests.new_request_id()
+    content |= {
+        "request_id": request_id,
+        "issued_at": times.to_wire(issued_at),
+        "deadline": times.to_wire(issued_at + contract.MAX_LIFETIME[task]),
+    }
+    sealed = sealing.seal(keys[0], sealing.Kind.REQUEST, content)
+    return Message(task, app_id, request_id, sealed)
 
 
 def open_answer(message: Message, raw: bytes, key: AppKey, answer_type: type[AnswerT]) -> AnswerT:

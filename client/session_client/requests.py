@@ -144,6 +144,30 @@ class Logout(Request):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt(Request):
+    """What became of a logout of this app."""
+
+    task: ClassVar[Task] = Task.RECEIPT
+    receipt_id: str
+
+    def payload(self) -> dict[str, Any]:
+        """Return the payload on the wire."""
+        return {"receipt_id": self.receipt_id}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmNotice(Request):
+    """This app has acted on a notice."""
+
+    task: ClassVar[Task] = Task.CONFIRM_NOTICE
+    notice_id: str
+
+    def payload(self) -> dict[str, Any]:
+        """Return the payload on the wire."""
+        return {"notice_id": self.notice_id}
+
+
 def content_of(
     request: Request, *, app_id: str, request_id: str, issued_at: datetime, lifetime: timedelta
 ) -> dict[str, Any]:

@@ -29,10 +29,19 @@ def upgrade() -> None:
         sa.Column("jwks_url", sa.String(), nullable=True),
         sa.Column("issuer", sa.String(), nullable=True),
         sa.Column("session_lifetime_seconds", sa.Integer(), nullable=True),
+        sa.Column("notice_method", sa.String(), nullable=True),
+        sa.Column("notice_address", sa.String(), nullable=True),
+        sa.Column(
+            "notify_on_expiry", sa.Boolean(), server_default=sa.text("(false)"), nullable=False
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("app_id", name="pk_apps"),
-        sa.UniqueConstraint("client_id", name="uq_apps_client_id"),
+        sa.CheckConstraint(
+            "(notice_method IS NULL) = (notice_address IS NULL)",
+            name=op.f("ck_apps_notice_has_address"),
+        ),
+        sa.PrimaryKeyConstraint("app_id", name=op.f("pk_apps")),
+        sa.UniqueConstraint("client_id", name=op.f("uq_apps_client_id")),
     )
     op.create_table(
         "idp_sessions",
@@ -46,6 +55,7 @@ def upgrade() -> None:
         sa.Column("authenticated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("amr_as_of", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("end_cause", sa.String(), nullable=True),
@@ -58,8 +68,8 @@ def upgrade() -> None:
             "ended_at IS NOT NULL OR sealed_session_id IS NOT NULL",
             name=op.f("ck_idp_sessions_live_is_usable"),
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_idp_sessions"),
-        sa.UniqueConstraint("session_hash", name="uq_idp_sessions_session_hash"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_idp_sessions")),
+        sa.UniqueConstraint("session_hash", name=op.f("uq_idp_sessions_session_hash")),
     )
     op.create_index(
         "ix_idp_sessions_ended",
@@ -67,6 +77,13 @@ def upgrade() -> None:
         ["ended_at", "id"],
         postgresql_where=sa.text("ended_at IS NOT NULL"),
         sqlite_where=sa.text("ended_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_idp_sessions_live_by_age",
+        "idp_sessions",
+        ["created_at"],
+        postgresql_where=sa.text("ended_at IS NULL"),
+        sqlite_where=sa.text("ended_at IS NULL"),
     )
     op.create_index(
         "ix_idp_sessions_live_by_expiry",
@@ -94,12 +111,20 @@ def upgrade() -> None:
         sa.Column("app_id", sa.String(), nullable=True),
         sa.Column("detail", sa.String(), nullable=True),
         sa.Column("correlation_id", sa.String(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_session_events"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_session_events")),
     )
     op.create_index("ix_session_events_at", "session_events", ["at"])
     op.create_index(
         "ix_session_events_idp_session_id_at", "session_events", ["idp_session_id", "at"]
     )
+
+    op.create_table(
+        "user_watermarks",
+        sa.Column("user_id", sa.String(), nullable=False),
+        sa.Column("logged_out_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_user_watermarks")),
+    )
+    op.create_index("ix_user_watermarks_logged_out_at", "user_watermarks", ["logged_out_at"])
 
     op.create_table(
         "app_keys",
@@ -110,10 +135,10 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("retired_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
-            ["app_id"], ["apps.app_id"], name="fk_app_keys_app_id_apps", ondelete="CASCADE"
+            ["app_id"], ["apps.app_id"], name=op.f("fk_app_keys_app_id_apps"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_app_keys"),
-        sa.UniqueConstraint("app_id", "kid", name="uq_app_keys_app_id_kid"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_app_keys")),
+        sa.UniqueConstraint("app_id", "kid", name=op.f("uq_app_keys_app_id_kid")),
     )
     op.create_table(
         "app_sessions",
@@ -122,14 +147,16 @@ def upgrade() -> None:
         sa.Column("first_authenticated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_authenticated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("access_token_expires_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["app_id"], ["apps.app_id"], name="fk_app_sessions_app_id_apps"),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.app_id"], name=op.f("fk_app_sessions_app_id_apps")
+        ),
         sa.ForeignKeyConstraint(
             ["idp_session_id"],
             ["idp_sessions.id"],
-            name="fk_app_sessions_idp_session_id_idp_sessions",
+            name=op.f("fk_app_sessions_idp_session_id_idp_sessions"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("idp_session_id", "app_id", name="pk_app_sessions"),
+        sa.PrimaryKeyConstraint("idp_session_id", "app_id", name=op.f("pk_app_sessions")),
     )
     op.create_index("ix_app_sessions_app_id", "app_sessions", ["app_id"])
 
@@ -143,20 +170,25 @@ def upgrade() -> None:
         sa.Column("user_id", sa.String(), nullable=False),
         sa.Column("sessions_ended", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["app_id"], ["apps.app_id"], name="fk_logout_requests_app_id_apps"),
-        sa.PrimaryKeyConstraint("id", name="pk_logout_requests"),
-        sa.UniqueConstraint("app_id", "request_id", name="uq_logout_requests_app_id_request_id"),
+        sa.ForeignKeyConstraint(
+            ["app_id"], ["apps.app_id"], name=op.f("fk_logout_requests_app_id_apps")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_logout_requests")),
+        sa.UniqueConstraint(
+            "app_id", "request_id", name=op.f("uq_logout_requests_app_id_request_id")
+        ),
     )
     op.create_index("ix_logout_requests_created_at", "logout_requests", ["created_at"])
 
     op.create_table(
         "logouts",
-        sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("idp_session_id", sa.Uuid(), nullable=False),
         sa.Column("requested_by", sa.String(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("give_up_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("crashes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("woken_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("lease_token", sa.Uuid(), nullable=True),
@@ -170,11 +202,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["idp_session_id"],
             ["idp_sessions.id"],
-            name="fk_logouts_idp_session_id_idp_sessions",
+            name=op.f("fk_logouts_idp_session_id_idp_sessions"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_logouts"),
-        sa.UniqueConstraint("idp_session_id", name="uq_logouts_idp_session_id"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_logouts")),
+        sa.UniqueConstraint("idp_session_id", name=op.f("uq_logouts_idp_session_id")),
     )
     op.create_index(
         "ix_logouts_due",
@@ -185,6 +217,54 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "notices",
+        sa.Column("idp_session_id", sa.Uuid(), nullable=False),
+        sa.Column("app_id", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("give_up_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("crashes", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("woken_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("lease_token", sa.Uuid(), nullable=True),
+        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", sa.String(), nullable=True),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.CheckConstraint(
+            "(closed_at IS NULL) = (outcome IS NULL)", name=op.f("ck_notices_closed_with_outcome")
+        ),
+        sa.ForeignKeyConstraint(["app_id"], ["apps.app_id"], name=op.f("fk_notices_app_id_apps")),
+        sa.ForeignKeyConstraint(
+            ["idp_session_id"],
+            ["idp_sessions.id"],
+            name=op.f("fk_notices_idp_session_id_idp_sessions"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notices")),
+        sa.UniqueConstraint(
+            "idp_session_id", "app_id", name=op.f("uq_notices_idp_session_id_app_id")
+        ),
+    )
+    op.create_index("ix_notices_app_id", "notices", ["app_id"])
+    op.create_index(
+        "ix_notices_due",
+        "notices",
+        ["next_attempt_at"],
+        postgresql_where=sa.text("closed_at IS NULL"),
+        sqlite_where=sa.text("closed_at IS NULL"),
+    )
+    op.create_index(
+        "ix_notices_failed",
+        "notices",
+        ["closed_at"],
+        postgresql_where=sa.text("outcome IN ('failed', 'dead')"),
+        sqlite_where=sa.text("outcome IN ('failed', 'dead')"),
+    )
+
+    op.create_table(
         "session_aliases",
         sa.Column("session_hash", sa.LargeBinary(), nullable=False),
         sa.Column("idp_session_id", sa.Uuid(), nullable=False),
@@ -192,10 +272,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["idp_session_id"],
             ["idp_sessions.id"],
-            name="fk_session_aliases_idp_session_id_idp_sessions",
+            name=op.f("fk_session_aliases_idp_session_id_idp_sessions"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("session_hash", name="pk_session_aliases"),
+        sa.PrimaryKeyConstraint("session_hash", name=op.f("pk_session_aliases")),
     )
     op.create_index("ix_session_aliases_idp_session_id", "session_aliases", ["idp_session_id"])
 
@@ -206,17 +286,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["idp_session_id"],
             ["idp_sessions.id"],
-            name="fk_logout_request_sessions_idp_session_id_idp_sessions",
+            name=op.f("fk_logout_request_sessions_idp_session_id_idp_sessions"),
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
             ["logout_request_id"],
             ["logout_requests.id"],
-            name="fk_logout_request_sessions_logout_request_id_logout_requests",
+            name=op.f("fk_logout_request_sessions_logout_request_id_logout_requests"),
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint(
-            "logout_request_id", "idp_session_id", name="pk_logout_request_sessions"
+            "logout_request_id", "idp_session_id", name=op.f("pk_logout_request_sessions")
         ),
     )
     op.create_index(
@@ -231,6 +311,11 @@ def downgrade() -> None:
     op.drop_index("ix_session_aliases_idp_session_id", table_name="session_aliases")
 
     op.drop_table("session_aliases")
+    op.drop_index("ix_notices_failed", table_name="notices")
+    op.drop_index("ix_notices_due", table_name="notices")
+    op.drop_index("ix_notices_app_id", table_name="notices")
+
+    op.drop_table("notices")
     op.drop_index("ix_logouts_due", table_name="logouts")
 
     op.drop_table("logouts")
@@ -241,6 +326,9 @@ def downgrade() -> None:
 
     op.drop_table("app_sessions")
     op.drop_table("app_keys")
+    op.drop_index("ix_user_watermarks_logged_out_at", table_name="user_watermarks")
+
+    op.drop_table("user_watermarks")
     op.drop_index("ix_session_events_idp_session_id_at", table_name="session_events")
     op.drop_index("ix_session_events_at", table_name="session_events")
 
@@ -248,6 +336,7 @@ def downgrade() -> None:
     op.drop_index("ix_idp_sessions_user_id_created_at", table_name="idp_sessions")
     op.drop_index("ix_idp_sessions_live_by_user", table_name="idp_sessions")
     op.drop_index("ix_idp_sessions_live_by_expiry", table_name="idp_sessions")
+    op.drop_index("ix_idp_sessions_live_by_age", table_name="idp_sessions")
     op.drop_index("ix_idp_sessions_ended", table_name="idp_sessions")
 
     op.drop_table("idp_sessions")

@@ -72,7 +72,7 @@ def test_status_follows_the_workers(stack: Stack) -> None:
     assert (before["workers"], after["workers"]) == ([], [])
     (living,) = during["workers"]
     assert living["pid"] == worker.pid
-    assert living["queues"] == ["auth", "logout", "maintenance"]
+    assert living["queues"] == ["auth", "logout", "maintenance", "notify"]
     assert during["problems"] == []
     assert during["database"]["is_at_head"] is True
 

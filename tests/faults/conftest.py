@@ -14,10 +14,10 @@ SHORT_TIMES = {
     "log_level": "debug",  # with Celery's own lines, which tell deliveries
     "visibility_timeout_seconds": 6,
     "mosaic_timeout_seconds": 4,
-    "logout_lease_seconds": 9,
-    "logout_retry_seconds": 0.2,
-    "logout_retry_most_seconds": 1,
-    "logout_wake_again_seconds": 2,
+    "delivery_lease_seconds": 9,
+    "delivery_retry_seconds": 0.2,
+    "delivery_retry_most_seconds": 1,
+    "delivery_wake_again_seconds": 2,
     "sweep_every_seconds": 1,
 }
 

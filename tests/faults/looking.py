@@ -27,7 +27,9 @@ def broker(stack: Stack) -> Iterator[redis.Redis]:
 def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
     """Return what *query* finds in the stack's SQLite database."""
     with closing(sqlite3.connect(stack.folder / "sessions.db", timeout=10)) as connection:
-        return connection.execute(query).fetchall()
+        found = connection.execute(query).fetchall()
+        connection.commit()
+        return found
 
 
 def outcomes(stack: Stack) -> list[str | None]:

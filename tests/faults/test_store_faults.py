@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import SessionClient, Verdict
+from tests.faults.locks import locked
 from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_is_told
 
 LOCKED_SECONDS = 6.5  # longer than the busy timeout, so that statements fail
-
-
-@contextmanager
-def locked(stack: Stack, seconds: float) -> Iterator[None]:
-    """Hold the database's write lock for a while, from another process's point of view."""
-    is_locked, released = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with closing(sqlite3.connect(stack.folder / "sessions.db", timeout=10)) as connection:
-            connection.isolation_level = None
-            connection.execute("BEGIN EXCLUSIVE")
-            is_locked.set()
-            released.wait(seconds)
-            connection.execute("ROLLBACK")
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    is_locked.wait(10)
-    try:
-        yield
-    finally:
-        holder.join()
 
 
 def test_a_logout_during_a_locked_database_is_acknowledged_only_once_it_is_committed(

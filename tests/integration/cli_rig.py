@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 from click.testing import CliRunner, Result
+from sqlalchemy import select
 
+from models import Notice, NoticeMethod
+from tests.stage import Stage
 from worker.cli.root import commands
+from worker.errors import NoticeRefused, NoticeUndelivered
+from worker.lifecycle import app_notices
 
 
 def run(*arguments: str, expect: int = 0, stdin: str | None = None) -> Result:
@@ -30,3 +36,32 @@ def complaint(*arguments: str, expect: int = 1, stdin: str | None = None) -> str
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     return result.stderr.strip()
+
+
+def three_notices(stage: Stage) -> tuple[UUID, UUID, UUID]:
+    """Owe forum a notice that was given up, one whose attempt failed, and one never tried.
+
+    The first two are 100 seconds older than the last. Returns their sessions.
+    """
+    stage.add_app("shop")
+    stage.add_app("forum", notice_method=NoticeMethod.QUEUE, notice_address="forum-notices")
+    given_up = _owed(stage, NoticeRefused("it will never take it"))
+    failing = _owed(stage, NoticeUndelivered("it did not answer"))
+    stage.pass_time(seconds=100)
+    return given_up, failing, _owed(stage, None)
+
+
+def _owed(stage: Stage, error: Exception | None) -> UUID:
+    session = stage.registered("ada", "shop")
+    stage.silent_auth("ada", "forum")
+    stage.log_out("ada", "shop", session_ref=str(session))
+    if error is not None:
+        with stage.services.store.read() as connection:
+            query = select(Notice.id).where(Notice.idp_session_id == session)
+            notice = connection.execute(query).scalar_one()
+
+        def publish(*_: object) -> None:
+            raise error
+
+        app_notices.deliver(stage.services, notice, publish)
+    return session

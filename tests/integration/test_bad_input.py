@@ -200,14 +200,9 @@ def test_an_app_nobody_registered_is_unauthorized(apps: Stage) -> None:
 @pytest.mark.parametrize("task", list(Task))
 def test_a_disabled_app_is_unauthorized_whatever_it_asks(apps: Stage, task: Task) -> None:
     unchanged = Unchanged(apps)
-    request: requests.Request = {
-        Task.REGISTER: requests.Register(session_id="s", user_id="ada", id_token="t"),
-        Task.SILENT_AUTH: requests.SilentAuth(user_id="ada"),
-        Task.STATUS: requests.Status(user_id="ada"),
-        Task.LOGOUT: requests.Logout(user_id="ada", session_id="s"),
-    }[task]
+    sealed = apps.seal("closed", requests.SilentAuth(user_id="ada"), task=task.value)
 
-    answer = apps.ask("closed", request)
+    answer = apps.deliver(Sent(task, sealed.request_id, sealed.kwargs))
 
     assert (answer.verdict, answer.reason) == (UNAUTHORIZED, Reason.APP_DISABLED)
     unchanged.check()

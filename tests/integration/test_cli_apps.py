@@ -103,7 +103,7 @@ def test_the_secret_is_read_from_a_file_and_kept_sealed(
 def test_at_a_terminal_the_secret_is_asked_for_and_not_echoed(
     sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.cli.apps.is_at_a_terminal", lambda: True)
+    monkeypatch.setattr("worker.cli.door.is_at_a_terminal", lambda: True)
 
     result = run("apps", "add", "shop", "--client-id", "c", "--quiet", stdin=f"{SECRET}\n")
 
@@ -224,6 +224,9 @@ def test_apps_are_listed_with_their_keys_and_policy(sqlite_stage: Stage) -> None
         "amr_any_of": ["sms"],
         "max_age_seconds": 600,
         "capabilities": [],
+        "notice_method": None,
+        "notice_address": None,
+        "notify_on_expiry": False,
         "kids": [key.kid],
         "disabled_at": None,
     }
@@ -234,6 +237,131 @@ def test_no_listing_tells_a_key(sqlite_stage: Stage) -> None:
 
     for result in (run("apps", "list"), run("apps", "list", "--json")):
         assert key.text().partition(".")[2] not in result.output
+
+
+# --- notices
+
+
+def notice_of(app_id: str = "shop") -> tuple[Any, Any, Any]:
+    (app,) = [app for app in told("apps", "list") if app["app_id"] == app_id]
+    return app["notice_method"], app["notice_address"], app["notify_on_expiry"]
+
+
+def test_an_app_is_added_with_its_notice_url(sqlite_stage: Stage) -> None:
+    add("--notice-url", "https://shop.example/logout?token=canary", "--notify-on-expiry")
+
+    app = row(sqlite_stage)
+    assert (app.notice_method, app.notify_on_expiry) == ("backchannel", True)
+    assert app.notice_address == "https://shop.example/logout?token=canary"
+
+
+def test_a_listing_tells_the_notice_address_without_its_query(sqlite_stage: Stage) -> None:
+    add("--notice-url", "https://shop.example/logout?token=canary", "--notify-on-expiry")
+
+    assert notice_of() == ("backchannel", "https://shop.example/logout", True)
+    printed = run("apps", "list").stdout
+    assert "backchannel https://shop.example/logout, also of expiry" in printed
+    assert "canary" not in printed
+
+
+def test_an_app_is_added_with_its_notice_queue_and_told_there(stage: Stage) -> None:
+    stage.add_app("forum")
+    stage.mosaic.state.add_client("client-shop", SECRET)
+    stage.keys["shop"] = add("--notice-queue", "shop-notices")
+    session = stage.registered("ada", "shop")
+    stage.silent_auth("ada", "forum")
+
+    receipt = stage.log_out("ada", "forum", session_ref=str(session))
+
+    assert notice_of() == ("queue", "shop-notices", False)
+    assert receipt.apps_pending == ("shop",)
+
+
+REFUSED_NOTICES = [
+    (("--notice-url", "http://shop.example/x"), "only https"),
+    (("--notice-url", "https://127.0.0.1/x"), "notice address"),
+    (("--notice-url", "https://user:canary@shop.example"), "no user and password"),
+    (("--notice-queue", "logout"), "must be the app's own"),
+    (("--notice-queue", "notify"), "must be the app's own"),
+    (("--notice-queue", ""), "a notice queue's name"),
+    (("--notice-queue", "a b\n"), "a notice queue's name"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED_NOTICES)
+def test_a_notice_address_that_cannot_be_told_is_refused(
+    sqlite_stage: Stage, arguments: tuple[str, ...], words: str
+) -> None:
+    message = complaint(*ADD, *arguments, stdin=SECRET)
+
+    assert words in message
+    assert "canary" not in message
+    assert told("apps", "list") == []
+
+
+def test_expiry_without_an_address_is_refused(sqlite_stage: Stage) -> None:
+    assert "needs a notice address" in complaint(*ADD, "--notify-on-expiry", stdin=SECRET)
+
+
+def test_an_app_is_told_in_one_way(sqlite_stage: Stage) -> None:
+    run(*ADD, "--notice-url", "https://x.example", "--notice-queue", "x", expect=2, stdin=SECRET)
+
+
+def test_where_an_app_is_told_is_changed_and_expiry_is_kept(sqlite_stage: Stage) -> None:
+    add("--notice-queue", "shop-notices", "--notify-on-expiry")
+
+    run("apps", "set-notice", "shop", "--notice-url", "https://shop.example/out")
+    kept = notice_of()
+    run("apps", "set-notice", "shop", "--notice-queue", "other", "--no-notify-on-expiry")
+
+    assert kept == ("backchannel", "https://shop.example/out", True)
+    assert notice_of() == ("queue", "other", False)
+
+
+def test_an_app_that_is_not_told_any_more_gets_no_notices(stage: Stage) -> None:
+    stage.add_app("forum")
+    stage.mosaic.state.add_client("client-shop", SECRET)
+    stage.keys["shop"] = add("--notice-queue", "shop-notices", "--notify-on-expiry")
+    session = stage.registered("ada", "shop")
+    stage.silent_auth("ada", "forum")
+
+    run("apps", "set-notice", "shop", "--none")
+
+    assert notice_of() == (None, None, False)
+    assert stage.log_out("ada", "forum", session_ref=str(session)).apps_pending == ()
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED_NOTICES)
+def test_a_change_is_checked_like_a_new_app(
+    sqlite_stage: Stage, arguments: tuple[str, ...], words: str
+) -> None:
+    add("--notice-queue", "shop-notices")
+
+    assert words in complaint("apps", "set-notice", "shop", *arguments)
+    assert notice_of() == ("queue", "shop-notices", False)
+
+
+def test_expiry_cannot_be_told_to_nobody(sqlite_stage: Stage) -> None:
+    add()
+
+    message = complaint("apps", "set-notice", "shop", "--none", "--notify-on-expiry")
+
+    assert "needs a notice address" in message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--notify-on-expiry",),
+        ("--none", "--notice-queue", "q"),
+        ("--notice-url", "https://x.example", "--notice-queue", "q"),
+    ],
+)
+def test_a_change_of_notices_says_one_way(sqlite_stage: Stage, arguments: tuple[str, ...]) -> None:
+    add()
+
+    run("apps", "set-notice", "shop", *arguments, expect=2)
 
 
 # --- keys
@@ -312,7 +440,7 @@ def test_an_app_that_shares_a_session_is_not_removed(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("rotate-key",), ("disable",), ("enable",), ("remove",)],
+    [("rotate-key",), ("disable",), ("enable",), ("remove",), ("set-notice", "--none")],
 )
 def test_an_app_that_is_not_there_is_said_to_be_missing(
     sqlite_stage: Stage, arguments: tuple[str, ...]

@@ -26,6 +26,11 @@ VERBS = [
     ("apps", "rotate-key", "shop"),
     ("sessions", "list"),
     ("sessions", "show", "00000000-0000-7000-8000-000000000000"),
+    ("sessions", "revoke", "--user", "ada", "--reason", "x"),
+    ("notices", "list"),
+    ("notices", "replay"),
+    ("keys", "rotate"),
+    ("apps", "set-notice", "shop", "--none"),
     ("prune",),
     ("prune", "--dry-run", "--history"),
 ]
@@ -112,7 +117,7 @@ def test_a_bug_is_not_hidden(sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatc
         run("apps", "list")
 
 
-@pytest.mark.parametrize("verb", [(), ("apps",), ("sessions",), ("keys",)])
+@pytest.mark.parametrize("verb", [(), ("apps",), ("sessions",), ("keys",), ("notices",)])
 def test_a_noun_alone_explains_itself(verb: tuple[str, ...]) -> None:
     assert "Usage:" in run(*verb, "--help").stdout
 
@@ -120,7 +125,7 @@ def test_a_noun_alone_explains_itself(verb: tuple[str, ...]) -> None:
 def test_all_nouns_are_there() -> None:
     printed = run("--help").stdout
 
-    for noun in ("apps", "config", "keys", "prune", "sessions", "status"):
+    for noun in ("apps", "config", "keys", "monitor", "notices", "prune", "sessions", "status"):
         assert f"\n  {noun} " in printed
 
 

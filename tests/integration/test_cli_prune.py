@@ -3,7 +3,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from simulator.server import SimulatorServer
-from tests.integration.cli_rig import run, told
+from tests.integration.cli_rig import complaint, run, told
 from tests.stage import Stage
 
 
@@ -65,3 +65,19 @@ def test_a_run_that_was_out_of_time_says_so(
 
         assert "run it again" in printed
         assert said == {"expired": 1, "is_complete": False, "dry_run": False}
+
+
+def test_an_implausible_share_is_ended_only_when_overridden(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic, guard_count="0") as stage:
+        an_expired_and_a_live_session(stage)
+
+        message = complaint("prune")
+        untouched = [session.ended_at for session in stage.sessions()]
+        said = told("prune", "--override-guard")
+
+    assert "1 of 2 live sessions" in message
+    assert "--override-guard" in message
+    assert untouched == [None, None]
+    assert said["expired"] == 1

@@ -18,7 +18,7 @@ from sandbox.redis_server import RedisServer
 from simulator.endpoints import Endpoint
 from simulator.faults import FaultKind
 from simulator.server import SimulatorServer
-from tests.integration.cli_rig import run, told
+from tests.integration.cli_rig import run, three_notices, told
 from tests.stage import Stage
 from worker import heartbeat, wiring
 from worker.lifecycle import idp_logout
@@ -67,13 +67,16 @@ def test_queues_are_counted_by_name(sqlite_stage: Stage) -> None:
     live_worker(sqlite_stage)
     sqlite_stage.services.redis.lpush("auth", "a", "b", "c")
     sqlite_stage.services.redis.lpush("maintenance", "m")
+    sqlite_stage.services.redis.lpush("notify", "n", "o")
     sqlite_stage.services.redis.hset("unacked", mapping={"one": "x", "two": "y"})
 
     said = told("status")
 
-    assert said["queues"] == {"auth": 3, "logout": 0, "maintenance": 1}
+    assert said["queues"] == {"auth": 3, "logout": 0, "notify": 2, "maintenance": 1}
     assert said["unacknowledged"] == 2
-    assert "waiting in auth" in run("status").stdout
+    printed = run("status").stdout
+    assert "waiting in auth" in printed
+    assert "waiting in notify" in printed
 
 
 def test_live_sessions_are_counted_without_the_expired(stage: Stage) -> None:
@@ -119,6 +122,31 @@ def test_a_confirmed_logout_is_not_pending(stage: Stage) -> None:
     assert told("status")["logouts"] == {
         "pending": 0,
         "failing": 0,
+        "oldest_pending_seconds": None,
+    }
+
+
+def test_notices_are_counted_with_age_and_failures(stage: Stage) -> None:
+    live_worker(stage)
+    given_up, failing, _ = three_notices(stage)
+
+    notices = told("status")["notices"]
+    printed = run("status").stdout
+
+    assert given_up != failing
+    assert (notices["pending"], notices["failing"], notices["failed"]) == (2, 1, 1)
+    assert 100 <= notices["oldest_pending_seconds"] < 130
+    assert "2, the oldest for 10" in printed
+    assert "notices failed" in printed
+
+
+def test_without_notices_their_counts_are_zero(sqlite_stage: Stage) -> None:
+    live_worker(sqlite_stage)
+
+    assert told("status")["notices"] == {
+        "pending": 0,
+        "failing": 0,
+        "failed": 0,
         "oldest_pending_seconds": None,
     }
 
@@ -197,6 +225,7 @@ def test_a_dead_database_is_told_in_words_beside_the_living_workers(
     assert "DATABASE_URL" in result.stderr
     assert "canary" not in result.output
     assert (said["database"], said["live_sessions"], said["logouts"]) == (None, None, None)
+    assert said["notices"] is None
     assert said["workers"] == [FACTS]
 
 

@@ -9,11 +9,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from models import App
+from models import App, Logout
 from session_client.contract import LogoutScope, Verdict
 from tests.stage import Stage
-from worker.lifecycle import app_admin, idp_logout
-from worker.lifecycle.idp_logout import end_at_idp, pause_before_next, wake_due
+from worker.lifecycle import app_admin, idp_logout, outbox
+from worker.lifecycle.idp_logout import end_at_idp
+from worker.lifecycle.outbox import pause_before_next, wake_due
 
 TELL = "session/logout"
 
@@ -97,7 +98,7 @@ def test_an_outage_of_mosaic_undoes_nothing_and_ends_in_a_confirmation(stage: St
         stage.pass_time(minutes=5, seconds=5)
     stage.mosaic.state.faults.clear()
 
-    assert wake_due(stage.services) == [duty]
+    assert wake_due(stage.services, Logout) == [duty]
     assert end_at_idp(stage.services, duty) == "confirmed"
     assert not stage.mosaic.state.is_live(session_id)
 
@@ -226,7 +227,7 @@ def test_while_one_worker_waits_for_mosaic_another_leaves_its_duty_alone(stage: 
     ):
         gate.wait_arrived()
         stage.pass_time(seconds=30)
-        assert wake_due(stage.services) == []
+        assert wake_due(stage.services, Logout) == []
         assert end_at_idp(stage.services, duty) is None
         gate.release()
 
@@ -244,10 +245,10 @@ def test_a_dead_workers_duty_is_taken_over_when_its_lease_ends(
             end_at_idp(stage.services, duty)
 
     assert end_at_idp(stage.services, duty) is None
-    assert wake_due(stage.services) == []
+    assert wake_due(stage.services, Logout) == []
     stage.pass_time(seconds=61)
-    assert wake_due(stage.services) == [duty]
-    assert wake_due(stage.services) == []  # woken once, not by every sweep
+    assert wake_due(stage.services, Logout) == [duty]
+    assert wake_due(stage.services, Logout) == []  # woken once, not by every sweep
     assert end_at_idp(stage.services, duty) == "confirmed"
 
 
@@ -286,9 +287,9 @@ def test_a_worker_that_lost_its_lease_cannot_write_back(stage: Stage, fault: str
 def test_a_sweep_leaves_alone_what_a_message_has_just_woken(stage: Stage) -> None:
     duty, _ = logged_out(stage)
 
-    assert wake_due(stage.services) == []
+    assert wake_due(stage.services, Logout) == []
     stage.pass_time(seconds=11)
-    assert wake_due(stage.services) == [duty]
+    assert wake_due(stage.services, Logout) == [duty]
 
 
 def test_sweeps_at_once_share_the_work(stage: Stage) -> None:
@@ -297,7 +298,7 @@ def test_sweeps_at_once_share_the_work(stage: Stage) -> None:
     stage.log_out(app_id="desk", scope=LogoutScope.USER)
     stage.pass_time(seconds=11)
 
-    woken = stage.at_once(*[lambda: wake_due(stage.services)] * 4)
+    woken = stage.at_once(*[lambda: wake_due(stage.services, Logout)] * 4)
 
     duties = [duty for share in woken for duty in share]
     assert sorted(duties) == sorted(row.id for row in stage.logouts())
@@ -327,8 +328,8 @@ def test_a_sweep_takes_the_longest_due_and_no_more_than_it_may(
         stage.pass_time(seconds=1)
     in_order = [row.id for row in sorted(stage.logouts(), key=lambda row: row.next_attempt_at)]
     stage.pass_time(seconds=11)
-    monkeypatch.setattr(idp_logout, "SWEEP_BATCH", 2)
+    monkeypatch.setattr(outbox, "SWEEP_BATCH", 2)
 
-    sweeps = [set(wake_due(stage.services)) for _ in range(4)]
+    sweeps = [set(wake_due(stage.services, Logout)) for _ in range(4)]
 
     assert sweeps == [set(in_order[:2]), set(in_order[2:4]), set(in_order[4:]), set()]

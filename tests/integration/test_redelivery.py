@@ -189,12 +189,12 @@ def test_ending_at_mosaic_delivered_many_times_tells_it_once(apps: Stage) -> Non
     assert apps.logouts()[0].outcome == "confirmed"
 
 
-@pytest.mark.parametrize("task", ["sweep_logouts", "expire_sessions", "purge_history"])
+@pytest.mark.parametrize("task", ["sweep", "expire_sessions", "purge_history"])
 def test_maintenance_twice_and_at_once_is_harmless(apps: Stage, task: str) -> None:
     apps.deliver(logout_of_session(apps))
     apps.registered("bob")
     apps.pass_time(days=15)
-    run: Callable[[], Any] = getattr(logouts if task == "sweep_logouts" else maintenance, task)
+    run: Callable[[], Any] = getattr(maintenance, task)
 
     apps.at_once(*[run] * 4)
     before = apps.dump()
@@ -210,7 +210,7 @@ def test_a_sweep_puts_a_message_on_the_broker_for_each_duty_that_is_due(apps: St
     apps.services.redis.flushall()
     apps.pass_time(seconds=11)
 
-    logouts.sweep_logouts()
+    maintenance.sweep()
 
     queued = apps.services.redis.lrange("logout", 0, -1)
     assert len(queued) == 3

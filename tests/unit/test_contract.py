@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from pytest_mock import MockerFixture
 
 import session_client
-from session_client import contract, requests
+from session_client import contract, notices, requests, sealing
 from session_client.contract import Queue, Reason, Task, Verdict
-from worker.lifecycle import commands
+from worker.lifecycle import app_notices, commands
+from worker.notices.logout_tokens import LogoutTokens
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
-REQUESTS = (requests.Register, requests.SilentAuth, requests.Status, requests.Logout)
+REQUESTS = (
+    requests.Register,
+    requests.SilentAuth,
+    requests.Status,
+    requests.Logout,
+    requests.Receipt,
+    requests.ConfirmNotice,
+)
+NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
+SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
 
 
 def section(title: str) -> str:
@@ -49,7 +63,7 @@ def test_the_worker_registers_exactly_the_tasks_of_the_contract(redis_url: str) 
 
     app.loader.import_default_modules()
 
-    internal = ("celery.", "maintenance.", "logouts.", "notices.")
+    internal = ("celery.", "maintenance.", "logouts.", "notices.deliver")
     ours = {name for name in app.tasks if not name.startswith(internal)}
     assert ours == {task.value for task in Task}
 
@@ -145,6 +159,7 @@ def test_the_client_sends_only_what_the_worker_reads(request_type: Any) -> None:
         "user_id": "ada", "session_id": "s", "id_token": "t", "device_id": "d",
         "amr_all_of": ["pwd"], "amr_any_of": ["otp"], "max_age": 1, "resource": "r",
         "claims": {"a": 1}, "org_id": "o", "user_agent": "u", "ip_address": "::1",
+        "receipt_id": SOME_UUID, "notice_id": SOME_UUID,
     }  # fmt: skip
     names = set(request_type.__dataclass_fields__) & set(examples)
     if request_type is requests.Logout:
@@ -166,3 +181,53 @@ def test_the_page_tells_the_limits() -> None:
     assert contract.MAX_ANSWER_BYTES == 2**20
     assert "1 MiB" in section("## Answers")
     assert contract.reply_key("<app_id>", "<request_id>") in section("## Answers")
+
+
+def test_the_page_lists_the_receipts_members_as_the_client_reads_them() -> None:
+    told = {row[0] for row in table("### The receipt")}
+    in_every_answer = set(session_client.Answer.__dataclass_fields__)
+    assert told == (set(session_client.LogoutReceipt.__dataclass_fields__) - in_every_answer)
+
+
+def test_the_page_names_what_a_logout_may_wait_for() -> None:
+    told = section("### `sessions.receipt`")
+
+    assert all(f"`{wait.value}`" in told for wait in session_client.LogoutWait)
+
+
+def test_the_page_lists_what_a_sealed_notice_holds_as_the_worker_writes_it(
+    mocker: MockerFixture,
+) -> None:
+    told = [row[0] for row in table("### A message to the app's own queue")]
+    key = session_client.AppKey("k1", bytes(32))
+    services = mocker.Mock(now=lambda: NOW)
+    services.apps.find.return_value.keys = {key.kid: key}
+    ended = app_notices._Told(UUID(SOME_UUID), UUID(SOME_UUID), "ada", "logged_out", NOW)
+
+    envelope = app_notices._sealed(services, "shop", ended, mocker.Mock(attempts=1))
+
+    content = sealing.unseal(envelope, sealing.Kind.NOTICE, {key.kid: key}.get)
+    assert told == ["app_id", "envelope", "field", "---", *content]
+    assert f"`{sealing.Kind.NOTICE.value}`" in section("### A message to the app's own queue")
+    assert f"`{contract.LOGOUT_NOTICE_TASK}`" in section("### A message to the app's own queue")
+
+
+def test_the_page_lists_the_claims_of_a_logout_token_as_the_worker_signs_them() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    token = LogoutTokens("https://worker", [key], lambda: NOW).sign(
+        audience="client-shop", user_id="ada", session_ref="r", notice_id="n"
+    )
+    head, payload = (
+        json.loads(base64.urlsafe_b64decode(part + "=="))
+        for part in token.split(".")[:2]
+    )  # fmt: skip
+
+    told = [row[0] for row in table("### A call of the app's URL")]
+
+    assert told[: told.index("answer")] == list(payload)
+    text = section("### A call of the app's URL")
+    assert f"`{head['typ']}`" in text
+    assert head["alg"] in text
+    assert f"{payload['exp'] - payload['iat']} s later" in text
+    assert notices.BACKCHANNEL_EVENT in payload["events"]
+    assert notices.BACKCHANNEL_EVENT in text

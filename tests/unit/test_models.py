@@ -37,6 +37,7 @@ def session(**changes: Any) -> dict[str, Any]:
         "authenticated_at": NOW,
         "amr_as_of": NOW,
         "created_at": NOW,
+        "last_used_at": NOW,
         "expires_at": NOW,
     } | changes
 

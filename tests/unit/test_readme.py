@@ -9,7 +9,7 @@ import pytest
 
 from session_client.contract import Task, Verdict
 from worker.settings import Settings, variable_name
-from worker.tasks import logouts, maintenance
+from worker.tasks import logouts, maintenance, notices
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +43,8 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     [
         *Task,
         logouts.END_AT_IDP,
-        logouts.SWEEP,
+        notices.DELIVER,
+        maintenance.SWEEP,
         maintenance.EXPIRE_SESSIONS,
         maintenance.PURGE_HISTORY,
     ],

@@ -39,14 +39,20 @@ VALUES: dict[str, tuple[str, object]] = {
     "jwks_refetch_seconds": ("5", 5.0),
     "session_lifetime_seconds": ("600", 600),
     "max_candidates": ("5", 5),
-    "logout_lease_seconds": ("90", 90.0),
-    "logout_retry_seconds": ("1.5", 1.5),
-    "logout_retry_most_seconds": ("100", 100.0),
-    "logout_wake_again_seconds": ("20", 20.0),
+    "session_idle_cap_seconds": ("3600", 3600),
+    "session_absolute_cap_seconds": ("86400", 86400),
+    "delivery_lease_seconds": ("90", 90.0),
+    "delivery_retry_seconds": ("1.5", 1.5),
+    "delivery_retry_most_seconds": ("100", 100.0),
+    "delivery_wake_again_seconds": ("20", 20.0),
     "notice_issuer": ("https://sessions.example.com", "https://sessions.example.com"),
     "notice_signing_keys": (PEM, None),
     "notice_private_addresses": ("true", True),
     "notice_timeout_seconds": ("3", 3.0),
+    "notice_horizon_seconds": ("7200", 7200.0),
+    "guard_share": ("0.5", 0.5),
+    "guard_count": ("10", 10),
+    "guard_clock_seconds": ("60", 60.0),
     "expire_grace_seconds": ("240", 240.0),
     "keep_ended_days": ("7", 7.0),
     "keep_events_days": ("30", 30.0),
@@ -241,10 +247,10 @@ def test_a_malformed_value_is_refused_by_name_and_never_quoted(field: str, text:
 
 
 def test_a_lease_that_does_not_outlive_two_calls_is_refused() -> None:
-    message = refusal({**KEYS, "MOSAIC_SESSIONS_LOGOUT_LEASE_SECONDS": "20"})
+    message = refusal({**KEYS, "MOSAIC_SESSIONS_DELIVERY_LEASE_SECONDS": "20"})
 
     assert message == (
-        "MOSAIC_SESSIONS_LOGOUT_LEASE_SECONDS must exceed twice "
+        "MOSAIC_SESSIONS_DELIVERY_LEASE_SECONDS must exceed twice "
         "MOSAIC_SESSIONS_MOSAIC_TIMEOUT_SECONDS"
     )
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import IO, Any, Final
 
 import click
 
+from models import NoticeMethod
 from session_client.keys import AppKey
-from worker.cli import output
+from worker.cli import door, output
 from worker.cli.door import Failure, services
 from worker.lifecycle import app_admin
 from worker.lifecycle.app_admin import AppInfo, NewApp
@@ -23,6 +23,12 @@ _SOON: Final = f"Workers notice within {RELOAD_AFTER_SECONDS:.0f} seconds."
 _app_id = click.argument("app_id")
 _quiet: Callable[[Any], Any] = click.option(
     "--quiet", is_flag=True, help="Print nothing but the app key, for scripts."
+)
+_notice_url: Callable[[Any], Any] = click.option(
+    "--notice-url", metavar="URL", help="Where it takes back-channel logouts of shared sessions."
+)
+_notice_queue: Callable[[Any], Any] = click.option(
+    "--notice-queue", metavar="NAME", help="Its own queue, where it takes them as messages instead."
 )
 
 
@@ -58,6 +64,9 @@ def apps() -> None:
 @click.option(
     "--session-lifetime", type=_SECONDS, metavar="SECONDS", help="How long its sessions live."
 )
+@_notice_url
+@_notice_queue
+@click.option("--notify-on-expiry", is_flag=True, help="Tell it also when a session expires.")
 @_quiet
 def add(  # noqa: PLR0913 - one for each option
     *,
@@ -73,9 +82,13 @@ def add(  # noqa: PLR0913 - one for each option
     jwks_url: str | None,
     issuer: str | None,
     session_lifetime: int | None,
+    notice_url: str | None,
+    notice_queue: str | None,
+    notify_on_expiry: bool,
     quiet: bool,
 ) -> None:
     """Register an app and print its first key, once."""
+    method, address = _notice_way(notice_url, notice_queue)
     new = NewApp(
         app_id=app_id,
         client_id=client_id,
@@ -89,6 +102,9 @@ def add(  # noqa: PLR0913 - one for each option
         jwks_url=jwks_url,
         issuer=issuer,
         session_lifetime_seconds=session_lifetime,
+        notice_method=method,
+        notice_address=address,
+        notify_on_expiry=notify_on_expiry,
     )
     _print_key(app_id, app_admin.add_app(services(), new), quiet=quiet)
 
@@ -102,7 +118,7 @@ def list_(*, as_json: bool) -> None:
         output.print_json(found)
         return
     output.print_table(
-        ("app", "client", "keys", "policy", "may", "registered", "disabled"),
+        ("app", "client", "keys", "policy", "may", "is told", "registered", "disabled"),
         (
             (
                 app.app_id,
@@ -110,6 +126,7 @@ def list_(*, as_json: bool) -> None:
                 app.kids,
                 _policy(app),
                 app.capabilities,
+                _is_told(app),
                 app.created_at,
                 app.disabled_at,
             )
@@ -161,21 +178,55 @@ def remove(*, app_id: str) -> None:
     _do(app_admin.remove_unused_app, app_id, f"{app_id} is removed.")
 
 
+@apps.command("set-notice")
+@_app_id
+@_notice_url
+@_notice_queue
+@click.option("--none", "silence", is_flag=True, help="Do not tell it any more.")
+@click.option(
+    "--notify-on-expiry/--no-notify-on-expiry",
+    default=None,
+    help="Whether it is told also when a session expires; unsaid: as before.",
+)
+def set_notice(
+    *,
+    app_id: str,
+    notice_url: str | None,
+    notice_queue: str | None,
+    silence: bool,
+    notify_on_expiry: bool | None,
+) -> None:
+    """Say where an app is told that a session it shares has ended."""
+    method, address = _notice_way(notice_url, notice_queue)
+    if silence == (method is not None):
+        raise click.UsageError("say one of --notice-url, --notice-queue and --none")
+    app_admin.set_notice(services(), app_id, method, address, notify_on_expiry=notify_on_expiry)
+    if silence:
+        click.echo(f"{app_id} is not told any more; what it has not confirmed will fail.")
+        return
+    click.echo(f"{app_id} is told like this from its next notice on.")
+
+
 def _do(change: Callable[[Services, str], None], app_id: str, done: str) -> None:
     change(services(), app_id)
     click.echo(done)
 
 
-def is_at_a_terminal() -> bool:
-    """Whether there is a person to ask."""
-    return sys.stdin.isatty()
+def _notice_way(url: str | None, queue: str | None) -> tuple[NoticeMethod | None, str | None]:
+    if url is not None and queue is not None:
+        raise click.UsageError("--notice-url or --notice-queue, not both")
+    if url is not None:
+        return NoticeMethod.BACKCHANNEL, url
+    if queue is not None:
+        return NoticeMethod.QUEUE, queue
+    return None, None
 
 
 def _read_secret(file: IO[str] | None) -> str:
     """Return the client secret. Never an argument: those are visible to everybody in `ps`."""
     if file is not None:
         return file.read().strip()
-    if not is_at_a_terminal():
+    if not door.is_at_a_terminal():
         raise Failure("where is the client secret? Give --client-secret-file FILE, or - for stdin")
     return str(click.prompt("Client secret", hide_input=True, err=True)).strip()
 
@@ -198,3 +249,10 @@ def _policy(app: AppInfo) -> tuple[str, ...]:
     if app.max_age_seconds is not None:
         parts.append(f"at most {app.max_age_seconds} s old")
     return tuple(parts)
+
+
+def _is_told(app: AppInfo) -> str | None:
+    if app.notice_method is None:
+        return None
+    also = ", also of expiry" if app.notify_on_expiry else ""
+    return f"{app.notice_method} {app.notice_address}{also}"

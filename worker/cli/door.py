@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -11,10 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker import startup, wiring
 from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
+from worker.lifecycle import overview
 from worker.lifecycle.app_admin import AppError
 from worker.wiring import Services
 
 FAILED: Final = 1
+
+override_guard_option: Callable[[Any], Any] = click.option(
+    "--override-guard", is_flag=True, help="Also when it is an implausible share of all sessions."
+)
 
 
 class Failure(click.ClickException):
@@ -56,6 +63,17 @@ def services() -> Services:
     if opened is not None:
         opened.callback(found.close)
     return found
+
+
+def require_app(app_id: str) -> None:
+    """Return if there is such an app: a misspelt one has no sessions and no notices."""
+    if not overview.is_app(services(), app_id):
+        raise Failure(f"there is no app {app_id!r} (mosaic-sessions apps list)")
+
+
+def is_at_a_terminal() -> bool:
+    """Whether there is a person to ask."""
+    return sys.stdin.isatty()
 
 
 def failure_of(error: Exception) -> Failure:

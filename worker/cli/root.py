@@ -13,6 +13,8 @@ from worker.cli.apps import apps
 from worker.cli.config import config
 from worker.cli.door import Nouns
 from worker.cli.keys import keys
+from worker.cli.monitor import monitor
+from worker.cli.notices import notices
 from worker.cli.prune import prune
 from worker.cli.sessions import sessions
 from worker.cli.status import status
@@ -21,14 +23,14 @@ from worker.cli.status import status
 @click.group(cls=Nouns)
 @click.version_option(package_name="mosaic-session-worker")
 def commands() -> None:
-    """Look after the session worker: its apps, sessions, keys and health.
+    """Look after the session worker: its apps, sessions, notices, keys and health.
 
     Settings come from the environment, as the worker's do. Exit codes: 0 done, 1 it could not be
     done, 2 not understood, 69 no worker is alive (`status`), 78 the settings must be put right.
     """
 
 
-for noun in (apps, config, keys, prune, sessions, status):
+for noun in (apps, config, keys, monitor, notices, prune, sessions, status):
     commands.add_command(noun)
 
 

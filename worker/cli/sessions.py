@@ -6,16 +6,17 @@ from dataclasses import asdict
 from uuid import UUID
 
 import click
+from sqlalchemy import ColumnElement
 
-from worker.cli import output
+from worker.cli import door, output
 from worker.cli.door import Failure, services
-from worker.lifecycle import overview
+from worker.lifecycle import overview, revoking
 from worker.lifecycle.overview import SessionInfo, SessionStory
 
 
 @click.group()
 def sessions() -> None:
-    """Look at sessions. A session's id is a secret and never shown; its reference is."""
+    """Look at sessions, and end them. A session's id is a secret, never shown: its reference is."""
 
 
 @sessions.command("list")
@@ -59,14 +60,70 @@ def list_(
 @click.argument("ref", type=click.UUID)
 @output.as_json_option
 def show(*, ref: UUID, as_json: bool) -> None:
-    """Tell all about one session: its apps, its logout, its audit trail."""
+    """Tell all about one session: its apps, who must be told, its audit trail."""
     story = overview.session_story(services(), ref)
     if story is None:
-        raise Failure(f"there is no session {ref} (mosaic-sessions sessions list --all)")
+        raise _no_session(ref)
     if as_json:
         output.print_json(story)
         return
     _print_story(story)
+
+
+@sessions.command("revoke")
+@click.argument("ref", type=click.UUID, required=False)
+@click.option("--user", help="All of this user's.")
+@click.option("--app", help="All that this app shares.")
+@click.option("--reason", required=True, help="Why; kept in the audit trail.")
+@door.override_guard_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output.as_json_option
+def revoke(  # noqa: PLR0913 - one for each option
+    *,
+    ref: UUID | None,
+    user: str | None,
+    app: str | None,
+    reason: str,
+    override_guard: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """End sessions here and at Mosaic, and tell their apps."""
+    if sum(selector is not None for selector in (ref, user, app)) != 1:
+        raise click.UsageError("say which: a reference, --user or --app, and only one of them")
+    if not reason.strip():
+        raise click.UsageError("--reason must say something")
+    which, count = _which(ref, user, app)
+    if count and not yes:
+        _confirm(count)
+    ended = revoking.revoke(
+        services(), which, reason=reason.strip(), override=override_guard, all_of_user=user
+    )
+    if as_json:
+        output.print_json({"ended": len(ended.sessions)})
+        return
+    click.echo(f"Ended: {len(ended.sessions)}")
+    if ended.sessions:
+        click.echo("The workers tell Mosaic and the apps within seconds (mosaic-sessions status).")
+
+
+def _which(ref: UUID | None, user: str | None, app: str | None) -> tuple[ColumnElement[bool], int]:
+    if app is not None:
+        door.require_app(app)
+    if ref is not None and overview.session_story(services(), ref) is None:
+        raise _no_session(ref)
+    return overview.live_sessions_of(services(), session=ref, user_id=user, app_id=app)
+
+
+def _confirm(count: int) -> None:
+    if not door.is_at_a_terminal():
+        raise Failure(f"this would end {count} live sessions: say --yes if it is meant")
+    if not click.confirm(f"End {count} live sessions, here and at Mosaic?", err=True):
+        raise Failure("nothing was ended")
+
+
+def _no_session(ref: UUID) -> Failure:
+    return Failure(f"there is no session {ref} (mosaic-sessions sessions list --all)")
 
 
 def _print_story(story: SessionStory) -> None:
@@ -82,7 +139,24 @@ def _print_story(story: SessionStory) -> None:
         if story.logout is None
         else {name.replace("_", " "): value for name, value in asdict(story.logout).items()}
     )
-    click.echo("\nWhat happened")
+    click.echo("\nNotices to its apps")
+    output.print_table(
+        ("app", "state", "attempts", "last error", "next attempt", "since", "closed", "notice"),
+        (
+            (
+                notice.app_id,
+                notice.state,
+                notice.attempts,
+                notice.last_error,
+                notice.next_attempt_at,
+                notice.created_at,
+                notice.closed_at,
+                notice.notice_id,
+            )
+            for notice in story.notices
+        ),
+    )
+    click.echo("What happened")
     output.print_table(
         ("at", "event", "app", "detail", "request"),
         (tuple(asdict(happening).values()) for happening in story.trail),

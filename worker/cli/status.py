@@ -18,7 +18,7 @@ from worker.cli import output
 from worker.cli.door import FAILED, database_trouble, redis_trouble, services
 from worker.errors import StoreUnavailable
 from worker.lifecycle import overview
-from worker.lifecycle.overview import StoreCounts
+from worker.lifecycle.overview import DutyCounts, StoreCounts
 from worker.setting_values import is_redis
 from worker.wiring import Services, connect_redis
 
@@ -142,9 +142,17 @@ def _wire(health: Health) -> dict[str, Any]:
         "logouts": None
         if store is None
         else {
-            "pending": store.pending_logouts,
-            "failing": store.failing_logouts,
-            "oldest_pending_seconds": store.oldest_pending_seconds,
+            "pending": store.logouts.pending,
+            "failing": store.logouts.failing,
+            "oldest_pending_seconds": store.logouts.oldest_pending_seconds,
+        },
+        "notices": None
+        if store is None
+        else {
+            "pending": store.notices.pending,
+            "failing": store.notices.failing,
+            "failed": store.failed_notices,
+            "oldest_pending_seconds": store.notices.oldest_pending_seconds,
         },
         "database": None
         if schema is None
@@ -190,17 +198,19 @@ def _store_facts(health: Health) -> dict[str, object]:
     schema, store = health.schema, health.store
     return {
         "live sessions": "unknown" if store is None else store.live_sessions,
-        "logouts pending": "unknown" if store is None else _pending(store),
+        "logouts pending": "unknown" if store is None else _pending(store.logouts),
+        "notices pending": "unknown" if store is None else _pending(store.notices),
+        "notices failed": "unknown" if store is None else store.failed_notices,
         "database": "unknown" if schema is None else _standing(schema),
     }
 
 
-def _pending(store: StoreCounts) -> str:
-    if store.oldest_pending_seconds is None:
+def _pending(duties: DutyCounts) -> str:
+    if duties.oldest_pending_seconds is None:
         return "0"
     return (
-        f"{store.pending_logouts}, the oldest for {store.oldest_pending_seconds:.0f} s, "
-        f"{store.failing_logouts} with failed attempts"
+        f"{duties.pending}, the oldest for {duties.oldest_pending_seconds:.0f} s, "
+        f"{duties.failing} with failed attempts"
     )
 
 

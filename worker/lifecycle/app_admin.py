@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models import App, AppKey, new_id
+from models import App, AppKey, NoticeMethod, new_id
 from session_client import contract
 from session_client.keys import AppKey as ClientKey
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, NoticeRefused
 from worker.mosaic import endpoints_for
+from worker.notices import check_address
 from worker.registry import CAPABILITIES, app_key_place, client_secret_place
-from worker.setting_values import check_http_url
+from worker.setting_values import check_http_url, without_password
 from worker.wiring import Services
+
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class AppError(ConfigurationError):
@@ -38,6 +43,9 @@ class NewApp:
     jwks_url: str | None = None
     issuer: str | None = None
     session_lifetime_seconds: int | None = None
+    notice_method: NoticeMethod | None = None
+    notice_address: str | None = None
+    notify_on_expiry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,9 @@ class AppInfo:
     amr_any_of: tuple[str, ...]
     max_age_seconds: int | None
     capabilities: tuple[str, ...]
+    notice_method: str | None
+    notice_address: str | None
+    notify_on_expiry: bool
     kids: tuple[str, ...]
     created_at: datetime
     disabled_at: datetime | None
@@ -82,12 +93,20 @@ def list_apps(services: Services) -> list[AppInfo]:
             amr_any_of=tuple(app.amr_any_of),
             max_age_seconds=app.max_age_seconds,
             capabilities=tuple(app.capabilities),
+            notice_method=app.notice_method,
+            notice_address=_shown_address(app.notice_method, app.notice_address),
+            notify_on_expiry=app.notify_on_expiry,
             kids=tuple(key.kid for key in keys if key.app_id == app.app_id),
             created_at=app.created_at,
             disabled_at=app.disabled_at,
         )
         for app in apps
     ]
+
+
+def _shown_address(method: str | None, address: str | None) -> str | None:
+    # The query of a URL may be a secret.
+    return without_password(str(address)) if method == NoticeMethod.BACKCHANNEL else address
 
 
 def rotate_key(services: Services, app_id: str) -> ClientKey:
@@ -123,6 +142,36 @@ def disable_app(services: Services, app_id: str) -> None:
 def enable_app(services: Services, app_id: str) -> None:
     """Serve the app's requests again."""
     _set_disabled(services, app_id, None)
+
+
+def set_notice(
+    services: Services,
+    app_id: str,
+    method: NoticeMethod | None,
+    address: str | None,
+    *,
+    notify_on_expiry: bool | None = None,
+) -> None:
+    """Say how and where the app is told that a session has ended; notices still open follow.
+
+    None for *notify_on_expiry* leaves it as it is, but who is told of nothing is not told of
+    expiry.
+    """
+    with services.store.write() as connection:
+        _require(connection, app_id)
+        if notify_on_expiry is None:
+            before = select(App.notify_on_expiry).where(App.app_id == app_id).with_for_update()
+            notify_on_expiry = connection.execute(before).scalar_one() and method is not None
+        _check_notice(services, method, address, notify_on_expiry)
+        connection.execute(
+            update(App)
+            .where(App.app_id == app_id)
+            .values(
+                notice_method=None if method is None else method.value,
+                notice_address=address,
+                notify_on_expiry=notify_on_expiry,
+            )
+        )
 
 
 def remove_unused_app(services: Services, app_id: str) -> None:
@@ -173,6 +222,7 @@ def _check(services: Services, new: NewApp) -> None:
             raise AppError("ages and lifetimes are positive numbers of seconds")
     for name in ("base_url", "token_url", "jwks_url"):
         _check_url(name, getattr(new, name))
+    _check_notice(services, new.notice_method, new.notice_address, new.notify_on_expiry)
     endpoints_for(
         services.settings,
         base_url=new.base_url,
@@ -180,6 +230,27 @@ def _check(services: Services, new: NewApp) -> None:
         jwks_url=new.jwks_url,
         issuer=new.issuer,
     )
+
+
+def _check_notice(
+    services: Services,
+    method: NoticeMethod | None,
+    address: str | None,
+    notify_on_expiry: bool,  # noqa: FBT001 - read with its name
+) -> None:
+    if (method is None) != (address is None):
+        raise AppError("a notice method needs an address, and an address a method")
+    if method is None and notify_on_expiry:
+        raise AppError("an app that is to be told of expiry needs a notice address")
+    if method is NoticeMethod.BACKCHANNEL:
+        try:
+            check_address(str(address), allow_private=services.settings.notice_private_addresses)
+        except NoticeRefused as refusal:
+            raise AppError(f"notice address: {refusal}") from None
+    if method is NoticeMethod.QUEUE and address in set(contract.Queue):
+        raise AppError("the notice queue must be the app's own, not one of the worker's")
+    if method is NoticeMethod.QUEUE and not _QUEUE_NAME.fullmatch(str(address)):
+        raise AppError("a notice queue's name has letters, digits, ., -, _ and :, 128 at most")
 
 
 def _check_url(name: str, url: str | None) -> None:
@@ -206,5 +277,8 @@ def _row(services: Services, new: NewApp) -> dict[str, object]:
         "jwks_url": new.jwks_url,
         "issuer": new.issuer,
         "session_lifetime_seconds": new.session_lifetime_seconds,
+        "notice_method": new.notice_method.value if new.notice_method else None,
+        "notice_address": new.notice_address,
+        "notify_on_expiry": new.notify_on_expiry,
         "created_at": services.now(),
     }

@@ -35,6 +35,11 @@ def _is_sendable(claims: dict[str, Any]) -> dict[str, Any]:
     return claims
 
 
+def _is_uuid(text: str) -> str:
+    UUID(text)
+    return text
+
+
 _STORABLE: Final = AfterValidator(_is_storable)
 _SENDABLE: Final = AfterValidator(_is_sendable)
 
@@ -45,6 +50,7 @@ DeviceId = Annotated[str, StringConstraints(min_length=1, max_length=80), _STORA
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2048), _STORABLE]
 Method = Annotated[str, StringConstraints(min_length=1, max_length=64), _STORABLE]
 Amr = Annotated[list[Method], Field(max_length=16)]
+Ref = Annotated[str, AfterValidator(_is_uuid)]
 Claims = Annotated[dict[str, Any], _SENDABLE]
 
 
@@ -95,7 +101,7 @@ class LogoutCommand(Command):
 
     user_id: UserId
     scope: Literal["session", "device", "user"] = "session"
-    session_ref: str | None = None
+    session_ref: Ref | None = None
     session_id: SessionId | None = Field(default=None, repr=False)
     device_id: DeviceId | None = None
 
@@ -105,8 +111,6 @@ class LogoutCommand(Command):
         wanted = {"session": (1, False), "device": (0, True), "user": (0, False)}
         if (named, self.device_id is not None) != wanted[self.scope]:
             raise ValueError("the arguments do not fit the scope")
-        if self.session_ref is not None:
-            UUID(self.session_ref)
         return self
 
     @property
@@ -120,11 +124,35 @@ class LogoutCommand(Command):
         return LogoutScope(self.scope)
 
 
+class ReceiptCommand(Command):
+    """What became of a logout."""
+
+    receipt_id: Ref
+
+    @property
+    def receipt(self) -> UUID:
+        """The receipt's id."""
+        return UUID(self.receipt_id)
+
+
+class ConfirmNoticeCommand(Command):
+    """The receiver of a notice has acted on it."""
+
+    notice_id: Ref
+
+    @property
+    def notice(self) -> UUID:
+        """The notice's id."""
+        return UUID(self.notice_id)
+
+
 COMMANDS: Final[dict[Task, type[Command]]] = {
     Task.REGISTER: RegisterCommand,
     Task.SILENT_AUTH: SilentAuthCommand,
     Task.STATUS: StatusCommand,
     Task.LOGOUT: LogoutCommand,
+    Task.RECEIPT: ReceiptCommand,
+    Task.CONFIRM_NOTICE: ConfirmNoticeCommand,
 }
 
 

@@ -12,7 +12,9 @@ from sqlalchemy import ColumnElement, Connection, insert, update
 
 from models import EndCause, IdpSession, Logout, new_id
 from worker.lifecycle import events
+from worker.lifecycle.app_notices import add_notices
 from worker.lifecycle.events import Cause
+from worker.wiring import Services
 
 # Mosaic has ended these sessions itself; for all other causes it must be told.
 _KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
@@ -20,27 +22,30 @@ _KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What one call has ended. ``logouts`` are the duties to wake, after the commit."""
+    """What one call has ended, and the duties to wake, after the commit."""
 
     sessions: tuple[UUID, ...] = ()
     logouts: tuple[UUID, ...] = ()
+    notices: tuple[UUID, ...] = ()
 
 
 def end_sessions(  # noqa: PLR0913 - said by name
     connection: Connection,
+    services: Services,
     which: ColumnElement[bool],
     cause: EndCause,
     *,
-    now: datetime,
     by: Cause,
     lifetime: timedelta,
 ) -> Ended:
     """End the live sessions that match *which*, in the caller's transaction.
 
-    Writes the end, the duty to tell Mosaic where there is one, and the audit trail. *lifetime* is
-    how long a session may live on at Mosaic: after that it need not be told any more. A session
-    that has ended already is left alone, so repeating is harmless.
+    Writes the end, the duty to tell Mosaic where there is one, the duties to tell the apps that
+    share the session, and the audit trail. *lifetime* is how long a session may live on at Mosaic:
+    after that it need not be told any more. A session that has ended already is left alone, so
+    repeating is harmless.
     """
+    now = services.now()
     ended = connection.execute(
         update(IdpSession)
         .where(IdpSession.ended_at.is_(None), which)
@@ -54,8 +59,12 @@ def end_sessions(  # noqa: PLR0913 - said by name
             IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at
         )
     ).all()
+    if not ended:
+        return Ended()
     duties = [] if cause in _KNOWN_TO_MOSAIC else [_duty(row, now, by, lifetime) for row in ended]
     add_duties(connection, duties)
+    sessions = tuple(row.id for row in ended)
+    notices = add_notices(connection, services, sessions, cause, by)
     events.record(
         connection,
         (
@@ -70,7 +79,7 @@ def end_sessions(  # noqa: PLR0913 - said by name
             for row in ended
         ),
     )
-    return Ended(tuple(row.id for row in ended), tuple(duty["id"] for duty in duties))
+    return Ended(sessions, tuple(duty["id"] for duty in duties), tuple(notices))
 
 
 def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read with its name

@@ -18,6 +18,8 @@ AUTHENTICATED: Final = "authenticated"
 ENDED: Final = "ended"
 IDP_CONFIRMED: Final = "idp_confirmed"
 IDP_GIVEN_UP: Final = "idp_given_up"
+APP_CONFIRMED: Final = "app_confirmed"
+APP_GIVEN_UP: Final = "app_given_up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,46 +1,33 @@
-"""Telling Mosaic that a session has ended: one duty, one lease, one call.
-
-The row in ``logouts`` is the truth; a message only wakes. Whoever works on a row holds its lease,
-and writes back only while it still holds it, so that duplicates of a message end quietly and a
-worker that was killed delays its row by one lease.
-"""
+"""Telling Mosaic that a session has ended: one duty, one lease, one call."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, update
 
-from models import IdpSession, Logout, new_id
-from worker.errors import MosaicUnavailable, OperatorMustAct, SessionWorkerError, TryLater
-from worker.lifecycle import events, sessions
-from worker.lifecycle.batches import first_free
+from models import IdpSession, Logout
+from worker.errors import MosaicUnavailable, OperatorMustAct, SessionWorkerError
+from worker.lifecycle import events, outbox, sessions
 from worker.lifecycle.events import Cause
+from worker.lifecycle.outbox import CONFIRMED, Lease
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
-CONFIRMED: Final = "confirmed"
 EXPIRED_UNCONFIRMED: Final = "expired_unconfirmed"
-SWEEP_BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
     """A duty that only we may work on until its lease ends."""
 
-    id: UUID
-    token: UUID
+    lease: Lease
     session: UUID
     user_id: str
-    attempts: int
-    give_up_at: datetime
     requested_by: str
     registered_by: str
     sealed_session_id: bytes | None = field(repr=False)
@@ -61,62 +48,18 @@ def end_at_idp(services: Services, logout: UUID) -> str | None:
     return _close(services, claim, CONFIRMED, events.IDP_CONFIRMED)
 
 
-def wake_due(services: Services) -> list[UUID]:
-    """Return the duties that are due and that no recent message woke, marking them woken.
-
-    Two sweeps at once share the work: each row goes to one of them.
-    """
-    now = services.now()
-    woken_before = now - timedelta(seconds=services.settings.logout_wake_again_seconds)
-    due = (
-        select(Logout.id)
-        .where(
-            Logout.closed_at.is_(None),
-            Logout.next_attempt_at <= now,
-            Logout.woken_at <= woken_before,
-            or_(Logout.leased_until.is_(None), Logout.leased_until <= now),
-        )
-        .order_by(Logout.next_attempt_at)
-    )
-    batch = first_free(due, SWEEP_BATCH)
-    with services.store.write() as connection:
-        woken = update(Logout).where(Logout.id.in_(batch)).values(woken_at=now)
-        return list(connection.execute(woken.returning(Logout.id)).scalars())
-
-
 def _claim(services: Services, logout: UUID) -> _Claim | None:
-    """Take the lease of a duty that is due; None when it is closed, not due, or leased."""
-    now = services.now()
-    token = new_id()
     with services.store.write() as connection:
-        row = connection.execute(
-            update(Logout)
-            .where(
-                Logout.id == logout,
-                Logout.closed_at.is_(None),
-                Logout.next_attempt_at <= now,
-                or_(Logout.leased_until.is_(None), Logout.leased_until <= now),
-            )
-            .values(
-                lease_token=token,
-                leased_until=now + timedelta(seconds=services.settings.logout_lease_seconds),
-                attempts=Logout.attempts + 1,
-            )
-            .returning(
-                Logout.idp_session_id, Logout.attempts, Logout.give_up_at, Logout.requested_by
-            )
-        ).one_or_none()
-        if row is None:
+        claimed = outbox.claim(connection, services, Logout, logout)
+        if claimed is None:
             return None
+        lease, row = claimed
         session = sessions.by_id(connection, row.idp_session_id)
     assert session is not None, "a duty goes with its session"  # noqa: S101
     return _Claim(
-        id=logout,
-        token=token,
+        lease=lease,
         session=session.id,
         user_id=session.user_id,
-        attempts=row.attempts,
-        give_up_at=row.give_up_at,
         requested_by=row.requested_by,
         registered_by=session.registered_by,
         sealed_session_id=session.sealed_session_id,
@@ -147,56 +90,28 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
 
 def _put_off(services: Services, claim: _Claim, error: SessionWorkerError) -> str | None:
     """Set the next attempt, or give up when the session has expired at Mosaic by itself."""
-    now = services.now()
     log.warning(
         "idp_logout_failed",
-        logout=str(claim.id),
+        logout=str(claim.lease.id),
         session=str(claim.session),
-        attempts=claim.attempts,
+        attempts=claim.lease.attempts,
         error=type(error).__name__,
         detail=str(error),
     )
-    if now >= claim.give_up_at:
+    if services.now() >= claim.lease.give_up_at:
         return _close(services, claim, EXPIRED_UNCONFIRMED, events.IDP_GIVEN_UP)
-    pause = pause_before_next(
-        claim.attempts,
-        services.settings.logout_retry_seconds,
-        services.settings.logout_retry_most_seconds,
-        error.retry_after if isinstance(error, TryLater) else 0.0,
-    )
     with services.store.write() as connection:
-        connection.execute(
-            update(Logout)
-            .where(Logout.id == claim.id, Logout.lease_token == claim.token)
-            .values(
-                lease_token=None,
-                leased_until=None,
-                next_attempt_at=now + timedelta(seconds=pause),
-                last_error=f"{type(error).__name__}: {error}"[:500],
-            )
-        )
+        outbox.put_off(connection, services, claim.lease, error)
     return None
-
-
-def pause_before_next(attempts: int, first: float, most: float, at_least: float) -> float:
-    """Return seconds to wait: doubling, with full jitter, and never less than Mosaic asked for."""
-    ceiling = min(most, first * 2 ** min(attempts - 1, 30))
-    return at_least + random.uniform(ceiling / 10, ceiling)  # noqa: S311 - jitter, no secret
 
 
 def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str | None:
     """Close the duty if the lease is still ours, and scrub the session id with it."""
     now = services.now()
     with services.store.write() as connection:
-        closed = connection.execute(
-            update(Logout)
-            .where(Logout.id == claim.id, Logout.lease_token == claim.token)
-            .values(closed_at=now, outcome=outcome, lease_token=None, leased_until=None)
-            .returning(Logout.id)
-        ).one_or_none()
-        if closed is None:
+        if not outbox.close(connection, claim.lease, now, outcome):
             return None  # our lease ended and somebody else took over
-        _scrub(connection, [claim.session])
+        _scrub(connection, claim.session)
         row = events.event(
             event,
             at=now,
@@ -208,7 +123,7 @@ def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str |
     return outcome
 
 
-def _scrub(connection: Connection, ended: Sequence[UUID]) -> None:
+def _scrub(connection: Connection, session: UUID) -> None:
     connection.execute(
-        update(IdpSession).where(IdpSession.id.in_(ended)).values(sealed_session_id=None)
+        update(IdpSession).where(IdpSession.id == session).values(sealed_session_id=None)
     )

@@ -16,6 +16,7 @@ from worker.lifecycle.commands import LogoutCommand
 from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.receipts import Asked
+from worker.lifecycle.watermarks import raise_watermark, take_turns
 from worker.registry import LOGOUT_USER, KnownApp
 from worker.wiring import Services
 
@@ -26,6 +27,7 @@ class LoggedOut:
 
     outcome: Outcome
     logouts: tuple[UUID, ...] = ()
+    notices: tuple[UUID, ...] = ()
 
 
 def log_out(
@@ -54,18 +56,21 @@ def _log_out(connection: Connection, services: Services, asked: Asked) -> Logged
         return LoggedOut(receipts.receipt(connection, *earlier))
     buried = tombstones.bury_unknown(connection, services, asked)
     in_scope = _in_scope(connection, services, asked)
+    if asked.command.logout_scope is LogoutScope.USER:
+        take_turns(connection, asked.command.user_id)
+        raise_watermark(connection, asked.command.user_id, asked.now)
     ended = end_sessions(
         connection,
+        services,
         in_scope,
         EndCause.LOGOUT,
-        now=asked.now,
         by=asked.by,
         lifetime=asked.app.mosaic.session_lifetime,
     )
     expired = tombstones.tell_of_expired(connection, services, asked)
     receipt = receipts.write(connection, asked, in_scope, len(ended.sessions))
     outcome = receipts.receipt(connection, receipt, len(ended.sessions))
-    return LoggedOut(outcome, (*ended.logouts, *buried, *expired))
+    return LoggedOut(outcome, (*ended.logouts, *buried, *expired), ended.notices)
 
 
 def _in_scope(connection: Connection, services: Services, asked: Asked) -> ColumnElement[bool]:

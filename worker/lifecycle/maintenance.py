@@ -12,17 +12,31 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, inspect, select
 
-from models import EndCause, IdpSession, Logout, LogoutRequest, SessionEvent
+from models import (
+    Base,
+    EndCause,
+    IdpSession,
+    Logout,
+    LogoutRequest,
+    Notice,
+    SessionEvent,
+    UserWatermark,
+)
 from worker.lifecycle.batches import first_free
 from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
+from worker.lifecycle.lifetimes import has_caps, longest_lifetime, past_a_cap
+from worker.lifecycle.revoking import refuse_implausible, refuse_jumped_clock
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
 _BY_TIME: Final = Cause(None, "maintenance.expire_sessions")
+
+
+WATERMARKS_KEPT_AT_LEAST: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,48 +47,77 @@ class Counts:
     is_complete: bool = True
 
 
-def expire_sessions(services: Services, *, dry_run: bool = False) -> Counts:
-    """Mark live sessions past their expiry as ended.
+def expire_sessions(
+    services: Services, *, dry_run: bool = False, override_guard: bool = False
+) -> Counts:
+    """Mark live sessions past their expiry, or past a cap, as ended.
 
     One statement a batch compares and sets, so a renewal that commits first wins; and sessions
     are left alone until `expire_grace_seconds` after their expiry, so that a renewal that is
-    still under way at Mosaic is never beaten to it.
+    still under way at Mosaic is never beaten to it. Raises `Implausible` instead of ending an
+    implausible share of all sessions, or by a clock that has jumped.
     """
-    now = services.now()
-    cutoff = now - timedelta(seconds=services.settings.expire_grace_seconds)
-    overdue = IdpSession.ended_at.is_(None) & (IdpSession.expires_at <= cutoff)
+    cutoff = services.now() - timedelta(seconds=services.settings.expire_grace_seconds)
+    live = IdpSession.ended_at.is_(None)
+    expired = live & (IdpSession.expires_at <= cutoff)
+    with services.store.read() as connection:
+        longest = longest_lifetime(connection, services.settings)
+        capped = live & past_a_cap(services.settings, cutoff, longest)
+        if not (dry_run or override_guard):
+            refuse_jumped_clock(connection, services)
+            refuse_implausible(connection, services, expired | capped)
+    passes = [("expired", expired, EndCause.EXPIRED)]
+    if has_caps(services.settings):
+        passes.append(("capped", capped & ~expired, EndCause.CAP_REACHED))
     if dry_run:
-        return Counts({"expired": _count(services, IdpSession.id, overdue)})
+        return Counts({name: _count(services, IdpSession, which) for name, which, _ in passes})
+    runs = [_in_batches(services, n, _ender(services, which, why)) for n, which, why in passes]
+    rows = {name: count for run in runs for name, count in run.rows.items()}
+    return Counts(rows, all(run.is_complete for run in runs))
+
+
+def _ender(
+    services: Services, overdue: ColumnElement[bool], cause: EndCause
+) -> Callable[[Connection, int], int]:
     oldest_first = (
         select(IdpSession.id).where(overdue).order_by(IdpSession.expires_at, IdpSession.id)
     )
 
-    def expire_batch(connection: Connection, limit: int) -> int:
+    def end_batch(connection: Connection, limit: int) -> int:
         ended = end_sessions(
             connection,
+            services,
             # Said again beside the batch: a session may be renewed after it was chosen.
             IdpSession.id.in_(first_free(oldest_first, limit)) & overdue,
-            EndCause.EXPIRED,
-            now=now,
+            cause,
             by=_BY_TIME,
             lifetime=services.settings.session_lifetime,
         )
         return len(ended.sessions)
 
-    return _in_batches(services, "expired", expire_batch)
+    return end_batch
 
 
 def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     """Delete what is past its retention (`models.retention`).
 
-    A session that Mosaic must still be told about stays, however old.
+    A session of which Mosaic or an app must still be told stays, however old.
     """
     now = services.now()
     kept = now - timedelta(days=services.settings.keep_ended_days)
+    # A login may be registered as long as its ID token lives, whatever retention is set.
+    marks_kept = min(kept, now - WATERMARKS_KEPT_AT_LEAST)
     events_kept = now - timedelta(days=services.settings.keep_events_days)
-    still_open = select(Logout.idp_session_id).where(Logout.closed_at.is_(None))
+    owed_to_mosaic = select(Logout.idp_session_id).where(Logout.closed_at.is_(None))
+    owed_to_apps = select(Notice.idp_session_id).where(Notice.closed_at.is_(None))
+    ended = (
+        (IdpSession.ended_at <= kept)
+        & IdpSession.id.not_in(owed_to_mosaic)
+        & IdpSession.id.not_in(owed_to_apps)
+    )
     purges = (
-        ("sessions", IdpSession, (IdpSession.ended_at <= kept) & IdpSession.id.not_in(still_open)),
+        ("sessions", IdpSession, ended),
+        ("watermarks", UserWatermark, UserWatermark.logged_out_at <= marks_kept),
         ("receipts", LogoutRequest, LogoutRequest.created_at <= kept),
         ("events", SessionEvent, SessionEvent.at <= events_kept),
     )
@@ -82,7 +125,7 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     is_complete = True
     for name, table, old in purges:
         if dry_run:
-            rows[name] = _count(services, table.id, old)
+            rows[name] = _count(services, table, old)
             continue
         counts = _in_batches(services, name, _deleter(table, old))
         rows |= counts.rows
@@ -90,14 +133,12 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     return Counts(rows, is_complete)
 
 
-def _deleter(
-    table: type[IdpSession | LogoutRequest | SessionEvent], old: ColumnElement[bool]
-) -> Callable[[Connection, int], int]:
+def _deleter(table: type[Base], old: ColumnElement[bool]) -> Callable[[Connection, int], int]:
+    (key,) = inspect(table).primary_key
+
     def delete_batch(connection: Connection, limit: int) -> int:
-        batch = first_free(select(table.id).where(old), limit)
-        deleted = connection.execute(
-            delete(table).where(table.id.in_(batch), old).returning(table.id)
-        )
+        batch = first_free(select(key).where(old), limit)
+        deleted = connection.execute(delete(table).where(key.in_(batch), old).returning(key))
         return len(deleted.all())
 
     return delete_batch
@@ -119,7 +160,7 @@ def _in_batches(services: Services, name: str, work: Callable[[Connection, int],
             return Counts({name: total}, is_complete=False)
 
 
-def _count(services: Services, column: object, where: ColumnElement[bool]) -> int:
+def _count(services: Services, table: type[Base], where: ColumnElement[bool]) -> int:
     with services.store.read() as connection:
-        query = select(func.count(column)).where(where)  # type: ignore[arg-type]
+        query = select(func.count()).select_from(table).where(where)
         return int(connection.execute(query).scalar_one())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
-from models import AppSession, IdpSession, Logout, SessionEvent
-from worker.lifecycle import sessions
+from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent
+from worker.lifecycle import outbox, sessions
+from worker.lifecycle.app_notices import FAILED
 from worker.wiring import Services
 
 _COLUMNS = (
@@ -25,6 +26,7 @@ _COLUMNS = (
     IdpSession.ended_at,
     IdpSession.end_cause,
 )
+_PENDING: Final = "pending"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,22 @@ class Duty:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeInfo:
+    """What an app must be told, or has been. Its state is ``pending`` or its outcome."""
+
+    notice_id: UUID
+    session_ref: UUID
+    app_id: str
+    cause: str
+    state: str
+    attempts: int
+    next_attempt_at: datetime | None
+    last_error: str | None
+    created_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
     """One line of the audit trail."""
 
@@ -87,17 +105,27 @@ class SessionStory:
     session: SessionInfo
     shares: tuple[Share, ...]
     logout: Duty | None
+    notices: tuple[NoticeInfo, ...]
     trail: tuple[Happening, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DutyCounts:
+    """Who must still be told. A duty is failing when its latest attempt failed."""
+
+    pending: int
+    failing: int
+    oldest_pending_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreCounts:
-    """What `status` shows of the store. A logout is failing when its latest attempt failed."""
+    """What `status` shows of the store."""
 
     live_sessions: int
-    pending_logouts: int
-    failing_logouts: int
-    oldest_pending_seconds: float | None
+    logouts: DutyCounts
+    notices: DutyCounts
+    failed_notices: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +133,14 @@ class Listing:
     """Some sessions, newest first, and whether there are more."""
 
     sessions: tuple[SessionInfo, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeListing:
+    """Some notices, oldest first, and whether there are more."""
+
+    notices: tuple[NoticeInfo, ...]
     has_more: bool
 
 
@@ -121,8 +157,7 @@ def list_sessions(
     if user_id is not None:
         query = query.where(IdpSession.user_id == user_id)
     if app_id is not None:
-        shared = select(AppSession.idp_session_id).where(AppSession.app_id == app_id)
-        query = query.where(IdpSession.id.in_(shared))
+        query = query.where(IdpSession.id.in_(_shared_by(app_id)))
     if not include_ended:
         query = query.where(_is_live(services.now()))
     with services.store.read() as connection:
@@ -141,28 +176,89 @@ def session_story(services: Services, session: UUID) -> SessionStory | None:
             session=_with_apps(connection, rows)[0],
             shares=_shares(connection, session),
             logout=_duty(connection, session),
+            notices=_notices(connection, Notice.idp_session_id == session),
             trail=_trail(connection, session),
         )
 
 
+def list_notices(
+    services: Services, *, app_id: str | None = None, only_failed: bool = False, limit: int
+) -> NoticeListing:
+    """Return the notices that are pending or have failed, oldest first."""
+    wanted = _failed() if only_failed else Notice.closed_at.is_(None) | _failed()
+    if app_id is not None:
+        wanted &= Notice.app_id == app_id
+    with services.store.read() as connection:
+        found = _notices(connection, wanted, limit + 1)
+    return NoticeListing(found[:limit], has_more=len(found) > limit)
+
+
+def live_sessions_of(
+    services: Services,
+    *,
+    session: UUID | None = None,
+    user_id: str | None = None,
+    app_id: str | None = None,
+) -> tuple[ColumnElement[bool], int]:
+    """Return what selects one session, a user's, or those an app shares; and how many live.
+
+    Also those past their expiry that nobody has marked yet: they have not ended.
+    """
+    chosen: list[ColumnElement[bool]] = [IdpSession.ended_at.is_(None)]
+    if session is not None:
+        chosen.append(IdpSession.id == session)
+    if user_id is not None:
+        chosen.append(IdpSession.user_id == user_id)
+    if app_id is not None:
+        chosen.append(IdpSession.id.in_(_shared_by(app_id)))
+    which = and_(*chosen)
+    with services.store.read() as connection:
+        query = select(func.count(IdpSession.id)).where(which)
+        return which, connection.execute(query).scalar_one()
+
+
+def is_app(services: Services, app_id: str) -> bool:
+    """Whether an app of this name is registered."""
+    with services.store.read() as connection:
+        query = select(App.app_id).where(App.app_id == app_id)
+        return connection.execute(query).first() is not None
+
+
 def store_counts(connection: Connection, now: datetime) -> StoreCounts:
-    """Count the living, and what Mosaic must still be told."""
+    """Count the living, and what Mosaic and the apps must still be told."""
     live = select(func.count(IdpSession.id)).where(_is_live(now))
-    pending = connection.execute(
-        select(
-            func.count(Logout.id).label("pending"),
-            func.count(Logout.last_error).label("failing"),
-            func.min(Logout.created_at).label("oldest"),
-        ).where(Logout.closed_at.is_(None))
-    ).one()
+    failed = select(func.count(Notice.id)).where(_failed())
     return StoreCounts(
         live_sessions=connection.execute(live).scalar_one(),
-        pending_logouts=pending.pending,
-        failing_logouts=pending.failing,
+        logouts=_duty_counts(connection, Logout, now),
+        notices=_duty_counts(connection, Notice, now),
+        failed_notices=connection.execute(failed).scalar_one(),
+    )
+
+
+def _duty_counts(connection: Connection, duty: outbox.Duty, now: datetime) -> DutyCounts:
+    open_ = connection.execute(
+        select(
+            func.count(duty.id).label("pending"),
+            func.count(duty.last_error).label("failing"),
+            func.min(duty.created_at).label("oldest"),
+        ).where(duty.closed_at.is_(None))
+    ).one()
+    return DutyCounts(
+        pending=open_.pending,
+        failing=open_.failing,
         oldest_pending_seconds=(
-            None if pending.oldest is None else max(0.0, (now - pending.oldest).total_seconds())
+            None if open_.oldest is None else max(0.0, (now - open_.oldest).total_seconds())
         ),
     )
+
+
+def _failed() -> ColumnElement[bool]:
+    return Notice.outcome.in_((FAILED, outbox.DEAD))
+
+
+def _shared_by(app_id: str) -> Select[UUID]:
+    return select(AppSession.idp_session_id).where(AppSession.app_id == app_id)
 
 
 def _is_live(now: datetime) -> ColumnElement[bool]:
@@ -218,6 +314,27 @@ def _duty(connection: Connection, session: UUID) -> Duty | None:
     ).where(Logout.idp_session_id == session)
     row = connection.execute(query).one_or_none()
     return None if row is None else Duty(**row._mapping)  # noqa: SLF001
+
+
+def _notices(
+    connection: Connection, wanted: ColumnElement[bool], limit: int | None = None
+) -> tuple[NoticeInfo, ...]:
+    query = select(Notice.__table__).where(wanted).order_by(Notice.created_at, Notice.id)
+    return tuple(
+        NoticeInfo(
+            notice_id=row.id,
+            session_ref=row.idp_session_id,
+            app_id=row.app_id,
+            cause=row.cause,
+            state=row.outcome or _PENDING,
+            attempts=row.attempts,
+            next_attempt_at=row.next_attempt_at if row.closed_at is None else None,
+            last_error=row.last_error,
+            created_at=row.created_at,
+            closed_at=row.closed_at,
+        )
+        for row in connection.execute(query.limit(limit))
+    )
 
 
 def _trail(connection: Connection, session: UUID) -> tuple[Happening, ...]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select
 
-from models import IdpSession, Logout, LogoutRequest, LogoutRequestSession, new_id
+from models import IdpSession, Logout, LogoutRequest, LogoutRequestSession, Notice, new_id
 from session_client.contract import LogoutScope, Reason, Verdict
 from worker.errors import InvalidRequest
-from worker.lifecycle.commands import LogoutCommand
+from worker.lifecycle.commands import LogoutCommand, ReceiptCommand
 from worker.lifecycle.events import Cause
-from worker.lifecycle.idp_logout import CONFIRMED
+from worker.lifecycle.outbox import CONFIRMED
 from worker.lifecycle.outcomes import Outcome
 from worker.registry import KnownApp
+from worker.wiring import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,12 @@ def write(connection: Connection, asked: Asked, in_scope: ColumnElement[bool], e
         )
     )
     # What was ended now, and also what somebody ended before: the receipt speaks of all that
-    # Mosaic must still be told about. A session that is named is in it in any case.
-    still_open = select(Logout.idp_session_id).where(Logout.closed_at.is_(None))
+    # Mosaic or an app must still be told about. A session that is named is in it in any case.
+    owed_to_mosaic = select(Logout.idp_session_id).where(Logout.closed_at.is_(None))
+    owed_to_apps = select(Notice.idp_session_id).where(Notice.closed_at.is_(None))
     query = select(IdpSession.id).where(in_scope)
     if asked.command.logout_scope is not LogoutScope.SESSION:
-        query = query.where(IdpSession.id.in_(still_open))
+        query = query.where(or_(IdpSession.id.in_(owed_to_mosaic), IdpSession.id.in_(owed_to_apps)))
     found = connection.execute(query).scalars().all()
     if found:
         links = [{"logout_request_id": request, "idp_session_id": session} for session in found]
@@ -80,20 +83,68 @@ def write(connection: Connection, asked: Asked, in_scope: ColumnElement[bool], e
     return request
 
 
+def show(services: Services, app: KnownApp, command: ReceiptCommand) -> Outcome:
+    """Return the receipt of one of the app's own logouts. Raises `InvalidRequest`."""
+    with services.store.read() as connection:
+        row = connection.execute(
+            select(LogoutRequest.id, LogoutRequest.sessions_ended).where(
+                LogoutRequest.id == command.receipt, LogoutRequest.app_id == app.app_id
+            )
+        ).one_or_none()
+        if row is None:
+            raise InvalidRequest(Reason.NO_RECEIPT)
+        return receipt(connection, row.id, row.sessions_ended)
+
+
 def receipt(connection: Connection, request: UUID, sessions_ended: int) -> Outcome:
-    """Return the answer: what was ended here, and what Mosaic has confirmed by now."""
-    rows = connection.execute(
-        select(Logout.closed_at, Logout.outcome, func.count().label("sessions"))
-        .join(LogoutRequestSession, LogoutRequestSession.idp_session_id == Logout.idp_session_id)
-        .where(LogoutRequestSession.logout_request_id == request)
-        .group_by(Logout.closed_at, Logout.outcome)
-    ).all()
+    """Return the receipt of a logout request as it stands now."""
     return Outcome(
         Verdict.OK,
         data={
             "receipt_id": str(request),
             "sessions_ended": sessions_ended,
-            "idp_confirmed": sum(row.sessions for row in rows if row.outcome == CONFIRMED),
-            "idp_pending": sum(row.sessions for row in rows if row.closed_at is None),
+            **_at_idp(connection, request),
+            **_at_apps(connection, request),
         },
     )
+
+
+def _at_idp(connection: Connection, request: UUID) -> dict[str, int]:
+    counts: dict[str | None, int] = {
+        row.outcome: row.sessions
+        for row in connection.execute(
+            select(Logout.outcome, func.count().label("sessions"))
+            .join(
+                LogoutRequestSession,
+                LogoutRequestSession.idp_session_id == Logout.idp_session_id,
+            )
+            .where(LogoutRequestSession.logout_request_id == request)
+            .group_by(Logout.outcome)
+        )
+    }
+    return {
+        "idp_confirmed": counts.pop(CONFIRMED, 0),
+        "idp_pending": counts.pop(None, 0),
+        "idp_unconfirmed": sum(counts.values()),
+    }
+
+
+def _at_apps(connection: Connection, request: UUID) -> dict[str, Any]:
+    """Sort the other apps by what became of their notices; an open one keeps an app pending."""
+    outcomes: dict[str, set[str | None]] = {}
+    for row in connection.execute(
+        select(Notice.app_id, Notice.outcome)
+        .join(LogoutRequestSession, LogoutRequestSession.idp_session_id == Notice.idp_session_id)
+        .join(LogoutRequest, LogoutRequest.id == LogoutRequestSession.logout_request_id)
+        # The asking app knows, though somebody else's logout may still owe it a notice.
+        .where(LogoutRequest.id == request, Notice.app_id != LogoutRequest.app_id)
+        .distinct()
+    ):
+        outcomes.setdefault(row.app_id, set()).add(row.outcome)
+    confirmed = {app_id for app_id, seen in outcomes.items() if seen == {CONFIRMED}}
+    pending = {app_id for app_id, seen in outcomes.items() if None in seen}
+    return {
+        "apps_confirmed": sorted(confirmed),
+        "apps_pending": sorted(pending),
+        "apps_failed": sorted(outcomes.keys() - confirmed - pending),
+    }

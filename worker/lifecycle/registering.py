@@ -8,15 +8,18 @@ from uuid import UUID
 
 from sqlalchemy import Connection, update
 
-from models import IdpSession, new_id
+from models import EndCause, IdpSession, new_id
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.errors import InvalidRequest, TokenRejected, WrongSubject
 from worker.lifecycle import events, sessions
 from worker.lifecycle.commands import RegisterCommand
+from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
+from worker.lifecycle.lifetimes import effective_expiry
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.sessions import Session
+from worker.lifecycle.watermarks import is_before_watermark, take_turns
 from worker.mosaic import Identity
 from worker.registry import KnownApp
 from worker.wiring import Services
@@ -32,6 +35,7 @@ def register(services: Services, app: KnownApp, command: RegisterCommand, by: Ca
     session_hash = services.keyring.lookup_hash(command.session_id)
     now = services.now()
     with services.store.write() as connection:
+        take_turns(connection, command.user_id)
         _insert(connection, services, app, command, identity, session_hash, now)
         # Locked: of two tokens at once the older one must see what the newer one has proved.
         session = sessions.by_hash(connection, session_hash, for_update=True)
@@ -40,15 +44,36 @@ def register(services: Services, app: KnownApp, command: RegisterCommand, by: Ca
             raise InvalidRequest(Reason.SUBJECT_MISMATCH)
         if session.ended_at is not None:
             return Outcome(Verdict.LOGIN_REQUIRED, sessions.reason_for(session.end_cause))
+        if is_before_watermark(
+            connection, session.user_id, identity.auth_time or identity.issued_at
+        ):
+            return _born_ended(connection, services, app, session, by)
         news = _news(app, command, identity, session)
-        expires_at = _update(connection, session, news)
+        ends_at = _update(connection, services, session, news)
         # The token's time, not ours: the same message once more changes nothing.
         sessions.link_app(connection, session.id, app.app_id, identity.issued_at, None)
         if "version" in news:
             name = events.REGISTERED if session.version == 0 else events.FACTOR_ADDED
             row = events.event(name, at=now, session=session.id, user_id=session.user_id, by=by)
             events.record(connection, [row])
-    return _remembered(session.id, expires_at)
+    return _remembered(session.id, ends_at)
+
+
+def _born_ended(
+    connection: Connection, services: Services, app: KnownApp, session: Session, by: Cause
+) -> Outcome:
+    """End what was logged in before its user was logged out everywhere; Mosaic is told."""
+    # It shares what it registered, and may name it in a logout of its own.
+    sessions.link_app(connection, session.id, app.app_id, services.now(), None)
+    end_sessions(
+        connection,
+        services,
+        IdpSession.id == session.id,
+        EndCause.LOGOUT,
+        by=by,
+        lifetime=app.mosaic.session_lifetime,
+    )
+    return Outcome(Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
 
 
 def _verified(services: Services, app: KnownApp, command: RegisterCommand) -> Identity:
@@ -85,6 +110,7 @@ def _insert(  # noqa: PLR0913, PLR0917 - a row has many columns
         "authenticated_at": identity.auth_time or identity.issued_at,
         "amr_as_of": identity.issued_at,
         "created_at": now,
+        "last_used_at": identity.issued_at,
         "expires_at": identity.issued_at + app.mosaic.session_lifetime,
         "version": 0,  # the update that follows makes it 1
     }
@@ -98,7 +124,10 @@ def _news(
 ) -> dict[str, Any]:
     """Return what the token changes in the row; an older token than the row's proves nothing."""
     expires_at = identity.issued_at + app.mosaic.session_lifetime
-    news: dict[str, Any] = {"expires_at": sessions.not_before(IdpSession.expires_at, expires_at)}
+    news: dict[str, Any] = {
+        "expires_at": sessions.not_before(IdpSession.expires_at, expires_at),
+        "last_used_at": sessions.not_before(IdpSession.last_used_at, identity.issued_at),
+    }
     if identity.issued_at < session.amr_as_of:
         return news
     proof = {
@@ -118,13 +147,20 @@ def _proven(identity: Identity, session: Session) -> list[str]:
     return sorted({*identity.amr, *(session.amr if is_tie else ())})
 
 
-def _update(connection: Connection, session: Session, news: dict[str, Any]) -> datetime:
-    """Write *news* into the locked row and return the expiry."""
+def _update(
+    connection: Connection, services: Services, session: Session, news: dict[str, Any]
+) -> datetime:
+    """Write *news* into the locked row and return when the session ends."""
     statement = update(IdpSession).where(IdpSession.id == session.id).values(news)
-    expires_at: datetime = connection.execute(
-        statement.returning(IdpSession.expires_at)
-    ).scalar_one()
-    return expires_at
+    row = connection.execute(
+        statement.returning(IdpSession.expires_at, IdpSession.last_used_at)
+    ).one()
+    return effective_expiry(
+        services.settings,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        created_at=session.created_at,
+    )
 
 
 def _remembered(session: UUID, expires_at: datetime) -> Outcome:

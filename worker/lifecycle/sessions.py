@@ -26,6 +26,8 @@ _COLUMNS = (
     IdpSession.amr,
     IdpSession.amr_as_of,
     IdpSession.authenticated_at,
+    IdpSession.created_at,
+    IdpSession.last_used_at,
     IdpSession.expires_at,
     IdpSession.ended_at,
     IdpSession.end_cause,
@@ -45,6 +47,8 @@ class Session:
     amr: list[str]
     amr_as_of: datetime
     authenticated_at: datetime
+    created_at: datetime
+    last_used_at: datetime
     expires_at: datetime
     ended_at: datetime | None
     end_cause: str | None
@@ -104,6 +108,8 @@ def reason_for(end_cause: str | None) -> Reason:
         EndCause.LOGOUT.value: Reason.LOGGED_OUT,
         EndCause.GONE_AT_IDP.value: Reason.GONE_AT_IDP,
         EndCause.QUARANTINED.value: Reason.QUARANTINED,
+        EndCause.REVOKED.value: Reason.REVOKED,
+        EndCause.CAP_REACHED.value: Reason.CAP_REACHED,
     }.get(end_cause or "", Reason.EXPIRED)
 
 

@@ -6,7 +6,7 @@ logout that commits in between makes that statement match no row, and the tokens
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,6 +21,7 @@ from worker.lifecycle import events, sessions
 from worker.lifecycle.commands import SilentAuthCommand
 from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
+from worker.lifecycle.lifetimes import effective_expiry
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.sessions import Session
 from worker.mosaic import Identity, Tokens
@@ -31,7 +32,10 @@ from worker.wiring import Services
 log = structlog.get_logger()
 
 # How a session ends that no answer of Mosaic may bring back: by somebody's decision here.
-_FINAL: Final = frozenset({EndCause.LOGOUT.value, EndCause.QUARANTINED.value})
+_FINAL: Final = frozenset(
+    cause.value
+    for cause in (EndCause.LOGOUT, EndCause.QUARANTINED, EndCause.REVOKED, EndCause.CAP_REACHED)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,10 @@ def _settle_in(
     identity: Identity,
 ) -> Outcome | None:
     now = asked.services.now()
-    renewed = _renew(connection, session, now + asked.app.mosaic.session_lifetime)
+    renewed = _renew(connection, session, now, asked.app.mosaic.session_lifetime)
     if renewed is None:
         return None
-    expires_at, old_hash = renewed
+    slid_to, old_hash = renewed
     if not _keep_new_id(connection, asked, session, old_hash, tokens.session_id):
         return None
     since = identity.auth_time or session.authenticated_at
@@ -82,7 +86,8 @@ def _settle_in(
         events.AUTHENTICATED, at=now, session=session.id, user_id=session.user_id, by=asked.by
     )
     events.record(connection, [row])
-    return _authenticated(session, tokens, expires_at)
+    slid = replace(session, expires_at=slid_to, last_used_at=now)
+    return _authenticated(session, tokens, ends_at(asked.services, slid))
 
 
 def unchanged(session: Session) -> ColumnElement[bool]:
@@ -95,7 +100,7 @@ def unchanged(session: Session) -> ColumnElement[bool]:
 
 
 def _renew(
-    connection: Connection, session: Session, expires_at: datetime
+    connection: Connection, session: Session, now: datetime, lifetime: timedelta
 ) -> tuple[datetime, bytes] | None:
     """Extend the session if it is live and unchanged; return its expiry and its id's hash.
 
@@ -105,7 +110,10 @@ def _renew(
     row = connection.execute(
         update(IdpSession)
         .where(unchanged(session))
-        .values(expires_at=sessions.not_before(IdpSession.expires_at, expires_at))
+        .values(
+            expires_at=sessions.not_before(IdpSession.expires_at, now + lifetime),
+            last_used_at=sessions.not_before(IdpSession.last_used_at, now),
+        )
         .returning(IdpSession.expires_at, IdpSession.session_hash)
     ).one_or_none()
     return None if row is None else (row.expires_at, row.session_hash)
@@ -177,11 +185,21 @@ def _end_in(
 ) -> None:
     end_sessions(
         connection,
+        asked.services,
         which,
         cause,
-        now=asked.services.now(),
         by=asked.by,
         lifetime=asked.app.mosaic.session_lifetime,
+    )
+
+
+def ends_at(services: Services, session: Session) -> datetime:
+    """Return when the session ends here: at Mosaic's expiry, or at a cap before it."""
+    return effective_expiry(
+        services.settings,
+        expires_at=session.expires_at,
+        last_used_at=session.last_used_at,
+        created_at=session.created_at,
     )
 
 

@@ -17,9 +17,10 @@ from worker.errors import InvalidRequest, SessionChanged, SessionGone, WrongSubj
 from worker.lifecycle import sessions
 from worker.lifecycle.commands import SilentAuthCommand
 from worker.lifecycle.events import Cause
+from worker.lifecycle.lifetimes import past_a_cap
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.sessions import Session
-from worker.lifecycle.settling import Asked, end, settle, step_up, unchanged
+from worker.lifecycle.settling import Asked, end, ends_at, settle, step_up, unchanged
 from worker.mosaic import Identity, SilentAuthCall, Tokens
 from worker.policy import policy_of
 from worker.registry import KnownApp
@@ -50,16 +51,23 @@ def silent_auth(
 
 def _one_round(asked: Asked) -> Outcome | None:
     """Try the user's sessions, newest first; None when one changed under our hands."""
+    services = asked.services
     user_id, device_id = asked.command.user_id, asked.command.device_id
-    now = asked.services.now()
-    with asked.services.store.read() as connection:
+    now = services.now()
+    with services.store.read() as connection:
         found = sessions.candidates(
-            connection, user_id, device_id, now, asked.services.settings.max_candidates
+            connection, user_id, device_id, now, services.settings.max_candidates
         )
+        capped = [session.id for session in found if ends_at(services, session) <= now]
         if not found:
             return Outcome(
                 Verdict.LOGIN_REQUIRED, sessions.why_none(connection, user_id, device_id)
             )
+    if capped:
+        # Said again beside the ids: one of them may have been used since it was read.
+        still = past_a_cap(services.settings, now)
+        end(asked, IdpSession.id.in_(capped) & still, EndCause.CAP_REACHED)
+        return _one_round(asked)  # what is left; there are fewer each time
     strong = [s for s in found if not asked.policy.shortfall(s.amr, s.authenticated_at, now)]
     if not strong:
         # Certain without Mosaic: a factor the session lacks cannot come from asking silently.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from sqlalchemy import select
 
 from models import AppSession, IdpSession
@@ -9,6 +12,7 @@ from session_client import times
 from session_client.contract import Verdict
 from worker.lifecycle import sessions
 from worker.lifecycle.commands import StatusCommand
+from worker.lifecycle.lifetimes import effective_expiry
 from worker.lifecycle.outcomes import Outcome
 from worker.registry import KnownApp
 from worker.wiring import Services
@@ -25,6 +29,8 @@ def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome
             IdpSession.amr,
             IdpSession.device_id,
             IdpSession.authenticated_at,
+            IdpSession.created_at,
+            IdpSession.last_used_at,
             IdpSession.expires_at,
         )
         .where(
@@ -37,7 +43,9 @@ def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome
         .limit(_MOST_SESSIONS)
     )
     with services.store.read() as connection:
-        live = connection.execute(query).all()
+        found = connection.execute(query).all()
+        ends_at = {row.id: _ends_at(services, row) for row in found}
+        live = [row for row in found if ends_at[row.id] > services.now()]
         sharing = sessions.apps_sharing(connection, [row.id for row in live])
     listed = [
         {
@@ -46,8 +54,17 @@ def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome
             "amr": row.amr,
             "device_id": row.device_id,
             "authenticated_at": times.to_wire(row.authenticated_at),
-            "expires_at": times.to_wire(row.expires_at),
+            "expires_at": times.to_wire(ends_at[row.id]),
         }
         for row in live
     ]
     return Outcome(Verdict.OK, data={"sessions": listed})
+
+
+def _ends_at(services: Services, row: Any) -> datetime:
+    return effective_expiry(
+        services.settings,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        created_at=row.created_at,
+    )

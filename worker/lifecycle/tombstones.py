@@ -77,6 +77,7 @@ def _insert(
         authenticated_at=asked.now,
         amr_as_of=asked.now,
         created_at=asked.now,
+        last_used_at=asked.now,
         expires_at=asked.now + asked.app.mosaic.session_lifetime,
         ended_at=asked.now,
         end_cause=EndCause.LOGOUT.value,

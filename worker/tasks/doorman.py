@@ -69,6 +69,9 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
     except StoreUnavailable as error:
         log.warning("request_put_off", error=str(error))
         return error  # without the app's keys there is no way to answer
+    except OperatorMustAct as error:  # a key left the ring too early: the app's do not open
+        _call_the_operator(error)
+        return TryLater()
     return _answer(services, message, sender, work)
 
 
@@ -88,9 +91,7 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         log.info("request_refused", reason=refusal.reason.value, detail=refusal.detail)
         outcome = outcomes.refused(refusal)
     except (OperatorMustAct, TokenRejected) as error:
-        log.error(  # noqa: TRY400 - its message says it all, and no data
-            "operator_must_act", error=type(error).__name__, detail=str(error)
-        )
+        _call_the_operator(error)
         outcome = _operator_must_act(error)
     except Exception as error:  # noqa: BLE001 - reported, answered, and raised as a failed task
         _report_bug(error)
@@ -99,6 +100,11 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
     replies.answer(services, message, sender, outcome)
     log.info("request_answered", verdict=outcome.verdict.value, reason=outcome.reason)
     return None
+
+
+def _call_the_operator(error: Exception) -> None:
+    # Not log.exception: the message says it all, and holds no data.
+    log.error("operator_must_act", error=type(error).__name__, detail=str(error))
 
 
 def _operator_must_act(error: Exception) -> Outcome:

@@ -6,17 +6,31 @@ from collections.abc import Callable
 
 import structlog
 
+from models import Logout, Notice
 from worker import wiring
 from worker.app import app
-from worker.errors import StoreUnavailable
-from worker.lifecycle import maintenance
+from worker.errors import Implausible, StoreUnavailable
+from worker.lifecycle import maintenance, outbox
 from worker.lifecycle.maintenance import Counts
+from worker.tasks import wake
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
+SWEEP = "maintenance.sweep"
 EXPIRE_SESSIONS = "maintenance.expire_sessions"
 PURGE_HISTORY = "maintenance.purge_history"
+
+
+@app.task(name=SWEEP)
+def sweep() -> None:
+    """Send a message for each duty that is due. Two sweeps at once share the rows."""
+    services = wiring.current()
+    try:
+        wake.logouts(outbox.wake_due(services, Logout))
+        wake.notices(outbox.wake_due(services, Notice))
+    except StoreUnavailable as error:
+        log.warning("sweep_skipped", detail=str(error))
 
 
 @app.task(name=EXPIRE_SESSIONS)
@@ -34,6 +48,8 @@ def purge_history() -> None:
 def _run(event: str, work: Callable[[Services], Counts]) -> None:
     try:
         counts = work(wiring.current())
+    except Implausible as error:
+        log.error("operator_must_act", what=event, detail=str(error))  # noqa: TRY400 - all is said
     except StoreUnavailable as error:
         log.warning("maintenance_skipped", what=event, detail=str(error))  # the next run goes on
     else:

@@ -12,9 +12,11 @@ from celery import Task as CeleryTask
 
 from session_client.contract import Task
 from worker.app import app
-from worker.lifecycle import logout, registering, silent_auth, status
+from worker.lifecycle import app_notices, logout, receipts, registering, silent_auth, status
 from worker.lifecycle.commands import (
+    ConfirmNoticeCommand,
     LogoutCommand,
+    ReceiptCommand,
     RegisterCommand,
     SilentAuthCommand,
     StatusCommand,
@@ -22,8 +24,7 @@ from worker.lifecycle.commands import (
 from worker.lifecycle.events import Cause
 from worker.lifecycle.intake import OpenedRequest
 from worker.lifecycle.outcomes import Outcome
-from worker.tasks import doorman
-from worker.tasks.logouts import wake
+from worker.tasks import doorman, wake
 from worker.wiring import Services
 
 Bound = CeleryTask[Any, Any]
@@ -53,6 +54,18 @@ def log_out(self: Bound, *_: Any, **kwargs: Any) -> None:
     doorman.serve_persistently(self, kwargs, _log_out)
 
 
+@app.task(name=Task.RECEIPT.value, bind=True)
+def show_receipt(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Tell what became of a logout. It changes nothing."""
+    doorman.serve(self, kwargs, _receipt)
+
+
+@app.task(name=Task.CONFIRM_NOTICE.value, bind=True)
+def confirm_notice(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Note that an app acted on a notice. Repeating it finds the notice closed."""
+    doorman.serve_persistently(self, kwargs, _confirm_notice)
+
+
 def _register(services: Services, request: OpenedRequest) -> Outcome:
     command = cast("RegisterCommand", request.command)
     return registering.register(services, request.app, command, _cause(request))
@@ -73,8 +86,18 @@ def _log_out(services: Services, request: OpenedRequest) -> Outcome:
     command = cast("LogoutCommand", request.command)
     done = logout.log_out(services, request.app, command, request.request_id, request.digest)
     # After the commit, so that no delivery runs ahead of the row it reads.
-    wake(done.logouts)
+    wake.logouts(done.logouts)
+    wake.notices(done.notices)
     return done.outcome
+
+
+def _receipt(services: Services, request: OpenedRequest) -> Outcome:
+    return receipts.show(services, request.app, cast("ReceiptCommand", request.command))
+
+
+def _confirm_notice(services: Services, request: OpenedRequest) -> Outcome:
+    command = cast("ConfirmNoticeCommand", request.command)
+    return app_notices.confirm(services, request.app, command)
 
 
 def _cause(request: OpenedRequest) -> Cause:

@@ -1,0 +1,43 @@
+"""An app that takes notices of logouts as Celery messages on its own queue.
+
+Register it at the worker with `--notice-queue desk-notices`, then:
+
+    export BROKER_URL=…           # the worker's broker
+    export APP_ID=desk APP_KEY=…  # as `mosaic-sessions apps add` printed it
+    export SESSIONS_DB=…          # this example's local sessions, a SQLite file
+    celery -A examples.queue_app worker -Q desk-notices -l info
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+from celery import Celery
+from starlette.config import Config
+
+from session_client import SessionClient, broker, contract, open_notice
+
+config = Config()
+BROKER_URL = config("BROKER_URL")
+APP_ID = config("APP_ID")
+APP_KEY = config("APP_KEY")
+SESSIONS_DB = config("SESSIONS_DB")
+
+app = Celery("desk", broker=BROKER_URL)
+# As the worker does it: a shorter visibility timeout would run the others' jobs twice.
+app.conf.broker_transport_options = broker.transport_options(client_name=f"app-{APP_ID}")
+app.conf.task_ignore_result = True
+app.conf.worker_enable_remote_control = False
+
+client = SessionClient(broker_url=BROKER_URL, app_id=APP_ID, app_key=APP_KEY)
+
+
+@app.task(name=contract.LOGOUT_NOTICE_TASK)
+def logged_out(app_id: str, envelope: str) -> None:
+    """End the local session, then say so. What goes wrong in between brings the notice again."""
+    del app_id  # anybody could have written it: what counts is inside the seal
+    notice = open_notice(envelope, app_id=APP_ID, app_keys=[APP_KEY])
+    with closing(sqlite3.connect(SESSIONS_DB)) as sessions, sessions:
+        sessions.execute("DELETE FROM sessions WHERE session_ref = ?", (notice.session_ref,))
+    client.confirm_notice(notice)

@@ -1,0 +1,37 @@
+"""What a duty to tell somebody something has, whoever is told: the outbox."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import new_id
+
+
+class Delivery:
+    """One thing that one receiver must be told. Open until it is confirmed or given up.
+
+    Written in the transaction that makes it due. The row is the truth; the Celery message is only
+    a wake-up, and a sweep finds what no message woke.
+    """
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    created_at: Mapped[datetime]
+    # After this the receiver need not, or cannot usefully, be told any more.
+    give_up_at: Mapped[datetime]
+
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    # How often a lease ended without a word: whoever held it was killed, perhaps by this very row.
+    crashes: Mapped[int] = mapped_column(default=0, server_default="0")
+    next_attempt_at: Mapped[datetime]
+    # When a message for it was last put on the broker: the sweep sends another only after a while.
+    woken_at: Mapped[datetime]
+    # Who works on it, and until when: without a live lease nobody may call anybody for it.
+    lease_token: Mapped[UUID | None]
+    leased_until: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+    closed_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]

@@ -1,0 +1,42 @@
+"""A spooled logout reaches a worker that comes later, and is committed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import redis
+
+from sandbox.processes import poll_until
+from sandbox.stack import Stack
+from session_client import LogoutSpool, Reason, SqliteSpool, Verdict
+from tests.acceptance.client_rig import Apps, count, working
+
+
+def test_a_spooled_logout_is_committed_once_by_a_worker_that_comes_later(tmp_path: Path) -> None:
+    store = SqliteSpool(tmp_path / "logouts.db")
+    with Stack() as stack:
+        stack.migrate()
+        apps = Apps(stack, "shop")
+        shop = apps.clients["shop"]
+        with working(stack):
+            session = apps.register("ada").session_ref
+
+        spool = LogoutSpool(shop, store)
+        spool.logout(user_id="ada", session_ref=session)
+        assert spool.deliver(timeout=0.3) == 0
+        with redis.Redis.from_url(stack.broker_url) as broker:
+            broker.flushall()  # what was published is lost; what was written down is not
+        (kept,) = store.waiting(10)
+
+        with working(stack):
+            spool.start()
+            poll_until(lambda: not store.waiting(1), 30)
+            spool.stop()
+            store.add(kept)  # as after a crash between acknowledgement and forgetting
+            assert spool.deliver() == 1
+
+            silent = shop.silent_auth(user_id="ada", timeout=20)
+            assert (silent.verdict, silent.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+            assert count(stack, "logout_requests") == 1
+        assert store.refused() == []
+        apps.close()

@@ -1,0 +1,144 @@
+"""A logout survives the worker being killed, at every step of its way.
+
+The criterion is always the same: Mosaic has ended the session, the duty is confirmed, and nothing
+that matters was done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.processes import ManagedProcess, poll_until
+from sandbox.stack import Stack
+from session_client import SessionClient
+from session_client.requests import new_request_id
+from tests.faults.locks import locked
+from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_is_told
+
+LOGOUT = "session/logout"
+
+
+@pytest.fixture
+def worker(stack: Stack) -> ManagedProcess:
+    return stack.worker("-c", "2", name="first")
+
+
+@pytest.fixture
+def client(stack: Stack, worker: ManagedProcess) -> Iterator[SessionClient]:
+    key = stack.add_app("shop")
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        yield client
+
+
+def replace(stack: Stack, worker: ManagedProcess) -> None:
+    """Kill the worker as the kernel would, and start what a supervisor would."""
+    worker.kill()
+    stack.worker("-c", "2", name="second")
+    stack.beat()
+
+
+def told_once(stack: Stack) -> None:
+    wait_until_mosaic_is_told(stack)
+    assert stack.mosaic.live_sessions() == []
+    assert rows(stack, "SELECT count(*) FROM logout_requests") == [(1,)]
+    assert rows(stack, "SELECT sealed_session_id FROM idp_sessions") == [(None,)]
+
+
+def test_killed_before_the_commit(
+    stack: Stack, worker: ManagedProcess, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    request_id = new_request_id()
+    with locked(stack, 3), pytest.raises(Exception, match="not acknowledged"):
+        # It waits for the lock when it is killed: nothing is committed, nothing acknowledged.
+        client.logout(
+            user_id="ada", session_ref=session.session_ref, request_id=request_id, timeout=1
+        )
+    worker.kill()
+    stack.worker("-c", "2", name="second")
+    stack.beat()
+
+    client.logout(user_id="ada", session_ref=session.session_ref, request_id=request_id, timeout=20)
+
+    told_once(stack)
+    assert stack.mosaic.calls.count(LOGOUT) == 1
+
+
+def test_killed_after_the_commit_and_before_its_message(
+    stack: Stack, worker: ManagedProcess, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    client.logout(user_id="ada", session_ref=session.session_ref)
+    wait_until_mosaic_is_told(stack)
+    other = registered(stack, client, "bob")
+    # What lies in the database between the commit and the message, and nothing else.
+    stack.mosaic.faults.add(LOGOUT, "status", status=503)
+    client.logout(user_id="bob", session_ref=other.session_ref)
+    worker.kill()
+    stack.redis.restart(keep_data=False)
+    stack.mosaic.faults.clear()
+
+    stack.worker("-c", "2", name="second")
+    stack.beat()
+
+    wait_until_mosaic_is_told(stack, sessions=2)
+    assert stack.mosaic.live_sessions() == []
+
+
+def test_killed_at_any_moment_after_the_acknowledgement(
+    stack: Stack, worker: ManagedProcess, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+
+    client.logout(user_id="ada", session_ref=session.session_ref)
+    replace(stack, worker)
+
+    told_once(stack)
+    assert stack.mosaic.calls.count(LOGOUT) in {1, 2}
+
+
+def test_killed_while_mosaic_works(
+    stack: Stack, worker: ManagedProcess, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    with stack.mosaic.gates.hold(LOGOUT, before=True) as gate:
+        client.logout(user_id="ada", session_ref=session.session_ref)
+        gate.wait_arrived()
+        replace(stack, worker)
+
+    told_once(stack)
+    assert stack.mosaic.calls.count(LOGOUT) in {1, 2}
+
+
+def test_killed_between_mosaics_answer_and_its_record(
+    stack: Stack, worker: ManagedProcess, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    with stack.mosaic.gates.hold(LOGOUT) as gate:  # done there, not yet answered
+        client.logout(user_id="ada", session_ref=session.session_ref)
+        gate.wait_arrived()
+        assert stack.mosaic.live_sessions() == []
+        replace(stack, worker)
+
+    # Told a second time, and "session not found" is the confirmation.
+    told_once(stack)
+    assert stack.mosaic.calls.count(LOGOUT) == 2
+
+
+def test_a_duty_that_keeps_killing_its_worker_is_parked_and_seen(
+    stack: Stack, worker: ManagedProcess, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    with stack.mosaic.gates.hold(LOGOUT) as gate:
+        client.logout(user_id="ada", session_ref=session.session_ref)
+        gate.wait_arrived()
+        # As if ten workers had died over it.
+        rows(stack, "UPDATE logouts SET crashes = 10")
+        worker.kill()
+        second = stack.worker("-c", "2", name="second")
+        stack.beat()
+        poll_until(lambda: outcomes(stack) == ["dead"], 30, what="the duty to be parked")
+
+    assert "duty_parked" in second.log_text()

@@ -1,0 +1,139 @@
+"""The broker loses what it was given: kombu has no trace of it, the sweep brings it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.processes import poll_until
+from sandbox.proxy import FaultProxy
+from sandbox.redis_server import RedisServer
+from sandbox.stack import Stack
+from session_client import SessionClient
+from tests.faults.conftest import SHORT_TIMES
+from tests.faults.looking import broker, outcomes, registered, wait_until_mosaic_is_told
+
+LOGOUT = "session/logout"
+
+
+@pytest.fixture
+def proxy(own_redis: RedisServer) -> Iterator[FaultProxy]:
+    """Between worker and broker; apps reach the broker directly."""
+    with FaultProxy("127.0.0.1", own_redis.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def stack(own_redis: RedisServer, proxy: FaultProxy) -> Iterator[Stack]:
+    url = f"redis://127.0.0.1:{proxy.port}/0"
+    with Stack(redis=own_redis, broker_url=url, settings=SHORT_TIMES) as stack:
+        stack.migrate()
+        yield stack
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[SessionClient]:
+    key = stack.add_app("shop")
+    stack.worker("-c", "2")
+    stack.beat()
+    with SessionClient(broker_url=stack.redis.url(), app_id="shop", app_key=key) as client:
+        yield client
+
+
+def test_a_job_whose_delivery_was_lost_on_the_wire_is_done_once(
+    stack: Stack, proxy: FaultProxy, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    lost = proxy.drop_next_reply(b"logouts.end_at_idp")
+
+    client.logout(user_id="ada", session_ref=session.session_ref, timeout=20)
+
+    assert lost.wait(10)
+    with broker(stack) as redis:
+        assert redis.llen("logout") == 0
+        assert not any(b"end_at_idp" in value for value in redis.hvals("unacked"))
+    wait_until_mosaic_is_told(stack, timeout=20)
+    assert stack.mosaic.calls.count(LOGOUT) == 1
+
+
+def test_black_holed_connections_delay_a_logout_and_do_not_lose_it(
+    stack: Stack, proxy: FaultProxy, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    proxy.black_hole()  # the worker's present connections; new ones are fine
+
+    client.logout(user_id="ada", session_ref=session.session_ref, timeout=45)
+
+    wait_until_mosaic_is_told(stack, timeout=30)
+    assert stack.mosaic.calls.count(LOGOUT) == 1
+
+
+def test_a_broker_that_lost_everything_is_filled_again_from_the_database(
+    stack: Stack, client: SessionClient
+) -> None:
+    sessions = [registered(stack, client, user) for user in ("ada", "bob")]
+    stack.mosaic.faults.add(LOGOUT, "status", status=503)
+    for user, session in zip(("ada", "bob"), sessions, strict=True):
+        client.logout(user_id=user, session_ref=session.session_ref, timeout=20)
+    poll_until(lambda: stack.mosaic.calls.count(LOGOUT) >= 2, 15, what="both to be refused")
+
+    stack.redis.restart(keep_data=False, kill=True)
+    stack.mosaic.faults.clear()
+
+    wait_until_mosaic_is_told(stack, sessions=2)
+    assert stack.mosaic.live_sessions() == []
+
+
+def test_a_broker_that_is_full_and_then_read_only_stops_no_worker_and_loses_nothing(
+    stack: Stack, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    worker = stack.processes["worker"]
+    stack.mosaic.faults.add(LOGOUT, "latency", seconds=1)
+    client.logout(user_id="ada", session_ref=session.session_ref)
+    poll_until(lambda: stack.mosaic.calls.count(LOGOUT) == 1, 10, what="the call to begin")
+
+    with broker(stack) as redis:
+        redis.config_set("maxmemory", "1")  # full, while the job ends
+        poll_until(lambda: outcomes(stack) == ["confirmed"], 15, what="the job to end")
+        redis.config_set("maxmemory", "0")
+        redis.replicaof("127.0.0.1", 1)  # read-only, as after a failover
+        poll_until(
+            lambda: "READONLY" in worker.log_text() or "ReadOnly" in worker.log_text(),
+            20,
+            what="the worker to notice",
+        )
+        redis.replicaof("NO", "ONE")
+
+    other = registered(stack, client, "bob")
+    client.logout(user_id="bob", session_ref=other.session_ref, timeout=30)
+    wait_until_mosaic_is_told(stack, sessions=2)
+    assert worker.is_alive
+
+
+def test_an_outage_of_mosaic_that_outlasts_every_retry_in_a_process(
+    stack: Stack, client: SessionClient
+) -> None:
+    session = registered(stack, client)
+    stack.mosaic.faults.add(LOGOUT, "drop_request")
+    client.logout(user_id="ada", session_ref=session.session_ref)
+    poll_until(lambda: stack.mosaic.calls.count(LOGOUT) >= 4, 30, what="several attempts")
+    assert outcomes(stack) == [None]
+
+    stack.mosaic.faults.clear()
+
+    wait_until_mosaic_is_told(stack)
+    assert stack.mosaic.live_sessions() == []
+
+
+def test_two_beats_do_everything_once(stack: Stack, client: SessionClient) -> None:
+    stack.beat(name="second-beat")
+    sessions = {user: registered(stack, client, user) for user in ("ada", "bob", "eve")}
+    stack.mosaic.faults.add(LOGOUT, "status", status=503, times=3)
+
+    for user, session in sessions.items():
+        client.logout(user_id=user, session_ref=session.session_ref)
+
+    wait_until_mosaic_is_told(stack, sessions=3)
+    assert stack.mosaic.calls.count(LOGOUT) == 6  # each refused once, told once

@@ -1,0 +1,346 @@
+"""What the client believes of a notice: only what the worker signed or sealed, for this app."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc import jws
+from joserfc.jwk import RSAKey
+
+from session_client import (
+    AppKey,
+    InvalidNotice,
+    LogoutNotice,
+    SeenInMemory,
+    notices,
+    open_notice,
+    sealing,
+    verify_logout_token,
+)
+from worker.notices.logout_tokens import LogoutTokens
+
+ISSUER, AUDIENCE = "https://sessions.example.com", "client-shop"
+EVENTS: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+KEY = AppKey("k1", bytes(range(32)))
+OTHER_KEY = AppKey("k2", bytes(32))
+
+
+@lru_cache
+def rsa_key(name: str = "first") -> RSAKey:
+    return RSAKey.import_key(rsa.generate_private_key(65537, 2048))
+
+
+def jwks(*names: str) -> dict[str, Any]:
+    keys = [rsa_key(name) for name in names or ("first",)]
+    return {"keys": [key.as_dict(private=False) | {"kid": key.thumbprint()} for key in keys]}
+
+
+def signed(key: str = "first", *, header: dict[str, Any] | None = None, **changes: Any) -> str:
+    """A logout token with *changes* to its claims; one that is None is left out."""
+    now = int(datetime.now(UTC).timestamp())
+    claims = {
+        "iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 120, "jti": "n-1",
+        "events": EVENTS, "sub": "ada", "sid": "ref-1", **changes,
+    }  # fmt: skip
+    claims = {name: value for name, value in claims.items() if value is not None}
+    headers = {"alg": "RS256", "typ": "logout+jwt", "kid": rsa_key(key).thumbprint()}
+    headers = {name: value for name, value in (headers | (header or {})).items() if value}
+    return jws.serialize_compact(headers, json.dumps(claims), rsa_key(key), algorithms=["RS256"])
+
+
+def verified(token: Any, **changes: Any) -> LogoutNotice:
+    given = {"jwks": jwks(), "issuer": ISSUER, "audience": AUDIENCE} | changes
+    return verify_logout_token(token, **given)
+
+
+def by_hand(header: dict[str, Any], claims_of: str, signature: str = "") -> str:
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
+    return f"{head}.{claims_of.split('.')[1]}.{signature}"
+
+
+def seconds_from_now(seconds: float) -> int:
+    return int(datetime.now(UTC).timestamp() + seconds)
+
+
+# --- back-channel logout
+
+
+def test_a_token_as_the_worker_signs_it_is_believed() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    tokens = LogoutTokens(ISSUER, [key], lambda: datetime.now(UTC))
+    token = tokens.sign(audience=AUDIENCE, user_id="ada", session_ref="ref-1", notice_id="n-1")
+
+    notice = verified(token, jwks={"keys": tokens.public_keys()})
+
+    assert notice == LogoutNotice(notice_id="n-1", user_id="ada", session_ref="ref-1")
+
+
+def test_a_token_for_all_sessions_of_a_user_names_none() -> None:
+    assert verified(signed(sid=None)).session_ref is None
+
+
+def test_a_token_may_name_only_the_session() -> None:
+    notice = verified(signed(sub=None))
+    assert (notice.user_id, notice.session_ref) == (None, "ref-1")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": ["other", AUDIENCE]},
+        {"iat": seconds_from_now(30)},
+        {"exp": seconds_from_now(-30)},
+        {"exp": seconds_from_now(60) + 0.5},
+    ],
+)
+def test_what_the_standard_allows_is_allowed(changes: dict[str, Any]) -> None:
+    assert verified(signed(**changes)).notice_id == "n-1"
+
+
+@pytest.mark.parametrize(
+    ("named", "changes"),
+    [
+        ("iss", {"iss": "https://evil.example.com"}),
+        ("iss", {"iss": None}),
+        ("aud", {"aud": "client-other"}),
+        ("aud", {"aud": ["client-other"]}),
+        ("aud", {"aud": None}),
+        ("aud", {"aud": {AUDIENCE: 1}}),
+        ("exp", {"exp": seconds_from_now(-300)}),
+        ("time", {"exp": None}),
+        ("time", {"exp": True}),
+        ("time", {"exp": "9999999999"}),
+        ("time", {"exp": 10**400}),
+        ("iat", {"iat": seconds_from_now(3600)}),
+        ("time", {"iat": None}),
+        ("nonce", {"nonce": "n"}),
+        ("events", {"events": None}),
+        ("events", {"events": {}}),
+        ("events", {"events": {"http://schemas.openid.net/event/other": {}}}),
+        ("events", {"events": dict.fromkeys(EVENTS, "yes")}),
+        ("events", {"events": list(EVENTS)}),
+        ("jti", {"jti": None}),
+        ("jti", {"jti": ""}),
+        ("jti", {"jti": 1}),
+        ("sub or sid", {"sub": None, "sid": None}),
+        ("sub or sid", {"sub": {"a": 1}}),
+        ("sub or sid", {"sid": 1}),
+        ("kind", {"header": {"typ": "JWT"}}),
+        ("kind", {"header": {"typ": "at+jwt"}}),
+        ("kind", {"header": {"typ": None}}),
+    ],
+)
+def test_a_token_that_says_something_else_is_refused(named: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidNotice, match=named):
+        verified(signed(**changes))
+
+
+def test_a_token_nobody_signed_is_refused() -> None:
+    for alg in ("none", "None", "NONE"):
+        with pytest.raises(InvalidNotice, match="signature"):
+            verified(by_hand({"alg": alg, "typ": "logout+jwt"}, signed()))
+
+
+def test_a_token_signed_with_the_public_key_as_a_secret_is_refused() -> None:
+    # The classic: who verifies by the token's own alg takes the public key for an HMAC secret.
+    public = rsa_key().as_pem(private=False)
+    header = {"alg": "HS256", "typ": "logout+jwt", "kid": rsa_key().thumbprint()}
+    unsigned = by_hand(header, signed()).rstrip(".")
+
+    for secret in (public, public.strip(), json.dumps(jwks()["keys"][0]).encode()):
+        mac = hmac.digest(secret, unsigned.encode(), "sha256")
+        with pytest.raises(InvalidNotice, match="signature"):
+            verified(f"{unsigned}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}")
+
+
+def test_a_token_signed_with_another_key_is_refused_whatever_kid_it_names() -> None:
+    for header in ({}, {"kid": rsa_key().thumbprint()}, {"kid": None}, {"kid": "../k"}):
+        with pytest.raises(InvalidNotice, match="signature"):
+            verified(signed("other", header=header))
+
+
+def test_while_the_worker_changes_its_key_tokens_of_both_are_believed() -> None:
+    for key in ("first", "other"):
+        assert verified(signed(key), jwks=jwks("first", "other")).notice_id == "n-1"
+
+
+def test_an_altered_token_is_refused() -> None:
+    head, payload, signature = signed().split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    changed = base64.urlsafe_b64encode(json.dumps(claims | {"sub": "eve"}).encode()).decode()
+
+    with pytest.raises(InvalidNotice, match="signature"):
+        verified(f"{head}.{changed.rstrip('=')}.{signature}")
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", ".", "..", "a.b.c", "é.é.é", "\ud800.a.b", "W10.W10.W10", "[" * 12000, None, 5, b"a.b.c"],
+)
+def test_what_is_no_token_is_refused(token: Any) -> None:
+    with pytest.raises(InvalidNotice):
+        verified(token)
+
+
+def test_a_payload_that_is_no_object_or_nested_deep_is_refused() -> None:
+    header = {"alg": "RS256", "typ": "logout+jwt", "kid": rsa_key().thumbprint()}
+    for payload in ("[]", '"a"', "[" * 5000, "{", "\xff"):
+        token = jws.serialize_compact(header, payload, rsa_key(), algorithms=["RS256"])
+        with pytest.raises(InvalidNotice):
+            verified(token)
+
+
+def test_a_token_that_is_too_large_is_refused_before_anything_is_computed() -> None:
+    with pytest.raises(InvalidNotice, match="too large"):
+        verified(signed(extra="x" * 16_000))
+
+
+def test_a_token_that_was_seen_is_marked_as_a_repeat_and_given_all_the_same() -> None:
+    seen = SeenInMemory()
+
+    first, again = (verified(signed(), seen=seen) for _ in range(2))
+    other = verified(signed(jti="n-2"), seen=seen)
+
+    assert [n.is_repeat for n in (first, again, other)] == [False, True, False]
+    assert again.session_ref == "ref-1"
+
+
+def test_a_token_that_is_refused_is_not_remembered() -> None:
+    seen = SeenInMemory()
+    with pytest.raises(InvalidNotice):
+        verified(signed("other"), seen=seen)
+
+    assert not verified(signed(), seen=seen).is_repeat
+
+
+def test_no_error_quotes_the_token() -> None:
+    token = signed("other")
+    with pytest.raises(InvalidNotice) as caught:
+        verified(token)
+
+    assert token.split(".")[2] not in repr(caught.value)
+    assert caught.value.__cause__ is None
+
+
+# --- a sealed message
+
+
+def sealed(key: AppKey = KEY, kind: sealing.Kind = sealing.Kind.NOTICE, **changes: Any) -> str:
+    content = {
+        "v": 1, "task": "sessions.logged_out", "app_id": "shop", "notice_id": "n-1",
+        "issued_at": "2026-11-02T08:00:00Z", "user_id": "ada", "session_ref": "ref-1",
+        "cause": "logout", "ended_at": "2026-11-02T08:00:00Z", **changes,
+    }  # fmt: skip
+    content = {name: value for name, value in content.items() if value is not None}
+    return sealing.seal(key, kind, content)
+
+
+def opened(envelope: Any, *keys: AppKey | str, **given: Any) -> LogoutNotice:
+    return open_notice(envelope, app_id="shop", app_keys=keys or (KEY,), **given)
+
+
+def test_a_sealed_notice_opens_to_what_it_says() -> None:
+    assert opened(sealed()) == LogoutNotice(
+        notice_id="n-1",
+        user_id="ada",
+        session_ref="ref-1",
+        cause="logout",
+        ended_at=datetime(2026, 11, 2, 8, 0, tzinfo=UTC),
+    )
+
+
+def test_while_the_apps_key_is_rotated_notices_under_both_open() -> None:
+    for key in (KEY, OTHER_KEY):
+        assert opened(sealed(key), KEY.text(), OTHER_KEY).notice_id == "n-1"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"app_id": "billing"},
+        {"v": 2},
+        {"task": "sessions.logout"},
+        {"notice_id": None},
+        {"ended_at": None},
+        {"ended_at": "yesterday"},
+        {"ended_at": 5},
+        {"key": OTHER_KEY},
+        {"key": AppKey(KEY.kid, bytes(32))},
+        {"kind": sealing.Kind.REQUEST},
+        {"kind": sealing.Kind.ANSWER},
+    ],
+    ids=str,
+)
+def test_a_notice_for_somebody_else_or_of_another_kind_is_refused(changes: Any) -> None:
+    with pytest.raises(InvalidNotice):
+        opened(sealed(**changes))
+
+
+def test_an_altered_notice_is_refused_wherever_it_was_altered() -> None:
+    parts = sealed().split(".")
+    for number in (0, 2, 3, 4):
+        first = "A" if parts[number][0] != "A" else "B"
+        changed = [*parts]
+        changed[number] = first + parts[number][1:]
+        with pytest.raises(InvalidNotice):
+            opened(".".join(changed))
+
+
+@pytest.mark.parametrize("envelope", ["", "....", "\ud800....", "x" * 70_000, None, 5, {"a": 1}])
+def test_what_is_no_envelope_is_refused(envelope: Any) -> None:
+    with pytest.raises(InvalidNotice):
+        opened(envelope)
+
+
+def test_a_sealed_notice_that_was_seen_is_marked() -> None:
+    seen = SeenInMemory()
+
+    assert [opened(sealed(), seen=seen).is_repeat for _ in range(2)] == [False, True]
+
+
+# --- what was seen
+
+
+def test_the_memory_is_bounded_and_forgets_the_oldest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(notices, "_MOST_REMEMBERED", 3)
+    seen = SeenInMemory()
+
+    assert all(seen.add(str(number)) for number in range(4))
+
+    assert len(seen._seen) == 3
+    assert not seen.add("3")
+    assert seen.add("0")
+
+
+def test_of_many_threads_one_is_told_that_it_is_the_first() -> None:
+    seen = SeenInMemory()
+    with ThreadPoolExecutor(8) as threads:
+        firsts = list(threads.map(seen.add, [str(n % 500) for n in range(20_000)]))
+
+    assert sum(firsts) == 500
+
+
+def test_an_app_may_remember_notices_in_a_store_of_its_own() -> None:
+    class Table:
+        def __init__(self) -> None:
+            self.rows: dict[str, datetime] = {}
+
+        def add(self, notice_id: str) -> bool:
+            before = len(self.rows)
+            self.rows.setdefault(notice_id, datetime.now(UTC) + timedelta(days=7))
+            return len(self.rows) > before
+
+    table = Table()
+
+    assert [verified(signed(), seen=table).is_repeat for _ in range(2)] == [False, True]
+    assert list(table.rows) == ["n-1"]

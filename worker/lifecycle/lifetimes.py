@@ -1,0 +1,58 @@
+"""Caps of our own on a session's life.
+
+Mosaic lets a session that is used every thirteen days live for ever. The operator may cap how
+long one may lie unused and how long it may live at all; a session past a cap is ended here like
+by a logout, since Mosaic would let it live on.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, false, func, or_, select
+
+from models import App, IdpSession
+from worker.settings import Settings
+
+
+def has_caps(settings: Settings) -> bool:
+    """Whether the operator has set any cap."""
+    caps = (settings.session_idle_cap_seconds, settings.session_absolute_cap_seconds)
+    return any(cap is not None for cap in caps)
+
+
+def effective_expiry(
+    settings: Settings, *, expires_at: datetime, last_used_at: datetime, created_at: datetime
+) -> datetime:
+    """Return when a session ends: at Mosaic's expiry, or at a cap before it."""
+    ends = [expires_at]
+    if settings.session_idle_cap_seconds is not None:
+        ends.append(last_used_at + timedelta(seconds=settings.session_idle_cap_seconds))
+    if settings.session_absolute_cap_seconds is not None:
+        ends.append(created_at + timedelta(seconds=settings.session_absolute_cap_seconds))
+    return min(ends)
+
+
+def past_a_cap(
+    settings: Settings, now: datetime, longest_lifetime: timedelta | None = None
+) -> ColumnElement[bool]:
+    """Return which sessions are past a cap. With *longest_lifetime* an index finds them."""
+    capped: list[ColumnElement[bool]] = [false()]
+    if settings.session_absolute_cap_seconds is not None:
+        age = timedelta(seconds=settings.session_absolute_cap_seconds)
+        capped.append(IdpSession.created_at <= now - age)
+    if settings.session_idle_cap_seconds is not None:
+        unused_since = now - timedelta(seconds=settings.session_idle_cap_seconds)
+        idle = IdpSession.last_used_at <= unused_since
+        if longest_lifetime is not None:
+            # Said a second time through the expiry, which has an index: what was used before then
+            # expires within the longest lifetime of it.
+            idle &= IdpSession.expires_at <= unused_since + longest_lifetime
+        capped.append(idle)
+    return or_(*capped)
+
+
+def longest_lifetime(connection: Connection, settings: Settings) -> timedelta:
+    """Return the longest time that any app's sessions live without being used."""
+    longest = connection.execute(select(func.max(App.session_lifetime_seconds))).scalar()
+    return timedelta(seconds=max(longest or 0, settings.session_lifetime_seconds))

@@ -1,0 +1,47 @@
+"""Telling apps that a session has ended. Internal: the messages carry our row ids, no secret."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from worker import wiring
+from worker.app import app
+from worker.errors import NoticeUndelivered, StoreUnavailable
+from worker.lifecycle import app_notices
+
+log = structlog.get_logger()
+
+DELIVER = "notices.deliver"
+
+
+@app.task(name=DELIVER)
+def deliver(notice_id: str) -> None:
+    """Tell one app. Repeating it finds the duty closed or leased, and does nothing.
+
+    It is not retried by Celery: the row says when the next attempt is due, and the sweep wakes it.
+    """
+    try:
+        app_notices.deliver(wiring.current(), UUID(notice_id), publish)
+    except StoreUnavailable as error:
+        log.warning("notice_left_to_sweep", notice=notice_id, detail=str(error))
+
+
+def publish(queue: str, task: str, kwargs: dict[str, Any]) -> None:
+    """Put a sealed message on an app's own queue. Raises `NoticeUndelivered`."""
+    try:
+        # Not declared: the app's queue is not one of ours. And never by routing key alone: Celery
+        # then puts the message on the default queue.
+        theirs = Queue(queue, no_declare=True)
+        app.send_task(
+            task,
+            kwargs=kwargs,
+            queue=theirs,  # type: ignore[arg-type]  # the stubs know names only
+            ignore_result=True,
+        )
+    except OperationalError as error:
+        raise NoticeUndelivered(f"the broker took no message ({type(error).__name__})") from None
