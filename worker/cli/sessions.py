@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement
 from worker.cli import door, output
 from worker.cli.door import Failure, services
 from worker.lifecycle import overview, revoking
-from worker.lifecycle.overview import SessionInfo, SessionStory
+from worker.lifecycle.overview_rows import SessionInfo, SessionStory
 
 
 @click.group()

@@ -18,7 +18,7 @@ from worker.cli import output
 from worker.cli.door import FAILED, database_trouble, redis_trouble, services
 from worker.errors import StoreUnavailable
 from worker.lifecycle import overview
-from worker.lifecycle.overview import DutyCounts, StoreCounts
+from worker.lifecycle.overview_rows import DutyCounts, StoreCounts
 from worker.setting_values import is_redis
 from worker.wiring import Services, connect_redis
 

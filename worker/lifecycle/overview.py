@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -12,6 +11,18 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, selec
 from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent
 from worker.lifecycle import outbox, sessions
 from worker.lifecycle.app_notices import FAILED
+from worker.lifecycle.overview_rows import (
+    Duty,
+    DutyCounts,
+    Happening,
+    Listing,
+    NoticeInfo,
+    NoticeListing,
+    SessionInfo,
+    SessionStory,
+    Share,
+    StoreCounts,
+)
 from worker.wiring import Services
 
 _COLUMNS = (
@@ -27,121 +38,6 @@ _COLUMNS = (
     IdpSession.end_cause,
 )
 _PENDING: Final = "pending"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionInfo:
-    """A session as `sessions list` shows it."""
-
-    session_ref: UUID
-    user_id: str
-    device_id: str | None
-    registered_by: str
-    apps: tuple[str, ...]
-    amr: tuple[str, ...]
-    authenticated_at: datetime
-    created_at: datetime
-    expires_at: datetime
-    ended_at: datetime | None
-    end_cause: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One app's share in a session."""
-
-    app_id: str
-    first_authenticated_at: datetime
-    last_authenticated_at: datetime
-    access_token_expires_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duty:
-    """What Mosaic must be told, or has been."""
-
-    requested_by: str
-    created_at: datetime
-    give_up_at: datetime
-    attempts: int
-    next_attempt_at: datetime
-    leased_until: datetime | None
-    last_error: str | None
-    closed_at: datetime | None
-    outcome: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoticeInfo:
-    """What an app must be told, or has been. Its state is ``pending`` or its outcome."""
-
-    notice_id: UUID
-    session_ref: UUID
-    app_id: str
-    cause: str
-    state: str
-    attempts: int
-    next_attempt_at: datetime | None
-    last_error: str | None
-    created_at: datetime
-    closed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
-    """One line of the audit trail."""
-
-    at: datetime
-    event: str
-    app_id: str | None
-    detail: str | None
-    correlation_id: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionStory:
-    """A session as `sessions show` shows it."""
-
-    session: SessionInfo
-    shares: tuple[Share, ...]
-    logout: Duty | None
-    notices: tuple[NoticeInfo, ...]
-    trail: tuple[Happening, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DutyCounts:
-    """Who must still be told. A duty is failing when its latest attempt failed."""
-
-    pending: int
-    failing: int
-    oldest_pending_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreCounts:
-    """What `status` shows of the store."""
-
-    live_sessions: int
-    logouts: DutyCounts
-    notices: DutyCounts
-    failed_notices: int
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Some sessions, newest first, and whether there are more."""
-
-    sessions: tuple[SessionInfo, ...]
-    has_more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeListing:
-    """Some notices, oldest first, and whether there are more."""
-
-    notices: tuple[NoticeInfo, ...]
-    has_more: bool
 
 
 def list_sessions(
