@@ -1,0 +1,63 @@
+"""What a production machine installs is all that the product imports."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OURS = {"mosaic-session-worker", "mosaic-session-client"}
+# Loaded by site-packages itself, by the measuring of coverage, or (psutil) by Celery if it is there.
+BYSTANDERS = {"setuptools", "coverage", "pip", "psutil"}
+
+IMPORT_EVERYTHING = """
+import importlib, json, pkgutil, sys
+import celery.apps.beat, celery.apps.worker, celery.bin.celery, celery.worker.consumer
+import kombu.transport.redis, alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg
+import worker, session_client, models, migrations.target
+for package in (worker, session_client, models):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> set[str]:
+    text = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
+    return {normal(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
+
+
+def test_everything_the_product_imports_is_in_the_locked_requirements() -> None:
+    environment = {
+        "MOSAIC_SESSIONS_ENCRYPTION_KEYS": "k1:" + "A" * 43 + "=",
+        "MOSAIC_SESSIONS_LOOKUP_KEY": "A" * 43 + "=",
+    }
+
+    printed = subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", IMPORT_EVERYTHING],
+        env=environment,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+    distributions = packages_distributions()
+    needed = {
+        normal(name) for module in json.loads(printed) for name in distributions.get(module, [])
+    }
+    assert needed >= {"celery", "kombu", "redis", "packaging"}
+    assert needed - locked() - OURS - BYSTANDERS == set()
+
+
+def test_no_lock_file_names_a_registry() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        assert "://" not in path.read_text(encoding="utf-8")
