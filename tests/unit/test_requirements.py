@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OURS = {"mosaic-session-worker", "mosaic-session-client"}
-# Loaded by site-packages itself, by the measuring of coverage, or (psutil) by Celery if it is there.
+# Loaded by site-packages itself, by coverage, or (psutil) by Celery if it is there.
 BYSTANDERS = {"setuptools", "coverage", "pip", "psutil"}
 
 IMPORT_EVERYTHING = """
