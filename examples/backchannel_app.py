@@ -15,12 +15,9 @@ from __future__ import annotations
 from urllib.parse import parse_qs
 
 import httpx
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from starlette.config import Config
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from session_client import InvalidNotice, LogoutNotice, verify_logout_token
 
@@ -33,18 +30,22 @@ MOST_BYTES = 64 * 1024
 # The user of each local session; a real app keeps both in its session store.
 signed_in: dict[str, str] = {}  # session_ref -> user
 
+app = FastAPI()
 
-async def sign_in(request: Request) -> Response:
+
+@app.post("/sign-in/{user}/{session_ref}", status_code=204)
+async def sign_in(user: str, session_ref: str) -> None:
     """Stand for the app's login, after which it registers the session at the worker."""
-    signed_in[request.path_params["session_ref"]] = request.path_params["user"]
-    return Response(status_code=204)
+    signed_in[session_ref] = user
 
 
-async def who_is_in(_: Request) -> Response:
+@app.get("/who-is-in")
+async def who_is_in() -> dict[str, str]:
     """Show who is signed in here."""
-    return JSONResponse(signed_in)
+    return signed_in
 
 
+@app.post("/backchannel-logout")
 async def backchannel_logout(request: Request) -> Response:
     """Take a notice. 200 means that it was acted on; anything else but 400 brings it again."""
     body = b""
@@ -74,12 +75,3 @@ def end_local_sessions(notice: LogoutNotice) -> None:
             notice.session_ref is None and notice.user_id == user
         ):
             del signed_in[session_ref]
-
-
-app = Starlette(
-    routes=[
-        Route("/sign-in/{user}/{session_ref}", sign_in, methods=["POST"]),
-        Route("/who-is-in", who_is_in),
-        Route("/backchannel-logout", backchannel_logout, methods=["POST"]),
-    ]
-)

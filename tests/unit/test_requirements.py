@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OURS = {"mosaic-session-worker", "mosaic-session-client"}
-# Loaded by site-packages itself, by coverage, or (psutil) by Celery if it is there.
-BYSTANDERS = {"setuptools", "coverage", "pip", "psutil"}
+# Loaded by site-packages itself, by coverage, or by Celery and redis-py only where they are there.
+BYSTANDERS = {"setuptools", "coverage", "pip", "psutil", "opentelemetry-api"}
 
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys
