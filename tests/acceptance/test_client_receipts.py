@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from celery import Celery
+from kombu import Connection
 
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
@@ -63,14 +63,11 @@ def shared_session(apps: Apps, user_id: str) -> str:
 def next_notice(apps: Apps) -> LogoutNotice:
     """Take one message off billing's queue, as its Celery worker would."""
     options = broker.transport_options(client_name="billing")
-    theirs = Celery("billing", broker=apps.stack.broker_url, set_as_current=False)
-    theirs.conf.broker_transport_options = options
-    with theirs.connection_for_read() as connection:
+    with Connection(apps.stack.broker_url, transport_options=options) as connection:
         queue = connection.SimpleQueue("billing-notices")
         message: Any = queue.get(timeout=PATIENT)
         message.ack()
         queue.close()
-    theirs.close()
     assert message.headers["task"] == contract.LOGOUT_NOTICE_TASK
     _, kwargs, _ = message.payload
     assert set(kwargs) == {"app_id", "envelope"}
