@@ -122,6 +122,7 @@ def test_a_confirmed_logout_is_not_pending(stage: Stage) -> None:
     assert told("status")["logouts"] == {
         "pending": 0,
         "failing": 0,
+        "failed": 0,
         "oldest_pending_seconds": None,
     }
 

@@ -13,6 +13,7 @@ from worker.cli.apps import apps
 from worker.cli.config import config
 from worker.cli.door import Nouns
 from worker.cli.keys import keys
+from worker.cli.logouts import logouts
 from worker.cli.monitor import monitor
 from worker.cli.notices import notices
 from worker.cli.prune import prune
@@ -30,7 +31,7 @@ def commands() -> None:
     """
 
 
-for noun in (apps, config, keys, monitor, notices, prune, sessions, status):
+for noun in (apps, config, keys, logouts, monitor, notices, prune, sessions, status):
     commands.add_command(noun)
 
 

@@ -247,24 +247,8 @@ def _record(  # noqa: PLR0913, PLR0917 - one row of the trail
 
 def replay_failed(services: Services, app_id: str | None = None) -> int:
     """Open failed notices again, of one app or of all; returns how many."""
-    now = services.now()
     failed: ColumnElement[bool] = Notice.outcome.in_((FAILED, outbox.DEAD))
     if app_id is not None:
         failed &= Notice.app_id == app_id
     horizon = timedelta(seconds=services.settings.notice_horizon_seconds)
-    with services.store.write() as connection:
-        opened = connection.execute(
-            update(Notice)
-            .where(failed)
-            .values(
-                closed_at=None,
-                outcome=None,
-                crashes=0,
-                attempts=0,
-                next_attempt_at=now,
-                woken_at=now - timedelta(days=1),
-                give_up_at=now + horizon,
-            )
-            .returning(Notice.id)
-        )
-        return len(opened.all())
+    return outbox.reopen(services, Notice, failed, horizon)

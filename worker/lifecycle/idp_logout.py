@@ -127,3 +127,9 @@ def _scrub(connection: Connection, session: UUID) -> None:
     connection.execute(
         update(IdpSession).where(IdpSession.id == session).values(sealed_session_id=None)
     )
+
+
+def replay_parked(services: Services) -> int:
+    """Open logouts again that were parked for killing their workers; returns how many."""
+    parked = Logout.outcome == outbox.DEAD
+    return outbox.reopen(services, Logout, parked, services.settings.session_lifetime)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, Row, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
 
 from models import Logout, Notice, new_id
 from worker.errors import TryLater
@@ -136,3 +136,24 @@ def wake_due(services: Services, duty: Duty) -> list[UUID]:
 def _workable(duty: Duty, now: datetime) -> tuple[Any, ...]:
     unleased = or_(duty.leased_until.is_(None), duty.leased_until <= now)
     return (duty.closed_at.is_(None), duty.next_attempt_at <= now, unleased)
+
+
+def reopen(services: Services, duty: Duty, which: ColumnElement[bool], lasts: timedelta) -> int:
+    """Make closed duties due again, for as long as *lasts*; returns how many."""
+    now = services.now()
+    with services.store.write() as connection:
+        opened = connection.execute(
+            update(duty)
+            .where(duty.closed_at.is_not(None), which)
+            .values(
+                closed_at=None,
+                outcome=None,
+                crashes=0,
+                attempts=0,
+                next_attempt_at=now,
+                woken_at=now - timedelta(days=1),  # the next sweep takes it
+                give_up_at=now + lasts,
+            )
+            .returning(duty.id)
+        )
+        return len(opened.all())

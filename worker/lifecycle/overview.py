@@ -123,10 +123,12 @@ def is_app(services: Services, app_id: str) -> bool:
 def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
     live = select(func.count(IdpSession.id)).where(_is_live(now))
+    parked = select(func.count(Logout.id)).where(Logout.outcome == outbox.DEAD)
     failed = select(func.count(Notice.id)).where(_failed())
     return StoreCounts(
         live_sessions=connection.execute(live).scalar_one(),
         logouts=_duty_counts(connection, Logout, now),
+        parked_logouts=connection.execute(parked).scalar_one(),
         notices=_duty_counts(connection, Notice, now),
         failed_notices=connection.execute(failed).scalar_one(),
     )

@@ -102,6 +102,7 @@ class StoreCounts:
 
     live_sessions: int
     logouts: DutyCounts
+    parked_logouts: int
     notices: DutyCounts
     failed_notices: int
 

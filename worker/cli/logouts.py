@@ -1,0 +1,25 @@
+"""`mosaic-sessions logouts`: what Mosaic could not be told."""
+
+from __future__ import annotations
+
+import click
+
+from worker.cli import output
+from worker.cli.door import services
+from worker.lifecycle import idp_logout
+
+
+@click.group()
+def logouts() -> None:
+    """Tell Mosaic again of logouts that were parked because they kept killing their workers."""
+
+
+@logouts.command("replay")
+@output.as_json_option
+def replay(*, as_json: bool) -> None:
+    """Make parked logouts due again; the next sweep takes them."""
+    opened = idp_logout.replay_parked(services())
+    if as_json:
+        output.print_json({"opened": opened})
+    else:
+        click.echo(f"Pending again: {opened}")
