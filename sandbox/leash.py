@@ -100,7 +100,7 @@ class LeashedProcess:
         """Kill the process and what it has left behind in its group."""
         if self._has_family():
             os.killpg(self.pid, signal.SIGKILL)
-        self.wait(timeout=10)
+        self.wait(timeout=60)
         self._dismiss_watchdog()
 
     def _has_family(self) -> bool:

@@ -36,8 +36,8 @@ from sandbox.postgres_binaries import (
 from sandbox.processes import poll_until
 
 SUPERUSER = "postgres"
-START_TIMEOUT_SECONDS = 20
-STOP_TIMEOUT_SECONDS = 20
+START_TIMEOUT_SECONDS = 60
+STOP_TIMEOUT_SECONDS = 60
 
 # Our own words only: PGHOST and its kin on a laptop must not lead the server elsewhere.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath}

@@ -116,7 +116,7 @@ class ManagedProcess:
         """Everything it has printed, all starts together."""
         return self._log_path.read_text(encoding="utf-8", errors="replace")
 
-    def wait_for_line(self, text: str, timeout: float = 10) -> str:
+    def wait_for_line(self, text: str, timeout: float = 30) -> str:
         """Return the first line with *text* in it that was printed since the latest start.
 
         Raises `TimeoutError` with the end of the log, at once if the process has ended.
@@ -157,7 +157,7 @@ class ManagedProcess:
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"{self!r} runs on after {timeout:g} s\n{self._log_end()}") from None
 
-    def terminate(self, timeout: float = 10) -> int:
+    def terminate(self, timeout: float = 30) -> int:
         """Ask it to stop with SIGTERM and return its exit code. Raises `TimeoutError`."""
         self.send(signal.SIGTERM)
         return self.wait(timeout)
@@ -165,4 +165,4 @@ class ManagedProcess:
     def kill(self) -> None:
         """SIGKILL the process itself. Its children are left to notice, as after a real crash."""
         self.send(signal.SIGKILL)
-        self.wait(timeout=10)
+        self.wait(timeout=60)

@@ -16,7 +16,7 @@ from typing import Self
 from sandbox.ports import HOST, free_port
 
 CHUNK_BYTES = 65_536
-START_TIMEOUT_SECONDS = 10
+START_TIMEOUT_SECONDS = 60
 
 
 class _Connection:
@@ -130,6 +130,11 @@ class FaultProxy:
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
+            # Who was accepted a moment ago must still find it open: asyncio would drop that
+            # connection without closing it.
+            for listener in self._server.sockets:
+                self._loop.remove_reader(listener)
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
 

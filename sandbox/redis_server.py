@@ -23,8 +23,8 @@ from sandbox.ports import HOST, free_port
 from sandbox.processes import poll_until
 
 OLDEST_REDIS = (6, 2)
-START_TIMEOUT_SECONDS = 10
-STOP_TIMEOUT_SECONDS = 10
+START_TIMEOUT_SECONDS = 60
+STOP_TIMEOUT_SECONDS = 60
 
 
 class RedisServer:

@@ -15,13 +15,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from alembic import command
+
+from migrations.target import config_for
 from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from simulator.remote import RemoteSimulator
 
 PREFIX = "MOSAIC_SESSIONS_"
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 class Stack:
@@ -72,8 +75,8 @@ class Stack:
         return self.environment["CELERY_BROKER_URL"]
 
     def migrate(self) -> None:
-        """Bring the database to head, with the command an operator types."""
-        self.run("alembic", "upgrade", "head")
+        """Bring the database to head, as `alembic upgrade head` does, which takes a second more."""
+        command.upgrade(config_for(self.environment["DATABASE_URL"]), "head")
 
     def worker(self, *arguments: str, name: str = "worker") -> ManagedProcess:
         """Start `celery -A worker worker` and return once it takes jobs."""
@@ -108,7 +111,7 @@ class Stack:
             log_path=self.folder / f"{name}.log",
             cwd=_root(),
         ) as process:
-            code = process.wait(timeout=60)
+            code = process.wait(timeout=120)
             printed = process.log_text()
         if expect is not None and code != expect:
             raise RuntimeError(f"{' '.join(command)} exited with {code}:\n{printed}")

@@ -48,7 +48,7 @@ class Gate:
         """Let the held calls go, and all later ones pass."""
         self.is_open = True
 
-    def wait_arrived(self, count: int = 1, timeout_seconds: float = 5.0) -> None:
+    def wait_arrived(self, count: int = 1, timeout_seconds: float = 60.0) -> None:
         """Return once *count* calls stand at the gate; raise TimeoutError if they do not come."""
         wait_until(lambda: self.arrived >= count, timeout_seconds)
 

@@ -14,7 +14,7 @@ from simulator.gates import wait_until
 from simulator.outbox import Message
 from simulator.records import Login, Session
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 60.0
 
 
 class RemoteError(Exception):
@@ -112,7 +112,7 @@ class RemoteGate:
         """How many calls have come to the gate."""
         return int(self._wire("gates/arrived", gate=self._number))
 
-    def wait_arrived(self, count: int = 1, timeout_seconds: float = 5.0) -> None:
+    def wait_arrived(self, count: int = 1, timeout_seconds: float = 60.0) -> None:
         """See `Gate.wait_arrived`."""
         wait_until(lambda: self.arrived >= count, timeout_seconds)
 

@@ -16,7 +16,7 @@ from simulator.connection import HangUpProtocol
 from simulator.gates import wait_until
 from simulator.state import MosaicState
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 STOP_SECONDS = 2.0
 TICK_SECONDS = 0.005
 

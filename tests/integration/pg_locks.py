@@ -8,7 +8,10 @@ from tests.stage import Stage
 
 
 def somebody_waits_for_a_lock(stage: Stage) -> bool:
-    """Whether a statement on this PostgreSQL server waits for another's commit."""
+    """Whether a statement on this PostgreSQL database waits for another's commit."""
     with stage.services.store.read() as connection:
-        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         return bool(connection.execute(waiting).scalar_one())

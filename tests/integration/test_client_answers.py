@@ -127,7 +127,7 @@ def test_forged_answers_do_not_end_the_wait_for_an_acknowledgement(
         return [forged, b"rubbish", sealed(answer_to(request, data={"receipt_id": "true"}))]
 
     with Responder(redis_url, answers):
-        assert client.logout(user_id="ada", scope="user").receipt_id == "true"
+        assert client.logout(user_id="ada", scope="user", timeout=60).receipt_id == "true"
 
 
 def test_a_logout_with_forged_answers_only_is_not_acknowledged(
@@ -137,7 +137,7 @@ def test_a_logout_with_forged_answers_only_is_not_acknowledged(
         return [json.dumps(answer_to(request)).encode()]
 
     with Responder(redis_url, answers), pytest.raises(NotAcknowledged, match="only refuse"):
-        client.logout(user_id="ada", scope="user", timeout=0.5)
+        client.logout(user_id="ada", scope="user", timeout=2.5)
 
 
 def test_a_refused_logout_is_not_acknowledged_and_says_why(
@@ -147,7 +147,7 @@ def test_a_refused_logout_is_not_acknowledged_and_says_why(
         return [sealed(answer_to(request, verdict="unauthorized", reason="not_permitted"))]
 
     with Responder(redis_url, answers), pytest.raises(NotAcknowledged) as caught:
-        client.logout(user_id="ada", scope="user")
+        client.logout(user_id="ada", scope="user", timeout=60)
 
     assert caught.value.answer is not None
     assert caught.value.answer.verdict is Verdict.UNAUTHORIZED
@@ -165,7 +165,7 @@ def test_a_logout_is_repeated_to_the_bit_until_it_is_acknowledged(
         return [] if len(seen) == 1 else [sealed(later if len(seen) < 4 else answer_to(request))]
 
     with Responder(redis_url, answers):
-        receipt = client.logout(user_id="ada", scope="user")
+        receipt = client.logout(user_id="ada", scope="user", timeout=60)
 
     assert receipt.verdict is Verdict.OK
     assert seen == [seen[0]] * 4
@@ -179,7 +179,7 @@ def test_a_logout_put_off_by_the_worker_ends_with_its_last_word(
         return [sealed(answer_to(request, **put_off))]
 
     with Responder(redis_url, answers), pytest.raises(NotAcknowledged) as caught:
-        client.logout(user_id="ada", scope="user", timeout=0.4)
+        client.logout(user_id="ada", scope="user", timeout=2.5)
 
     assert caught.value.answer is not None
     assert caught.value.answer.reason == "store_unavailable"
@@ -196,7 +196,7 @@ def test_an_answer_that_comes_by_itself_after_a_put_off_is_taken(
         started = time.monotonic()
         assert client.logout(user_id="ada", scope="user", timeout=20).verdict is Verdict.OK
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_a_registration_is_acknowledged_in_the_same_way(
@@ -213,7 +213,7 @@ def test_a_registration_is_acknowledged_in_the_same_way(
 
 def test_duplicate_answers_are_harmless(client: SessionClient, redis_url: str) -> None:
     with Responder(redis_url, lambda request: [sealed(answer_to(request))] * 3):
-        answers = [client.status(user_id="ada") for _ in range(5)]
+        answers = [client.status(user_id="ada", timeout=60) for _ in range(5)]
 
     assert len({answer.request_id for answer in answers}) == 5
 
@@ -239,17 +239,19 @@ def test_an_answer_that_lies_ready_is_taken_after_the_requests_own_time(
     assert pending.wait().verdict is Verdict.OK
 
 
-def test_a_second_reader_does_not_wait_longer_than_it_wants(client: SessionClient) -> None:
-    pending = client.send(Status(user_id="ada"), SessionList, timeout=2)
+def test_a_second_reader_does_not_wait_longer_than_it_wants(
+    client: SessionClient, admin: redis.Redis
+) -> None:
+    pending = client.send(Status(user_id="ada"), SessionList, timeout=30)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(pending.wait)
         started = time.monotonic()
         with pytest.raises(NotAnswered):
             pending.wait(0.1)
 
-        assert time.monotonic() - started < 1
-        with pytest.raises(NotAnswered):
-            first.result()
+        assert time.monotonic() - started < 10
+        put(admin, pending, sealed(content(pending.request_id, "sessions.status")))
+        assert first.result().verdict is Verdict.OK
 
 
 def test_no_secret_is_on_the_broker_while_the_message_waits(

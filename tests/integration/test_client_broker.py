@@ -21,14 +21,17 @@ from session_client import (
     NotAnswered,
     SessionClient,
     SessionClientError,
+    broker,
 )
 from session_client.inbox import Inbox
 from session_client.publisher import _MOST_AT_ONCE
 from tests.integration.client_rig import KEY, Responder
 
 TIMEOUT = 0.3
-# A broken time-out shows as one of the sockets' own, 2 s and more; less is a busy machine.
-IN_TIME = 1.2
+# The sockets' own, so that a broken time-out shows as one of these, and what is less is a busy
+# machine.
+SOCKET_TIMEOUT = 30.0
+IN_TIME = 10.0
 
 CALLS: dict[str, Callable[[SessionClient, float], Any]] = {
     "status": lambda client, t: client.status(user_id="ada", timeout=t),
@@ -56,6 +59,20 @@ def proxy(server: RedisServer) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.fixture
+def patient_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = broker.transport_options
+
+    def patient(*, client_name: str, **_: float) -> dict[str, Any]:
+        return options(
+            client_name=client_name,
+            socket_timeout_seconds=SOCKET_TIMEOUT,
+            connect_timeout_seconds=SOCKET_TIMEOUT,
+        )
+
+    monkeypatch.setattr(broker, "transport_options", patient)
+
+
 def client_at(port: int) -> SessionClient:
     return SessionClient(broker_url=f"redis://127.0.0.1:{port}/0", app_id="shop", app_key=KEY)
 
@@ -72,6 +89,7 @@ def connections(server: RedisServer) -> int:
         return len(admin.client_list())
 
 
+@pytest.mark.usefixtures("patient_sockets")
 @pytest.mark.parametrize("fault", ["stopped", "frozen", "black hole"])
 def test_a_dead_broker_is_an_error_in_time_for_every_call_on_old_and_new_connections(
     server: RedisServer, proxy: FaultProxy, fault: str
@@ -97,7 +115,7 @@ def test_a_refused_connection_is_told_as_such(server: RedisServer) -> None:
     server.stop()
 
     with client_at(server.port) as client, pytest.raises(BrokerUnavailable, match="publishing"):
-        client.status(user_id="ada")
+        client.status(user_id="ada", timeout=60)
 
 
 def test_an_acknowledgement_that_cannot_come_names_the_request(server: RedisServer) -> None:
@@ -109,6 +127,7 @@ def test_an_acknowledgement_that_cannot_come_names_the_request(server: RedisServ
     assert (caught.value.request_id, caught.value.answer) == ("r" * 16, None)
 
 
+@pytest.mark.usefixtures("patient_sockets")
 def test_more_callers_than_publishing_threads_get_their_error_in_time(server: RedisServer) -> None:
     callers = 3 * _MOST_AT_ONCE
     with client_at(server.port) as client, ThreadPoolExecutor(callers) as threads:
@@ -119,7 +138,7 @@ def test_more_callers_than_publishing_threads_get_their_error_in_time(server: Re
 
         took = list(threads.map(call, range(callers)))
 
-        assert max(took) < IN_TIME + 0.5
+        assert max(took) < IN_TIME
 
 
 @pytest.mark.parametrize("fault", ["restarted", "frozen", "cut", "black hole"])
@@ -128,7 +147,7 @@ def test_the_client_works_again_when_the_broker_does(
 ) -> None:
     with client_at(proxy.port) as client:
         with Responder(server.url()):
-            client.status(user_id="ada")
+            client.status(user_id="ada", timeout=60)
         if fault == "restarted":
             server.restart()
         elif fault == "frozen":
@@ -143,17 +162,17 @@ def test_the_client_works_again_when_the_broker_does(
             proxy.heal()
 
         with Responder(server.url()):
-            assert client.status(user_id="ada").is_yes
+            assert client.status(user_id="ada", timeout=60).is_yes
 
 
 def test_connections_that_a_firewall_forgot_cost_seconds_and_no_answer(
     server: RedisServer, proxy: FaultProxy
 ) -> None:
     with client_at(proxy.port) as client, Responder(server.url()):
-        client.status(user_id="ada")
+        client.status(user_id="ada", timeout=60)
         proxy.black_hole()
 
-        assert client.status(user_id="ada", timeout=15).is_yes
+        assert client.status(user_id="ada", timeout=30).is_yes
 
 
 def test_a_wait_on_a_forgotten_connection_moves_to_a_new_one(
@@ -163,9 +182,9 @@ def test_a_wait_on_a_forgotten_connection_moves_to_a_new_one(
     assert inbox.wait("reply:shop:1", time.monotonic() + 0.05) is None
     proxy.black_hole()
     with redis.Redis.from_url(server.url()) as admin, ThreadPoolExecutor(1) as threads:
-        reading = threads.submit(inbox.wait, "reply:shop:1", time.monotonic() + 10)
+        reading = threads.submit(inbox.wait, "reply:shop:1", time.monotonic() + 30)
         # Not before: an answer popped into the hole is lost, as the contract says.
-        poll_until(lambda: admin.info("clients")["blocked_clients"] == 1, 10)
+        poll_until(lambda: admin.info("clients")["blocked_clients"] == 1, 30)
 
         admin.rpush("reply:shop:1", "answer")
 
@@ -222,7 +241,9 @@ def test_fifty_waits_at_once_share_no_connection_and_keep_no_more_than_fifty(
 ) -> None:
     with client_at(server.port) as client, Responder(server.url()):
         with ThreadPoolExecutor(50) as threads:
-            answers = list(threads.map(lambda _: client.status(user_id="ada"), range(200)))
+            answers = list(
+                threads.map(lambda _: client.status(user_id="ada", timeout=60), range(200))
+            )
 
         assert len({answer.request_id for answer in answers}) == 200
         # kombu uses two for each of its own; the responder has one, and so has this question.
@@ -234,16 +255,16 @@ def test_a_closed_client_leaves_no_connection_and_opens_new_ones_on_use(
 ) -> None:
     client = client_at(server.port)
     with Responder(server.url()):
-        client.status(user_id="ada")
+        client.status(user_id="ada", timeout=60)
     client.close()
-    poll_until(lambda: connections(server) == 1, 5)
+    poll_until(lambda: connections(server) == 1, 30)
 
     with Responder(server.url()):
-        assert client.status(user_id="ada").is_yes
+        assert client.status(user_id="ada", timeout=60).is_yes
     client.close()
     client.close()
 
-    poll_until(lambda: connections(server) == 1, 5)
+    poll_until(lambda: connections(server) == 1, 30)
 
 
 def test_a_wait_under_way_when_the_client_closes_ends_and_leaves_no_connection(
@@ -255,12 +276,12 @@ def test_a_wait_under_way_when_the_client_closes_ends_and_leaves_no_connection(
         target=lambda: ended.append(inbox.wait("reply:shop:1", time.monotonic() + 0.3))
     )
     waiting.start()
-    poll_until(lambda: connections(server) == 2, 5)
+    poll_until(lambda: connections(server) == 2, 30)
     inbox.close()
     waiting.join()
 
     assert ended == [None]
-    poll_until(lambda: connections(server) == 1, 5)
+    poll_until(lambda: connections(server) == 1, 30)
 
 
 def test_many_callers_find_the_broker_dead_without_leaving_threads(server: RedisServer) -> None:
@@ -272,7 +293,7 @@ def test_many_callers_find_the_broker_dead_without_leaving_threads(server: Redis
     def publishing() -> list[threading.Thread]:
         return [t for t in threading.enumerate() if t.name == "session-publish"]
 
-    poll_until(lambda: not publishing(), 10)
+    poll_until(lambda: not publishing(), 60)
 
 
 def test_no_answer_is_told_apart_from_no_broker(server: RedisServer) -> None:

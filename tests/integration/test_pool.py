@@ -46,7 +46,7 @@ def test_jobs_that_fail_outside_the_task_leave_the_slot_usable(unrecordable: Cel
         pool=SafeThreadPool,  # type: ignore[arg-type]
         concurrency=1,
         perform_ping_check=False,
-        shutdown_timeout=30,
+        shutdown_timeout=60,
     ):
         for name in ("first", "second"):
             message = unrecordable.amqp.create_task_message(name, "job", [name], {})
@@ -57,7 +57,7 @@ def test_jobs_that_fail_outside_the_task_leave_the_slot_usable(unrecordable: Cel
         # since its end was never recorded.
         poll_until(
             lambda: "second" in runs and runs.count("first") > 1,
-            20,
+            60,
             what="both jobs, and the first one again",
         )
         unrecordable.control.purge()

@@ -149,5 +149,5 @@ time.sleep(60)
 
         parent.kill()
 
-        poll_until(lambda: not any(map(is_running, family)), timeout=10, what="all to end")
-        poll_until(lambda: not Path(folder).exists(), timeout=10, what="its folder to go")
+        poll_until(lambda: not any(map(is_running, family)), timeout=60, what="all to end")
+        poll_until(lambda: not Path(folder).exists(), timeout=60, what="its folder to go")

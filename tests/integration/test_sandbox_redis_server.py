@@ -82,7 +82,7 @@ def test_a_stopped_server_refuses_connections(connect: Connect) -> None:
 
 def test_a_frozen_server_keeps_callers_waiting_until_it_is_thawed(connect: Connect) -> None:
     with RedisServer() as server:
-        client = connect(server, socket_timeout=0.1)
+        client = connect(server, socket_timeout=1)
         client.set("key", "value")
 
         server.freeze()
@@ -160,5 +160,5 @@ time.sleep(60)
 
         parent.kill()
 
-        poll_until(lambda: not is_running(int(pid)), timeout=5, what="Redis to end")
-        poll_until(lambda: not Path(folder).exists(), timeout=10, what="its folder to go")
+        poll_until(lambda: not is_running(int(pid)), timeout=60, what="Redis to end")
+        poll_until(lambda: not Path(folder).exists(), timeout=60, what="its folder to go")

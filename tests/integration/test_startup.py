@@ -65,7 +65,7 @@ def test_the_check_leaves_no_connection_behind(settings: Settings, redis_url: st
 
         startup.check(settings)
 
-        poll_until(lambda: connections(client) <= before, timeout=5)
+        poll_until(lambda: connections(client) <= before, timeout=30)
 
 
 # --- the database

@@ -44,13 +44,17 @@ def jwks(*names: str) -> dict[str, Any]:
 
 
 def signed(key: str = "first", *, header: dict[str, Any] | None = None, **changes: Any) -> str:
-    """A logout token with *changes* to its claims; one that is None is left out."""
+    """A logout token with *changes* to its claims.
+
+    One that is None is left out, and one that is a duration counts from now, not from when the
+    tests were collected.
+    """
     now = int(datetime.now(UTC).timestamp())
     claims = {
         "iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 120, "jti": "n-1",
         "events": EVENTS, "sub": "ada", "sid": "ref-1", **changes,
     }  # fmt: skip
-    claims = {name: value for name, value in claims.items() if value is not None}
+    claims = {name: at(value, now) for name, value in claims.items() if value is not None}
     headers = {"alg": "RS256", "typ": "logout+jwt", "kid": rsa_key(key).thumbprint()}
     headers = {name: value for name, value in (headers | (header or {})).items() if value}
     return jws.serialize_compact(headers, json.dumps(claims), rsa_key(key), algorithms=["RS256"])
@@ -66,8 +70,11 @@ def by_hand(header: dict[str, Any], claims_of: str, signature: str = "") -> str:
     return f"{head}.{claims_of.split('.')[1]}.{signature}"
 
 
-def seconds_from_now(seconds: float) -> int:
-    return int(datetime.now(UTC).timestamp() + seconds)
+def at(value: Any, now: int) -> Any:
+    if not isinstance(value, timedelta):
+        return value
+    seconds = now + value.total_seconds()
+    return int(seconds) if seconds.is_integer() else seconds
 
 
 # --- back-channel logout
@@ -96,9 +103,9 @@ def test_a_token_may_name_only_the_session() -> None:
     "changes",
     [
         {"aud": ["other", AUDIENCE]},
-        {"iat": seconds_from_now(30)},
-        {"exp": seconds_from_now(-30)},
-        {"exp": seconds_from_now(60) + 0.5},
+        {"iat": timedelta(seconds=30)},
+        {"exp": timedelta(seconds=-30)},
+        {"exp": timedelta(seconds=60.5)},
     ],
 )
 def test_what_the_standard_allows_is_allowed(changes: dict[str, Any]) -> None:
@@ -114,12 +121,12 @@ def test_what_the_standard_allows_is_allowed(changes: dict[str, Any]) -> None:
         ("aud", {"aud": ["client-other"]}),
         ("aud", {"aud": None}),
         ("aud", {"aud": {AUDIENCE: 1}}),
-        ("exp", {"exp": seconds_from_now(-300)}),
+        ("exp", {"exp": timedelta(seconds=-300)}),
         ("time", {"exp": None}),
         ("time", {"exp": True}),
         ("time", {"exp": "9999999999"}),
         ("time", {"exp": 10**400}),
-        ("iat", {"iat": seconds_from_now(3600)}),
+        ("iat", {"iat": timedelta(seconds=3600)}),
         ("time", {"iat": None}),
         ("nonce", {"nonce": "n"}),
         ("events", {"events": None}),

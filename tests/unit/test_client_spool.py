@@ -298,10 +298,10 @@ def test_the_thread_delivers_what_was_there_and_what_comes(store: SpoolStore) ->
     spool = LogoutSpool(client, store)
     spool.start()
     spool.start()
-    poll_until(lambda: not waiting(store), 10)
+    poll_until(lambda: not waiting(store), 60)
 
     spool.logout(user_id="ada", session_id="later")
-    poll_until(lambda: not waiting(store), 10)
+    poll_until(lambda: not waiting(store), 60)
     spool.stop()
 
     assert [t for t in threading.enumerate() if t.name == "logout-spool"] == []
@@ -317,11 +317,11 @@ def test_a_new_logout_wakes_the_thread_at_once(
     time.sleep(0.1)
 
     logouts.logout(user_id="ada", session_id="s")
-    poll_until(lambda: not waiting(store), 10)
+    poll_until(lambda: not waiting(store), 60)
     started = time.monotonic()
     logouts.stop()
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9  # its own is 10
 
 
 @pytest.mark.usefixtures("quick")
@@ -341,7 +341,7 @@ def test_a_store_that_fails_for_a_while_does_not_end_the_thread(
     logouts = LogoutSpool(client, store)
     logouts.logout(user_id="ada", session_id=SECRET)
     logouts.start()
-    poll_until(lambda: not store.rows, 10)
+    poll_until(lambda: not store.rows, 60)
     logouts.stop()
 
     assert caplog.text.count("trying again") == 2
@@ -357,25 +357,25 @@ def test_stop_returns_in_time_and_a_thread_that_was_held_up_does_not_run_on(
 
     def hold() -> None:
         held.set()
-        release.wait(20)
+        release.wait(60)
 
     client.on_send = hold
     ids = spooled(client, store, 3)
     logouts = LogoutSpool(client, store)
     logouts.start()
-    held.wait(10)
+    assert held.wait(60)
     thread = next(t for t in threading.enumerate() if t.name == "logout-spool")
 
     started = time.monotonic()
     logouts.stop(timeout=0.2)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 9
     assert waiting(store) == ids
     logouts.start()  # before the first one has noticed
     release.set()
-    thread.join(10)
+    thread.join(60)
 
     assert not thread.is_alive()
-    poll_until(lambda: not waiting(store), 10)
+    poll_until(lambda: not waiting(store), 60)
     logouts.stop()
     assert set(client.sent) == set(ids)
 

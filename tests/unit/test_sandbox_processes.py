@@ -59,14 +59,14 @@ def test_a_process_sees_the_environment_it_was_given_and_no_other(
     code = "import os; print(os.environ.get('GIVEN'), os.environ.get('LEAKED'), 'end')"
     with run(code, tmp_path, GIVEN="yes") as process:
         assert process.wait_for_line("end") == "yes None end"
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_terminating_returns_the_exit_code(tmp_path: Path) -> None:
     with run(POLITE, tmp_path) as process:
         process.wait_for_line("ready")
 
-        assert process.terminate(timeout=5) == 7
+        assert process.terminate(timeout=60) == 7
         assert not process.is_alive
 
 
@@ -94,7 +94,7 @@ def test_waiting_for_a_line_fails_at_once_when_the_process_has_ended(tmp_path: P
 
 def test_waiting_for_a_line_looks_only_at_the_latest_start(tmp_path: Path) -> None:
     with run("import os; print('ready', os.getpid())", tmp_path) as process:
-        process.wait(timeout=5)
+        process.wait(timeout=60)
         process.start()
 
         assert process.wait_for_line("ready") == f"ready {process.pid}"
@@ -110,7 +110,7 @@ def test_killing_spares_the_children_and_leaving_ends_them(tmp_path: Path) -> No
 
         assert process.returncode == -signal.SIGKILL
         assert is_running(child)
-    poll_until(lambda: not is_running(child), timeout=5, what="the orphan to end")
+    poll_until(lambda: not is_running(child), timeout=60, what="the orphan to end")
 
 
 def test_nothing_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ with inner:
 
         process.kill()
 
-        poll_until(lambda: not any(map(is_running, family)), timeout=5, what="the family to end")
+        poll_until(lambda: not any(map(is_running, family)), timeout=60, what="the family to end")
 
 
 def test_a_process_never_shows_its_environment(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_a_gate_holds_an_answer_whose_work_is_done(state: MosaicState, shop: App
         assert not answer.done()
 
         gate.release()
-        assert answer.result(timeout=5).status_code == 204
+        assert answer.result(timeout=60).status_code == 204
 
 
 def test_a_gate_before_the_work_lets_something_else_come_first(
@@ -244,7 +244,7 @@ def test_a_gate_before_the_work_lets_something_else_come_first(
         assert forum.authenticate().status_code == 200
 
         gate.release()
-        assert answer.result(timeout=5).json()["message"] == "Session not found"
+        assert answer.result(timeout=60).json()["message"] == "Session not found"
 
 
 def test_waiting_at_a_gate_where_nobody_comes_ends_in_time(state: MosaicState) -> None:
@@ -262,7 +262,7 @@ def test_stopping_the_server_releases_the_calls_at_its_gates() -> None:
             answer = pool.submit(shop.authenticate)
             gate.wait_arrived()
 
-        assert answer.result(timeout=5).status_code == 200
+        assert answer.result(timeout=60).status_code == 200
         shop.http.close()
 
 
