@@ -1,22 +1,30 @@
 """Runs migrations one at a time, and never waits long for a lock.
 
-An ALTER TABLE that waits behind an open reader blocks all later readers; with a lock timeout it
-fails instead, and can be repeated at a quieter moment.
+An ALTER TABLE that waits behind an open reader blocks all later readers. So it waits for less than
+a user would notice, lets those pass who have queued up behind it, and tries again for a while.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from migrations.target import database_url
 from models import Base
 from worker.database import make_engine
 
-LOCK_TIMEOUT_MS = 4000
+LOCK_TIMEOUT_MS = 500
+LOCK_PAUSE_SECONDS = 1.0
+LOCK_PATIENCE_SECONDS = 60.0
+LOCK_NOT_AVAILABLE = "55P03"
 ADVISORY_LOCK = 0x4D6F7361  # "Mosa": two deployments at once take turns
+
+log = logging.getLogger("alembic.env")
 
 
 def _migrate(connection: Connection) -> None:
@@ -28,6 +36,23 @@ def _migrate(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _migrate_patiently(connection: Connection) -> None:
+    """Try again while others hold a table; what is already migrated stays so."""
+    until = time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            _migrate(connection)
+        except OperationalError as error:
+            is_locked = getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE
+            if not is_locked or time.monotonic() > until:
+                raise
+            connection.rollback()
+            log.warning("a table is in use: trying again in %g s", LOCK_PAUSE_SECONDS)
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _guard(connection: Connection) -> None:
@@ -59,7 +84,7 @@ def run() -> None:
     try:
         with engine.connect() as connection:
             _guard(connection)
-            _migrate(connection)
+            _migrate_patiently(connection)
     finally:
         # Closing the connection also gives the advisory lock back, whatever happened.
         engine.dispose()

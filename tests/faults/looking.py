@@ -24,6 +24,12 @@ def broker(stack: Stack) -> Iterator[redis.Redis]:
         client.close()
 
 
+def times_refused(client: redis.Redis, why: str) -> int:
+    """Return how often Redis has answered with this error since it was started."""
+    errors: Any = client.info("errorstats")
+    return int(errors.get(f"errorstat_{why}", {}).get("count", 0))
+
+
 def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
     """Return what *query* finds in the stack's SQLite database."""
     with closing(sqlite3.connect(stack.folder / "sessions.db", timeout=10)) as connection:
@@ -37,7 +43,7 @@ def outcomes(stack: Stack) -> list[str | None]:
     return [row[0] for row in rows(stack, "SELECT outcome FROM logouts ORDER BY created_at, id")]
 
 
-def wait_until_mosaic_is_told(stack: Stack, sessions: int = 1, timeout: float = 30) -> None:
+def wait_until_mosaic_is_told(stack: Stack, sessions: int = 1, timeout: float = 90) -> None:
     poll_until(
         lambda: outcomes(stack) == ["confirmed"] * sessions,
         timeout,
@@ -71,7 +77,7 @@ def registered(
         user_id=user_id,
         session_id=login.session_id,
         id_token=login.id_token,
-        timeout=20,
+        timeout=60,
     )
     assert answer.verdict is Verdict.OK, answer
     return answer

@@ -23,8 +23,8 @@ from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, rows
 from tests.faults.receivers import Manner, Receiver, well
 
-TIMEOUT_SECONDS = 1.5
-HORIZON_SECONDS = 6
+TIMEOUT_SECONDS = 4.0
+HORIZON_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,16 @@ class Apps:
         """Sign the user in to every app, then log them out of the shop."""
         session = registered(self.stack, self._clients["shop"], user_id)
         for app_id in self.receivers:
-            pending = self._clients[app_id].send(SilentAuth(user_id=user_id), Authentication)
-            assert pending.wait(20).is_yes
+            pending = self._clients[app_id].send(
+                SilentAuth(user_id=user_id), Authentication, timeout=60
+            )
+            assert pending.wait(60).is_yes
         return self._clients["shop"].logout(
-            user_id=user_id, session_ref=session.session_ref, timeout=20
+            user_id=user_id, session_ref=session.session_ref, timeout=60
         )
 
     def receipt(self, receipt: LogoutReceipt) -> LogoutReceipt:
-        return self._clients["shop"].receipt(str(receipt.receipt_id), timeout=20)
+        return self._clients["shop"].receipt(str(receipt.receipt_id), timeout=60)
 
     def until(self, receipt: LogoutReceipt, confirmed: set[str], seconds: float) -> None:
         poll_until(
@@ -127,7 +129,7 @@ def test_one_dead_app_among_ten_delays_none_of_the_others(apps: Apps) -> None:
         apps.add(app_id)
 
     receipt = apps.log_out_everywhere()
-    apps.until(receipt, living, seconds=6)
+    apps.until(receipt, living, seconds=15)
 
     assert [len(apps.receivers[app_id].told) for app_id in sorted(living)] == [1] * 9
     assert apps.receipt(receipt).apps_pending == ("dead",)
@@ -142,10 +144,10 @@ def test_each_way_an_app_can_fail_ends_as_it_should(apps: Apps) -> None:
     apps.add("broken", lambda _: 500)
 
     receipt = apps.log_out_everywhere()
-    apps.until(receipt, {"stumbling", "slow"}, seconds=15)
+    apps.until(receipt, {"stumbling", "slow"}, seconds=60)
     poll_until(
         lambda: set(apps.receipt(receipt).apps_failed) == {"refusing", "redirecting", "broken"},
-        30,
+        90,
         what="the others to be given up",
     )
 
@@ -161,14 +163,14 @@ def test_an_address_that_resolves_to_a_private_network_is_never_called(
     own_redis: RedisServer, stack: Stack, apps: Apps
 ) -> None:
     inside = apps.add("inside")
-    stack.processes["worker"].terminate(30)
+    stack.processes["worker"].terminate(60)
     # The operator's word counts at delivery too: what was allowed once is not for ever.
     stack.environment["MOSAIC_SESSIONS_NOTICE_PRIVATE_ADDRESSES"] = "false"
     stack.worker("-c", "4", name="strict")
 
     receipt = apps.log_out_everywhere()
     poll_until(
-        lambda: apps.receipt(receipt).apps_failed == ("inside",), 20, what="it to be refused"
+        lambda: apps.receipt(receipt).apps_failed == ("inside",), 60, what="it to be refused"
     )
 
     assert inside.asked == 0
@@ -182,10 +184,10 @@ def test_a_worker_killed_between_two_apps_tells_the_rest_and_nobody_twice(
     third = apps.add("third")
 
     receipt = apps.log_out_everywhere()
-    apps.until(receipt, {"first"}, seconds=15)
+    apps.until(receipt, {"first"}, seconds=60)
     stack.processes["worker"].kill()
     stack.worker("-c", "4", name="successor")
-    apps.until(receipt, {"first", "second", "third"}, seconds=40)
+    apps.until(receipt, {"first", "second", "third"}, seconds=120)
 
     assert len(first.told) == 1
     # Told again where the answer was lost with the worker, but always under one id.
@@ -196,7 +198,7 @@ def test_a_worker_killed_between_two_apps_tells_the_rest_and_nobody_twice(
 def test_failed_notices_are_seen_and_can_be_sent_again(stack: Stack, apps: Apps) -> None:
     broken = apps.add("broken", lambda _: 400)
     receipt = apps.log_out_everywhere()
-    poll_until(lambda: apps.receipt(receipt).apps_failed == ("broken",), 20, what="the failure")
+    poll_until(lambda: apps.receipt(receipt).apps_failed == ("broken",), 60, what="the failure")
     assert rows(stack, "SELECT outcome FROM notices") == [("failed",)]
     status = json.loads(stack.run("mosaic-sessions", "status", "--json"))
     assert status["notices"]["failed"] == 1
@@ -204,4 +206,4 @@ def test_failed_notices_are_seen_and_can_be_sent_again(stack: Stack, apps: Apps)
     broken.manner = well
     stack.run("mosaic-sessions", "notices", "replay", "--app", "broken")
 
-    apps.until(receipt, {"broken"}, seconds=20)
+    apps.until(receipt, {"broken"}, seconds=60)

@@ -35,17 +35,14 @@ def test_connections_killed_during_a_call_deliver_the_job_twice_but_call_mosaic_
         broker(stack) as redis,
     ):
         session = registered(stack, client)
-        stack.mosaic.faults.add("session/logout", "latency", seconds=3)
-        client.logout(user_id="ada", session_ref=session.session_ref)
-        poll_until(
-            lambda: stack.mosaic.calls.count("session/logout") == 1, 10, what="the call to begin"
-        )
-
-        redis.client_kill_filter(_type="normal", skipme=True)
+        with stack.mosaic.gates.hold("session/logout") as gate:
+            client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+            gate.wait_arrived()
+            redis.client_kill_filter(_type="normal", skipme=True)
         wait_until_mosaic_is_told(stack)
         poll_until(
             lambda: deliveries(worker, END_AT_IDP, redelivered=True) >= 1,
-            20,
+            60,
             what="the second delivery",
         )
 
@@ -65,16 +62,13 @@ def test_a_redis_restart_with_a_job_under_way_loses_nothing_and_stops_no_worker(
     beat = stack.beat()
     with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
         session = registered(stack, client)
-        stack.mosaic.faults.add("session/logout", "latency", seconds=2)
-        client.logout(user_id="ada", session_ref=session.session_ref)
-        poll_until(
-            lambda: stack.mosaic.calls.count("session/logout") == 1, 10, what="the call to begin"
-        )
-
-        stack.redis.stop(kill=kill)
+        with stack.mosaic.gates.hold("session/logout") as gate:
+            client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+            gate.wait_arrived()
+            stack.redis.stop(kill=kill)
         poll_until(
             lambda: stack.mosaic.calls.log()[-1].status is not None,
-            10,
+            60,
             what="the call to end while Redis is away",
         )
         stack.redis.start()
@@ -83,7 +77,7 @@ def test_a_redis_restart_with_a_job_under_way_loses_nothing_and_stops_no_worker(
             session_id=(login := stack.mosaic.login("bob", "client-shop")).session_id,
             id_token=login.id_token,
             until_acknowledged=True,
-            timeout=15,
+            timeout=60,
         )
         wait_until_mosaic_is_told(stack)
 
@@ -99,27 +93,28 @@ def test_jobs_that_end_while_redis_is_away_leave_every_slot_usable(stack: Stack)
     worker = stack.worker("-c", str(slots))
     with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
         registered(stack, client)
-        stack.mosaic.faults.add("session/authenticate", "latency", seconds=2)
-        for _ in range(slots):
-            client.send(SilentAuth(user_id="ada"), Authentication)
-        poll_until(
-            lambda: stack.mosaic.calls.count("session/authenticate") == slots,
-            10,
-            what="all slots to be busy",
-        )
-        stack.redis.stop()
+        with stack.mosaic.gates.hold("session/authenticate") as gate:
+            for _ in range(slots):
+                client.send(SilentAuth(user_id="ada"), Authentication, timeout=60)
+            gate.wait_arrived(slots)  # all slots are busy
+            stack.redis.stop()
         poll_until(
             lambda: worker.log_text().count("answer_not_delivered") == slots,
-            15,
+            60,
             what="the jobs to end without Redis",
         )
         stack.redis.start()
 
-        # As many as there are slots, each long enough that all must be served side by side.
-        with ThreadPoolExecutor(slots) as threads:
-            answers = list(
-                threads.map(lambda _: client.silent_auth(user_id="ada", timeout=20), range(slots))
-            )
+        # As many as there are slots, and all of them served side by side.
+        with (
+            ThreadPoolExecutor(slots) as threads,
+            stack.mosaic.gates.hold("session/authenticate") as gate,
+        ):
+            asked = [
+                threads.submit(client.silent_auth, user_id="ada", timeout=60) for _ in range(slots)
+            ]
+            gate.wait_arrived(slots)
+        answers = [answer.result() for answer in asked]
 
     assert [answer.verdict for answer in answers] == [Verdict.AUTHENTICATED] * slots
     assert worker.is_alive

@@ -14,7 +14,7 @@ from sandbox.processes import ManagedProcess, poll_until
 from sandbox.stack import Stack
 from session_client import SessionClient
 from session_client.requests import new_request_id
-from tests.faults.locks import locked
+from tests.faults.locks import locked_until_left
 from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_is_told
 
 LOGOUT = "session/logout"
@@ -51,16 +51,17 @@ def test_killed_before_the_commit(
 ) -> None:
     session = registered(stack, client)
     request_id = new_request_id()
-    with locked(stack, 3), pytest.raises(Exception, match="not acknowledged"):
+    with locked_until_left(stack):
+        with pytest.raises(Exception, match="not acknowledged"):
+            client.logout(
+                user_id="ada", session_ref=session.session_ref, request_id=request_id, timeout=1
+            )
         # It waits for the lock when it is killed: nothing is committed, nothing acknowledged.
-        client.logout(
-            user_id="ada", session_ref=session.session_ref, request_id=request_id, timeout=1
-        )
-    worker.kill()
+        worker.kill()
     stack.worker("-c", "2", name="second")
     stack.beat()
 
-    client.logout(user_id="ada", session_ref=session.session_ref, request_id=request_id, timeout=20)
+    client.logout(user_id="ada", session_ref=session.session_ref, request_id=request_id, timeout=60)
 
     told_once(stack)
     assert stack.mosaic.calls.count(LOGOUT) == 1
@@ -70,12 +71,12 @@ def test_killed_after_the_commit_and_before_its_message(
     stack: Stack, worker: ManagedProcess, client: SessionClient
 ) -> None:
     session = registered(stack, client)
-    client.logout(user_id="ada", session_ref=session.session_ref)
+    client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
     wait_until_mosaic_is_told(stack)
     other = registered(stack, client, "bob")
     # What lies in the database between the commit and the message, and nothing else.
     stack.mosaic.faults.add(LOGOUT, "status", status=503)
-    client.logout(user_id="bob", session_ref=other.session_ref)
+    client.logout(user_id="bob", session_ref=other.session_ref, timeout=60)
     worker.kill()
     stack.redis.restart(keep_data=False)
     stack.mosaic.faults.clear()
@@ -92,7 +93,7 @@ def test_killed_at_any_moment_after_the_acknowledgement(
 ) -> None:
     session = registered(stack, client)
 
-    client.logout(user_id="ada", session_ref=session.session_ref)
+    client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
     replace(stack, worker)
 
     told_once(stack)
@@ -104,7 +105,7 @@ def test_killed_while_mosaic_works(
 ) -> None:
     session = registered(stack, client)
     with stack.mosaic.gates.hold(LOGOUT, before=True) as gate:
-        client.logout(user_id="ada", session_ref=session.session_ref)
+        client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
         gate.wait_arrived()
         replace(stack, worker)
 
@@ -117,7 +118,7 @@ def test_killed_between_mosaics_answer_and_its_record(
 ) -> None:
     session = registered(stack, client)
     with stack.mosaic.gates.hold(LOGOUT) as gate:  # done there, not yet answered
-        client.logout(user_id="ada", session_ref=session.session_ref)
+        client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
         gate.wait_arrived()
         assert stack.mosaic.live_sessions() == []
         replace(stack, worker)
@@ -132,13 +133,13 @@ def test_a_duty_that_keeps_killing_its_worker_is_parked_and_seen(
 ) -> None:
     session = registered(stack, client)
     with stack.mosaic.gates.hold(LOGOUT) as gate:
-        client.logout(user_id="ada", session_ref=session.session_ref)
+        client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
         gate.wait_arrived()
         # As if ten workers had died over it.
         rows(stack, "UPDATE logouts SET crashes = 10")
         worker.kill()
         second = stack.worker("-c", "2", name="second")
         stack.beat()
-        poll_until(lambda: outcomes(stack) == ["dead"], 30, what="the duty to be parked")
+        poll_until(lambda: outcomes(stack) == ["dead"], 90, what="the duty to be parked")
 
     assert "duty_parked" in second.log_text()

@@ -45,13 +45,13 @@ def test_a_database_restart_under_load_loses_no_logout(
         sessions = {user: registered(stack, client, user) for user in users}
 
         def log_out(user: str) -> None:
-            client.logout(user_id=user, session_ref=sessions[user].session_ref, timeout=60)
+            client.logout(user_id=user, session_ref=sessions[user].session_ref, timeout=90)
             if user == users[LOGOUTS // 3]:
                 own_postgres.restart(kill=kill)
 
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(log_out, users))
-        poll_until(lambda: not stack.mosaic.live_sessions(), 40, what="Mosaic to be told of all")
+        poll_until(lambda: not stack.mosaic.live_sessions(), 120, what="Mosaic to be told of all")
 
     assert worker.is_alive
     engine = create_engine(str(stack.environment["DATABASE_URL"]))
@@ -63,7 +63,7 @@ def test_a_database_restart_under_load_loses_no_logout(
                 ).scalar_one()
                 == LOGOUTS
             ),
-            20,
+            90,
             what="all duties to be closed",
         )
         query = text("SELECT count(*), sum(sessions_ended) FROM logout_requests")

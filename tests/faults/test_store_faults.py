@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import SessionClient, Verdict
-from tests.faults.locks import locked
+from tests.faults.locks import locked, locked_until_left
 from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_is_told
 
 LOCKED_SECONDS = 6.5  # longer than the busy timeout, so that statements fail
@@ -20,7 +19,7 @@ def test_a_logout_during_a_locked_database_is_acknowledged_only_once_it_is_commi
         session = registered(stack, client)
 
         with locked(stack, LOCKED_SECONDS):
-            receipt = client.logout(user_id="ada", session_ref=session.session_ref, timeout=40)
+            receipt = client.logout(user_id="ada", session_ref=session.session_ref, timeout=90)
             # Acknowledged means committed: the row is there at this very moment.
             assert rows(stack, "SELECT end_cause FROM idp_sessions") == [("logout",)]
 
@@ -40,11 +39,11 @@ def test_an_app_that_cannot_wait_is_told_to_try_later_and_nothing_is_half_done(
     with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
         registered(stack, client)
 
-        with locked(stack, LOCKED_SECONDS):
+        with locked_until_left(stack):
             # The tokens are fetched, but the renewal cannot be written: they are not handed out.
-            answer = client.silent_auth(user_id="ada", timeout=15)
+            answer = client.silent_auth(user_id="ada", timeout=60)
 
-        after = client.silent_auth(user_id="ada", timeout=15)
+        after = client.silent_auth(user_id="ada", timeout=60)
 
     assert answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE
     assert answer.reason == "store_unavailable"
@@ -59,14 +58,12 @@ def test_a_locked_database_delays_telling_mosaic_and_loses_nothing(stack: Stack)
     stack.beat()
     with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
         session = registered(stack, client)
-        stack.mosaic.faults.add("session/logout", "latency", seconds=1)
-        client.logout(user_id="ada", session_ref=session.session_ref)
-        poll_until(
-            lambda: stack.mosaic.calls.count("session/logout") == 1, 10, what="the call to begin"
-        )
+        with stack.mosaic.gates.hold("session/logout") as gate:
+            client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+            gate.wait_arrived()
 
-        with locked(stack, LOCKED_SECONDS):
-            pass
+            with locked(stack, LOCKED_SECONDS):
+                gate.release()
 
         wait_until_mosaic_is_told(stack)
 
