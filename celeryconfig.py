@@ -50,7 +50,7 @@ task_default_queue = contract.Queue.LOGOUT.value
 task_create_missing_queues = False  # a misspelt -Q must fail, not consume nothing
 task_routes = {
     **{task.value: {"queue": queue.value} for task, queue in contract.QUEUE_OF.items()},
-    "logouts.*": {"queue": contract.Queue.LOGOUT.value},
+    "logouts.*": {"queue": contract.Queue.IDP.value},
     "notices.deliver": {"queue": contract.Queue.NOTIFY.value},
     "maintenance.*": {"queue": _MAINTENANCE},
 }

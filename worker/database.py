@@ -7,11 +7,11 @@ updates without an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Executable, Row, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -92,6 +92,14 @@ class Store:
         """
         with _in_our_words(), self.engine.begin() as connection:
             yield connection
+
+    def commit_one(self, statement: Executable, parameters: Mapping[str, Any]) -> Row[Any] | None:
+        """Run one writing statement of PostgreSQL, a transaction by itself; return its row.
+
+        One round trip instead of three. Raises as `write` does.
+        """
+        with self.read() as connection:
+            return connection.execute(statement, parameters).one_or_none()
 
     def close(self) -> None:
         """Close all connections."""

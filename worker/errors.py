@@ -68,9 +68,21 @@ class MosaicUnavailable(TryLater):
 
 
 class MosaicRateLimited(TryLater):
-    """Mosaic asks us to slow down."""
+    """Mosaic asks us to slow down, for *retry_after* seconds if it says so."""
 
     reason = Reason.RATE_LIMITED
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=1.0 if retry_after is None else retry_after)
+        self.asked_seconds = retry_after
+
+
+class HeldBack(TryLater):
+    """We kept from calling Mosaic: a budget, a pause or the breaker forbids it for now."""
+
+    def __init__(self, message: str, reason: Reason, retry_after: float) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.reason = reason
 
 
 class StoreUnavailable(TryLater):

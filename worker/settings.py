@@ -44,6 +44,7 @@ _PLAIN_NAMES: Final = {
     "broker_url": "CELERY_BROKER_URL",
     "redis_url": "REDIS_URL",
 }
+_METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CENTURY_DAYS: Final = 36_500  # longer ones cannot be reckoned with
 
 Region = Literal["us", "eu", "ca", "au", "jp", "sandbox"]
@@ -94,6 +95,16 @@ class Settings(BaseModel):
     jwks_max_age_seconds: float = Field(default=3600.0, gt=0)
     jwks_refetch_seconds: float = Field(default=60.0, gt=0)  # at most one for unknown kids
 
+    # Traffic with Mosaic, for all processes together; the budgets are its documented limits
+    mosaic_app_calls_per_minute: int = Field(default=20_000, ge=1)  # of each client id
+    mosaic_source_calls_per_minute: int = Field(default=90_000, ge=1)  # of this address
+    mosaic_logout_share: float = Field(default=0.1, gt=0, lt=1)  # of both, kept for logouts
+    mosaic_user_calls_per_minute: int = Field(default=120, ge=1)  # silent authentications of one
+    reuse_seconds: float = Field(default=30.0, ge=0, le=300)  # an answer serves identical requests
+    breaker_failures: int = Field(default=5, ge=1)  # in a row open it
+    breaker_open_seconds: float = Field(default=5.0, gt=0)  # doubled each time in a row
+    breaker_open_most_seconds: float = Field(default=60.0, gt=0)
+
     # Sessions
     session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0, le=_CENTURY_DAYS * 86400)
     max_candidates: int = Field(default=3, ge=1, le=10)
@@ -135,6 +146,9 @@ class Settings(BaseModel):
     # Processes
     visibility_timeout_seconds: float = Field(default=VISIBILITY_TIMEOUT_SECONDS, gt=0)
     concurrency: int = Field(default=8, ge=1, le=64)
+    # Prometheus metrics over HTTP, when a port is set.
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    metrics_host: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
@@ -197,6 +211,16 @@ def database_url() -> str:
     except ValueError as error:
         raise ConfigurationError(f"DATABASE_URL: {error}") from None
     return url
+
+
+def metrics_folder() -> str | None:
+    """Return the folder the operator lends to `prometheus_client`, if there is one."""
+    return os.environ.get(_METRICS_FOLDER) or None  # noqa: TID251
+
+
+def share_metrics_folder(folder: Path) -> None:
+    """Name the folder in which the children of a pool count: the library looks nowhere else."""
+    os.environ[_METRICS_FOLDER] = str(folder)  # noqa: TID251
 
 
 def read(environment: Mapping[str, str]) -> Settings:

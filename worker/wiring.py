@@ -20,12 +20,16 @@ from redis.retry import Retry
 from worker import settings as settings_module
 from worker.database import Store, make_engine
 from worker.keyring import KeyRing
+from worker.mailbox import Mailbox
 from worker.mosaic import MosaicGateway, build_gateway
 from worker.notices import NoticeSender, build_notice_sender
 from worker.registry import AppRegistry
 from worker.settings import Settings
+from worker.traffic import Traffic
 
 REDIS_TIMEOUT_SECONDS = 2.0
+# Asked before each call to Mosaic, and done without when it is slow.
+TRAFFIC_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,9 @@ class Services:
     settings: Settings
     store: Store
     redis: redis.Redis
+    mailbox: Mailbox
     keyring: KeyRing
+    traffic: Traffic
     mosaic: MosaicGateway
     notices: NoticeSender
     apps: AppRegistry
@@ -44,6 +50,7 @@ class Services:
     def close(self) -> None:
         """Close every connection."""
         self.mosaic.close()
+        self.traffic.close()
         self.notices.close()
         self.redis.close()
         self.store.close()
@@ -63,7 +70,15 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
         settings=settings,
         store=store,
         redis=cache,
+        mailbox=Mailbox(cache),
         keyring=keyring,
+        traffic=Traffic(
+            connect_redis(settings.cache_url, TRAFFIC_TIMEOUT_SECONDS),
+            cache,
+            settings,
+            keyring,
+            now,
+        ),
         mosaic=build_gateway(settings, cache, keyring, now),
         notices=build_notice_sender(settings, now),
         apps=AppRegistry(store, keyring, settings),
@@ -71,12 +86,12 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     )
 
 
-def connect_redis(url: str) -> redis.Redis:
+def connect_redis(url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> redis.Redis:
     """Return a Redis client that fails within seconds instead of hanging."""
     return redis.Redis.from_url(
         url,
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
         socket_keepalive=True,
         health_check_interval=15,
         # A push that is tried again by itself would answer twice.

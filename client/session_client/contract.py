@@ -27,19 +27,24 @@ class Task(StrEnum):
 class Queue(StrEnum):
     """One queue a class of work, so that a slow class never holds up another."""
 
-    AUTH = "auth"
-    LOGOUT = "logout"
-    NOTIFY = "notify"
-    MAINTENANCE = "maintenance"
+    AUTH = "auth"  # waits for Mosaic, and a user waits for it
+    SESSIONS = "sessions"  # answered from the store
+    LOGOUT = "logout"  # done in the store; Mosaic and the apps are told later
+    IDP = "idp"  # the worker's own: sessions to end at Mosaic
+    NOTIFY = "notify"  # the worker's own: apps to tell
+    MAINTENANCE = "maintenance"  # the worker's own
 
 
 # The task an app's own worker runs when a session it shares has ended: a sealed notice.
 LOGOUT_NOTICE_TASK: Final = "sessions.logged_out"
 
+# The header that says when a message was published; optional, and no more than a hint.
+PUBLISHED_AT: Final = "published_at"
+
 QUEUE_OF: Final = {
-    Task.REGISTER: Queue.AUTH,
+    Task.REGISTER: Queue.SESSIONS,
     Task.SILENT_AUTH: Queue.AUTH,
-    Task.STATUS: Queue.AUTH,
+    Task.STATUS: Queue.SESSIONS,
     Task.LOGOUT: Queue.LOGOUT,
     Task.RECEIPT: Queue.LOGOUT,
     Task.CONFIRM_NOTICE: Queue.LOGOUT,

@@ -22,7 +22,7 @@ from kombu import Connection
 from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
 
-from session_client import broker
+from session_client import broker, contract, times
 from session_client.errors import BrokerUnavailable
 from session_client.messages import Message
 
@@ -103,6 +103,7 @@ class Publisher:
                 add_to_parent=False,
                 retry=True,
                 retry_policy=_RETRY_ONCE,
+                headers={contract.PUBLISHED_AT: times.to_wire(times.now())},
                 argsrepr="-",
                 kwargsrepr="-",
             )

@@ -66,13 +66,13 @@ def test_status_follows_the_workers(stack: Stack) -> None:
     before = told(stack, "status", expect=69)
     worker = stack.worker()
     during = told(stack, "status")
-    worker.terminate(timeout=30)
+    worker.terminate(timeout=90)
     after = told(stack, "status", expect=69)
 
     assert (before["workers"], after["workers"]) == ([], [])
     (living,) = during["workers"]
     assert living["pid"] == worker.pid
-    assert living["queues"] == ["auth", "logout", "maintenance", "notify"]
+    assert living["queues"] == ["auth", "idp", "logout", "maintenance", "notify", "sessions"]
     assert during["problems"] == []
     assert during["database"]["is_at_head"] is True
 
@@ -139,7 +139,7 @@ def test_a_verb_ends_without_a_warning(stack: Stack) -> None:
 def refusal(stack: Stack, name: str = "refused") -> str:
     """Start a worker that must not start; return what it said."""
     worker = stack.start(name, "celery", "-A", "worker", "worker")
-    code = worker.wait(timeout=40)
+    code = worker.wait(timeout=120)
     said = worker.log_text()
     assert code == 78, said
     assert "Traceback" not in said
@@ -152,7 +152,7 @@ def test_a_worker_without_a_key_does_not_start(stack: Stack) -> None:
 
     worker = stack.start("refused", "celery", "-A", "worker", "worker")
 
-    assert worker.wait(timeout=40) == 78
+    assert worker.wait(timeout=120) == 78
     assert f"{PREFIX}ENCRYPTION_KEYS is missing" in worker.log_text()
     assert ring not in worker.log_text()
 
@@ -183,6 +183,9 @@ def test_a_worker_does_not_start_on_a_database_behind_head(stack: Stack) -> None
 
     assert "run `alembic upgrade head`" in refusal(stack)
 
+    stack.run("alembic", "upgrade", "head")
+    stack.worker()
+
 
 def test_a_worker_does_not_start_on_a_dead_database(stack: Stack) -> None:
     stack.environment["DATABASE_URL"] = "postgresql+psycopg://user:canary@127.0.0.1:1/x"
@@ -208,5 +211,5 @@ def test_a_worker_does_not_start_beside_one_with_another_visibility_timeout(stac
     said = refusal(stack)
 
     assert "runs with a visibility timeout of 180 s, this one has 600 s" in said
-    first.terminate(timeout=30)
+    first.terminate(timeout=90)
     stack.worker(name="second")

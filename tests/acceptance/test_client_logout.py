@@ -43,7 +43,7 @@ def test_a_logout_is_published_until_a_worker_has_committed_it(
     before = count(apps.stack, "logout_requests")
     with ThreadPoolExecutor(1) as threads:
         logout = threads.submit(shop.logout, user_id="ada", session_id="late", timeout=PATIENT)
-        poll_until(lambda: broker.llen("logout") == 2, 20)
+        poll_until(lambda: broker.llen("logout") == 2, 60)
         assert not logout.done()
 
         with working(apps.stack):
@@ -58,9 +58,9 @@ def test_a_logout_whose_message_was_lost_is_published_again(
 ) -> None:
     with ThreadPoolExecutor(1) as threads:
         logout = threads.submit(shop.logout, user_id="ada", session_id="lost", timeout=PATIENT)
-        poll_until(lambda: broker.llen("logout") == 1, 20)
+        poll_until(lambda: broker.llen("logout") == 1, 60)
         broker.delete("logout")
-        poll_until(lambda: broker.llen("logout") >= 1, 20)
+        poll_until(lambda: broker.llen("logout") >= 1, 60)
 
         with working(apps.stack):
             assert logout.result().verdict is Verdict.OK

@@ -126,8 +126,8 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
                 SESSIONS_DB=str(database),
             ) as desk,
         ):  # fmt: skip
-            web.wait_for_line("Uvicorn running", timeout=30)
-            desk.wait_for_line("ready.", timeout=30)
+            web.wait_for_line("Uvicorn running", timeout=90)
+            desk.wait_for_line("ready.", timeout=90)
             refs = {}
             for user in ("ada", "bob"):
                 refs[user] = str(apps.register(user).session_ref)
@@ -147,5 +147,5 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
 
             assert receipt.apps_confirmed == ("desk", "web"), receipt
             assert httpx.get(f"{web_url}/who-is-in").json() == {refs["bob"]: "bob"}
-            poll_until(lambda: desk_sessions() == {refs["bob"]}, 10)
+            poll_until(lambda: desk_sessions() == {refs["bob"]}, 60)
         apps.close()

@@ -45,17 +45,17 @@ def stack() -> Iterator[Stack]:
 def monitor(stack: Stack, *arguments: str) -> tuple[ManagedProcess, str]:
     """Start the monitor; return it and where it listens."""
     process = stack.start("monitor", "mosaic-sessions", "monitor", "--port", "0", *arguments)
-    return process, process.wait_for_line("Listening on ", timeout=20).split()[-1]
+    return process, process.wait_for_line("Listening on ", timeout=60).split()[-1]
 
 
 def health(url: str) -> tuple[int, Any]:
-    found = httpx.get(f"{url}/healthz", timeout=15)
+    found = httpx.get(f"{url}/healthz", timeout=60)
     return found.status_code, found.json()
 
 
 def becomes(url: str, hoped: Callable[[int, Any], bool]) -> Any:
     """Wait until the health is as hoped, and return what it says."""
-    poll_until(lambda: hoped(*health(url)), 20, what="the health to change")
+    poll_until(lambda: hoped(*health(url)), 60, what="the health to change")
     return health(url)[1]
 
 
@@ -66,7 +66,7 @@ def test_a_signal_ends_it_at_once_with_exit_code_0(stack: Stack, number: signal.
 
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):  # says nothing
         process.send(number)
-        code = process.wait(timeout=10)
+        code = process.wait(timeout=60)
 
     assert code == 0
     assert "Traceback" not in process.log_text()
@@ -174,13 +174,13 @@ def test_requests_that_are_too_long_or_too_slow_are_hung_up_on(stack: Stack) -> 
     _, url = monitor(stack)
     place = ("127.0.0.1", int(url.rpartition(":")[2]))
 
-    with socket.create_connection(place, timeout=15) as long:
+    with socket.create_connection(place, timeout=60) as long:
         assert_hung_up(long, [b"GET /jwks.json HTTP/1.1\r\n", *[b"a: " + b"b" * 4000] * 5])
     begun = time.monotonic()
-    with socket.create_connection(place, timeout=15) as slow:
-        assert_hung_up(slow, [b"G"] * 60, pause=0.2)
+    with socket.create_connection(place, timeout=60) as slow:
+        assert_hung_up(slow, [b"G"] * 200, pause=0.2)
 
-    assert 4 < time.monotonic() - begun < 12
+    assert 4 < time.monotonic() - begun < 30
     assert httpx.get(f"{url}/jwks.json").status_code == 200
 
 
@@ -199,10 +199,10 @@ def test_silent_callers_take_no_more_than_their_share(stack: Stack) -> None:
     process, url = monitor(stack)
     place = ("127.0.0.1", int(url.rpartition(":")[2]))
 
-    idle = [socket.create_connection(place, timeout=10) for _ in range(60)]
-    idle[-1].settimeout(3)
+    idle = [socket.create_connection(place, timeout=60) for _ in range(60)]
+    idle[-1].settimeout(4)
     last_said = idle[-1].recv(10)  # hung up on at once: the others hold all the slots
-    poll_until(lambda: answers(url), 15, what="the slots to be free again")
+    poll_until(lambda: answers(url), 60, what="the slots to be free again")
     for connection in idle:
         connection.close()
 

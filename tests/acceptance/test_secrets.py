@@ -12,7 +12,6 @@ import re
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -89,13 +88,18 @@ class Monitor:
     def __enter__(self) -> Self:
         self._socket.sendall(b"MONITOR\r\n")
         self._thread.start()
-        poll_until(lambda: self._parts, 10)
+        poll_until(lambda: self._parts, 60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
+
+    def hear_the_last(self, broker: Any) -> None:
+        """Return once all that was said before is written down."""
+        broker.echo("that was all")
+        poll_until(lambda: b"that was all" in b"".join(self._parts), 60)
 
     def _read(self) -> None:
         while part := self._socket.recv(65_536):
@@ -358,7 +362,7 @@ def flow() -> Iterator[Flow]:
         flow.look_at_broker()
         told_before = monitor.lines
         flow.somebody_publishes_badly()
-        time.sleep(0.2)  # for MONITOR to tell the rest
+        monitor.hear_the_last(flow.broker)
         collect(flow, told_before, monitor.lines)
         yield flow
 

@@ -42,8 +42,9 @@ from tests.integration.propagation_rig import (
     waits_for_a_lock,
 )
 from tests.stage import Stage, claims_of, redis_client
+from worker.database import Store
 from worker.errors import NoticeUndelivered, StoreUnavailable
-from worker.lifecycle import app_admin, app_notices, ending, maintenance, sessions
+from worker.lifecycle import app_admin, app_notices, ending, maintenance
 from worker.lifecycle.revoking import revoke
 from worker.tasks import notices as tasks
 
@@ -212,16 +213,17 @@ def test_a_logout_that_waits_for_a_link_under_way_tells_the_app_that_linked(
         by_queue(stage, "forum")
         ref = stage.registered("ada", "shop")
         reached, go_on = threading.Event(), threading.Event()
-        link = sessions.link_app
 
-        def link_then_wait(*arguments: Any) -> None:
-            link(*arguments)
-            reached.set()
-            assert go_on.wait(10)
+        def link_then_wait(store: Store, statement: Any, parameters: Any) -> Any:
+            with store.write() as connection:
+                row = connection.execute(statement, parameters).one_or_none()
+                reached.set()
+                assert go_on.wait(60)
+                return row
 
-        monkeypatch.setattr(sessions, "link_app", link_then_wait)
+        monkeypatch.setattr(Store, "commit_one", link_then_wait)
         with stage.meanwhile(lambda: stage.silent_auth("ada", "forum")) as asking:
-            assert reached.wait(10)  # linked, and not committed
+            assert reached.wait(60)  # linked, and not committed
             with stage.meanwhile(lambda: stage.log_out(session_ref=str(ref))) as leaving:
                 wait_until(lambda: leaving.done() or waits_for_a_lock(stage), 5)
                 assert not leaving.done()
@@ -373,10 +375,10 @@ class Gated:
     def __call__(self, *_: Any) -> None:
         self.calls += 1
         self.arrived.release()
-        assert self.let_go.wait(10)
+        assert self.let_go.wait(60)
 
     def wait_arrived(self) -> None:
-        assert self.arrived.acquire(timeout=10)
+        assert self.arrived.acquire(timeout=60)
 
 
 @pytest.fixture
@@ -460,7 +462,7 @@ def test_a_worker_that_lost_its_lease_cannot_write_back(
             heirs_gate.wait_arrived()
             taken_over = the_notice(queued)
             gate.let_go.set()
-            assert working.result(10) is None
+            assert working.result(60) is None
             assert the_notice(queued) == taken_over
             heirs_gate.let_go.set()
 

@@ -194,7 +194,7 @@ def test_a_session_used_since_it_was_found_idle_is_not_ended(
     def renewed_first(*arguments: Any) -> None:
         # Between our read and our end the answer to another request is committed.
         gate.release()
-        assert renewing.result(10).verdict is Verdict.AUTHENTICATED
+        assert renewing.result(60).verdict is Verdict.AUTHENTICATED
         end(*arguments)
 
     monkeypatch.setattr(silent_auth, "end", renewed_first)

@@ -72,7 +72,14 @@ def test_queues_are_counted_by_name(sqlite_stage: Stage) -> None:
 
     said = told("status")
 
-    assert said["queues"] == {"auth": 3, "logout": 0, "notify": 2, "maintenance": 1}
+    assert said["queues"] == {
+        "auth": 3,
+        "sessions": 0,
+        "logout": 0,
+        "idp": 0,
+        "notify": 2,
+        "maintenance": 1,
+    }
     assert said["unacknowledged"] == 2
     printed = run("status").stdout
     assert "waiting in auth" in printed
@@ -209,6 +216,7 @@ def test_a_dead_redis_is_told_in_words_beside_what_the_database_says(
     assert "Redis cannot be used" in result.stderr
     assert "CELERY_BROKER_URL" in result.stderr
     assert (said["workers"], said["queues"], said["unacknowledged"]) == (None, None, None)
+    assert (said["oldest_waiting_seconds"], said["traffic"]) == (None, None)
     assert said["live_sessions"] == 0
     assert len(said["problems"]) == 1
 

@@ -277,7 +277,7 @@ def test_a_redis_that_hangs_holds_up_one_call_and_not_all(rig: Rig) -> None:
         rig.redis_server.thaw()
 
     # One wait for the timeout of its socket (1 s); then Redis is left alone for a while.
-    assert time.monotonic() - started_at < 2
+    assert time.monotonic() - started_at < 4
     assert rig.count("token") == 1
     assert rig.count(AUTHENTICATE) == 5
 

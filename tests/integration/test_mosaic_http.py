@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.integration.mosaic_rig import RawServer
 from worker.errors import MosaicUnavailable
 from worker.http import transport as http_module
+from worker.mosaic.answers import Endpoint
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.http import MAX_BODY_BYTES, MosaicHttp
 
@@ -49,7 +50,7 @@ def test_no_cookie_crosses_from_one_call_to_the_next(http: MosaicHttp) -> None:
     reply = answer("Set-Cookie: user=ada; Path=/", "Set-Cookie: other=1; Domain=127.0.0.1")
     with RawServer(saying(reply)) as server:
         for _ in range(3):
-            http.post_json(server.url, {"session_id": "s"}, "token", soon())
+            http.post_json(Endpoint.LOGOUT, server.url, {"session_id": "s"}, "token", soon())
 
     assert len(server.requests) == 3
     assert not any(b"cookie" in request.lower() for request in server.requests)
@@ -57,7 +58,7 @@ def test_no_cookie_crosses_from_one_call_to_the_next(http: MosaicHttp) -> None:
 
 def test_a_redirect_is_not_followed(http: MosaicHttp) -> None:
     with RawServer(saying(answer("Location: /elsewhere", status="307 Temporary"))) as server:
-        assert http.post_json(server.url, {}, "token", soon()).status == 307
+        assert http.post_json(Endpoint.LOGOUT, server.url, {}, "token", soon()).status == 307
 
     assert len(server.requests) == 1
 
@@ -68,14 +69,14 @@ def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     http = MosaicHttp()
     try:
         with RawServer(saying(answer())) as server:
-            assert http.get(server.url, soon()).status == 200
+            assert http.get(Endpoint.JWKS, server.url, soon()).status == 200
     finally:
         http.close()
 
 
 def test_no_compression_is_asked_for_and_none_is_unpacked(http: MosaicHttp) -> None:
     with RawServer(saying(answer("Content-Encoding: gzip", body="not gzip"))) as server:
-        assert http.get(server.url, soon()).body == b"not gzip"
+        assert http.get(Endpoint.JWKS, server.url, soon()).body == b"not gzip"
 
     assert b"accept-encoding: identity" in server.requests[0].lower()
 
@@ -87,14 +88,14 @@ def test_an_endless_body_is_not_read_to_its_end(http: MosaicHttp) -> None:
             connection.sendall(b"x" * 65536)
 
     with RawServer(never_stop) as server:
-        found = http.get(server.url, soon())
+        found = http.get(Endpoint.JWKS, server.url, soon())
 
     assert (found.status, found.body) == (500, None)
 
 
 def test_a_body_of_just_the_allowed_size_is_read(http: MosaicHttp) -> None:
     with RawServer(saying(answer(body="x" * MAX_BODY_BYTES))) as server:
-        assert len(http.get(server.url, soon()).body or b"") == MAX_BODY_BYTES
+        assert len(http.get(Endpoint.JWKS, server.url, soon()).body or b"") == MAX_BODY_BYTES
 
 
 DRIPPED = {
@@ -116,25 +117,25 @@ def test_an_answer_that_drips_is_given_up_at_the_deadline(http: MosaicHttp, wher
     with RawServer(drip) as server:
         started_at = time.monotonic()
         with pytest.raises(MosaicUnavailable, match="Timeout"):
-            http.get(server.url, Deadline.after(0.4))
+            http.get(Endpoint.JWKS, server.url, Deadline.after(0.4))
         elapsed = time.monotonic() - started_at
 
-    assert elapsed < 0.7
+    assert elapsed < 5  # the whole of it takes 48
 
 
 def test_an_answer_that_stalls_late_is_given_up_at_the_deadline(http: MosaicHttp) -> None:
     def stall(connection: socket.socket) -> None:
-        time.sleep(0.3)
+        time.sleep(3)
         connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        time.sleep(0.5)
+        connection.recv(1)  # until the other side gives up
 
     with RawServer(stall) as server:
         started_at = time.monotonic()
         with pytest.raises(MosaicUnavailable, match="Timeout"):
-            http.get(server.url, Deadline.after(0.4))
+            http.get(Endpoint.JWKS, server.url, Deadline.after(4))
         elapsed = time.monotonic() - started_at
 
-    assert elapsed < 0.6
+    assert elapsed < 6.5  # and not 3 + 4
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_an_answer_that_stalls_late_is_given_up_at_the_deadline(http: MosaicHttp
 )
 def test_what_is_no_whole_answer_is_no_answer(http: MosaicHttp, reply: str | bytes) -> None:
     with RawServer(saying(reply)) as server, pytest.raises(MosaicUnavailable) as caught:
-        http.get(server.url, soon())
+        http.get(Endpoint.JWKS, server.url, soon())
 
     assert caught.value.__context__ is None
 
@@ -169,7 +170,7 @@ def test_what_is_no_whole_answer_is_no_answer(http: MosaicHttp, reply: str | byt
 )
 def test_retry_after_in_seconds(http: MosaicHttp, value: str, expected: float | None) -> None:
     with RawServer(saying(answer(f"Retry-After: {value}", status="429 Slow"))) as server:
-        assert http.get(server.url, soon()).retry_after == expected
+        assert http.get(Endpoint.JWKS, server.url, soon()).retry_after == expected
 
 
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=400)])
@@ -182,16 +183,16 @@ def test_a_retry_after_date_is_measured_by_the_senders_clock(
         f"Retry-After: {format_datetime(sent_at + timedelta(seconds=90), usegmt=True)}",
     )
     with RawServer(saying(answer(*headers, status="503 Later"))) as server:
-        assert http.get(server.url, soon()).retry_after == 90.0
+        assert http.get(Endpoint.JWKS, server.url, soon()).retry_after == 90.0
 
 
 def test_a_retry_after_date_without_a_date_is_measured_by_ours(http: MosaicHttp) -> None:
     later = datetime.now(UTC) + timedelta(seconds=90)
     past = "Mon, 01 Jan 2024 00:00:00 -0000"
     with RawServer(saying(answer(f"Retry-After: {format_datetime(later)}"))) as server:
-        assert 85 < (http.get(server.url, soon()).retry_after or 0) <= 90
+        assert 85 < (http.get(Endpoint.JWKS, server.url, soon()).retry_after or 0) <= 90
     with RawServer(saying(answer(f"Retry-After: {past}"))) as server:
-        assert http.get(server.url, soon()).retry_after == 0.0
+        assert http.get(Endpoint.JWKS, server.url, soon()).retry_after == 0.0
 
 
 def test_nothing_is_read_or_written_past_the_deadline() -> None:
@@ -246,7 +247,7 @@ def test_a_server_without_a_trusted_certificate_is_not_talked_to(
         RawServer(over_tls(certificate, answer()), reads_first=False) as server,
         pytest.raises(MosaicUnavailable, match="ConnectError"),
     ):
-        http.get(server.url.replace("http:", "https:"), soon())
+        http.get(Endpoint.JWKS, server.url.replace("http:", "https:"), soon())
 
 
 def test_a_server_with_a_trusted_certificate_is_talked_to(
@@ -257,6 +258,8 @@ def test_a_server_with_a_trusted_certificate_is_talked_to(
     http = MosaicHttp()
     try:
         with RawServer(over_tls(certificate, answer()), reads_first=False) as server:
-            assert http.get(server.url.replace("http:", "https:"), soon()).status == 200
+            assert (
+                http.get(Endpoint.JWKS, server.url.replace("http:", "https:"), soon()).status == 200
+            )
     finally:
         http.close()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.ports import free_port
+from sandbox.processes import poll_until
 from tests.integration.mosaic_rig import RawServer
 from tests.integration.notices_rig import (
     ISSUER,
@@ -267,7 +269,7 @@ def test_a_receiver_that_gives_no_answer_is_tried_again_later(
         error = failure(sender, server.url, timeout_seconds=0.4)
 
     assert isinstance(error, NoticeUndelivered)
-    assert time.monotonic() - started_at < 1.0
+    assert time.monotonic() - started_at < 5  # what drips takes 20 and more
 
 
 CUT_BODIES: dict[str, Talk] = {
@@ -284,14 +286,11 @@ def test_an_app_that_said_yes_has_said_yes_whatever_its_body_does(
         started_at = time.monotonic()
         post(sender, server.url, timeout_seconds=2.5)
 
-    assert time.monotonic() - started_at < 3.0
+    assert time.monotonic() - started_at < 10  # what drips takes 20
 
 
 def test_nobody_at_the_port_is_no_answer(sender: NoticeSender) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
-        port = closed_soon.getsockname()[1]
-
-    assert isinstance(failure(sender, f"http://127.0.0.1:{port}/"), NoticeUndelivered)
+    assert isinstance(failure(sender, f"http://127.0.0.1:{free_port()}/"), NoticeUndelivered)
 
 
 def test_no_time_left_is_no_answer(sender: NoticeSender) -> None:
@@ -302,22 +301,24 @@ def test_no_time_left_is_no_answer(sender: NoticeSender) -> None:
 
 
 def test_a_slow_receiver_holds_up_nobody_else(sender: NoticeSender) -> None:
+    over = threading.Event()
+
+    def wait(_: socket.socket) -> None:
+        over.wait(60)
+
     with (
-        Receiver(hang) as slow,
+        Receiver(wait) as slow,
         Receiver(saying(answer())) as quick,
         ThreadPoolExecutor(5) as pool,
     ):
-        waiting = [pool.submit(failure, sender, slow.url, timeout_seconds=2.0) for _ in range(4)]
-        while not slow.requests:
-            time.sleep(0.01)
-        started_at = time.monotonic()
+        waiting = [pool.submit(failure, sender, slow.url, timeout_seconds=60) for _ in range(4)]
+        poll_until(lambda: slow.requests, 30)
         for _ in range(5):
-            pool.submit(post, sender, quick.url).result(2)
-        elapsed = time.monotonic() - started_at
+            pool.submit(post, sender, quick.url).result(30)
 
         assert not any(delivery.done() for delivery in waiting)
-        assert elapsed < 1.0
-        assert all(isinstance(delivery.result(5), NoticeUndelivered) for delivery in waiting)
+        over.set()
+        assert all(isinstance(delivery.result(60), NoticeUndelivered) for delivery in waiting)
 
 
 # --- names and addresses
@@ -429,7 +430,7 @@ def test_a_name_server_that_hangs_is_given_up_at_the_deadline() -> None:
     gate = threading.Event()
 
     def wait(_: str) -> list[str]:
-        gate.wait(10)
+        gate.wait(60)
         return ["127.0.0.1"]
 
     with sending(wait) as sender:
@@ -439,7 +440,7 @@ def test_a_name_server_that_hangs_is_given_up_at_the_deadline() -> None:
         gate.set()
 
     assert isinstance(error, NoticeUndelivered)
-    assert elapsed < 0.8
+    assert elapsed < 5
 
 
 def test_proxy_variables_are_ignored(
@@ -509,7 +510,7 @@ def test_a_handshake_that_does_not_end_is_given_up_at_the_deadline(
         error = failure(sender, server.url.replace("http:", "https:"), timeout_seconds=0.4)
 
     assert isinstance(error, NoticeUndelivered)
-    assert time.monotonic() - started_at < 1.0
+    assert time.monotonic() - started_at < 5  # what drips takes 20
 
 
 # --- silence, and what is missing

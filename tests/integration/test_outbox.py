@@ -126,14 +126,14 @@ def test_a_failure_that_is_told_is_no_crash(queued: Stage) -> None:
 def test_a_sweep_wakes_both_kinds_of_duties_on_their_queues(queued: Stage, redis_url: str) -> None:
     owed(queued)
     with redis_client(redis_url) as client:
-        client.delete("logout", "notify")  # the broker has lost every message
+        client.delete("idp", "notify")  # the broker has lost every message
         maintenance_tasks.sweep()
-        assert (client.llen("logout"), client.llen("notify")) == (0, 0)  # just woken
+        assert (client.llen("idp"), client.llen("notify")) == (0, 0)  # just woken
         queued.pass_time(seconds=11)
 
         maintenance_tasks.sweep()
 
-        assert (client.llen("logout"), client.llen("notify")) == (1, 1)
+        assert (client.llen("idp"), client.llen("notify")) == (1, 1)
         assert client.llen(QUEUE) == 0
     notice_tasks.deliver(str(the_notice(queued).id))
     logout_tasks.end_at_idp(str(the_logout(queued).id))

@@ -212,5 +212,5 @@ def test_a_sweep_puts_a_message_on_the_broker_for_each_duty_that_is_due(apps: St
 
     maintenance.sweep()
 
-    queued = apps.services.redis.lrange("logout", 0, -1)
+    queued = apps.services.redis.lrange("idp", 0, -1)
     assert len(queued) == 3

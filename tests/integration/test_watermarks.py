@@ -178,7 +178,7 @@ class Pause:
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         done = self._work(*arguments, **options)
         self.reached.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         return done
 
 
@@ -192,7 +192,7 @@ def test_a_logout_everywhere_waits_for_a_registration_that_began_before_it(
     monkeypatch.setattr(registering, "is_before_watermark", pause)
 
     with pg.meanwhile(lambda: pg.remember(login)) as coming:
-        assert pause.reached.wait(10)
+        assert pause.reached.wait(60)
         with pg.meanwhile(lambda: everywhere(pg)) as leaving:
             wait_until(lambda: leaving.done() or waits_for_a_lock(pg), 5)
             pause.go_on.set()
@@ -212,7 +212,7 @@ def test_a_registration_waits_for_a_logout_everywhere_that_began_before_it(
     monkeypatch.setattr(logout, "end_sessions", pause)
 
     with pg.meanwhile(lambda: everywhere(pg)) as leaving:
-        assert pause.reached.wait(10)
+        assert pause.reached.wait(60)
         with pg.meanwhile(lambda: pg.remember(login)) as coming:
             wait_until(lambda: coming.done() or waits_for_a_lock(pg), 5)
             pause.go_on.set()

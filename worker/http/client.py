@@ -9,11 +9,13 @@ again is safe.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 import httpx
@@ -47,6 +49,7 @@ class HttpAnswer:
     status: int
     body: bytes | None = field(default=b"", repr=False)
     retry_after: float | None = None  # seconds from now, if the server said so
+    seconds: float = 0.0  # from the request to the end of the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class NoAnswer:
 
     cause: str
     is_url_unusable: bool = False
+    seconds: float = 0.0  # that were waited for one
 
 
 class HttpClient:
@@ -84,19 +88,21 @@ class HttpClient:
         """
         # A failure is returned, not raised: httpx's errors hold the request with its secrets, and
         # would travel along as the context of the caller's own.
+        begun_at = time.monotonic()
         try:
             with limits(deadline, addresses):
-                return self._exchange(request, deadline.remaining())
+                answer = self._exchange(request, deadline.remaining())
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError):  # a host too long
             return NoAnswer("InvalidURL", is_url_unusable=True)
         except httpx.HTTPError as failure:
-            return NoAnswer(type(failure).__name__)
+            return NoAnswer(type(failure).__name__, seconds=time.monotonic() - begun_at)
+        return replace(answer, seconds=time.monotonic() - begun_at)
 
     def _exchange(self, request: HttpRequest, left: float) -> HttpAnswer:
         timeout = httpx.Timeout(left, connect=min(CONNECT_SECONDS, left), pool=None)
         sent = httpx.Request(
             request.method,
-            request.url,
+            _parsed(request.url),
             headers={**_HEADERS, **request.headers},
             content=request.content,
             extensions={"timeout": timeout.as_dict()},
@@ -118,6 +124,12 @@ class HttpClient:
                 raise
             return None
         return bytes(body)
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> httpx.URL:
+    # A handful of addresses, each called a thousand times: parsing costs as much as sending.
+    return httpx.URL(url)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -78,9 +78,9 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
             app = services.apps.find(app_id)
             if app is None:
                 continue
-            services.mosaic.logout_session(
-                app.mosaic, session_id, timeout_seconds=services.settings.mosaic_timeout_seconds
-            )
+            permit = services.traffic.admit_logout(app.mosaic)
+            seconds = services.settings.mosaic_timeout_seconds
+            services.mosaic.logout_session(permit, app.mosaic, session_id, timeout_seconds=seconds)
         except OperatorMustAct as error:
             refusal = error
         else:

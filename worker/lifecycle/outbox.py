@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
 
 from models import Logout, Notice, new_id
-from worker.errors import TryLater
+from worker.errors import HeldBack, TryLater
 from worker.lifecycle.batches import first_free
 from worker.wiring import Services
 
@@ -90,12 +90,15 @@ def put_off(
 ) -> None:
     """Set the next attempt, if the lease is still ours; *error* is why there must be one."""
     now = services.now()
+    # Not even tried: counted, a busy minute would end in pauses meant for long outages.
+    not_tried = 1 if isinstance(error, HeldBack) else 0
     connection.execute(
         update(lease.duty)
         .where(lease.duty.id == lease.id, lease.duty.lease_token == lease.token)
         .values(
             lease_token=None,
             leased_until=None,
+            attempts=lease.duty.attempts - not_tried,
             next_attempt_at=now + _pause(services, lease.attempts, error),
             last_error=None if error is None else f"{type(error).__name__}: {error}"[:500],
         )
@@ -106,6 +109,8 @@ def _pause(services: Services, attempts: int, error: Exception | None) -> timede
     at_least = error.retry_after if isinstance(error, TryLater) else 0.0
     settings = services.settings
     first, most = settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
+    if isinstance(error, HeldBack):
+        attempts = 1
     return timedelta(seconds=pause_before_next(attempts, first, most, at_least))
 
 

@@ -7,9 +7,8 @@ was asked is done, and the app asks again with the same request id.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 import redis
@@ -21,23 +20,14 @@ from worker.errors import InvalidRequest, Unauthorized
 from worker.lifecycle import sessions
 from worker.lifecycle.intake import Message, OpenedRequest, Sender, digest_of
 from worker.lifecycle.outcomes import Outcome
+from worker.mailbox import ANSWER_SECONDS, Memory
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
-_LIFETIME_SECONDS: Final = int(contract.ANSWER_LIFETIME.total_seconds())
 _NOT_REMEMBERED: Final = frozenset(
     {Verdict.TEMPORARILY_UNAVAILABLE, Verdict.INVALID_REQUEST, Verdict.UNAUTHORIZED}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What an answer is remembered with."""
-
-    digest: bytes = field(repr=False)
-    session: str  # the one it speaks of, or ""
-    seconds: int
 
 
 def earlier_answer(services: Services, request: OpenedRequest) -> bytes | None:
@@ -46,21 +36,19 @@ def earlier_answer(services: Services, request: OpenedRequest) -> bytes | None:
     Raises `InvalidRequest` when the id was used for other content. Without Redis nothing is
     remembered, and the request is served again: every task may run twice.
     """
-    key = _memory_key(request.app.app_id, request.request_id)
+    seconds = _memory_seconds(request.task, request.valid_until, services.now())
     try:
-        pipeline = services.redis.pipeline(transaction=True)
-        pipeline.hsetnx(key, "digest", request.digest)
-        pipeline.hmget(key, "digest", "answer", "session")
-        pipeline.expire(key, _memory_seconds(request.task, request.valid_until, services.now()))
-        _, (digest, answer, session), _ = pipeline.execute()
+        known = services.mailbox.claim(
+            request.app.app_id, request.request_id, request.digest, seconds
+        )
     except redis.RedisError as error:
         log.warning("replies_unreachable", error=type(error).__name__)
         return None
-    if digest != request.digest:
+    if known.digest != request.digest:
         raise InvalidRequest(Reason.REQUEST_ID_REUSED)
-    if session and not _is_live(services, UUID(session.decode())):
+    if known.session and not _is_live(services, UUID(known.session)):
         return None  # true before a logout, tokens even: served again, it is told what is so now
-    return cast("bytes | None", answer)
+    return known.answer
 
 
 def _is_live(services: Services, session: UUID) -> bool:
@@ -92,9 +80,9 @@ def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
     return task is not Task.LOGOUT and outcome.verdict not in _NOT_REMEMBERED
 
 
-def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> _Memory:
+def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> Memory:
     """Return what to keep, complete: the claim of the id may have been lost, or never made."""
-    return _Memory(
+    return Memory(
         digest=digest_of(sender.content),
         session=outcome.data.get("session_ref", ""),
         seconds=_memory_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
@@ -117,28 +105,15 @@ def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized)
     _push(services, message, json.dumps(refused).encode())
 
 
-def _push(services: Services, message: Message, raw: bytes, memory: _Memory | None = None) -> None:
-    reply_key = contract.reply_key(message.app_id, message.message_id)
-    memory_key = _memory_key(message.app_id, message.message_id)
+def _push(services: Services, message: Message, raw: bytes, memory: Memory | None = None) -> None:
     try:
-        pipeline = services.redis.pipeline(transaction=True)
-        pipeline.rpush(reply_key, raw)
-        pipeline.expire(reply_key, _LIFETIME_SECONDS)
-        if memory is not None:
-            fields = {"digest": memory.digest, "session": memory.session, "answer": raw}
-            pipeline.hset(memory_key, mapping=dict[Any, Any](fields))
-            pipeline.expire(memory_key, memory.seconds)
-        pipeline.execute()
+        services.mailbox.push(message.app_id, message.message_id, raw, memory)
     except redis.RedisError as error:
         log.warning("answer_not_delivered", error=type(error).__name__)
-
-
-def _memory_key(app_id: str, request_id: str) -> str:
-    return f"request:{app_id}:{request_id}"
 
 
 def _memory_seconds(task: Task, valid_until: datetime, now: datetime) -> int:
     # As long as the message could be sent again; a logout is remembered by the database.
     if task is Task.LOGOUT:
-        return _LIFETIME_SECONDS
-    return max(_LIFETIME_SECONDS, int((valid_until - now).total_seconds()) + 1)
+        return ANSWER_SECONDS
+    return max(ANSWER_SECONDS, int((valid_until - now).total_seconds()) + 1)

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, case, literal, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    case,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -17,9 +27,17 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from models import AppSession, EndCause, IdpSession, SessionAlias, UtcDateTime
 from session_client.contract import Reason
 
+LINK_KEY: Final = ("idp_session_id", "app_id")
+LINK_COLUMNS: Final = (
+    *LINK_KEY,
+    "first_authenticated_at",
+    "last_authenticated_at",
+    "access_token_expires_at",
+)
 _COLUMNS = (
     IdpSession.id,
     IdpSession.user_id,
+    IdpSession.session_hash,
     IdpSession.sealed_session_id,
     IdpSession.device_id,
     IdpSession.registered_by,
@@ -41,6 +59,7 @@ class Session:
 
     id: UUID
     user_id: str
+    session_hash: bytes = field(repr=False)
     sealed_session_id: bytes | None = field(repr=False)
     device_id: str | None
     registered_by: str
@@ -60,6 +79,29 @@ def session_id_place(session: UUID) -> str:
     return f"idp_sessions:{session}:session_id"
 
 
+def _usable_from(device_id: Any) -> ColumnElement[bool]:
+    unbound = IdpSession.device_id.is_(None)
+    return unbound if device_id is None else or_(unbound, IdpSession.device_id == device_id)
+
+
+def _candidates(device_id: Any) -> Select[*tuple[Any, ...]]:
+    return (
+        select(*_COLUMNS)
+        .where(
+            IdpSession.user_id == bindparam("user_id"),
+            IdpSession.ended_at.is_(None),
+            IdpSession.expires_at > bindparam("now"),
+            _usable_from(device_id),
+        )
+        .order_by(IdpSession.authenticated_at.desc(), IdpSession.id.desc())
+        .limit(bindparam("most"))
+    )
+
+
+# Built once: putting a statement together costs more than running it.
+_CANDIDATES: Final = {False: _candidates(None), True: _candidates(bindparam("device_id"))}
+
+
 def candidates(
     connection: Connection, user_id: str, device_id: str | None, now: datetime, limit: int
 ) -> list[Session]:
@@ -67,23 +109,9 @@ def candidates(
 
     A session bound to a device is offered only to requests that name it.
     """
-    query = (
-        select(*_COLUMNS)
-        .where(
-            IdpSession.user_id == user_id,
-            IdpSession.ended_at.is_(None),
-            IdpSession.expires_at > now,
-            _usable_from(device_id),
-        )
-        .order_by(IdpSession.authenticated_at.desc(), IdpSession.id.desc())
-        .limit(limit)
-    )
-    return [_session(row) for row in connection.execute(query)]
-
-
-def _usable_from(device_id: str | None) -> ColumnElement[bool]:
-    unbound = IdpSession.device_id.is_(None)
-    return unbound if device_id is None else or_(unbound, IdpSession.device_id == device_id)
+    parameters = {"user_id": user_id, "device_id": device_id, "now": now, "most": limit}
+    query = _CANDIDATES[device_id is not None]
+    return [_session(row) for row in connection.execute(query, parameters)]
 
 
 def why_none(connection: Connection, user_id: str, device_id: str | None) -> Reason:
@@ -143,12 +171,12 @@ def _one(
     return None if row is None else _session(row)
 
 
-def not_before(column: Any, moment: datetime) -> ColumnElement[datetime]:
+def not_before(column: Any, moment: datetime | BindParameter[Any]) -> ColumnElement[datetime]:
     """Return *column* or *moment*, whichever is later, decided by the database.
 
     Writers that race each other can then only move a time forwards.
     """
-    later = literal(moment, UtcDateTime())
+    later = literal(moment, UtcDateTime()) if isinstance(moment, datetime) else moment
     return case((column > later, column), else_=later)
 
 
@@ -175,15 +203,17 @@ def link_app(
         last_authenticated_at=at,
         access_token_expires_at=access_token_expires_at,
     )
+    changes = link_changes(at, access_token_expires_at)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(LINK_KEY), set_=changes))
+
+
+def link_changes(at: Any, access_token_expires_at: Any) -> dict[str, ColumnElement[datetime]]:
+    """Return what a repeated link changes: its times move forwards only."""
     changes = {"last_authenticated_at": not_before(AppSession.last_authenticated_at, at)}
     if access_token_expires_at is not None:
         latest = not_before(AppSession.access_token_expires_at, access_token_expires_at)
         changes["access_token_expires_at"] = latest
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[AppSession.idp_session_id, AppSession.app_id], set_=changes
-        )
-    )
+    return changes
 
 
 def apps_sharing(connection: Connection, sessions: Sequence[UUID]) -> dict[UUID, list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import ColumnElement, Connection, update
@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from models import EndCause, IdpSession, SessionAlias
 from session_client import times
 from session_client.contract import Reason, Verdict
-from worker.lifecycle import events, sessions
+from worker.errors import InvalidRequest
+from worker.lifecycle import events, renewing, sessions
 from worker.lifecycle.commands import SilentAuthCommand
 from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
@@ -47,47 +48,109 @@ class Asked:
     command: SilentAuthCommand
     policy: Policy
     by: Cause
+    since: datetime
     deadline: datetime
 
+    def seconds_left(self) -> float:
+        """Return the time there is for this request. Raises `InvalidRequest` when it is over."""
+        left = (self.deadline - self.services.now()).total_seconds()
+        if left <= 0:
+            raise InvalidRequest(Reason.DEADLINE_PASSED)
+        return left
 
-def settle(asked: Asked, session: Session, tokens: Tokens, identity: Identity) -> Outcome | None:
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An outcome, and the session's version with which it is true."""
+
+    outcome: Outcome
+    version: int
+
+
+def settle(asked: Asked, session: Session, tokens: Tokens, identity: Identity) -> Settled | None:
     """Hand out what Mosaic returned, if the session is still live; None when it changed."""
-    try:
-        with asked.services.store.write() as connection:
-            outcome = _settle_in(connection, asked, session, tokens, identity)
-    except IntegrityError:
-        outcome = None  # the new id was registered this very moment: the next round sees it
-    if outcome is None:
-        log.info("tokens_discarded", session=str(session.id), app=asked.app.app_id)
-    return outcome
-
-
-def _settle_in(
-    connection: Connection,
-    asked: Asked,
-    session: Session,
-    tokens: Tokens,
-    identity: Identity,
-) -> Outcome | None:
     now = asked.services.now()
-    renewed = _renew(connection, session, now, asked.app.mosaic.session_lifetime)
-    if renewed is None:
-        return None
-    slid_to, old_hash = renewed
-    if not _keep_new_id(connection, asked, session, old_hash, tokens.session_id):
-        return None
-    since = identity.auth_time or session.authenticated_at
-    shortfall = asked.policy.shortfall(identity.amr, since, now)
-    if shortfall:
-        return step_up(session, shortfall)
-    usable_until = now + timedelta(seconds=tokens.expires_in)
-    sessions.link_app(connection, session.id, asked.app.app_id, now, usable_until)
-    row = events.event(
-        events.AUTHENTICATED, at=now, session=session.id, user_id=session.user_id, by=asked.by
+    shortfall = asked.policy.shortfall(
+        identity.amr, identity.auth_time or session.authenticated_at, now
     )
-    events.record(connection, [row])
-    slid = replace(session, expires_at=slid_to, last_used_at=now)
-    return _authenticated(session, tokens, ends_at(asked.services, slid))
+    used = _Use(asked, session, tokens, shortfall, now)
+    is_plain = not shortfall and used.new_hash == session.session_hash
+    try:
+        if is_plain and not asked.services.store.is_sqlite:
+            settled = _settle_at_once(used)
+        else:
+            with asked.services.store.write() as connection:
+                settled = _settle_in(connection, used)
+    except IntegrityError:
+        settled = None  # the new id was registered this very moment: the next round sees it
+    if settled is None:
+        log.info("tokens_discarded", session=str(session.id), app=asked.app.app_id)
+    return settled
+
+
+class _Use:
+    """One use of a session at Mosaic, with what must be written because of it."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        session: Session,
+        tokens: Tokens,
+        shortfall: Shortfall,
+        now: datetime,
+    ) -> None:
+        self.asked = asked
+        self.session = session
+        self.tokens = tokens
+        self.shortfall = shortfall
+        self.at = now
+        self.new_hash = asked.services.keyring.lookup_hash(tokens.session_id)
+        self.slid_to = now + asked.app.mosaic.session_lifetime
+        self.token_expires_at = now + timedelta(seconds=tokens.expires_in)
+
+    def event(self) -> dict[str, Any]:
+        """Return the row of the audit trail."""
+        session = self.session
+        return events.event(
+            events.AUTHENTICATED,
+            at=self.at,
+            session=session.id,
+            user_id=session.user_id,
+            by=self.asked.by,
+        )
+
+    def settled(self, expires_at: datetime, version: int) -> Settled:
+        """Return what the app gets."""
+        slid = replace(self.session, expires_at=expires_at, last_used_at=self.at)
+        ends = ends_at(self.asked.services, slid)
+        return Settled(_authenticated(self.session, self.tokens, ends), version)
+
+
+def _settle_at_once(use: _Use) -> Settled | None:
+    expires_at = renewing.slide_link_and_note(
+        use.asked.services.store,
+        use.session,
+        use.at,
+        use.slid_to,
+        token_expires_at=use.token_expires_at,
+        event=use.event(),
+    )
+    return None if expires_at is None else use.settled(expires_at, use.session.version)
+
+
+def _settle_in(connection: Connection, use: _Use) -> Settled | None:
+    asked, session = use.asked, use.session
+    expires_at = renewing.slide(connection, session, use.at, use.slid_to)
+    if expires_at is None:
+        return None
+    version = _keep_new_id(connection, use)
+    if version is None:
+        return None
+    if use.shortfall:
+        return Settled(step_up(session, use.shortfall), version)
+    sessions.link_app(connection, session.id, asked.app.app_id, use.at, use.token_expires_at)
+    events.record(connection, [use.event()])
+    return use.settled(expires_at, version)
 
 
 def unchanged(session: Session) -> ColumnElement[bool]:
@@ -99,62 +162,36 @@ def unchanged(session: Session) -> ColumnElement[bool]:
     )
 
 
-def _renew(
-    connection: Connection, session: Session, now: datetime, lifetime: timedelta
-) -> tuple[datetime, bytes] | None:
-    """Extend the session if it is live and unchanged; return its expiry and its id's hash.
-
-    This one statement is promise P1: without its conditions a logout that was committed while
-    Mosaic answered would be followed by tokens.
-    """
-    row = connection.execute(
-        update(IdpSession)
-        .where(unchanged(session))
-        .values(
-            expires_at=sessions.not_before(IdpSession.expires_at, now + lifetime),
-            last_used_at=sessions.not_before(IdpSession.last_used_at, now),
-        )
-        .returning(IdpSession.expires_at, IdpSession.session_hash)
-    ).one_or_none()
-    return None if row is None else (row.expires_at, row.session_hash)
-
-
-def _keep_new_id(
-    connection: Connection,
-    asked: Asked,
-    session: Session,
-    old_hash: bytes,
-    session_id: str,
-) -> bool:
+def _keep_new_id(connection: Connection, use: _Use) -> int | None:
     """Store the id Mosaic returned; when it is a new one, the old one stays as an alias.
 
-    Logouts by apps that know only the old id must still find the session. Returns False when the
-    new id is that of a session logged out here: then this one is, whatever Mosaic knows yet.
+    Logouts by apps that know only the old id must still find the session. Returns the row's
+    version; None when the new id is that of a session logged out here: then this one is as well,
+    whatever Mosaic knows yet.
     """
-    new_hash = asked.services.keyring.lookup_hash(session_id)
-    if new_hash == old_hash:
-        return True
+    asked, session, new_hash = use.asked, use.session, use.new_hash
+    if new_hash == session.session_hash:
+        return session.version
     # Locked, so that its logout comes before our commit or after it, and never in between.
     other = sessions.by_hash(connection, new_hash, for_update=True)
     if other is None or other.id == session.id:
-        _rename(connection, asked, session, old_hash, session_id)
-        return True
+        _rename(connection, use)
+        return session.version + 1
     # Two rows for one session at Mosaic, each found by its own id: an app registered the new id
     # before we met it. Both stay what they are, unless the other one must never be used again.
     if other.end_cause not in _FINAL:
-        return True
+        return session.version
     cause = EndCause(other.end_cause)
     _end_in(connection, asked, IdpSession.id == session.id, cause)
-    return False
+    return None
 
 
-def _rename(
-    connection: Connection, asked: Asked, session: Session, old_hash: bytes, session_id: str
-) -> None:
+def _rename(connection: Connection, use: _Use) -> None:
+    session, session_id = use.session, use.tokens.session_id
     alias = {
-        "session_hash": old_hash,
+        "session_hash": session.session_hash,
         "idp_session_id": session.id,
-        "created_at": asked.services.now(),
+        "created_at": use.at,
     }
     known = sessions.upsert(connection, SessionAlias).values(alias)
     connection.execute(known.on_conflict_do_nothing())  # it may have had this id twice
@@ -162,8 +199,8 @@ def _rename(
         update(IdpSession)
         .where(IdpSession.id == session.id)
         .values(
-            session_hash=asked.services.keyring.lookup_hash(session_id),
-            sealed_session_id=asked.services.keyring.seal(
+            session_hash=use.new_hash,
+            sealed_session_id=use.asked.services.keyring.seal(
                 session_id, sessions.session_id_place(session.id)
             ),
             version=IdpSession.version + 1,

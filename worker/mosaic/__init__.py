@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.mosaic.endpoints import Endpoints, endpoints_for
 from worker.mosaic.gateway import MosaicGateway, build_gateway
-from worker.mosaic.types import Identity, MosaicApp, SilentAuthCall, Tokens
+from worker.mosaic.types import Identity, MosaicApp, SilentAuthCall, SilentAuthOptions, Tokens
 
 __all__ = [
     "Endpoints",
@@ -12,6 +12,7 @@ __all__ = [
     "MosaicApp",
     "MosaicGateway",
     "SilentAuthCall",
+    "SilentAuthOptions",
     "Tokens",
     "build_gateway",
     "endpoints_for",

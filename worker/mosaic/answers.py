@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Any, Final
 
+from worker import metrics
 from worker.errors import (
     ClientRefused,
     MosaicContractBroken,
@@ -22,10 +23,11 @@ from worker.errors import (
     SessionWorkerError,
 )
 from worker.http import HttpAnswer
+from worker.metrics import CallOutcome
 
 
 class Endpoint(StrEnum):
-    """The calls the door makes."""
+    """The calls the door makes; of the session calls, their path under ``/cis/v1/auth``."""
 
     TOKEN = "client token"  # noqa: S105 - a name
     JWKS = "jwks"
@@ -165,10 +167,21 @@ def accept(endpoint: Endpoint, answer: HttpAnswer) -> Any:
     """Return the JSON of a success (None without a body), or raise what the table says."""
     content = Content.of(answer)
     row = next(row for row in TABLE if _fits(row, endpoint, answer.status, content))
+    metrics.mosaic_call(endpoint, _OUTCOMES[row.meaning], answer.seconds)
     if row.meaning is Meaning.DONE:
         return content.value
     # Mosaic's own words stay out: they may quote what we sent.
     raise _error(row.meaning, f"{endpoint}: {answer.status} {row.words}", answer.retry_after)
+
+
+_OUTCOMES: Final = {
+    Meaning.DONE: CallOutcome.OK,
+    Meaning.SESSION_GONE: CallOutcome.SESSION_GONE,
+    Meaning.CLIENT_REFUSED: CallOutcome.CLIENT_REFUSED,
+    Meaning.UNAVAILABLE: CallOutcome.UNAVAILABLE,
+    Meaning.RATE_LIMITED: CallOutcome.RATE_LIMITED,
+    Meaning.CONTRACT_BROKEN: CallOutcome.CONTRACT_BROKEN,
+}
 
 
 def _fits(row: Row, endpoint: Endpoint, status: int, content: Content) -> bool:

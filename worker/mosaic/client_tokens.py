@@ -136,7 +136,9 @@ class ClientTokens:
             "client_id": app.client_id,
             "client_secret": app.client_secret,
         }
-        answer = self._http.post_form(app.token_url, form, deadline.at_most(FETCH_SECONDS))
+        answer = self._http.post_form(
+            Endpoint.TOKEN, app.token_url, form, deadline.at_most(FETCH_SECONDS)
+        )
         try:
             body = answers.accept(Endpoint.TOKEN, answer)
         except ClientRefused:

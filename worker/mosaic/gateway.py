@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import redis
 
+from worker import metrics
 from worker.http import HttpAnswer
 from worker.keyring import KeyRing
+from worker.metrics import CallOutcome
 from worker.mosaic import answers
 from worker.mosaic.answers import Endpoint
 from worker.mosaic.client_tokens import ClientTokens
@@ -19,7 +21,14 @@ from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
 from worker.mosaic.shapes import read_tokens
 from worker.mosaic.token_store import TokenStore
-from worker.mosaic.types import Identity, MosaicApp, SilentAuthCall, Tokens
+from worker.mosaic.types import (
+    Identity,
+    MosaicApp,
+    Permit,
+    SilentAuthCall,
+    SilentAuthOptions,
+    Tokens,
+)
 from worker.settings import Settings
 
 _AUTH: Final = "/cis/v1/auth"
@@ -47,33 +56,36 @@ class MosaicGateway:
 
     def authenticate_session(
         self,
+        permit: Permit,
         app: MosaicApp,
-        session_id: str,
-        user_id: str,
         call: SilentAuthCall,
         *,
         timeout_seconds: float,
     ) -> tuple[Tokens, Identity]:
-        """Return tokens for *app* from a live session, verified to be *user_id*'s.
+        """Return tokens for *app* from a live session, verified to be the user's.
 
         Safe to repeat; Mosaic extends the session each time. Raises `SessionGone`,
         `WrongSubject`, `TokenRejected`, `MosaicUnavailable`, `MosaicRateLimited`,
         `ClientRefused`, `MosaicContractBroken`.
         """
         deadline = Deadline.after(timeout_seconds)
-        payload = {"session_id": session_id, **_optional_fields(call)}
-        answer = self._post(app, f"{_AUTH}/session/authenticate", payload, deadline)
-        tokens = read_tokens(answers.accept(Endpoint.AUTHENTICATE, answer), session_id)
-        return tokens, self._id_tokens.verify(app, tokens.id_token, user_id, deadline)
+        payload = {"session_id": call.session_id, **_optional_fields(call.options)}
+        with permit.watch(timeout_seconds):
+            answer = self._post(Endpoint.AUTHENTICATE, app, payload, deadline)
+            tokens = read_tokens(answers.accept(Endpoint.AUTHENTICATE, answer), call.session_id)
+            return tokens, self._id_tokens.verify(app, tokens.id_token, call.user_id, deadline)
 
-    def logout_session(self, app: MosaicApp, session_id: str, *, timeout_seconds: float) -> None:
+    def logout_session(
+        self, permit: Permit, app: MosaicApp, session_id: str, *, timeout_seconds: float
+    ) -> None:
         """Return once Mosaic has ended the session, or never knew it. Safe to repeat.
 
         Raises `MosaicUnavailable`, `MosaicRateLimited`, `ClientRefused`, `MosaicContractBroken`.
         """
         deadline = Deadline.after(timeout_seconds)
-        answer = self._post(app, f"{_AUTH}/session/logout", {"session_id": session_id}, deadline)
-        answers.accept(Endpoint.LOGOUT, answer)
+        payload = {"session_id": session_id}
+        with permit.watch(timeout_seconds):
+            answers.accept(Endpoint.LOGOUT, self._post(Endpoint.LOGOUT, app, payload, deadline))
 
     def verify_id_token(self, app: MosaicApp, id_token: str, user_id: str) -> Identity:
         """Return what an ID token an app handed in says of *user_id*.
@@ -88,34 +100,35 @@ class MosaicGateway:
         self._http.close()
 
     def _post(
-        self, app: MosaicApp, path: str, payload: Mapping[str, Any], deadline: Deadline
+        self, endpoint: Endpoint, app: MosaicApp, payload: Mapping[str, Any], deadline: Deadline
     ) -> HttpAnswer:
         """Return Mosaic's answer; if it did not like our client token, to one fresh one.
 
         A role an operator has just granted is in new tokens only (protocol sheet, "Client access
         token"). Once, never in a loop.
         """
-        url = app.base_url + path
+        url = f"{app.base_url}{_AUTH}/{endpoint}"
         token = self._client_tokens.get(app, deadline)
-        answer = self._http.post_json(url, payload, token, deadline)
+        answer = self._http.post_json(endpoint, url, payload, token, deadline)
         if answer.status in _TOKEN_NOT_ACCEPTED:
             if not self._client_tokens.rejected(app, token, answer.status):
                 return answer
+            metrics.mosaic_call(endpoint, CallOutcome.CLIENT_REFUSED, answer.seconds)
             token = self._client_tokens.get(app, deadline)
-            answer = self._http.post_json(url, payload, token, deadline)
+            answer = self._http.post_json(endpoint, url, payload, token, deadline)
         if answer.status not in _TOKEN_NOT_ACCEPTED:
             self._client_tokens.accepted(app, token)
         return answer
 
 
-def _optional_fields(call: SilentAuthCall) -> dict[str, Any]:
-    attributes = {"user_agent": call.user_agent, "ip_address": call.ip_address}
+def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:
+    attributes = {"user_agent": options.user_agent, "ip_address": options.ip_address}
     fields = {
-        "resource": call.resource,
-        "claims": None if call.claims is None else dict(call.claims),
-        "org_id": call.org_id,
+        "resource": options.resource,
+        "claims": None if options.claims is None else dict(options.claims),
+        "org_id": options.org_id,
         "client_attributes": _given(attributes) or None,
-        "device_id": call.device_id,
+        "device_id": options.device_id,
     }
     return _given(fields)
 
@@ -132,7 +145,7 @@ def build_gateway(
 ) -> MosaicGateway:
     """Make this process's door to Mosaic.
 
-    *redis* must have socket timeouts: a Redis that hangs would otherwise hang every call.
+    *redis* must have socket timeouts: a Redis that hangs would otherwise hang every options.
     """
     http = MosaicHttp()
     key_sets = KeySets(

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from worker import metrics
 from worker.errors import MosaicContractBroken, MosaicUnavailable
 from worker.http import HttpAnswer, HttpClient, HttpRequest
+from worker.metrics import CallOutcome
+from worker.mosaic.answers import Endpoint
 from worker.mosaic.deadline import Deadline
 
 __all__ = ["MAX_BODY_BYTES", "HttpAnswer", "MosaicHttp"]
@@ -26,27 +29,37 @@ class MosaicHttp:
         """Close every connection."""
         self._client.close()
 
-    def get(self, url: str, deadline: Deadline) -> HttpAnswer:
+    def get(self, endpoint: Endpoint, url: str, deadline: Deadline) -> HttpAnswer:
         """Fetch *url*. Raises `MosaicUnavailable` and `MosaicContractBroken`."""
-        return self._send(HttpRequest("GET", url), deadline)
+        return self._send(endpoint, HttpRequest("GET", url), deadline)
 
-    def post_form(self, url: str, fields: Mapping[str, str], deadline: Deadline) -> HttpAnswer:
+    def post_form(
+        self, endpoint: Endpoint, url: str, fields: Mapping[str, str], deadline: Deadline
+    ) -> HttpAnswer:
         """Send a form. Raises as `get` does."""
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._send(HttpRequest("POST", url, headers, urlencode(fields).encode()), deadline)
+        content = urlencode(fields).encode()
+        return self._send(endpoint, HttpRequest("POST", url, headers, content), deadline)
 
     def post_json(
-        self, url: str, payload: Mapping[str, Any], bearer: str, deadline: Deadline
+        self,
+        endpoint: Endpoint,
+        url: str,
+        payload: Mapping[str, Any],
+        bearer: str,
+        deadline: Deadline,
     ) -> HttpAnswer:
         """Send JSON with a client access token. Raises as `get` does."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {bearer}"}
-        return self._send(HttpRequest("POST", url, headers, json.dumps(payload).encode()), deadline)
+        content = json.dumps(payload).encode()
+        return self._send(endpoint, HttpRequest("POST", url, headers, content), deadline)
 
-    def _send(self, request: HttpRequest, deadline: Deadline) -> HttpAnswer:
+    def _send(self, endpoint: Endpoint, request: HttpRequest, deadline: Deadline) -> HttpAnswer:
         deadline.require()
         answer = self._client.send(request, deadline)
         if isinstance(answer, HttpAnswer):
-            return answer
+            return answer  # counted by what it means, in `answers.accept`
+        metrics.mosaic_call(endpoint, CallOutcome.UNAVAILABLE, answer.seconds)
         if answer.is_url_unusable:
             raise MosaicContractBroken("mosaic: an address of this app is not an http(s) URL")
         raise MosaicUnavailable(f"mosaic: {answer.cause}")

@@ -118,7 +118,7 @@ class KeySets:
             return None
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
-        body = answers.accept(Endpoint.JWKS, self._http.get(slot.url, deadline))
+        body = answers.accept(Endpoint.JWKS, self._http.get(Endpoint.JWKS, slot.url, deadline))
         keys = read_key_set(body)
         if not keys.keys:
             raise MosaicUnavailable(f"{Endpoint.JWKS}: no usable signature key")

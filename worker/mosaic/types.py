@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +23,16 @@ class MosaicApp:
     session_lifetime: timedelta
 
 
+class Permit(Protocol):
+    """Without one nothing is asked of Mosaic: budgets and the breaker are kept by who gives it."""
+
+    def watch(self, allowed_seconds: float) -> AbstractContextManager[None]:
+        """Learn from how the call within goes; it has *allowed_seconds* to succeed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SilentAuthCall:
+class SilentAuthOptions:
     """The optional fields of a silent authentication; what is None is not sent."""
 
     resource: str | None = None
@@ -32,6 +41,15 @@ class SilentAuthCall:
     user_agent: str | None = None
     ip_address: str | None = None
     device_id: str | None = None  # at most 80 characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentAuthCall:
+    """A silent authentication: with which session, and whose it must turn out to be."""
+
+    session_id: str = field(repr=False)
+    user_id: str
+    options: SilentAuthOptions = SilentAuthOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

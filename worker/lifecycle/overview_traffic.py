@@ -1,0 +1,38 @@
+"""What operators see of the traffic with Mosaic: budgets, pauses and breakers, of all apps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from models import App
+from worker.mosaic.endpoints import endpoints_for
+from worker.traffic import TrafficState
+from worker.wiring import Services
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """An app as Mosaic counts it."""
+
+    client_id: str
+    base_url: str
+
+
+def traffic_state(services: Services) -> TrafficState:
+    """Return what holds for the apps that are enabled.
+
+    Raises `StoreUnavailable` and `redis.RedisError`.
+    """
+    with services.store.read() as connection:
+        apps = connection.execute(
+            select(App.client_id, App.base_url, App.issuer).where(App.disabled_at.is_(None))
+        ).all()
+    return services.traffic.snapshot(
+        _Client(
+            app.client_id,
+            endpoints_for(services.settings, base_url=app.base_url, issuer=app.issuer).base_url,
+        )
+        for app in apps
+    )

@@ -1,0 +1,1 @@
+return admit(1, 1)

@@ -1,0 +1,30 @@
+-- Mosaic answered 429: nobody of this application calls for a while. When another application was
+-- told so just now, it is about our address, and nobody at all does.
+-- KEYS: the application's pause, the address' pause, who was told last, how often.
+-- ARGV: the application, seconds Mosaic asks for or -1 (microseconds), at most, a random number.
+-- Returns the pause (microseconds).
+
+local now = clock()
+local running = number(redis.call("GET", KEYS[1])) - now
+local lasts = tonumber(ARGV[2])
+if lasts < 0 and running > 0 then
+  -- It was under way when the pause began. Did it count, the eight calls of one worker would make
+  -- the first pause the longest there is.
+  lasts = running
+elseif lasts < 0 then
+  local times = redis.call("INCR", KEYS[4])
+  lasts = math.min(tonumber(ARGV[3]), 1000000 * 2 ^ (times - 1)) * (0.5 + ARGV[4] / 2)
+  redis.call("PEXPIRE", KEYS[4], math.ceil(lasts / 1000) + 60000)
+end
+lasts = math.max(lasts, 100000)
+
+local function pause(key)
+  local ends = math.max(number(redis.call("GET", key)), now + lasts)
+  redis.call("SET", key, text(ends), "PX", math.ceil((ends - now) / 1000))
+end
+
+pause(KEYS[1])
+local told_last = redis.call("GET", KEYS[3])
+if told_last and told_last ~= ARGV[1] then pause(KEYS[2]) end
+redis.call("SET", KEYS[3], ARGV[1], "PX", math.ceil(lasts / 1000))
+return lasts

@@ -1,0 +1,51 @@
+"""The room's front door: one object per process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import redis
+
+from worker.keyring import KeyRing
+from worker.settings import Settings
+from worker.traffic import state
+from worker.traffic.flights import Flights
+from worker.traffic.gate import Gate, Permit
+from worker.traffic.lanes import Application, Lane, Lanes
+from worker.traffic.scripts import Scripts
+from worker.traffic.state import TrafficState
+
+# A logout's turn comes soon, or its row waits: the thread is needed for others.
+LOGOUT_PATIENCE_SECONDS = 1.0
+
+
+class Traffic:
+    """All that processes agree on before they call Mosaic."""
+
+    def __init__(
+        self,
+        quick: redis.Redis,
+        listening: redis.Redis,
+        settings: Settings,
+        keyring: KeyRing,
+        now: Callable[[], datetime],
+    ) -> None:
+        """See `Scripts` for *quick* and *listening*."""
+        self._redis = quick
+        self._lanes = Lanes(settings)
+        scripts = Scripts(quick, listening)
+        self._gate = Gate(scripts, settings)
+        self.flights = Flights(scripts, self._gate, settings, keyring, now)
+
+    def admit_logout(self, app: Application) -> Permit:
+        """Return a permit to log one session out at Mosaic. Raises `HeldBack`."""
+        return self._gate.admit(Lane.LOGOUT, app, LOGOUT_PATIENCE_SECONDS)
+
+    def snapshot(self, apps: Iterable[Application]) -> TrafficState:
+        """Return what operators see. Raises `redis.RedisError`."""
+        return state.read(self._redis, self._lanes, apps)
+
+    def close(self) -> None:
+        """Close the connections made for this room alone."""
+        self._redis.close()
