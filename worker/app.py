@@ -9,9 +9,11 @@ import structlog
 from celery import Celery, concurrency, signals
 from celery.app.task import Context
 
+from session_client import contract, times
 from worker import logs, startup
 from worker import settings as settings_module
 from worker.errors import ConfigurationError
+from worker.exporter import Exporter
 from worker.heartbeat import Heartbeat
 
 # `-P threads` must not mean Celery's own thread pool, whose slots leak.
@@ -20,6 +22,7 @@ concurrency.ALIASES["threads"] = "worker.pool:SafeThreadPool"  # type: ignore[at
 app = Celery("worker", task_cls="worker.tasks.base:QuietTask")
 app.config_from_object("celeryconfig")
 app.steps["consumer"].add(Heartbeat)
+app.steps["worker"].add(Exporter)
 
 
 @signals.setup_logging.connect
@@ -44,6 +47,12 @@ def _exit(why: str) -> NoReturn:
     # SystemExit, since Celery swallows other exceptions of signal handlers.
     sys.stderr.write(f"The session worker does not start: {why}\n")
     sys.exit(startup.EXIT_CODE)
+
+
+@signals.before_task_publish.connect
+def _say_when(headers: dict[str, Any], **_: Any) -> None:
+    # At each retry anew: it carries the headers of the message before it.
+    headers[contract.PUBLISHED_AT] = times.to_wire(times.now())
 
 
 @signals.task_prerun.connect

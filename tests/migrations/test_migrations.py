@@ -217,7 +217,10 @@ def test_a_second_deployment_waits_for_the_first(
 
 
 def _is_waited_for(connection: Connection) -> bool:
-    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    waiting = text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
+        " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+    )
     return bool(connection.execute(waiting).scalar_one())
 
 

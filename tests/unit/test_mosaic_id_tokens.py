@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
 from worker.errors import MosaicUnavailable, TokenRejected, WrongSubject
 from worker.mosaic import Identity, MosaicApp
+from worker.mosaic.answers import Endpoint
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.http import HttpAnswer, MosaicHttp
 from worker.mosaic.id_tokens import MAX_TOKEN_CHARACTERS, IdTokenVerifier
@@ -69,7 +70,7 @@ class PretendHttp(MosaicHttp):
         self.status = 200
         self.calls = 0
 
-    def get(self, url: str, deadline: Deadline) -> HttpAnswer:  # noqa: ARG002
+    def get(self, endpoint: Endpoint, url: str, deadline: Deadline) -> HttpAnswer:  # noqa: ARG002
         self.calls += 1
         return HttpAnswer(self.status, json.dumps({"keys": self.keys}).encode())
 

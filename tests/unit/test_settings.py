@@ -37,6 +37,14 @@ VALUES: dict[str, tuple[str, object]] = {
     "clock_skew_seconds": ("30", 30),
     "jwks_max_age_seconds": ("60", 60.0),
     "jwks_refetch_seconds": ("5", 5.0),
+    "mosaic_app_calls_per_minute": ("600", 600),
+    "mosaic_source_calls_per_minute": ("6000", 6000),
+    "mosaic_logout_share": ("0.25", 0.25),
+    "mosaic_user_calls_per_minute": ("30", 30),
+    "reuse_seconds": ("10", 10.0),
+    "breaker_failures": ("3", 3),
+    "breaker_open_seconds": ("1", 1.0),
+    "breaker_open_most_seconds": ("30", 30.0),
     "session_lifetime_seconds": ("600", 600),
     "max_candidates": ("5", 5),
     "session_idle_cap_seconds": ("3600", 3600),
@@ -63,6 +71,8 @@ VALUES: dict[str, tuple[str, object]] = {
     "purge_every_seconds": ("60", 60.0),
     "visibility_timeout_seconds": ("120", 120.0),
     "concurrency": ("16", 16),
+    "metrics_port": ("9181", 9181),
+    "metrics_host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - a text here
     "log_level": ("debug", "debug"),
     "log_format": ("console", "console"),
 }
@@ -228,6 +238,7 @@ MALFORMED = {
     "keep_ended_days": [CANARY, "-1", "nan", "inf", "1e12"],
     "concurrency": [CANARY, "0", "65"],
     "visibility_timeout_seconds": [CANARY, "0", "inf"],
+    "metrics_port": [CANARY, "0", "65536"],
     "log_level": [CANARY, "INFO"],
     "log_format": [CANARY],
 }

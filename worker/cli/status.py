@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import click
@@ -17,23 +18,17 @@ from worker import heartbeat
 from worker.cli import output
 from worker.cli.door import FAILED, database_trouble, redis_trouble, services
 from worker.errors import StoreUnavailable
-from worker.lifecycle import overview
+from worker.lifecycle import backlog, overview
+from worker.lifecycle.backlog import Backlog, Head
 from worker.lifecycle.overview_rows import DutyCounts, StoreCounts
+from worker.lifecycle.overview_traffic import traffic_state
 from worker.setting_values import is_redis
-from worker.wiring import Services, connect_redis
+from worker.traffic import BreakerState, BudgetLeft, Lane, TrafficState
+from worker.wiring import Services
 
 NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
-_UNACKNOWLEDGED: Final = "unacked"  # kombu's hash of jobs taken and not yet done
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits on the broker."""
-
-    waiting: dict[str, int]
-    unacknowledged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +48,12 @@ class Schema:
 class Health:
     """Everything `status` shows. None means: it could not be asked, see *problems*."""
 
+    asked_at: datetime
     workers: list[dict[str, Any]] | None = None
     backlog: Backlog | None = None
     schema: Schema | None = None
     store: StoreCounts | None = None
+    traffic: TrafficState | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -98,27 +95,16 @@ def status(*, as_json: bool) -> None:
 
 def examine(services: Services) -> Health:
     """Ask Redis and the database; one that is down leaves its part of the answer empty."""
-    health = Health()
+    health = Health(services.now())
     health.workers = health.ask(lambda: heartbeat.living_workers(services.redis))
     broker_url = services.settings.broker_url.get_secret_value()
     if is_redis(broker_url):
-        health.backlog = health.ask(lambda: _backlog(broker_url))
+        health.backlog = health.ask(lambda: backlog.read(broker_url))
     health.schema = health.ask(lambda: _schema(services))
     if health.schema is not None:
         health.store = health.ask(lambda: _store_counts(services))
+        health.traffic = health.ask(lambda: traffic_state(services))
     return health
-
-
-def _backlog(broker_url: str) -> Backlog:
-    client = connect_redis(broker_url)
-    try:
-        waiting: dict[str, Any] = {
-            queue.value: client.llen(queue.value) for queue in contract.Queue
-        }
-        unacknowledged: Any = client.hlen(_UNACKNOWLEDGED)
-        return Backlog(waiting, unacknowledged)
-    finally:
-        client.close()
 
 
 def _schema(services: Services) -> Schema:
@@ -133,11 +119,14 @@ def _store_counts(services: Services) -> StoreCounts:
 
 def _wire(health: Health) -> dict[str, Any]:
     """Return what `--json` prints; its names are what scripts rely on."""
-    backlog, schema, store = health.backlog, health.schema, health.store
+    waiting, schema, store = health.backlog, health.schema, health.store
     return {
         "workers": health.workers,
-        "queues": None if backlog is None else backlog.waiting,
-        "unacknowledged": None if backlog is None else backlog.unacknowledged,
+        "queues": None if waiting is None else waiting.waiting,
+        "oldest_waiting_seconds": None
+        if waiting is None
+        else {queue: head and head.age(health.asked_at) for queue, head in waiting.heads.items()},
+        "unacknowledged": None if waiting is None else waiting.unacknowledged,
         "live_sessions": None if store is None else store.live_sessions,
         "logouts": None
         if store is None
@@ -162,13 +151,16 @@ def _wire(health: Health) -> dict[str, Any]:
             "head": schema.head,
             "is_at_head": schema.is_at_head,
         },
+        "traffic": health.traffic,
         "problems": health.problems,
     }
 
 
 def _print_health(health: Health) -> None:
     _print_workers(health.workers)
-    output.print_facts({**_backlog_facts(health.backlog), **_store_facts(health)})
+    output.print_facts(
+        {**_backlog_facts(health), **_store_facts(health), **_traffic_facts(health.traffic)}
+    )
     for problem in health.problems:
         click.echo(f"Problem: {problem}", err=True)
 
@@ -185,14 +177,22 @@ def _print_workers(workers: list[dict[str, Any]] | None) -> None:
     )
 
 
-def _backlog_facts(backlog: Backlog | None) -> dict[str, object]:
+def _backlog_facts(health: Health) -> dict[str, object]:
+    found = health.backlog
     return {
         **{
-            f"waiting in {queue}": "unknown" if backlog is None else backlog.waiting[queue]
+            f"waiting in {queue}": "unknown"
+            if found is None
+            else _waiting(found.waiting[queue], found.heads[queue], health.asked_at)
             for queue in contract.Queue
         },
-        "taken, not done": "unknown" if backlog is None else backlog.unacknowledged,
+        "taken, not done": "unknown" if found is None else found.unacknowledged,
     }
+
+
+def _waiting(count: int, head: Head | None, now: datetime) -> str:
+    age = None if head is None else head.age(now)
+    return str(count) if age is None else f"{count}, the oldest for {age:.0f} s"
 
 
 def _store_facts(health: Health) -> dict[str, object]:
@@ -205,6 +205,35 @@ def _store_facts(health: Health) -> dict[str, object]:
         "notices failed": "unknown" if store is None else store.failed_notices,
         "database": "unknown" if schema is None else _standing(schema),
     }
+
+
+def _traffic_facts(traffic: TrafficState | None) -> dict[str, object]:
+    if traffic is None:
+        return dict.fromkeys(("calls left", "breakers", "pauses"), "unknown")
+    scarce = [min(_of_lane(traffic.budgets, lane), key=_left, default=None) for lane in Lane]
+    return {
+        "calls left": [
+            f"{budget.lane} {budget.left_share:.0%} ({budget.name})" for budget in scarce if budget
+        ],
+        "breakers": [_breaker(breaker) for breaker in traffic.breakers],
+        "pauses": [
+            f"{pause.lane} of {pause.name} for {pause.seconds_left:.0f} s"
+            for pause in traffic.pauses
+        ],
+    }
+
+
+def _of_lane(budgets: Iterable[BudgetLeft], lane: Lane) -> Iterable[BudgetLeft]:
+    return (budget for budget in budgets if budget.lane is lane)
+
+
+def _left(budget: BudgetLeft) -> float:
+    return budget.left_share
+
+
+def _breaker(breaker: BreakerState) -> str:
+    wait = f" for {breaker.retry_after:.0f} s" if breaker.retry_after > 0 else ""
+    return f"{breaker.lane} of {breaker.name} {breaker.state}{wait}"
 
 
 def _pending(duties: DutyCounts) -> str:

@@ -13,7 +13,7 @@ import structlog
 from celery import Task as CeleryTask
 
 from session_client.contract import Reason, Task, Verdict
-from worker import wiring
+from worker import metrics, wiring
 from worker.errors import (
     ClientRefused,
     OperatorMustAct,
@@ -64,6 +64,7 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
         sender = intake.prove_sender(services, message)
     except Unauthorized as refusal:
         log.warning("request_refused", verdict="unauthorized", reason=refusal.reason.value)
+        metrics.answered(message.task, Verdict.UNAUTHORIZED, refusal.reason)
         replies.refuse_in_clear(services, message, refusal)
         return None
     except StoreUnavailable as error:
@@ -80,12 +81,13 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         request = intake.check(message, sender, services.now())
         earlier = replies.earlier_answer(services, request)
         if earlier is not None:
+            metrics.answer_repeated(message.task)
             replies.repeat(services, message, earlier)
             return None
         outcome = work(services, request)
     except TryLater as error:
         log.warning("request_put_off", error=type(error).__name__, detail=str(error))
-        replies.answer(services, message, sender, outcomes.try_later(error))
+        _reply(services, message, sender, outcomes.try_later(error))
         return error
     except RequestRefused as refusal:
         log.info("request_refused", reason=refusal.reason.value, detail=refusal.detail)
@@ -95,11 +97,16 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         outcome = _operator_must_act(error)
     except Exception as error:  # noqa: BLE001 - reported, answered, and raised as a failed task
         _report_bug(error)
-        replies.answer(services, message, sender, outcomes.try_later(TryLater()))
+        _reply(services, message, sender, outcomes.try_later(TryLater()))
         raise TaskFailed(type(error).__name__) from None
-    replies.answer(services, message, sender, outcome)
+    _reply(services, message, sender, outcome)
     log.info("request_answered", verdict=outcome.verdict.value, reason=outcome.reason)
     return None
+
+
+def _reply(services: Services, message: Message, sender: Sender, outcome: Outcome) -> None:
+    metrics.answered(message.task, outcome.verdict, outcome.reason)
+    replies.answer(services, message, sender, outcome)
 
 
 def _call_the_operator(error: Exception) -> None:

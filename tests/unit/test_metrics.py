@@ -1,0 +1,385 @@
+"""Counting costs little, never fails, and is on only where it is served."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Metric, values
+from pydantic import SecretStr
+
+from session_client.contract import Reason, Task, Verdict
+from worker import metrics
+from worker.exporter import facts
+from worker.exporter.facts import Ages, Facts
+from worker.exporter.shared_folder import new_folder
+from worker.exporter.sources import Source
+from worker.lifecycle.backlog import OLDEST_SECONDS, Head
+from worker.metrics.meters import Meters
+from worker.mosaic.answers import Endpoint
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+ANSWERED = "mosaic_sessions_answers_total"
+
+
+@pytest.fixture(autouse=True)
+def counting_stops() -> Iterator[None]:
+    yield
+    metrics.record_with(None)
+    values.close_all_multiprocess_files()
+    values.ValueClass = values.MutexValue
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """What one worker under threads counts."""
+    registry = CollectorRegistry()
+    metrics.record_with(Meters(registry))
+    return registry
+
+
+def count_everything() -> None:
+    metrics.answered(Task.SILENT_AUTH, Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+    metrics.answered(Task.LOGOUT, Verdict.OK, None)
+    metrics.answer_repeated(Task.LOGOUT)
+    metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 0.15)
+    metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 4.0)
+    for kind in metrics.Saving:
+        metrics.call_saved(kind)
+
+
+def test_nothing_is_counted_until_somebody_keeps_count() -> None:
+    count_everything()
+
+
+def test_everything_is_counted_by_its_labels(registry: CollectorRegistry) -> None:
+    count_everything()
+    count_everything()
+
+    def found(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"mosaic_sessions_{name}", labels)
+
+    refused = {"task": "sessions.silent_auth", "verdict": "login_required", "reason": "no_session"}
+    assert found("answers_total", **refused) == 2
+    assert found("answers_total", task="sessions.logout", verdict="ok", reason="") == 2
+    assert found("answers_repeated_total", task="sessions.logout") == 2
+    call = {"endpoint": "session/authenticate", "outcome": "ok"}
+    assert found("mosaic_call_duration_seconds_count", **call) == 4
+    assert found("mosaic_call_duration_seconds_sum", **call) == pytest.approx(8.3)
+    assert found("mosaic_call_duration_seconds_bucket", **call, le="0.2") == 2
+    assert [found("mosaic_calls_saved_total", kind=kind) for kind in metrics.Saving] == [2, 2, 2]
+
+
+class Broken:
+    def record(self, *_: Any) -> None:
+        raise OSError("no space left on device")
+
+
+def test_counting_that_fails_costs_nobody_an_answer() -> None:
+    metrics.record_with(Broken())
+
+    count_everything()
+
+
+# --- the folder the children of a pool share
+
+# Nothing is tidied up at such an end.
+KILLED = """
+import os, sys
+from worker.exporter.shared_folder import new_folder
+new_folder(sys.argv[1])
+os._exit(0)
+"""
+
+
+def shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
+    """What the parent of a pool shows; this process counts as one of its children."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    registry = CollectorRegistry()
+    metrics.record_with(Meters(registry, folder))
+    return registry
+
+
+def total(registry: CollectorRegistry) -> float | None:
+    labels = {"task": "sessions.logout", "verdict": "ok", "reason": ""}
+    return registry.get_sample_value(ANSWERED, labels)
+
+
+def test_a_successor_goes_on_where_a_dead_child_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared(tmp_path, monkeypatch)
+    count_everything()
+    values.close_all_multiprocess_files()
+
+    registry = shared(tmp_path, monkeypatch)
+    count_everything()
+
+    assert total(registry) == 2
+    assert len(list(tmp_path.glob("*.db"))) == 2  # counters, histograms
+
+
+def test_the_counts_of_all_children_are_added_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = shared(tmp_path, monkeypatch)
+    count_everything()
+    (tmp_path / "counter_7.db").write_bytes((tmp_path / "counter_parent.db").read_bytes())
+
+    assert total(registry) == 2
+
+
+def test_half_a_file_hides_the_counts_and_not_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = shared(tmp_path, monkeypatch)
+    count_everything()
+    (tmp_path / "counter_7.db").write_bytes(b"")
+
+    assert total(registry) is None
+
+
+def test_a_variable_meant_for_other_programs_does_not_split_the_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    registry = CollectorRegistry()
+    metrics.record_with(Meters(registry))
+
+    count_everything()
+
+    assert total(registry) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_start_removes_what_a_killed_worker_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "sessions.db").write_text("the operator's own", encoding="utf-8")
+    in_use = new_folder(str(tmp_path))
+    subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, check=True
+    )
+    left = set(tmp_path.glob("mosaic-sessions-metrics-*")) - {in_use}
+
+    fresh = new_folder(str(tmp_path))
+
+    assert len(left) == 1
+    assert set(tmp_path.iterdir()) == {tmp_path / "sessions.db", in_use, fresh}
+
+
+def test_a_link_that_somebody_put_there_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "lock").write_text("", encoding="utf-8")
+    (tmp_path / "mosaic-sessions-metrics-link").symlink_to(target)
+
+    new_folder(str(tmp_path))
+
+    assert (target / "lock").exists()
+
+
+def test_a_folder_of_another_user_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "mosaic-sessions-metrics-theirs"
+    theirs.mkdir()
+    (theirs / "lock").write_text("", encoding="utf-8")
+    monkeypatch.setattr(os, "geteuid", lambda: -1)
+
+    new_folder(str(tmp_path))
+
+    assert (theirs / "lock").exists()
+
+
+FORKED = """
+import os, sys
+from worker.exporter.shared_folder import new_folder
+folder = new_folder(sys.argv[1])
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+    print(folder.exists())
+"""
+
+
+def test_the_folder_goes_with_the_worker_and_not_with_a_child(tmp_path: Path) -> None:
+    printed = subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", FORKED, tmp_path],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+    assert printed == "True\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- how old the oldest message is
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def age(ages: Ages, head: Head | None) -> float:
+    return ages.of({"auth": head}, NOW)["auth"]
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [(-5.0, 5.0), (60.0, 0.0), (-10 * OLDEST_SECONDS, OLDEST_SECONDS)],
+    ids=["honest", "from the future", "older than any message lives"],
+)
+def test_an_age_is_what_the_message_says_within_bounds(published: float, expected: float) -> None:
+    head = Head(1, NOW + timedelta(seconds=published))
+
+    assert age(Ages(Clock()), head) == expected
+
+
+def test_a_message_that_says_nothing_is_as_old_as_we_have_seen_it() -> None:
+    clock = Clock()
+    ages = Ages(clock)
+
+    told = [age(ages, Head(1, None))]
+    clock.now += 30
+    told.append(age(ages, Head(1, None)))
+    told.append(age(ages, Head(2, None)))
+    clock.now += 10
+    told.append(age(ages, Head(2, None)))
+    told.append(age(ages, None))
+    told.append(age(ages, Head(2, None)))
+
+    assert told == [0, 30, 0, 10, 0, 0]
+
+
+def test_a_message_that_claims_to_be_new_for_ever_is_found_out() -> None:
+    clock = Clock()
+    ages = Ages(clock)
+    liar = Head(1, NOW + timedelta(days=365))
+
+    age(ages, liar)
+    clock.now += 30
+
+    assert age(ages, liar) == 30
+
+
+# --- what is documented
+
+
+def documented() -> dict[str, list[str]]:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(mosaic_sessions_\w+)` \|([^|]*)\|", page, re.MULTILINE)
+    return {name: re.findall(r"`(\w+)`", labels) for name, labels in rows}
+
+
+def exposed() -> dict[str, list[str]]:
+    meters = Meters(CollectorRegistry())._metrics.values()
+    counted = {f"{m._name}_total" if m._type == "counter" else m._name: m for m in meters}
+    return {
+        **{name: list(metric._labelnames) for name, metric in counted.items()},
+        **{f"mosaic_sessions_{gauge.name}": list(gauge.labels) for gauge in facts.ALL},
+    }
+
+
+def test_the_page_lists_exactly_what_is_exposed_with_its_labels() -> None:
+    assert documented() == exposed()
+
+
+def test_the_collector_promises_every_gauge() -> None:
+    promised = {metric.name for metric in Facts([], lambda: (0, 0)).describe()}
+
+    assert promised == {f"mosaic_sessions_{gauge.name}" for gauge in facts.ALL}
+
+
+def test_alerts_are_about_metrics_that_exist() -> None:
+    text = (ROOT / "docs" / "alerts.yml").read_text(encoding="utf-8")
+    rules = re.findall(r"- alert: (\w+)\n +expr: (.+)\n", text)
+    used = {name for _, query in rules for name in re.findall(r"mosaic_sessions_\w+", query)}
+
+    assert len(rules) == text.count("expr:") == len(dict(rules)) >= 5
+    assert used
+    assert used <= exposed().keys()
+
+
+# --- sources that hang or break
+
+
+def seen_of(source: Source) -> list[float | None]:
+    """Scrape: whether the source is up, and what it said."""
+    found = {
+        sample.name: sample.value
+        for metric in Facts([source], lambda: (1, 8)).collect()
+        for sample in metric.samples
+    }
+    return [found.get(f"mosaic_sessions_{name}") for name in ("source_up", "live_sessions")]
+
+
+def test_a_source_that_hangs_is_absent_in_time_and_asked_no_second_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(facts, "WAIT_SECONDS", 0.1)
+    answer = threading.Event()
+    asked: list[int] = []
+
+    def hang() -> list[Metric]:
+        asked.append(1)
+        answer.wait(60)
+        return [facts.LIVE.of([((), 3)])]
+
+    source = Source("database", 0, hang)
+    hanging = [seen_of(source), seen_of(source)]
+    asked_meanwhile = len(asked)
+    answer.set()
+    monkeypatch.setattr(facts, "WAIT_SECONDS", 60.0)
+
+    assert hanging == [[0, None], [0, None]]
+    assert asked_meanwhile == 1
+    assert seen_of(source) == [1, 3]
+
+
+def test_another_kind_of_broker_is_not_asked() -> None:
+    settings = SimpleNamespace(broker_url=SecretStr("amqp://127.0.0.1//"))
+    services: Any = SimpleNamespace(settings=settings)
+
+    assert [source.name for source in facts.sources(services)] == ["database", "traffic"]
+
+
+def test_many_scrapes_ask_once() -> None:
+    asked: list[int] = []
+
+    def count() -> list[Metric]:
+        asked.append(1)
+        return [facts.LIVE.of([((), 3)])]
+
+    source = Source("database", 600, count)
+
+    assert [seen_of(source) for _ in range(30)] == [[1, 3]] * 30
+    assert len(asked) == 1
+
+
+def test_a_source_that_fails_is_absent_until_it_answers_again() -> None:
+    answers: list[Any] = [ConnectionError("redis://:canary@host"), [facts.LIVE.of([((), 3)])]]
+
+    def ask() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    source = Source("database", 0, ask)
+
+    assert [seen_of(source), seen_of(source)] == [[0, None], [1, 3]]
