@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-quick soak lint format lock clean
+.PHONY: help setup demo dev test test-quick soak bench lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,13 @@ test-quick: $(READY)  ## only the tests that start no worker process
 
 soak: $(READY)  ## minutes of life with a bad network (SOAK_MINUTES=10): nothing lost, nothing leaked
 	@$(BIN)/python -m pytest -q tests/soak
+
+$(READY)-bench: $(READY) requirements/bench.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: $(READY)-bench  ## measure cost, throughput and latency beside others (ARGS="--quick" for a look)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(READY)  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .

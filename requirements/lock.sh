@@ -1,5 +1,5 @@
 #!/bin/sh
-# Rewrite both lock files from pyproject.toml. They name versions and hashes, never a registry.
+# Rewrite the lock files from pyproject.toml. They name versions and hashes, never a registry.
 set -eu
 cd "$(dirname "$0")/.."
 compile() {
@@ -8,3 +8,4 @@ compile() {
 }
 compile pyproject.toml --output-file requirements/run.txt
 compile pyproject.toml --group dev --output-file requirements/dev.txt
+compile --group pyproject.toml:bench --constraints requirements/dev.txt --output-file requirements/bench.txt

@@ -1,0 +1,156 @@
+"""What we want of the figures, and whether they are it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks import summary
+from benchmarks.figures import Figures
+
+CPU_TIMES_NOOP: Final = 2.0
+CPU_TIMES_NOOP_MOONSHOT: Final = 1.5
+TIMES_PEER: Final = 2.0
+PER_SECOND_MOONSHOT: Final = 333.0
+ADDED_P50_MS: Final = 10.0
+ADDED_P99_MS: Final = 40.0
+BURST_CALLS: Final = 1
+ROWS_PER_SECOND: Final = 20_000.0
+BUSY_TIMES_QUIET: Final = 1.3
+LOOKUP_TIMES_SMALL: Final = 1.2
+MEMORY_GROWTH: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One aim. *word* says how far we got."""
+
+    aim: str
+    wanted: str
+    measured: str
+    word: str
+
+
+def verdicts(figures: Figures) -> list[Verdict]:
+    """Hold the figures against the aims; an aim whose figure was not taken is left out."""
+    return [
+        *_cpu(figures),
+        *_throughput(figures),
+        *_latency(figures),
+        *_burst(figures),
+        *_maintenance(figures),
+        *_lookup(figures),
+        *_memory(figures),
+    ]
+
+
+def _cpu(figures: Figures) -> Iterator[Verdict]:
+    for pool, latency in summary.settings_of(figures.samples):
+        ours = summary.median(figures.samples, "ours", pool, latency, "worker_cpu_ms")
+        noop = summary.median(figures.samples, "noop", pool, latency, "worker_cpu_ms")
+        if ours is None or not noop:
+            continue
+        times = ours / noop
+        reached = "moonshot" if times <= CPU_TIMES_NOOP_MOONSHOT else _met(times <= CPU_TIMES_NOOP)
+        yield Verdict(
+            f"worker CPU of a silent auth, {pool}, Mosaic {latency:g} ms",
+            f"≤ {CPU_TIMES_NOOP} x noop (moonshot {CPU_TIMES_NOOP_MOONSHOT})",
+            f"{times:.2f} x ({ours:.2f} ms)",
+            reached,
+        )
+
+
+def _throughput(figures: Figures) -> Iterator[Verdict]:
+    for pool, latency in summary.settings_of(figures.samples):
+        ours = summary.median(figures.samples, "ours", pool, latency, "per_second")
+        peer = summary.median(figures.samples, "peer", pool, latency, "per_second")
+        if ours is None or not peer or pool != "threads":
+            continue
+        yield Verdict(
+            f"throughput, {pool}, Mosaic {latency:g} ms",
+            f"≥ {TIMES_PEER} x peer",
+            f"{ours / peer:.2f} x ({ours:.0f}/s)",
+            _met(ours / peer >= TIMES_PEER),
+        )
+    best = summary.best(figures.samples, "ours")
+    if best is not None:
+        yield Verdict(
+            "all parts on this machine's cores, best of the pools",
+            f"moonshot {PER_SECOND_MOONSHOT:g}/s",
+            f"{best:.0f}/s",
+            "moonshot" if best >= PER_SECOND_MOONSHOT else "missed",
+        )
+
+
+def _latency(figures: Figures) -> Iterator[Verdict]:
+    waits = {(each.subject, each.mosaic_ms): each for each in figures.latency}
+    for (subject, latency), ours in waits.items():
+        direct = waits.get(("direct", latency))
+        if subject != "ours" or direct is None:
+            continue
+        for name, most in (("p50_ms", ADDED_P50_MS), ("p99_ms", ADDED_P99_MS)):
+            added = getattr(ours, name) - getattr(direct, name)
+            yield Verdict(
+                f"added to a direct call at half load, {name[:3]}, Mosaic {latency:g} ms",
+                f"≤ {most:g} ms",
+                f"{added:.1f} ms",
+                _met(added <= most),
+            )
+
+
+def _burst(figures: Figures) -> Iterator[Verdict]:
+    for each in figures.burst:
+        if each.subject == "ours":
+            yield Verdict(
+                f"calls of Mosaic for {each.requests} identical requests",
+                f"{BURST_CALLS}",
+                f"{each.mosaic_calls}",
+                _met(each.mosaic_calls <= BURST_CALLS),
+            )
+
+
+def _maintenance(figures: Figures) -> Iterator[Verdict]:
+    for each in figures.maintenance:
+        times = each.busy_p99_ms / each.quiet_p99_ms
+        yield Verdict(
+            f"{each.job} among {each.sessions:,} sessions",
+            f"≥ {ROWS_PER_SECOND:,.0f} rows/s",
+            f"{each.rows_per_second:,.0f} rows/s",
+            _met(each.rows_per_second >= ROWS_PER_SECOND),
+        )
+        yield Verdict(
+            f"silent auth p99 beside {each.job}",
+            f"≤ {BUSY_TIMES_QUIET} x quiet",
+            f"{times:.2f} x ({each.busy_p99_ms:.0f} ms)",
+            _met(times <= BUSY_TIMES_QUIET),
+        )
+
+
+def _lookup(figures: Figures) -> Iterator[Verdict]:
+    if not figures.lookup:
+        return
+    small, *larger = figures.lookup
+    for each in larger:
+        times = each.p50_ms / small.p50_ms
+        yield Verdict(
+            f"lookup among {each.sessions:,} sessions",
+            f"≤ {LOOKUP_TIMES_SMALL} x among {small.sessions:,}",
+            f"{times:.2f} x ({each.p50_ms:.2f} ms)",
+            _met(times <= LOOKUP_TIMES_SMALL),
+        )
+
+
+def _memory(figures: Figures) -> Iterator[Verdict]:
+    for each in figures.memory:
+        if (each.subject, each.pool) == ("ours", "threads"):
+            yield Verdict(
+                f"worker memory after {each.requests:,} requests",
+                f"≤ +{MEMORY_GROWTH:.0%} after warm-up",
+                f"{each.growth:+.1%}",
+                _met(each.growth <= MEMORY_GROWTH),
+            )
+
+
+def _met(is_met: bool) -> str:  # noqa: FBT001 - it is the whole question
+    return "met" if is_met else "missed"

@@ -1,0 +1,1 @@
+"""One figure, or one family of figures, each."""

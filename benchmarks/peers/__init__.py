@@ -1,0 +1,1 @@
+"""What the worker is compared with."""

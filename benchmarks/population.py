@@ -1,0 +1,89 @@
+"""Fills the databases: every user signed in, once for us and once for the peer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import create_engine, insert
+
+from benchmarks import people
+from benchmarks.peers import peer
+from models import IdpSession, new_id
+from session_client.keys import AppKey
+from worker.lifecycle.app_admin import NewApp, add_app
+from worker.lifecycle.sessions import session_id_place
+from worker.wiring import Services
+
+_LIFETIME = timedelta(days=14)
+
+
+def add_apps(services: Services) -> dict[str, AppKey]:
+    """Register the apps and return their keys."""
+    return {
+        app_id: add_app(
+            services,
+            NewApp(
+                app_id=app_id,
+                client_id=people.client_id(app_id),
+                client_secret=people.client_secret(app_id),
+            ),
+        )
+        for app_id in people.APP_IDS
+    }
+
+
+def sign_in_all(services: Services) -> None:
+    """Give each user a live session, as if their app had just registered it."""
+    now = services.now()
+    rows = []
+    for number in range(people.USERS):
+        user, row_id = people.user_id(number), new_id()
+        session_id = people.session_id(user)
+        rows.append(
+            {
+                "id": row_id,
+                "user_id": user,
+                "session_hash": services.keyring.lookup_hash(session_id),
+                "sealed_session_id": services.keyring.seal(session_id, session_id_place(row_id)),
+                "registered_by": people.app_of(number),
+                "amr": ["pwd"],
+                "authenticated_at": now,
+                "amr_as_of": now,
+                "created_at": now,
+                "last_used_at": now,
+                "expires_at": now + _LIFETIME,
+                "version": 1,
+            }
+        )
+    with services.store.write() as connection:
+        connection.execute(insert(IdpSession), rows)
+    _analyze(services.settings.store_url)
+
+
+def sign_in_all_at_the_peer(database_url: str) -> None:
+    """The same for the hand-written worker."""
+    now = datetime.now(UTC)
+    engine = create_engine(database_url)
+    peer.Base.metadata.create_all(engine)
+    rows = []
+    for number in range(people.USERS):
+        user = people.user_id(number)
+        rows.append(
+            {
+                "user_id": user,
+                "session_id": people.session_id(user),
+                "authenticated_at": now,
+                "expires_at": now + _LIFETIME,
+            }
+        )
+    with engine.begin() as connection:
+        connection.execute(insert(peer.UserSession), rows)
+    engine.dispose()
+    _analyze(database_url)
+
+
+def _analyze(database_url: str) -> None:
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    engine.dispose()
