@@ -1,8 +1,9 @@
 """The store's engine, and transactions that fail in our own words.
 
-SQLite runs in WAL with a busy timeout, and writers start with BEGIN IMMEDIATE: pysqlite's own
-way opens a transaction at the first write only, so that two read-then-write transactions lose
-updates without an error.
+We say BEGIN ourselves. On PostgreSQL reads need none, and a driver that opens transactions by
+itself would be told so again and again. On SQLite, in WAL with a busy timeout, writers start with
+BEGIN IMMEDIATE: pysqlite's own way opens a transaction at the first write only, so that two
+read-then-write transactions lose updates without an error.
 """
 
 from __future__ import annotations
@@ -39,18 +40,18 @@ def make_engine(url: str, *, pool_size: int = 8) -> Engine:
         pool_size=pool_size,
         max_overflow=4,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        isolation_level="AUTOCOMMIT",
         # Errors are logged; parameters hold session hashes and sealed ids.
         hide_parameters=True,
         connect_args=connect_args,
     )
     if is_sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "begin", _begin_sqlite if is_sqlite else _begin)
     return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, in _begin_sqlite
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -60,8 +61,16 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if _is_read_only(connection) else "BEGIN IMMEDIATE")
+
+
+def _begin(connection: Connection) -> None:
+    if not _is_read_only(connection):
+        connection.exec_driver_sql("BEGIN")
+
+
+def _is_read_only(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("read_only", False))
 
 
 class Store:
@@ -73,10 +82,7 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
-        # On PostgreSQL a read needs no BEGIN and no COMMIT: two round trips less.
-        self._reader = engine.execution_options(
-            **({"read_only": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"})
-        )
+        self._reader = engine.execution_options(read_only=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -53,6 +53,7 @@ class Mailbox:
     """One per process; safe for all threads. Both methods raise `redis.RedisError`."""
 
     def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
         self._claim = client.register_script(_CLAIM)
         self._push = client.register_script(_PUSH)
 
@@ -69,6 +70,10 @@ class Mailbox:
             keys=[contract.reply_key(app_id, request_id), _memory_key(app_id, request_id)],
             args=[raw, ANSWER_SECONDS, *remember],
         )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._redis.close()
 
 
 def _memory_key(app_id: str, request_id: str) -> str:

@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker import fresh_connection
 from worker import settings as settings_module
 from worker.database import Store, make_engine
 from worker.keyring import KeyRing
@@ -52,6 +53,7 @@ class Services:
         self.mosaic.close()
         self.traffic.close()
         self.notices.close()
+        self.mailbox.close()
         self.redis.close()
         self.store.close()
 
@@ -65,15 +67,16 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     """Make the real things that *settings* describe."""
     keyring = KeyRing.from_settings(settings)
     store = Store(make_engine(settings.store_url, pool_size=settings.concurrency))
-    cache = connect_redis(settings.cache_url)
+    url = settings.cache_url
+    cache, fresh = connect_redis(url), fresh_connection.connection_class(url)
     return Services(
         settings=settings,
         store=store,
         redis=cache,
-        mailbox=Mailbox(cache),
+        mailbox=Mailbox(connect_redis(url, connection_class=fresh)),
         keyring=keyring,
         traffic=Traffic(
-            connect_redis(settings.cache_url, TRAFFIC_TIMEOUT_SECONDS),
+            connect_redis(url, TRAFFIC_TIMEOUT_SECONDS, fresh),
             cache,
             settings,
             keyring,
@@ -86,10 +89,16 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     )
 
 
-def connect_redis(url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> redis.Redis:
+def connect_redis(
+    url: str,
+    timeout_seconds: float = REDIS_TIMEOUT_SECONDS,
+    connection_class: type[redis.Connection] | None = None,
+) -> redis.Redis:
     """Return a Redis client that fails within seconds instead of hanging."""
+    chosen = {} if connection_class is None else {"connection_class": connection_class}
     return redis.Redis.from_url(
         url,
+        **chosen,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         socket_keepalive=True,

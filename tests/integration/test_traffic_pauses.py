@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from models import Logout
 from session_client.contract import Reason, Verdict
@@ -222,3 +222,20 @@ def test_a_logout_held_back_is_put_off_uncounted_and_delivered_afterwards(
     pass_redis_time(redis_url, 40)
     stage.pass_time(seconds=43)
     assert stage.tell_mosaic() == ["confirmed", "confirmed"]
+
+
+def test_a_duty_that_failed_often_is_not_put_off_for_long_when_it_was_only_held_back(
+    stage: Stage,
+) -> None:
+    stage.log_out(session_ref=str(stage.registered()))
+    with stage.services.store.write() as connection:
+        connection.execute(update(Logout).values(attempts=12))
+    app = stage.services.apps.find("shop")
+    assert app is not None
+    end(stage.services.traffic.admit_logout(app.mosaic), MosaicRateLimited(retry_after=20))
+
+    assert stage.tell_mosaic() == [None]
+
+    (row,) = stage.logouts()
+    assert row.attempts == 12
+    assert seconds(row.next_attempt_at - stage.now()) <= 20 + 2

@@ -165,4 +165,4 @@ def test_probes_from_before_it_opened_again_leave_room_for_new_ones(
 
     pass_redis_time(redis_url, 10)
 
-    assert all([process.admit().is_probe for _ in range(3)])
+    assert all(process.admit().is_probe for _ in range(3))

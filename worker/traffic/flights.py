@@ -6,6 +6,7 @@ just before, and names the version it read: that keeps a logout final.
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 from collections.abc import Callable
@@ -104,10 +105,12 @@ class Flights:
         self._reuse_seconds = settings.reuse_seconds
         self._keyring = keyring
         self._now = now
+        # Unlike any other process', and counted: a lease needs no secret.
+        self._tokens = map(f"{secrets.token_hex(8)}:{{}}".format, itertools.count())
 
     def join(self, plan: FlightPlan) -> Flight | Flying | Landed | Superseded:
         """Start the flight, or say who is ahead of us. Raises `HeldBack`."""
-        token = secrets.token_hex(8)
+        token = next(self._tokens)
         rules = self._gate.rules(Lane.AUTH, plan.app, plan.user)
         lease = int((plan.call_seconds + LEASE_SPARE_SECONDS) * 1000)
         oldest = min(_ms(plan.since), _ms(self._now()) - int(self._reuse_seconds * 1000))
