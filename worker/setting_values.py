@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,6 +30,15 @@ _PLAIN_URL: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<userinfo>[^/?#@]*@)?(?P<place>[^?#@]*)(?:\?[^#@]*)?",
     re.IGNORECASE,
 )
+
+
+def check_ca_certificates(text: str) -> str:
+    """Return *text* if it holds certificates in PEM. Raises ValueError without quoting it."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError, TypeError):  # TypeError: not ASCII
+        raise ValueError("needs certificates in PEM") from None
+    return text
 
 
 def is_redis(url: str) -> bool:

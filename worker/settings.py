@@ -28,6 +28,7 @@ from worker.errors import ConfigurationError
 from worker.setting_values import (
     MASK,
     check_broker_url,
+    check_ca_certificates,
     check_database_url,
     check_http_url,
     check_redis_url,
@@ -142,6 +143,9 @@ class Settings(BaseModel):
     sweep_every_seconds: float = Field(default=5.0, gt=0)
     expire_every_seconds: float = Field(default=60.0, gt=0)
     purge_every_seconds: float = Field(default=3600.0, gt=0)
+
+    # Trusted beside the public authorities, for Mosaic and for notices
+    ca_certificates: Annotated[str, AfterValidator(check_ca_certificates)] | None = None
 
     # Processes
     visibility_timeout_seconds: float = Field(default=VISIBILITY_TIMEOUT_SECONDS, gt=0)

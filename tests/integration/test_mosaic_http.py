@@ -250,12 +250,8 @@ def test_a_server_without_a_trusted_certificate_is_not_talked_to(
         http.get(Endpoint.JWKS, server.url.replace("http:", "https:"), soon())
 
 
-def test_a_server_with_a_trusted_certificate_is_talked_to(
-    monkeypatch: pytest.MonkeyPatch, certificate: Path
-) -> None:
-    context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("httpx.create_ssl_context", lambda **_: context)
-    http = MosaicHttp()
+def test_a_server_whose_authority_an_operator_trusts_is_talked_to(certificate: Path) -> None:
+    http = MosaicHttp(certificate.read_text(encoding="ascii"))
     try:
         with RawServer(over_tls(certificate, answer()), reads_first=False) as server:
             assert (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import struct
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -467,18 +467,21 @@ def test_a_self_signed_receiver_is_not_talked_to(sender: NoticeSender, tmp_path:
 
 
 @pytest.fixture
-def talk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TlsTalk:
-    """A receiver whose certificate for app.example is trusted."""
-    certificate = make_certificate(tmp_path, "app.example")
-    context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("httpx.create_ssl_context", lambda **_: context)
-    return TlsTalk(certificate)
+def talk(tmp_path: Path) -> TlsTalk:
+    """A receiver with a certificate for app.example, its own authority."""
+    return TlsTalk(make_certificate(tmp_path, "app.example"))
+
+
+def trusting(talk: TlsTalk) -> AbstractContextManager[NoticeSender]:
+    """A sender whose operator trusts that authority, as a company's own is."""
+    authority = talk.certificate.read_text(encoding="ascii")
+    return sending(Names([["127.0.0.1"]]), ca_certificates=authority)
 
 
 def test_tls_and_host_header_carry_the_name_and_not_the_address(talk: TlsTalk) -> None:
     with (
         RawServer(talk, reads_first=False) as server,
-        sending(Names([["127.0.0.1"]])) as sender,
+        trusting(talk) as sender,
     ):
         port = server.url.rpartition(":")[2]
         post(sender, f"https://app.example:{port}/logout")
@@ -490,7 +493,7 @@ def test_tls_and_host_header_carry_the_name_and_not_the_address(talk: TlsTalk) -
 def test_a_certificate_for_another_name_is_not_accepted(talk: TlsTalk) -> None:
     with (
         RawServer(talk, reads_first=False) as server,
-        sending(Names([["127.0.0.1"]])) as sender,
+        trusting(talk) as sender,
     ):
         url = server.url.replace("http:", "https:").replace("127.0.0.1", "other.example")
         error = failure(sender, url)

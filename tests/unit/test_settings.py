@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 
 from simulator.keys import rsa_key
@@ -16,6 +17,8 @@ from worker.settings import Settings, describe, read, variable_name
 CANARY = "canary-7f3a91"
 KEY = base64.b64encode(b"e" * 32).decode()
 OTHER_KEY = base64.b64encode(b"o" * 32).decode()
+END = "-----END CERTIFICATE-----"
+CERTIFICATE = "-----BEGIN" + certifi.contents().partition("-----BEGIN")[2].partition(END)[0] + END
 PEM = rsa_key(-2).as_pem(private=True).decode().strip()
 KEYS = {"MOSAIC_SESSIONS_ENCRYPTION_KEYS": f"k1:{KEY}", "MOSAIC_SESSIONS_LOOKUP_KEY": OTHER_KEY}
 # Signing keys are refused without an issuer.
@@ -58,6 +61,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "notice_private_addresses": ("true", True),
     "notice_timeout_seconds": ("3", 3.0),
     "notice_horizon_seconds": ("7200", 7200.0),
+    "ca_certificates": (CERTIFICATE, None),
     "guard_share": ("0.5", 0.5),
     "guard_count": ("10", 10),
     "guard_clock_seconds": ("60", 60.0),
@@ -239,6 +243,11 @@ MALFORMED = {
     "concurrency": [CANARY, "0", "65"],
     "visibility_timeout_seconds": [CANARY, "0", "inf"],
     "metrics_port": [CANARY, "0", "65536"],
+    "ca_certificates": [
+        CANARY,
+        f"{CANARY}é",
+        f"-----BEGIN CERTIFICATE-----\n{CANARY}\n-----END CERTIFICATE-----",
+    ],
     "log_level": [CANARY, "INFO"],
     "log_format": [CANARY],
 }

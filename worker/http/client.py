@@ -65,10 +65,13 @@ class HttpClient:
     """A process's connections. Make it after the fork; safe for all threads.
 
     Without *needs_body* the status alone is the answer, even if the body is cut off or too slow.
+    The authorities of *ca_certificates* (PEM) are trusted beside the public ones.
     """
 
-    def __init__(self, *, max_body_bytes: int, needs_body: bool = True) -> None:
-        self._transport = BoundedTransport()
+    def __init__(
+        self, *, max_body_bytes: int, needs_body: bool = True, ca_certificates: str | None = None
+    ) -> None:
+        self._transport = BoundedTransport(ca_certificates)
         self._max_body_bytes = max_body_bytes
         self._needs_body = needs_body
 

@@ -102,12 +102,15 @@ class _BoundedBackend(httpcore.SyncBackend):
 class BoundedTransport(httpx.HTTPTransport):
     """A pool of connections for all threads; use it within `limits`."""
 
-    def __init__(self) -> None:
+    def __init__(self, ca_certificates: str | None = None) -> None:
+        context = httpx.create_ssl_context(trust_env=False)
+        if ca_certificates is not None:
+            context.load_verify_locations(cadata=ca_certificates)
         # In place of the parent's pool, which takes no network backend. With an upper limit on
         # connections the pool loses slots under contention until an idle client fails for ever.
         # So: no limit (threads are the limit), and no pool timeout.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=context,
             max_connections=None,
             max_keepalive_connections=_MOST_IDLE_CONNECTIONS,
             keepalive_expiry=KEEP_IDLE_SECONDS,

@@ -147,7 +147,7 @@ def build_gateway(
 
     *redis* must have socket timeouts: a Redis that hangs would otherwise hang every options.
     """
-    http = MosaicHttp()
+    http = MosaicHttp(settings.ca_certificates)
     key_sets = KeySets(
         http,
         now,

@@ -22,8 +22,8 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 class MosaicHttp:
     """The process's connections to Mosaic. Make it after the fork; safe for all threads."""
 
-    def __init__(self) -> None:
-        self._client = HttpClient(max_body_bytes=MAX_BODY_BYTES)
+    def __init__(self, ca_certificates: str | None = None) -> None:
+        self._client = HttpClient(max_body_bytes=MAX_BODY_BYTES, ca_certificates=ca_certificates)
 
     def close(self) -> None:
         """Close every connection."""

@@ -107,7 +107,11 @@ def build_notice_sender(
         keys = parse_signing_keys(settings.notice_signing_keys.get_secret_value())
         tokens = LogoutTokens(settings.notice_issuer, keys, now)
     return NoticeSender(
-        HttpClient(max_body_bytes=MAX_BODY_BYTES, needs_body=False),
+        HttpClient(
+            max_body_bytes=MAX_BODY_BYTES,
+            needs_body=False,
+            ca_certificates=settings.ca_certificates,
+        ),
         Resolver(resolve),
         tokens,
         allow_private=settings.notice_private_addresses,
