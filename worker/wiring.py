@@ -76,7 +76,7 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
         mailbox=Mailbox(connect_redis(url, connection_class=fresh)),
         keyring=keyring,
         traffic=Traffic(
-            connect_redis(url, TRAFFIC_TIMEOUT_SECONDS, fresh),
+            connect_redis(url, TRAFFIC_TIMEOUT_SECONDS, connection_class=fresh),
             cache,
             settings,
             keyring,

@@ -88,14 +88,16 @@ def test_a_redis_restart_with_a_job_under_way_loses_nothing_and_stops_no_worker(
 
 
 def test_jobs_that_end_while_redis_is_away_leave_every_slot_usable(stack: Stack) -> None:
-    slots = 3
+    users = ("ada", "bob", "eve")  # three, or they would share one call
+    slots = len(users)
     key = stack.add_app("shop")
     worker = stack.worker("-c", str(slots))
     with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
-        registered(stack, client)
+        for user in users:
+            registered(stack, client, user)
         with stack.mosaic.gates.hold("session/authenticate") as gate:
-            for _ in range(slots):
-                client.send(SilentAuth(user_id="ada"), Authentication, timeout=60)
+            for user in users:
+                client.send(SilentAuth(user_id=user), Authentication, timeout=60)
             gate.wait_arrived(slots)  # all slots are busy
             stack.redis.stop()
         poll_until(
@@ -111,7 +113,8 @@ def test_jobs_that_end_while_redis_is_away_leave_every_slot_usable(stack: Stack)
             stack.mosaic.gates.hold("session/authenticate") as gate,
         ):
             asked = [
-                threads.submit(client.silent_auth, user_id="ada", timeout=60) for _ in range(slots)
+                threads.submit(client.silent_auth, user_id=user, resource="urn:anew", timeout=60)
+                for user in users
             ]
             gate.wait_arrived(slots)
         answers = [answer.result() for answer in asked]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from sandbox.stack import Stack
 from session_client import SessionClient, Verdict
 from tests.faults.locks import locked, locked_until_left
@@ -43,6 +45,7 @@ def test_an_app_that_cannot_wait_is_told_to_try_later_and_nothing_is_half_done(
             # The tokens are fetched, but the renewal cannot be written: they are not handed out.
             answer = client.silent_auth(user_id="ada", timeout=60)
 
+        time.sleep(answer.retry_after or 0)  # until then identical requests are told the same
         after = client.silent_auth(user_id="ada", timeout=60)
 
     assert answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE
