@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, Protocol
 
 from worker.settings import Settings
@@ -80,15 +81,20 @@ class Lanes:
         self._source_calls = settings.mosaic_source_calls_per_minute
         self._user_calls = settings.mosaic_user_calls_per_minute
         self._auth_share = 1.0 - settings.mosaic_logout_share
+        self._rules_of = lru_cache(maxsize=1024)(self._make_rules)  # the same for each call
 
     def rules(self, lane: Lane, app: Application, user: str | None = None) -> Rules:
         """Return what a call of *app* is held to; *user* is an opaque name for whom it is made."""
-        cells = self.cells(lane, app.client_id)
-        if user is not None:
-            burst = max(1, int(self._user_calls * _USER_BURST_SHARE))
-            key = f"{PREFIX}:budget:user:{user}"
-            cells = (*cells, Cell.of(key, "user", self._user_calls, burst))
-        return Rules(breaker_key(app.base_url, lane), _pauses(lane, app.client_id), cells)
+        rules = self._rules_of(lane, app.client_id, app.base_url)
+        if user is None:
+            return rules
+        burst = max(1, int(self._user_calls * _USER_BURST_SHARE))
+        cell = Cell.of(f"{PREFIX}:budget:user:{user}", "user", self._user_calls, burst)
+        return Rules(rules.breaker, rules.pauses, (*rules.cells, cell))
+
+    def _make_rules(self, lane: Lane, client_id: str, base_url: str) -> Rules:
+        cells = self.cells(lane, client_id)
+        return Rules(breaker_key(base_url, lane), _pauses(lane, client_id), cells)
 
     def cells(self, lane: Lane, client_id: str) -> tuple[Cell, ...]:
         """Return the budgets of a lane: the application's, and our address'."""
