@@ -19,7 +19,6 @@ import random
 import socket
 import tempfile
 from pathlib import Path
-from typing import IO
 
 HOST = "127.0.0.1"
 PRIVATE_PORTS = range(20_000, 32_000)  # Linux numbers outgoing connections from 32768, macOS 49152
@@ -55,6 +54,7 @@ def _reserve(port: int) -> bool:
 
 
 @functools.cache
-def _reservations() -> IO[bytes]:
+def _reservations() -> int:
     # Opened once and never closed: closing any handle of it would give up all our locks.
-    return (Path(tempfile.gettempdir()) / f"sandbox-ports-{os.getuid()}").open("ab")
+    path = Path(tempfile.gettempdir()) / f"sandbox-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
