@@ -21,6 +21,7 @@ from session_client import contract, sealing, times
 from session_client.contract import Verdict
 from worker.errors import NoticeRefused, SessionWorkerError, StoreUnavailable
 from worker.lifecycle import events, outbox
+from worker.lifecycle.batches import one_of
 from worker.lifecycle.commands import ConfirmNoticeCommand
 from worker.lifecycle.events import Cause
 from worker.lifecycle.outbox import Lease
@@ -65,6 +66,8 @@ def add_notices(
         wanted.append(App.app_id != by.app_id)
     if cause is EndCause.EXPIRED:
         wanted.append(App.notify_on_expiry.is_(True))
+    if connection.execute(select(App.app_id).where(*wanted).limit(1)).first() is None:
+        return []  # asked first: of many ended sessions it is dear to ask who shares them
     sharing = (
         select(AppSession.idp_session_id, AppSession.app_id)
         .join(App, App.app_id == AppSession.app_id)
@@ -73,10 +76,12 @@ def add_notices(
     now = services.now()
     rows = [
         _duty(services, row.idp_session_id, row.app_id, cause, now)
-        # In slices: a statement takes no more than 65,535 values, and an operator may end more.
+        # In slices: SQLite takes no more than 32,766 values, and an operator may end more.
         for start in range(0, len(ended), _SLICE)
         for row in connection.execute(
-            sharing.where(AppSession.idp_session_id.in_(ended[start : start + _SLICE]))
+            sharing.where(
+                one_of(connection, AppSession.idp_session_id, ended[start : start + _SLICE])
+            )
         )
     ]
     if rows:

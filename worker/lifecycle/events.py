@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import CTE, Connection, Insert, Integer, Uuid, cast, func, insert, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.elements import Grouping
 
 from models import SessionEvent, new_id
 
@@ -57,3 +59,25 @@ def record(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
     values = list(rows)
     if values:
         connection.execute(insert(SessionEvent), values)
+
+
+def one_for_each(  # noqa: PLR0913 - the columns of the trail
+    rows: CTE, at_most: int, name: str, *, at: datetime, by: Cause, detail: str | None = None
+) -> Insert:
+    """Return the statement of PostgreSQL that appends one row for each of *rows*.
+
+    These are sessions, with `id` and `user_id`, that the same statement has just changed. Our ids
+    tell the time, so we hand *at_most* of them in; with more rows than that the statement fails.
+    """
+    ids = Grouping(literal([new_id() for _ in range(at_most)], ARRAY(Uuid)))
+    values: dict[str, Any] = {
+        "id": ids[cast(func.row_number().over(), Integer)],
+        "at": literal(at, SessionEvent.at.type),
+        "event": literal(name),
+        "idp_session_id": rows.c.id,
+        "user_id": rows.c.user_id,
+        "app_id": literal(by.app_id, SessionEvent.app_id.type),
+        "detail": literal(detail, SessionEvent.detail.type),
+        "correlation_id": literal(by.correlation_id, SessionEvent.correlation_id.type),
+    }
+    return insert(SessionEvent).from_select(list(values), select(*values.values()))

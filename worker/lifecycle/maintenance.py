@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, delete, func, inspect, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, inspect, select, true
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models import (
-    Base,
     EndCause,
     IdpSession,
     Logout,
@@ -24,7 +24,7 @@ from models import (
     SessionEvent,
     UserWatermark,
 )
-from worker.lifecycle.batches import first_free
+from worker.lifecycle.batches import first_free, locked, one_of
 from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
 from worker.lifecycle.lifetimes import has_caps, longest_lifetime, past_a_cap
@@ -45,6 +45,17 @@ class Counts:
 
     rows: dict[str, int]
     is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one short transaction did, and whether it came upon the end."""
+
+    rows: int
+    is_last: bool
+
+
+_Work = Callable[[Connection, int], _Batch]
 
 
 def expire_sessions(
@@ -76,24 +87,31 @@ def expire_sessions(
     return Counts(rows, all(run.is_complete for run in runs))
 
 
-def _ender(
-    services: Services, overdue: ColumnElement[bool], cause: EndCause
-) -> Callable[[Connection, int], int]:
+def _ender(services: Services, overdue: ColumnElement[bool], cause: EndCause) -> _Work:
     oldest_first = (
         select(IdpSession.id).where(overdue).order_by(IdpSession.expires_at, IdpSession.id)
     )
+    reached: datetime | None = None
 
-    def end_batch(connection: Connection, limit: int) -> int:
+    def end_batch(connection: Connection, limit: int) -> _Batch:
+        nonlocal reached
+        # From where the last batch ended: what this run has ended lies about until a vacuum, and
+        # each batch would have to pass by all of it again.
+        rest = oldest_first
+        if reached is not None:
+            rest = rest.where(IdpSession.expires_at >= reached)
         ended = end_sessions(
             connection,
             services,
             # Said again beside the batch: a session may be renewed after it was chosen.
-            IdpSession.id.in_(first_free(oldest_first, limit)) & overdue,
+            IdpSession.id.in_(first_free(rest, limit)) & overdue,
             cause,
             by=_BY_TIME,
             lifetime=services.settings.session_lifetime,
+            at_most=limit,
         )
-        return len(ended.sessions)
+        reached = ended.expiring_until
+        return _Batch(len(ended.sessions), is_last=len(ended.sessions) < limit)
 
     return end_batch
 
@@ -108,43 +126,58 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     # A login may be registered as long as its ID token lives, whatever retention is set.
     marks_kept = min(kept, now - WATERMARKS_KEPT_AT_LEAST)
     events_kept = now - timedelta(days=services.settings.keep_events_days)
-    owed_to_mosaic = select(Logout.idp_session_id).where(Logout.closed_at.is_(None))
-    owed_to_apps = select(Notice.idp_session_id).where(Notice.closed_at.is_(None))
-    ended = (
-        (IdpSession.ended_at <= kept)
-        & IdpSession.id.not_in(owed_to_mosaic)
-        & IdpSession.id.not_in(owed_to_apps)
+    # Asked of each session apart: a list of all that is owed would be made again for each batch.
+    owed_to_mosaic = exists().where(
+        Logout.idp_session_id == IdpSession.id, Logout.closed_at.is_(None)
+    )
+    owed_to_apps = exists().where(
+        Notice.idp_session_id == IdpSession.id, Notice.closed_at.is_(None)
     )
     purges = (
-        ("sessions", IdpSession, ended),
-        ("watermarks", UserWatermark, UserWatermark.logged_out_at <= marks_kept),
-        ("receipts", LogoutRequest, LogoutRequest.created_at <= kept),
-        ("events", SessionEvent, SessionEvent.at <= events_kept),
+        ("sessions", IdpSession.ended_at, kept, ~owed_to_mosaic & ~owed_to_apps),
+        ("watermarks", UserWatermark.logged_out_at, marks_kept, true()),
+        ("receipts", LogoutRequest.created_at, kept, true()),
+        ("events", SessionEvent.at, events_kept, true()),
     )
     rows: dict[str, int] = {}
     is_complete = True
-    for name, table, old in purges:
+    for name, since, until, is_free in purges:
         if dry_run:
-            rows[name] = _count(services, table, old)
+            rows[name] = _count(services, since.class_, (since <= until) & is_free)
             continue
-        counts = _in_batches(services, name, _deleter(table, old))
+        counts = _in_batches(services, name, _deleter(since, until, is_free))
         rows |= counts.rows
         is_complete = is_complete and counts.is_complete
     return Counts(rows, is_complete)
 
 
-def _deleter(table: type[Base], old: ColumnElement[bool]) -> Callable[[Connection, int], int]:
+def _deleter(
+    since: InstrumentedAttribute[Any], until: datetime, is_free: ColumnElement[bool]
+) -> _Work:
+    """Return what deletes the rows that are as they are *since* a time up to *until*."""
+    table = since.class_
     (key,) = inspect(table).primary_key
+    oldest_first = select(key, since).where(since <= until, is_free).order_by(since)
+    reached: datetime | None = None
 
-    def delete_batch(connection: Connection, limit: int) -> int:
-        batch = first_free(select(key).where(old), limit)
-        deleted = connection.execute(delete(table).where(key.in_(batch), old).returning(key))
-        return len(deleted.all())
+    def delete_batch(connection: Connection, limit: int) -> _Batch:
+        nonlocal reached
+        # From where the last batch ended, as `_ender` does.
+        rest = oldest_first if reached is None else oldest_first.where(since >= reached)
+        batch = connection.execute(locked(rest, limit)).all()
+        if not batch:
+            return _Batch(0, is_last=True)
+        among = one_of(connection, key, [row[0] for row in batch])
+        # Said again by a statement of its own, which sees what was committed before the rows were
+        # locked: a duty that somebody has come to owe since the batch was looked for.
+        deleted = connection.execute(delete(table).where(among, is_free))
+        reached = batch[-1][1]
+        return _Batch(deleted.rowcount, is_last=len(batch) < limit)
 
     return delete_batch
 
 
-def _in_batches(services: Services, name: str, work: Callable[[Connection, int], int]) -> Counts:
+def _in_batches(services: Services, name: str, work: _Work) -> Counts:
     """Repeat *work*, a short transaction each, until nothing is left or the time is up."""
     stop_at = time.monotonic() + services.settings.maintenance_budget_seconds
     limit = services.settings.maintenance_batch
@@ -152,15 +185,15 @@ def _in_batches(services: Services, name: str, work: Callable[[Connection, int],
     while True:
         with services.store.write() as connection:
             done = work(connection, limit)
-        total += done
-        if done < limit:
+        total += done.rows
+        if done.is_last:
             return Counts({name: total})
         if time.monotonic() >= stop_at:
             log.warning("maintenance_out_of_time", what=name, rows=total)
             return Counts({name: total}, is_complete=False)
 
 
-def _count(services: Services, table: type[Base], where: ColumnElement[bool]) -> int:
+def _count(services: Services, table: Any, where: ColumnElement[bool]) -> int:
     with services.store.read() as connection:
         query = select(func.count()).select_from(table).where(where)
         return int(connection.execute(query).scalar_one())
