@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from pytest_mock import MockerFixture
 from sqlalchemy import update
 
 from models import App, Logout
@@ -15,6 +17,8 @@ from tests.stage import Stage
 from worker.lifecycle import app_admin, idp_logout, outbox
 from worker.lifecycle.idp_logout import end_at_idp
 from worker.lifecycle.outbox import pause_before_next, wake_due
+from worker.mosaic import MosaicGateway
+from worker.traffic import Application, Permit, Traffic
 
 TELL = "session/logout"
 
@@ -101,6 +105,26 @@ def test_an_outage_of_mosaic_undoes_nothing_and_ends_in_a_confirmation(stage: St
     assert wake_due(stage.services, Logout) == [duty]
     assert end_at_idp(stage.services, duty) == "confirmed"
     assert not stage.mosaic.state.is_live(session_id)
+
+
+def test_waiting_for_a_turn_takes_from_the_time_of_the_call(
+    sqlite_stage: Stage, mocker: MockerFixture
+) -> None:
+    # Otherwise the lease, which outlives two timeouts, could end while Mosaic is being told.
+    duty, _ = logged_out(sqlite_stage)
+    admit = Traffic.admit_logout
+
+    def after_a_while(traffic: Traffic, app: Application) -> Permit:
+        time.sleep(0.3)
+        return admit(traffic, app)
+
+    mocker.patch.object(Traffic, "admit_logout", after_a_while)
+    told_in = mocker.spy(MosaicGateway, "logout_session")
+
+    assert end_at_idp(sqlite_stage.services, duty) == "confirmed"
+
+    seconds = told_in.call_args.kwargs["timeout_seconds"]
+    assert seconds <= sqlite_stage.settings.mosaic_timeout_seconds - 0.3
 
 
 def test_an_attempt_before_its_time_makes_no_call(stage: Stage) -> None:
