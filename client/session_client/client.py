@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from datetime import timedelta
@@ -10,32 +9,18 @@ from typing import Any, Final, Self
 
 import redis.connection
 
-from session_client import answers, contract, messages, requests, sealing
-from session_client.contract import LogoutScope, LogoutWait, Verdict
-from session_client.errors import (
-    BrokerUnavailable,
-    InvalidArgumentError,
-    NotAcknowledged,
-    NotAnswered,
-    SealBroken,
-)
+from session_client import answers, contract, messages, receipts, requests, sealing, timeouts
+from session_client.contract import LogoutScope, LogoutWait
+from session_client.errors import InvalidArgumentError
 from session_client.keys import AppKey
 from session_client.links import Links
 from session_client.messages import AnswerT, Message
 from session_client.notices import LogoutNotice
 from session_client.pending import PendingAnswer
+from session_client.republishing import Republisher
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 DEFAULT_LOGOUT_TIMEOUT_SECONDS: Final = 10.0
-# A message may vanish inside the broker without an error, so one that must arrive is sent again.
-REPUBLISH_AFTER_SECONDS: Final = 1.0
-REPUBLISH_AT_MOST_EVERY_SECONDS: Final = 10.0
-_BROKER_PAUSE_SECONDS: Final = 0.25
-_RECEIPT_PAUSE_SECONDS: Final = 0.1
-_RECEIPT_MOST_PAUSE_SECONDS: Final = 1.0
-# One question whose message got lost must not use up the time of all that would follow it.
-_RECEIPT_TIMEOUT_SECONDS: Final = 2.0
-_LONGEST_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
 class SessionClient:
@@ -73,6 +58,7 @@ class SessionClient:
         self._app_id = app_id
         self._key = app_key if isinstance(app_key, AppKey) else AppKey.parse(app_key)
         self._links = Links(broker_url, reply_url, f"app-{app_id}")
+        self._republisher = Republisher(self._links, self._key)
 
     def __repr__(self) -> str:
         return f"<SessionClient app_id={self._app_id!r}>"
@@ -112,7 +98,7 @@ class SessionClient:
         )
         if until_acknowledged:
             message = self._seal(request, None, contract.MAX_LIFETIME[request.task])
-            return self._persist(message, answers.Registration, timeout)
+            return self._republisher.until_answered(message, answers.Registration, timeout)
         return self.send(request, answers.Registration, timeout=timeout).wait(timeout)
 
     def silent_auth(  # noqa: PLR0913
@@ -216,7 +202,7 @@ class SessionClient:
             request_id=request_id,
         )
         receipt = self.send_logout(message.request_id, message.envelope, timeout=timeout)
-        return self._wait_for(receipt, LogoutWait(wait), until)
+        return receipts.wait_for(LogoutWait(wait), receipt, until, self.receipt)
 
     def receipt(
         self, receipt_id: str, *, timeout: float = DEFAULT_TIMEOUT_SECONDS
@@ -234,7 +220,7 @@ class SessionClient:
         """
         request = requests.ConfirmNotice(notice_id=notice.notice_id)
         message = self._seal(request, None, contract.MAX_LIFETIME[request.task])
-        _require_ok(message, self._persist(message, answers.Answer, timeout))
+        self._republisher.until_acknowledged(message, answers.Answer, timeout)
 
     def seal_logout(self, *, request_id: str | None = None, **fields: Any) -> Message:
         """Return a logout as it will be sent, to keep it somewhere safe first (`LogoutSpool`)."""
@@ -246,7 +232,7 @@ class SessionClient:
     ) -> answers.LogoutReceipt:
         """Send a sealed logout until it is acknowledged. Raises `NotAcknowledged`."""
         message = Message(contract.Task.LOGOUT, self._app_id, request_id, envelope)
-        return _require_ok(message, self._persist(message, answers.LogoutReceipt, timeout))
+        return self._republisher.until_acknowledged(message, answers.LogoutReceipt, timeout)
 
     def reseal_logout(self, envelope: str, *, earlier_keys: Iterable[AppKey] = ()) -> Message:
         """Return the same logout as a request of now, under today's key. Raises `SealBroken`."""
@@ -276,7 +262,7 @@ class SessionClient:
         Forget the result, or `PendingAnswer.wait` for it, from any thread. A `Logout` sent this
         way is *not* repeated until it is acknowledged: use `logout` for that.
         """
-        lifetime = min(_lifetime(timeout), contract.MAX_LIFETIME[request.task])
+        lifetime = min(timeouts.lifetime(timeout), contract.MAX_LIFETIME[request.task])
         message = self._seal(request, request_id, lifetime)
         until = time.monotonic() + timeout
         self._links.current().publisher.publish(message, until)
@@ -286,72 +272,12 @@ class SessionClient:
         """Close all connections. The client opens new ones when it is used again."""
         self._links.close()
 
-    def _wait_for(
-        self, receipt: answers.LogoutReceipt, wanted: LogoutWait, until: float
-    ) -> answers.LogoutReceipt:
-        """Ask again, at growing intervals, until *wanted* has come or time is up."""
-        pause = _RECEIPT_PAUSE_SECONDS
-        while not receipt.has_reached(wanted):
-            _sleep(pause, until)
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            pause = min(pause * 2, _RECEIPT_MOST_PAUSE_SECONDS)
-            try:
-                latest = self.receipt(
-                    str(receipt.receipt_id), timeout=min(left, _RECEIPT_TIMEOUT_SECONDS)
-                )
-            except (BrokerUnavailable, NotAnswered, SealBroken):
-                continue  # the logout itself is committed: this is only about news of it
-            if latest.verdict is Verdict.OK:
-                receipt = latest
-        return receipt
-
     def _seal(
         self, request: requests.Request, request_id: str | None, lifetime: timedelta
     ) -> Message:
         return messages.seal(
             request, app_id=self._app_id, key=self._key, request_id=request_id, lifetime=lifetime
         )
-
-    def _persist(self, message: Message, answer_type: type[AnswerT], timeout: float) -> AnswerT:
-        """Send the same message until it is answered for good, or raise `NotAcknowledged`."""
-        _lifetime(timeout)
-        until = time.monotonic() + timeout
-        pending = PendingAnswer(self._links, self._key, message, answer_type, until=until)
-        why, last = "no answer in time", None
-        pause = REPUBLISH_AFTER_SECONDS
-        publish_at = 0.0
-        while (now := time.monotonic()) < until:
-            try:
-                if now >= publish_at:
-                    self._links.current().publisher.publish(message, until)
-                    publish_at = time.monotonic() + pause
-                    pause = min(pause * 2, REPUBLISH_AT_MOST_EVERY_SECONDS)
-                answer = pending.wait(max(0.0, min(publish_at, until) - time.monotonic()))
-            except NotAnswered:
-                continue
-            except SealBroken as error:
-                # Not from the worker, as far as we can tell: it must not end the wait for the
-                # true answer, which may lie right behind it.
-                why = str(error)
-            except BrokerUnavailable as error:
-                why = str(error)
-                _sleep(_BROKER_PAUSE_SECONDS, until)
-                publish_at = 0.0
-            else:
-                if answer.verdict is not Verdict.TEMPORARILY_UNAVAILABLE:
-                    return answer
-                why, last = f"{answer.verdict}: {answer.reason}", answer
-                # The worker may try again by itself, so wait for that rather than sleep.
-                publish_at = time.monotonic() + (answer.retry_after or pause)
-        raise NotAcknowledged(message.request_id, why, last)
-
-
-def _require_ok(message: Message, answer: AnswerT) -> AnswerT:
-    if answer.verdict is not Verdict.OK:
-        raise NotAcknowledged(message.request_id, f"{answer.verdict}: {answer.reason}", answer)
-    return answer
 
 
 def _check_reply_url(url: str) -> None:
@@ -361,13 +287,3 @@ def _check_reply_url(url: str) -> None:
         redis.connection.parse_url(url)
     except ValueError:
         raise InvalidArgumentError("broker_url or reply_url is no valid URL") from None
-
-
-def _lifetime(timeout: float) -> timedelta:
-    if not (math.isfinite(timeout) and 0 < timeout <= _LONGEST_TIMEOUT_SECONDS):
-        raise InvalidArgumentError("timeout: a positive number of seconds, a day at most")
-    return timedelta(seconds=timeout)
-
-
-def _sleep(seconds: float, until: float) -> None:
-    time.sleep(max(0.0, min(seconds, until - time.monotonic())))

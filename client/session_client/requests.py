@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,14 +22,14 @@ def new_request_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(ABC):
     """What all requests have in common."""
 
     task: ClassVar[Task]
 
+    @abstractmethod
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire, without what was not given."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from session_client import (
     NotAnswered,
     SessionClient,
     Verdict,
-    client,
+    receipts,
 )
 
 
@@ -61,7 +61,7 @@ def test_a_lost_question_or_a_refused_one_does_not_end_the_wait() -> None:
     done = shop.logout(user_id="ada", session_id="s", wait="all", timeout=20)
 
     assert done == receipt()
-    assert max(shop.timeouts) <= client._RECEIPT_TIMEOUT_SECONDS
+    assert max(shop.timeouts) <= receipts.QUESTION_TIMEOUT_SECONDS
 
 
 def test_when_time_is_up_the_latest_receipt_is_returned() -> None:
@@ -73,7 +73,7 @@ def test_when_time_is_up_the_latest_receipt_is_returned() -> None:
 
 
 def test_the_wait_for_a_receipt_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_RECEIPT_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(receipts, "ASK_AGAIN_AFTER_SECONDS", 60.0)
     started = time.monotonic()
 
     Client(receipt(apps="web")).logout(user_id="ada", session_id="s", wait="all", timeout=0.2)
