@@ -33,6 +33,7 @@ from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from worker import settings as settings_module
 from worker import wiring
+from worker.setting_variables import variable_name
 from worker.wiring import Services
 
 ROOT: Final = Path(__file__).parents[1]
@@ -49,7 +50,12 @@ class RoomyPostgres(PostgresServer):
     """The sandbox's PostgreSQL with buffers for a million rows; fsync stays off for everybody."""
 
     def _command(self) -> list[str | Path]:
-        more = {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections": "200"}
+        more = {
+            "shared_buffers": "512MB",
+            "min_wal_size": "4GB",
+            "max_wal_size": "4GB",
+            "max_connections": "200",
+        }
         return [
             *super()._command(),
             *(word for n, v in more.items() for word in ("-c", f"{n}={v}")),
@@ -117,7 +123,7 @@ class Stage:
             **self.settings,
             **(settings or {}),
         }
-        named = {settings_module.variable_name(name): str(v) for name, v in values.items()}
+        named = {variable_name(name): str(v) for name, v in values.items()}
         return {**base_variables(), **named}
 
     def peer_environment(self, subject: str, database_url: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -25,8 +25,8 @@ from pydantic import (
 
 from session_client.broker import VISIBILITY_TIMEOUT_SECONDS
 from worker.errors import ConfigurationError
+from worker.setting_texts import explain
 from worker.setting_values import (
-    MASK,
     check_broker_url,
     check_ca_certificates,
     check_database_url,
@@ -36,15 +36,9 @@ from worker.setting_values import (
     is_redis,
     parse_key_ring,
     parse_signing_keys,
-    without_password,
 )
+from worker.setting_variables import collect, value_of, variable_name
 
-PREFIX: Final = "MOSAIC_SESSIONS_"
-_PLAIN_NAMES: Final = {
-    "database_url": "DATABASE_URL",
-    "broker_url": "CELERY_BROKER_URL",
-    "redis_url": "REDIS_URL",
-}
 _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CENTURY_DAYS: Final = 36_500  # longer ones cannot be reckoned with
 
@@ -209,7 +203,7 @@ def database_url() -> str:
     """Return the database's URL alone: migrations need no keys. Raises `ConfigurationError`."""
     environment = os.environ  # noqa: TID251
     default: SecretStr = Settings.model_fields["database_url"].default
-    url = _value_of(environment, "DATABASE_URL") or default.get_secret_value()
+    url = value_of(environment, "DATABASE_URL") or default.get_secret_value()
     try:
         check_database_url(url)
     except ValueError as error:
@@ -229,85 +223,8 @@ def share_metrics_folder(folder: Path) -> None:
 
 def read(environment: Mapping[str, str]) -> Settings:
     """Build settings from *environment*. Raises `ConfigurationError`."""
-    values = _collect(environment)
+    values = collect(environment, Settings.model_fields)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from None
-
-
-def variable_name(field: str) -> str:
-    """Return the environment variable that sets *field*."""
-    return _PLAIN_NAMES.get(field, PREFIX + field.upper())
-
-
-def _collect(environment: Mapping[str, str]) -> dict[str, str]:
-    names = {variable_name(field): field for field in Settings.model_fields}
-    _refuse_unknown(environment, names)
-    values: dict[str, str] = {}
-    for name, field in names.items():
-        value = _value_of(environment, name)
-        if value is not None:
-            values[field] = value
-    return values
-
-
-def _value_of(environment: Mapping[str, str], name: str) -> str | None:
-    """Return the variable, or the content of the file it names; an empty one is not set."""
-    path = environment.get(f"{name}_FILE")
-    if path and name in environment:
-        raise ConfigurationError(f"{name} and {name}_FILE are both set: remove one")
-    if path:
-        return _read_file(name, path)
-    return environment.get(name) or None
-
-
-def _refuse_unknown(environment: Mapping[str, str], names: Mapping[str, str]) -> None:
-    known = {*names, *(f"{name}_FILE" for name in names)}
-    unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in known)
-    if unknown:
-        raise ConfigurationError(f"unknown setting {', '.join(unknown)}: misspelt? (see README)")
-    if "CELERY_RESULT_BACKEND" in environment:
-        # Celery lets it win over our configuration, and answers would be readable by every app.
-        raise ConfigurationError("CELERY_RESULT_BACKEND is set: unset it, answers do not use one")
-
-
-def _read_file(name: str, path: str) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{name}_FILE: cannot read it ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{name}_FILE: its content is not UTF-8 text") from None
-    if not text:
-        raise ConfigurationError(f"{name}_FILE: the file is empty")
-    return text
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        message = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:  # about several settings, and names them
-            lines.append(message)
-            continue
-        name = variable_name(str(problem["loc"][0]))
-        if problem["type"] == "missing":
-            lines.append(f"{name} is missing (mosaic-sessions keys generate prints fresh keys)")
-        else:
-            lines.append(f"{name}: {message}")
-    return "; ".join(lines)
-
-
-def describe(settings: Settings) -> dict[str, Any]:
-    """Return the effective settings for a person to read: secrets masked, URLs without userinfo."""
-    shown: dict[str, Any] = {}
-    for field in Settings.model_fields:
-        value = getattr(settings, field)
-        name = variable_name(field)
-        if isinstance(value, SecretStr):
-            is_url = field.endswith("_url")
-            shown[name] = without_password(value.get_secret_value()) if is_url else MASK
-        else:
-            shown[name] = value
-    return shown
+        raise ConfigurationError(explain(error)) from None

@@ -5,7 +5,8 @@ from tests.integration.cli_rig import run, told
 from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage
 from worker import settings as settings_module
 from worker import wiring
-from worker.settings import Settings, variable_name
+from worker.setting_variables import variable_name
+from worker.settings import Settings
 
 CANARY = "pw-canary-c4"
 

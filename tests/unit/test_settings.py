@@ -12,7 +12,9 @@ import pytest
 from simulator.keys import rsa_key
 from worker import settings as settings_module
 from worker.errors import ConfigurationError
-from worker.settings import Settings, describe, read, variable_name
+from worker.setting_texts import describe
+from worker.setting_variables import variable_name
+from worker.settings import Settings, read
 
 CANARY = "canary-7f3a91"
 KEY = base64.b64encode(b"e" * 32).decode()

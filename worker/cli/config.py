@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from worker import settings as settings_module
 from worker.cli import output
 from worker.cli.door import services
+from worker.setting_texts import describe
 
 
 @click.command()
 @output.as_json_option
 def config(*, as_json: bool) -> None:
     """Print the effective settings; secrets and passwords in URLs are masked."""
-    shown = settings_module.describe(services().settings)
+    shown = describe(services().settings)
     if as_json:
         output.print_json(shown)
     else:

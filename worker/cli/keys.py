@@ -14,7 +14,7 @@ from worker.cli.door import services
 from worker.errors import ConfigurationError
 from worker.lifecycle import resealing
 from worker.setting_values import parse_key_ring
-from worker.settings import variable_name
+from worker.setting_variables import variable_name
 
 
 @click.group()

@@ -21,7 +21,7 @@ from worker.exporter.facts import Facts, sources
 from worker.exporter.shared_folder import new_folder
 from worker.listening import Listener, Page
 from worker.metrics.meters import Meters
-from worker.settings import variable_name
+from worker.setting_variables import variable_name
 
 log = structlog.get_logger()
 

@@ -14,7 +14,8 @@ from worker.notices.addresses import Target, check_resolved, read_address
 from worker.notices.logout_tokens import LogoutTokens
 from worker.notices.resolving import Resolve, Resolver, system_addresses
 from worker.setting_values import parse_signing_keys
-from worker.settings import Settings, variable_name
+from worker.setting_variables import variable_name
+from worker.settings import Settings
 
 MAX_BODY_BYTES: Final = 64 * 1024  # read so that the connection can be used again, then ignored
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -1,0 +1,71 @@
+"""Which variable sets a setting, and what an environment says in it or in the file it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from worker.errors import ConfigurationError
+
+PREFIX: Final = "MOSAIC_SESSIONS_"
+_PLAIN_NAMES: Final = {
+    "database_url": "DATABASE_URL",
+    "broker_url": "CELERY_BROKER_URL",
+    "redis_url": "REDIS_URL",
+}
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable that sets *field*."""
+    return _PLAIN_NAMES.get(field, PREFIX + field.upper())
+
+
+def collect(environment: Mapping[str, str], fields: Iterable[str]) -> dict[str, str]:
+    """Return what *environment* sets of *fields*, by field.
+
+    Raises `ConfigurationError` for a variable that sets none of them, and as `value_of` does.
+    """
+    names = {variable_name(field): field for field in fields}
+    _refuse_unknown(environment, names)
+    values: dict[str, str] = {}
+    for name, field in names.items():
+        value = value_of(environment, name)
+        if value is not None:
+            values[field] = value
+    return values
+
+
+def value_of(environment: Mapping[str, str], name: str) -> str | None:
+    """Return the variable, or the content of the file it names; an empty one is not set.
+
+    Raises `ConfigurationError` for both at once, and for a file that cannot be used.
+    """
+    path = environment.get(f"{name}_FILE")
+    if path and name in environment:
+        raise ConfigurationError(f"{name} and {name}_FILE are both set: remove one")
+    if path:
+        return _read_file(name, path)
+    return environment.get(name) or None
+
+
+def _refuse_unknown(environment: Mapping[str, str], names: Iterable[str]) -> None:
+    known = {*names, *(f"{name}_FILE" for name in names)}
+    unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in known)
+    if unknown:
+        raise ConfigurationError(f"unknown setting {', '.join(unknown)}: misspelt? (see README)")
+    if "CELERY_RESULT_BACKEND" in environment:
+        # Celery lets it win over our configuration, and answers would be readable by every app.
+        raise ConfigurationError("CELERY_RESULT_BACKEND is set: unset it, answers do not use one")
+
+
+def _read_file(name: str, path: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{name}_FILE: cannot read it ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{name}_FILE: its content is not UTF-8 text") from None
+    if not text:
+        raise ConfigurationError(f"{name}_FILE: the file is empty")
+    return text
