@@ -35,7 +35,9 @@ class Inbox:
         # redis-py's pools count the connections they made and refuse the 101st, also when the
         # earlier ones are long closed. So one is used only to understand the URL.
         understood = ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), protocol=2)
-        settings = {**understood.connection_kwargs, "socket_keepalive": True}
+        settings = dict(understood.connection_kwargs)
+        if not issubclass(understood.connection_class, redis.UnixDomainSocketConnection):
+            settings["socket_keepalive"] = True  # refused where there is no network in between
         self._make = cast(
             "Callable[[], AbstractConnection]", partial(understood.connection_class, **settings)
         )

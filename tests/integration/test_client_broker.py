@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from session_client import (
 from session_client.inbox import Inbox
 from session_client.publisher import _MOST_AT_ONCE
 from tests.integration.client_rig import KEY, Responder
+from tests.stage import redis_client
 
 TIMEOUT = 0.3
 # The sockets' own, so that a broken time-out shows as one of these, and what is less is a busy
@@ -226,6 +228,17 @@ def test_timeouts_leave_no_connections_behind(server: RedisServer) -> None:
 
         # A time-out in the middle of a publish may have opened one more for the next.
         assert connections(server) <= before + 2
+
+
+def test_an_inbox_may_be_reached_by_a_socket_file(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with RedisServer(extra_config={"unixsocket": str(path)}) as server:
+        with redis_client(server.url()) as client:
+            client.rpush("reply:shop:1", "hello")
+        inbox = Inbox(f"unix://{path}")
+
+        assert inbox.wait("reply:shop:1", time.monotonic() + 60) == b"hello"
+        inbox.close()
 
 
 def test_lost_connections_can_be_replaced_without_end(server: RedisServer) -> None:
