@@ -9,26 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import redis
-
 from session_client import contract
+from worker.redis_scripts import Script, ScriptRunner
 
 ANSWER_SECONDS: Final = int(contract.ANSWER_LIFETIME.total_seconds())
 
 # Claims a request's id for its content, and returns what is known of the id.
-_CLAIM: Final = """
+_CLAIM: Final = Script("""
 redis.call("HSETNX", KEYS[1], "digest", ARGV[1])
 redis.call("EXPIRE", KEYS[1], ARGV[2])
 return redis.call("HMGET", KEYS[1], "digest", "answer", "session")
-"""
-_PUSH: Final = """
+""")
+_PUSH: Final = Script("""
 redis.call("RPUSH", KEYS[1], ARGV[1])
 redis.call("EXPIRE", KEYS[1], ARGV[2])
 if ARGV[3] then
   redis.call("HSET", KEYS[2], "answer", ARGV[1], "digest", ARGV[3], "session", ARGV[4])
   redis.call("EXPIRE", KEYS[2], ARGV[5])
 end
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +51,27 @@ class Claimed:
 class Mailbox:
     """One per process; safe for all threads. Both methods raise `redis.RedisError`."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._redis = client
-        self._claim = client.register_script(_CLAIM)
-        self._push = client.register_script(_PUSH)
+    def __init__(self, scripts: ScriptRunner) -> None:
+        self._scripts = scripts
 
     def claim(self, app_id: str, request_id: str, digest: bytes, seconds: int) -> Claimed:
         """Return what the id was used for first, which is *digest* if it is new."""
         keys = [_memory_key(app_id, request_id)]
-        known: list[Any] = self._claim(keys=keys, args=[digest, seconds])
+        known: list[Any] = self._scripts.run(_CLAIM, keys, [digest, seconds])
         return Claimed(known[0], known[1], (known[2] or b"").decode())
 
     def push(self, app_id: str, request_id: str, raw: bytes, memory: Memory | None = None) -> None:
         """Push an answer to whoever waits for it, and keep it with its *memory*."""
         remember = () if memory is None else (memory.digest, memory.session, memory.seconds)
-        self._push(
-            keys=[contract.reply_key(app_id, request_id), _memory_key(app_id, request_id)],
-            args=[raw, ANSWER_SECONDS, *remember],
+        self._scripts.run(
+            _PUSH,
+            [contract.reply_key(app_id, request_id), _memory_key(app_id, request_id)],
+            [raw, ANSWER_SECONDS, *remember],
         )
 
     def close(self) -> None:
         """Close every connection."""
-        self._redis.close()
+        self._scripts.close()
 
 
 def _memory_key(app_id: str, request_id: str) -> str:

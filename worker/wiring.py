@@ -17,13 +17,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker import fresh_connection
 from worker import settings as settings_module
 from worker.database import Store, make_engine
 from worker.keyring import KeyRing
 from worker.mailbox import Mailbox
 from worker.mosaic import MosaicGateway, build_gateway
 from worker.notices import NoticeSender, build_notice_sender
+from worker.redis_scripts import ScriptRunner
 from worker.registry import AppRegistry
 from worker.settings import Settings
 from worker.traffic import Traffic
@@ -68,15 +68,15 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     keyring = KeyRing.from_settings(settings)
     store = Store(make_engine(settings.store_url, pool_size=settings.concurrency))
     url = settings.cache_url
-    cache, fresh = connect_redis(url), fresh_connection.connection_class(url)
+    cache = connect_redis(url)
     return Services(
         settings=settings,
         store=store,
         redis=cache,
-        mailbox=Mailbox(connect_redis(url, connection_class=fresh)),
+        mailbox=Mailbox(ScriptRunner(cache.connection_pool)),
         keyring=keyring,
         traffic=Traffic(
-            connect_redis(url, TRAFFIC_TIMEOUT_SECONDS, connection_class=fresh),
+            ScriptRunner(connect_redis(url, TRAFFIC_TIMEOUT_SECONDS).connection_pool),
             cache,
             settings,
             keyring,
@@ -89,19 +89,15 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     )
 
 
-def connect_redis(
-    url: str,
-    timeout_seconds: float = REDIS_TIMEOUT_SECONDS,
-    connection_class: type[redis.Connection] | None = None,
-) -> redis.Redis:
+def connect_redis(url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> redis.Redis:
     """Return a Redis client that fails within seconds instead of hanging."""
-    chosen = {} if connection_class is None else {"connection_class": connection_class}
+    # redis-py refuses the option where there is no network in between.
+    keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
     return redis.Redis.from_url(
         url,
-        **chosen,
+        **keepalive,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
-        socket_keepalive=True,
         health_check_interval=15,
         # A push that is tried again by itself would answer twice.
         retry=Retry(NoBackoff(), 0),

@@ -19,6 +19,7 @@ HAMMER = """
 import json, sys, time
 import redis
 from worker.errors import HeldBack
+from worker.redis_scripts import ScriptRunner
 from worker.settings import Settings
 from worker.traffic.gate import Gate
 from worker.traffic.lanes import Lane
@@ -27,7 +28,7 @@ class Shop:
     client_id, base_url = "shop", "https://mosaic.example"
 url, calls, lasts = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 client = redis.Redis.from_url(url, socket_timeout=60)
-gate = Gate(Scripts(client, client), Settings.model_validate({
+gate = Gate(Scripts(ScriptRunner(client.connection_pool), client), Settings.model_validate({
     "encryption_keys": "k1:" + "A" * 43 + "=", "lookup_key": "A" * 43 + "=",
     "mosaic_app_calls_per_minute": calls, "mosaic_source_calls_per_minute": 10**6,
 }))

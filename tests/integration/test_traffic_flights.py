@@ -220,7 +220,7 @@ def test_nobody_waits_longer_than_they_have_time(process: Process) -> None:
     joined = process.flights.join(plan())
     assert isinstance(joined, Flying)
     asked: list[float] = []
-    process.scripts._listening.blmove = lambda *args: asked.append(args[2])  # type: ignore[method-assign]
+    process.scripts._redis.blmove = lambda *args: asked.append(args[2])  # type: ignore[method-assign]
 
     for seconds in (0.5, 0.0, 30.0):
         process.flights.wait(joined, seconds)

@@ -21,6 +21,7 @@ from tests.integration.traffic_rig import plan
 from tests.stage import Stage
 from worker import wiring
 from worker.errors import MosaicRateLimited
+from worker.redis_scripts import ScriptRunner
 from worker.traffic import Flight, Traffic, scripts
 from worker.wiring import Services, connect_redis
 
@@ -51,9 +52,9 @@ def stage(
 
 @contextmanager
 def _traffic_through(stage: Stage, url: str) -> Iterator[Services]:
-    quick, listening = connect_redis(url, 1.0), connect_redis(url)
+    runner, client = ScriptRunner(connect_redis(url, 1.0).connection_pool), connect_redis(url)
     services = stage.services
-    traffic = Traffic(quick, listening, stage.settings, services.keyring, stage.now)
+    traffic = Traffic(runner, client, stage.settings, services.keyring, stage.now)
     try:
         with wiring.use(replace(services, traffic=traffic)) as changed:
             stage.services = changed
@@ -61,7 +62,7 @@ def _traffic_through(stage: Stage, url: str) -> Iterator[Services]:
     finally:
         stage.services = services
         traffic.close()
-        listening.close()
+        client.close()
 
 
 def asked(stage: Stage) -> int:

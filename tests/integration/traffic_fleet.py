@@ -71,7 +71,7 @@ def patient_redis() -> Iterator[None]:
     """Make connections that wait long: a busy machine is no failure of Redis."""
     connect = wiring.connect_redis
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wiring, "connect_redis", lambda url, *_, **kind: connect(url, 60, **kind))
+        patch.setattr(wiring, "connect_redis", lambda url, *_: connect(url, 60))
         yield
 
 

@@ -17,6 +17,7 @@ from tests.stage import Stage, redis_client
 from worker import wiring
 from worker.errors import HeldBack, MosaicUnavailable
 from worker.keyring import KeyRing
+from worker.redis_scripts import ScriptRunner
 from worker.traffic import FlightPlan, Lane, Traffic
 from worker.traffic.gate import Gate, Permit
 from worker.traffic.scripts import Scripts
@@ -52,7 +53,9 @@ class Process:
         # Patient connections: a busy machine is no failure of Redis.
         self.redis = redis.Redis.from_url(url, socket_timeout=60)
         keyring = KeyRing.from_settings(self.settings)
-        self.traffic = Traffic(self.redis, self.redis, self.settings, keyring, now)
+        self.traffic = Traffic(
+            ScriptRunner(self.redis.connection_pool), self.redis, self.settings, keyring, now
+        )
         self.flights = self.traffic.flights
 
     @property
@@ -112,6 +115,7 @@ def starting(url: str) -> Iterator[Starter]:
         def start(**options: Any) -> Process:
             process = Process(url, **options)
             stack.callback(process.redis.close)
+            stack.callback(process.traffic.close)
             return process
 
         yield start

@@ -16,9 +16,10 @@ import structlog
 
 from session_client.contract import Reason
 from worker.errors import HeldBack, MosaicRateLimited, MosaicUnavailable
+from worker.redis_scripts import Argument
 from worker.settings import Settings
 from worker.traffic.lanes import PREFIX, Application, Lane, Lanes, Rules, pause_key
-from worker.traffic.scripts import Argument, Scripts
+from worker.traffic.scripts import Scripts
 
 PROBES_AT_A_TIME: Final = 3
 GOOD_PROBES: Final = 3  # that close the breaker

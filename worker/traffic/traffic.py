@@ -8,6 +8,7 @@ from datetime import datetime
 import redis
 
 from worker.keyring import KeyRing
+from worker.redis_scripts import ScriptRunner
 from worker.settings import Settings
 from worker.traffic import state
 from worker.traffic.flights import Flights
@@ -25,16 +26,17 @@ class Traffic:
 
     def __init__(
         self,
-        quick: redis.Redis,
-        listening: redis.Redis,
+        runner: ScriptRunner,
+        client: redis.Redis,
         settings: Settings,
         keyring: KeyRing,
         now: Callable[[], datetime],
     ) -> None:
-        """See `Scripts` for *quick* and *listening*."""
-        self._redis = quick
+        """See `Scripts` for *runner* and *client*."""
+        self._runner = runner
+        self._redis = client
         self._lanes = Lanes(settings)
-        scripts = Scripts(quick, listening)
+        scripts = Scripts(runner, client)
         self._gate = Gate(scripts, settings)
         self.flights = Flights(scripts, self._gate, settings, keyring, now)
 
@@ -48,4 +50,4 @@ class Traffic:
 
     def close(self) -> None:
         """Close the connections made for this room alone."""
-        self._redis.close()
+        self._runner.close()

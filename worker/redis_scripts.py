@@ -1,0 +1,142 @@
+"""Lua scripts in Redis, each run in one round trip, on connections of their own.
+
+redis-py looks for unread data before each command, in three system calls, and at each of them
+another thread may take the interpreter over: under load that costs more than the command. It also
+leaves a connection whose answer nobody read in its pool (8.1), and the next command takes that
+answer for its own. Here a connection is believed for a moment after a whole answer, and one whose
+answer was not read is closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, cast
+
+import redis
+from redis.connection import AbstractConnection
+from redis.exceptions import NoScriptError
+
+BELIEVED_SECONDS: Final = 1.0
+
+Argument = str | bytes | int | float
+
+
+class Script:
+    """A script's text, and the name under which Redis keeps it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class ScriptRunner:
+    """Runs scripts, for all threads of a process. Make it after the fork."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        """Connect as *pool* would; it lends its settings only.
+
+        It counts the connections it made and refuses the 101st, however many are closed by then.
+        """
+        kind = pool.connection_class
+        if not issubclass(kind, redis.SSLConnection):
+            kind = type("KernelTimed", (_KernelTimed, kind), {})
+        self._make = cast(
+            "Callable[[], AbstractConnection]", partial(kind, **pool.connection_kwargs)
+        )
+        self._idle: deque[tuple[AbstractConnection, float]] = deque()
+
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Return what *script* returns. Raises `redis.RedisError`; it may have run all the same."""
+        connection = self._borrow()
+        is_answered = False
+        try:
+            answer = _run(connection, script, keys, arguments)
+            is_answered = True
+        except redis.ResponseError:
+            is_answered = True
+            raise
+        finally:
+            if is_answered:
+                self._idle.append((connection, time.monotonic()))
+            else:
+                connection.disconnect()
+        return answer
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop()[0].disconnect()
+
+    def _borrow(self) -> AbstractConnection:
+        try:
+            connection, answered_at = self._idle.pop()
+        except IndexError:
+            return self._make()
+        if time.monotonic() - answered_at > BELIEVED_SECONDS and _is_stale(connection):
+            connection.disconnect()  # it connects anew by itself
+        return connection
+
+
+class _KernelTimed:
+    """Lets the kernel time reads and writes: Python does it by one more system call before each.
+
+    Not for TLS, which must be told whether to wait for more.
+    """
+
+    socket_timeout: float | None
+    _sock: socket.socket | None
+
+    def _connect(self) -> socket.socket:
+        connected: socket.socket = super()._connect()  # type: ignore[misc]
+        seconds, rest = divmod(self.socket_timeout or 0, 1)  # 0 is for ever
+        timeval = struct.pack("ll", int(seconds), int(rest * 1_000_000))
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        connected.settimeout(None)
+        return connected
+
+    def can_read(self, timeout: float = 0) -> bool:
+        try:
+            return bool(super().can_read(timeout))  # type: ignore[misc]
+        finally:
+            if self._sock is not None:
+                self._sock.settimeout(None)
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except redis.ConnectionError as error:
+            if isinstance(error.__context__, BlockingIOError):
+                raise redis.TimeoutError("Timeout reading from socket") from None
+            raise
+
+
+def _run(
+    connection: AbstractConnection,
+    script: Script,
+    keys: Sequence[str],
+    arguments: Sequence[Argument],
+) -> Any:
+    told = (len(keys), *keys, *arguments)
+    try:
+        connection.send_command("EVALSHA", script.sha, *told)
+        return connection.read_response()
+    except NoScriptError:  # a Redis that was restarted, or never saw it
+        connection.send_command("EVAL", script.text, *told)
+        return connection.read_response()
+
+
+def _is_stale(connection: AbstractConnection) -> bool:
+    """Whether there is something to read where nothing was asked, or the other side is gone."""
+    try:
+        return bool(connection.can_read())
+    except (redis.RedisError, OSError):
+        return True
