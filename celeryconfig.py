@@ -12,6 +12,7 @@ from typing import Any, Final
 from session_client import broker, contract
 from worker import settings as settings_module
 from worker.errors import ConfigurationError
+from worker.setting_values import is_redis
 
 try:
     _settings = settings_module.current()
@@ -23,6 +24,9 @@ _MAINTENANCE: Final = contract.Queue.MAINTENANCE.value
 
 # --- broker
 broker_url = _settings.broker_url.get_secret_value()
+# Takes a job and notes who has it in one step; kombu's own can lose it in between, and costs more.
+broker_transport = "worker.transport:Transport" if is_redis(broker_url) else None
+broker_use_ssl = broker.tls_options(broker_url)  # without it jobs would go in clear over rediss://
 broker_transport_options = broker.transport_options(
     client_name="session-worker", visibility_timeout_seconds=_settings.visibility_timeout_seconds
 )

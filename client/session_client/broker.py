@@ -44,6 +44,15 @@ def transport_options(
     }
 
 
+def tls_options(url: str) -> dict[str, Any] | None:
+    """Return what kombu must be told of TLS for the broker at *url*; ``?ssl_…`` in it wins.
+
+    By itself kombu looks at no certificate, and knows that ``rediss`` means TLS only by the name of
+    its own transport.
+    """
+    return {"ssl_cert_reqs": "required"} if url.startswith("rediss://") else None
+
+
 def queues() -> tuple[Queue, ...]:
     """Return the queues of the contract, to declare on both sides."""
     return tuple(

@@ -42,7 +42,12 @@ class Publisher:
         self._app = _celery_app()
         # A pool of our own: the app's would follow CELERY_BROKER_URL of the process it runs in,
         # which in a Celery-using app is that app's broker and not ours.
-        connection = Connection(broker_url, transport_options=options, connect_timeout=1.0)
+        connection = Connection(
+            broker_url,
+            transport_options=options,
+            connect_timeout=1.0,
+            ssl=broker.tls_options(broker_url) or False,
+        )
         self._connections = connection.Pool(limit=_MOST_AT_ONCE)
         self._producers = ProducerPool(self._connections, limit=_MOST_AT_ONCE)
         # Waiting for a turn counts against the caller's time too: with a frozen broker all turns
