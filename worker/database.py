@@ -8,14 +8,15 @@ read-then-write transactions lose updates without an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Executable, Row, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Select, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from worker.driver import DriverStatement
 from worker.errors import StoreUnavailable
 
 SQLITE_BUSY_TIMEOUT_MS: Final = 5000
@@ -74,7 +75,7 @@ def _is_read_only(connection: Connection) -> bool:
 
 
 class Store:
-    """The database: `read` and `write` are the only ways in.
+    """The database: `read`, `write` and `run` are the only ways in.
 
     Neither may be open while Mosaic is called: a slow IDP would then hold locks and connections.
     """
@@ -83,6 +84,7 @@ class Store:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._reader = engine.execution_options(read_only=True)
+        self._ready: dict[Select[Any], DriverStatement] = {}
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -99,13 +101,19 @@ class Store:
         with _in_our_words(), self.engine.begin() as connection:
             yield connection
 
-    def commit_one(self, statement: Executable, parameters: Mapping[str, Any]) -> Row[Any] | None:
-        """Run one writing statement of PostgreSQL, a transaction by itself; return its row.
+    def run(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Run one statement, a transaction by itself, and return its rows. Raises as `write` does.
 
-        One round trip instead of three. Raises as `write` does.
+        It is kept for ever, so pass one that is built once. On PostgreSQL it may write (in CTEs).
         """
-        with self.read() as connection:
-            return connection.execute(statement, parameters).one_or_none()
+        if self.is_sqlite:
+            with self.read() as connection:
+                return connection.execute(statement, parameters).all()
+        ready = self._ready.get(statement)
+        if ready is None:
+            ready = self._ready[statement] = DriverStatement(statement, self.engine.dialect)
+        with _in_our_words():
+            return ready.run(self.engine, parameters)
 
     def close(self) -> None:
         """Close all connections."""

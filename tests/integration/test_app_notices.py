@@ -44,7 +44,7 @@ from tests.integration.propagation_rig import (
 from tests.stage import Stage, claims_of, redis_client
 from worker.database import Store
 from worker.errors import NoticeUndelivered, StoreUnavailable
-from worker.lifecycle import app_admin, app_notices, ending, maintenance
+from worker.lifecycle import app_admin, app_notices, ending, maintenance, renewing
 from worker.lifecycle.revoking import revoke
 from worker.tasks import notices as tasks
 
@@ -214,14 +214,18 @@ def test_a_logout_that_waits_for_a_link_under_way_tells_the_app_that_linked(
         ref = stage.registered("ada", "shop")
         reached, go_on = threading.Event(), threading.Event()
 
+        run = Store.run
+
         def link_then_wait(store: Store, statement: Any, parameters: Any) -> Any:
+            if statement is not renewing._ALL_IN_ONE:
+                return run(store, statement, parameters)
             with store.write() as connection:
-                row = connection.execute(statement, parameters).one_or_none()
+                rows = connection.execute(statement, parameters).all()
                 reached.set()
                 assert go_on.wait(60)
-                return row
+                return rows
 
-        monkeypatch.setattr(Store, "commit_one", link_then_wait)
+        monkeypatch.setattr(Store, "run", link_then_wait)
         with stage.meanwhile(lambda: stage.silent_auth("ada", "forum")) as asking:
             assert reached.wait(60)  # linked, and not committed
             with stage.meanwhile(lambda: stage.log_out(session_ref=str(ref))) as leaving:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from models import AppSession, IdpSession, SessionEvent
@@ -64,8 +64,8 @@ def slide_link_and_note(  # noqa: PLR0913 - what the one statement is made of
         **noted,
         "token_expires_at": token_expires_at,
     }
-    row = store.commit_one(_ALL_IN_ONE, parameters)
-    return None if row is None else row.expires_at
+    rows = store.run(_ALL_IN_ONE, parameters)
+    return rows[0][0] if rows else None
 
 
 def _sliding(session: Session, used_at: datetime, slid_to: datetime) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _sliding(session: Session, used_at: datetime, slid_to: datetime) -> dict[str
     }
 
 
-def _all_in_one() -> Any:
+def _all_in_one() -> Select[Any]:
     slid = _SLIDE.cte("slid")
     token_until = bindparam("token_expires_at", type_=AppSession.access_token_expires_at.type)
     linked = (

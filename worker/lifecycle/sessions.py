@@ -26,6 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from models import AppSession, EndCause, IdpSession, SessionAlias, UtcDateTime
 from session_client.contract import Reason
+from worker.database import Store
 
 LINK_KEY: Final = ("idp_session_id", "app_id")
 LINK_COLUMNS: Final = (
@@ -103,15 +104,17 @@ _CANDIDATES: Final = {False: _candidates(None), True: _candidates(bindparam("dev
 
 
 def candidates(
-    connection: Connection, user_id: str, device_id: str | None, now: datetime, limit: int
+    store: Store, user_id: str, device_id: str | None, now: datetime, limit: int
 ) -> list[Session]:
     """Return the user's live sessions that a request from *device_id* may use, newest first.
 
     A session bound to a device is offered only to requests that name it.
     """
-    parameters = {"user_id": user_id, "device_id": device_id, "now": now, "most": limit}
+    parameters = {"user_id": user_id, "now": now, "most": limit}
+    if device_id is not None:
+        parameters["device_id"] = device_id
     query = _CANDIDATES[device_id is not None]
-    return [_session(row) for row in connection.execute(query, parameters)]
+    return [_session(row) for row in store.run(query, parameters)]
 
 
 def why_none(connection: Connection, user_id: str, device_id: str | None) -> Reason:

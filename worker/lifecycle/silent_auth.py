@@ -58,16 +58,14 @@ def _one_round(asked: Asked) -> Outcome | Flying | Again:
     services = asked.services
     user_id, device_id = asked.command.user_id, asked.command.device_id
     now = services.now()
-    with services.store.read() as connection:
-        found = sessions.candidates(
-            connection, user_id, device_id, now, services.settings.max_candidates
-        )
-        capped = [session.id for session in found if ends_at(services, session) <= now]
-        if not found:
-            metrics.call_saved(Saving.PREFLIGHT)
-            return Outcome(
-                Verdict.LOGIN_REQUIRED, sessions.why_none(connection, user_id, device_id)
-            )
+    most = services.settings.max_candidates
+    found = sessions.candidates(services.store, user_id, device_id, now, most)
+    if not found:
+        metrics.call_saved(Saving.PREFLIGHT)
+        with services.store.read() as connection:
+            reason = sessions.why_none(connection, user_id, device_id)
+        return Outcome(Verdict.LOGIN_REQUIRED, reason)
+    capped = [session.id for session in found if ends_at(services, session) <= now]
     if capped:
         # Said again beside the ids: one of them may have been used since it was read.
         still = past_a_cap(services.settings, now)

@@ -1,0 +1,85 @@
+"""Statements handed to the database's driver, as SQLAlchemy compiled them.
+
+SQLAlchemy decides anew at each execution what to run and how to read it, which takes longer than
+running it: 0.23 ms of CPU where the driver needs 0.08. For the few statements of a silent
+authentication that is decided once. Connections still are the engine's, and errors SQLAlchemy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from sqlalchemy import Dialect, Engine, PoolProxiedConnection, Select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
+
+
+class DriverStatement:
+    """One statement, ready to run. It is a transaction by itself, so the engine must autocommit."""
+
+    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self._sql = str(compiled)
+        names: dict[Any, str] = compiled.bind_names
+        self._constants = {
+            name: bind.effective_value for bind, name in names.items() if not bind.required
+        }
+        into = {
+            name: _type(bind.type, dialect).bind_processor(dialect) for bind, name in names.items()
+        }
+        self._into = {name: process for name, process in into.items() if process is not None}
+        columns = enumerate(statement.selected_columns)
+        out = {at: _type(c.type, dialect).result_processor(dialect, None) for at, c in columns}
+        self._out = {at: process for at, process in out.items() if process is not None}
+
+    def run(self, engine: Engine, parameters: Mapping[str, Any]) -> list[list[Any]]:
+        """Return the rows. Raises `sqlalchemy.exc.DBAPIError` as SQLAlchemy itself would."""
+        told = {**self._constants, **parameters}
+        for name, process in self._into.items():
+            told[name] = process(told[name])
+        rows = self._fetch(engine, told)
+        for row in rows:
+            for at, process in self._out.items():
+                row[at] = process(row[at])
+        return rows
+
+    def _fetch(self, engine: Engine, told: Mapping[str, Any]) -> list[list[Any]]:
+        with _lent(engine) as connection:
+            cursor = connection.cursor()
+            cursor.execute(self._sql, told)
+            return [list(row) for row in cursor.fetchall()]
+
+
+@contextmanager
+def _lent(engine: Engine) -> Iterator[PoolProxiedConnection]:
+    """Lend a connection; its errors leave in SQLAlchemy's words."""
+    dialect, driver_error = engine.dialect, engine.dialect.loaded_dbapi.Error
+    is_lost = False
+    try:
+        with closing(engine.raw_connection()) as connection:
+            try:
+                yield connection
+            except driver_error as error:
+                # It has read the answer, or lost the connection: then the others are as dead.
+                is_lost = dialect.is_disconnect(error, connection.dbapi_connection, None)
+                if is_lost:
+                    engine.pool._invalidate(connection, error)  # noqa: SLF001 - as SQLAlchemy does
+                raise
+            except BaseException as error:
+                connection.invalidate(error)  # whoever gets it next must not read our answer
+                raise
+    except driver_error as error:
+        raise DBAPIError.instance(
+            None,
+            None,
+            error,
+            driver_error,
+            hide_parameters=True,
+            connection_invalidated=is_lost,
+        ) from error
+
+
+def _type(declared: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    return declared.dialect_impl(dialect)
