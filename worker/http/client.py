@@ -1,7 +1,8 @@
 """One request, one answer: bounded in time and size, nothing kept between calls.
 
-No redirect is followed, no proxy variable read and no cookie kept: all three live in
-`httpx.Client`, which is not used. It would also log every URL, query and all.
+No redirect is followed, no proxy variable read and no cookie kept: all three live in httpx's
+client, which would also log every URL, query and all. httpx reads the addresses; its engine,
+httpcore, does the rest.
 
 Not retried here: a call that was sent may have worked, and only the caller knows whether asking
 again is safe.
@@ -11,25 +12,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
+import httpcore
 import httpx
 
 from worker.http.deadline import Deadline
-from worker.http.transport import BoundedTransport, limits
+from worker.http.transport import bounded_connections, limits
 
 CONNECT_SECONDS: Final = 3.0  # of each address; a host that is there answers in far less
 MOST_RETRY_AFTER_SECONDS: Final = 3600.0
-_HEADERS: Final = {
-    "User-Agent": "mosaic-session-worker",  # without any, some firewalls answer 403
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",  # a small body must not unpack to a large one
-}
+_HEADERS: Final = (
+    (b"User-Agent", b"mosaic-session-worker"),  # without any, some firewalls answer 403
+    (b"Accept", b"application/json"),
+    (b"Accept-Encoding", b"identity"),  # a small body must not unpack to a large one
+)
+_NO_ANSWER: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,13 @@ class HttpClient:
     def __init__(
         self, *, max_body_bytes: int, needs_body: bool = True, ca_certificates: str | None = None
     ) -> None:
-        self._transport = BoundedTransport(ca_certificates)
+        self._connections = bounded_connections(ca_certificates)
         self._max_body_bytes = max_body_bytes
         self._needs_body = needs_body
 
     def close(self) -> None:
         """Close every connection."""
-        self._transport.close()
+        self._connections.close()
 
     def send(
         self,
@@ -89,40 +91,47 @@ class HttpClient:
 
         New connections go to *addresses*, in this order; None: to whatever the host resolves to.
         """
-        # A failure is returned, not raised: httpx's errors hold the request with its secrets, and
-        # would travel along as the context of the caller's own.
+        # A failure is returned, not raised: it would travel along as the context of the caller's
+        # own, and its frames hold the request with its secrets.
         begun_at = time.monotonic()
         try:
             with limits(deadline, addresses):
                 answer = self._exchange(request, deadline.remaining())
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError):  # a host too long
+        except (httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError):  # a host too long
             return NoAnswer("InvalidURL", is_url_unusable=True)
-        except httpx.HTTPError as failure:
+        except _NO_ANSWER as failure:
             return NoAnswer(type(failure).__name__, seconds=time.monotonic() - begun_at)
         return replace(answer, seconds=time.monotonic() - begun_at)
 
     def _exchange(self, request: HttpRequest, left: float) -> HttpAnswer:
-        timeout = httpx.Timeout(left, connect=min(CONNECT_SECONDS, left), pool=None)
-        sent = httpx.Request(
+        url, host = _parsed(request.url)
+        headers = [(b"Host", host), *_HEADERS]
+        headers += [
+            (name.encode(), value.encode("ascii")) for name, value in request.headers.items()
+        ]
+        if request.method != "GET":
+            headers.append((b"Content-Length", b"%d" % len(request.content)))
+        timeout = {"connect": min(CONNECT_SECONDS, left), "read": left, "write": left}
+        sent = httpcore.Request(
             request.method,
-            _parsed(request.url),
-            headers={**_HEADERS, **request.headers},
+            url,
+            headers=headers,
             content=request.content,
-            extensions={"timeout": timeout.as_dict()},
+            extensions={"timeout": timeout},
         )
-        with closing(self._transport.handle_request(sent)) as response:
+        with self._connections.exchange(sent) as response:
             body = self._read_body(response)
-            return HttpAnswer(response.status_code, body, _retry_after(response.headers))
+            return HttpAnswer(response.status, body, _retry_after(_readable(response.headers)))
 
-    def _read_body(self, response: httpx.Response) -> bytes | None:
+    def _read_body(self, response: httpcore.Response) -> bytes | None:
         """Return the body as sent: we ask for no compression, and unpack none."""
         body = bytearray()
         try:
-            for chunk in response.iter_raw():
+            for chunk in response.iter_stream():
                 body += chunk
                 if len(body) > self._max_body_bytes:
                     return None
-        except httpx.HTTPError:
+        except _NO_ANSWER:
             if self._needs_body:
                 raise
             return None
@@ -130,20 +139,29 @@ class HttpClient:
 
 
 @lru_cache(maxsize=64)
-def _parsed(url: str) -> httpx.URL:
+def _parsed(text: str) -> tuple[httpcore.URL, bytes]:
+    """Return where to ask, and what the Host header says."""
     # A handful of addresses, each called a thousand times: parsing costs as much as sending.
-    return httpx.URL(url)
+    url = httpx.URL(text)
+    asked = httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+    return asked, url.netloc
+
+
+def _readable(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Read ``Retry-After``, seconds or a date (RFC 9110 section 10.2.3)."""
-    text = headers.get("Retry-After", "").strip()
+    text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         seconds = float(text)
     elif (until := _http_date(text)) is not None:
         # Measured by the sender's own clock, which may differ from ours.
         seconds = (
-            until - (_http_date(headers.get("Date", "")) or datetime.now(UTC))
+            until - (_http_date(headers.get("date", "")) or datetime.now(UTC))
         ).total_seconds()
     else:
         return None

@@ -1,6 +1,6 @@
 """Connections on which every read and write stops at the deadline of the call under way.
 
-httpx's timeouts bound each read, so a server that drips a byte now and then would hold a worker
+httpcore's timeouts bound each read, so a server that drips a byte now and then would hold a worker
 thread for ever.
 """
 
@@ -10,15 +10,13 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any
 
 import httpcore
 import httpx
 
+from worker.http.connections import Connections
 from worker.http.deadline import Deadline
-
-KEEP_IDLE_SECONDS: Final = 4.0  # shorter than servers keep idle connections (5 s and more)
-_MOST_IDLE_CONNECTIONS: Final = 64  # one for each thread a worker may have
 
 _deadline: ContextVar[Deadline] = ContextVar("http_deadline")
 _addresses: ContextVar[Sequence[str] | None] = ContextVar("http_addresses")
@@ -99,20 +97,9 @@ class _BoundedBackend(httpcore.SyncBackend):
         raise failure
 
 
-class BoundedTransport(httpx.HTTPTransport):
-    """A pool of connections for all threads; use it within `limits`."""
-
-    def __init__(self, ca_certificates: str | None = None) -> None:
-        context = httpx.create_ssl_context(trust_env=False)
-        if ca_certificates is not None:
-            context.load_verify_locations(cadata=ca_certificates)
-        # In place of the parent's pool, which takes no network backend. With an upper limit on
-        # connections the pool loses slots under contention until an idle client fails for ever.
-        # So: no limit (threads are the limit), and no pool timeout.
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context,
-            max_connections=None,
-            max_keepalive_connections=_MOST_IDLE_CONNECTIONS,
-            keepalive_expiry=KEEP_IDLE_SECONDS,
-            network_backend=_BoundedBackend(),
-        )
+def bounded_connections(ca_certificates: str | None = None) -> Connections:
+    """Return what keeps a process's connections; use it within `limits`."""
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca_certificates is not None:
+        context.load_verify_locations(cadata=ca_certificates)
+    return Connections(_BoundedBackend(), context)
