@@ -53,8 +53,8 @@ def seal(key: AppKey, kind: Kind, content: dict[str, Any]) -> str:
     Raises TypeError, ValueError or RecursionError for what JSON cannot carry.
     """
     header = _header(key.kid, kind)
-    _check_nesting(content)  # here it can be told to whoever wrote it
     plaintext = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    _check_nesting(plaintext, content)  # here it can be told to whoever wrote it
     return jwe.encrypt_compact(header, plaintext, _jose_key(key.secret), registry=_RULES)
 
 
@@ -106,7 +106,7 @@ def json_object(text: str | bytes) -> dict[str, Any]:
         raise ValueError("nested too deep") from None
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - one error for one question
-    _check_nesting(content)
+    _check_nesting(text.encode() if isinstance(text, str) else text, content)
     return content
 
 
@@ -117,8 +117,10 @@ def _finite(number: str) -> float:
     return value
 
 
-def _check_nesting(content: object) -> None:
+def _check_nesting(text: bytes, content: object) -> None:
     """Refuse what others could not write again: Python's JSON ends at some depth of the stack."""
+    if text.count(b"{") + text.count(b"[") <= MAX_NESTING:
+        return  # nothing is nested deeper than there are brackets
     level = [content]
     for _ in range(MAX_NESTING):
         level = [inner for outer in level for inner in _children(outer)]

@@ -46,6 +46,8 @@ class Sender:
     app: KnownApp
     key: AppKey
     content: dict[str, Any] = field(repr=False)
+    # SHA-256 of what is asked for: the same request id must come with the same content.
+    digest: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,6 @@ class OpenedRequest:
     deadline: datetime
     # Until then the sender may send it again; the deadline of the work itself may be nearer.
     valid_until: datetime
-    # SHA-256 of the sealed content: the same request id must come with the same content.
     digest: bytes = field(repr=False)
 
 
@@ -89,7 +90,7 @@ def prove_sender(services: Services, message: Message) -> Sender:
         content = sealing.unseal(envelope, sealing.Kind.REQUEST, lambda _: key)
     except SealBroken:
         raise Unauthorized(Reason.WRONG_KEY) from None
-    return Sender(app, key, content)
+    return Sender(app, key, content, digest_of(content))
 
 
 def _kid_of(envelope: str) -> str:
@@ -118,7 +119,7 @@ def check(message: Message, sender: Sender, now: datetime) -> OpenedRequest:
         command=command,
         deadline=min(deadline, now + JOB_BUDGET),
         valid_until=deadline,
-        digest=digest_of(content),
+        digest=sender.digest,
     )
 
 

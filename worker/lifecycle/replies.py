@@ -18,7 +18,7 @@ from session_client import contract, sealing, times
 from session_client.contract import Reason, Task, Verdict
 from worker.errors import InvalidRequest, Unauthorized
 from worker.lifecycle import sessions
-from worker.lifecycle.intake import Message, OpenedRequest, Sender, digest_of
+from worker.lifecycle.intake import Message, OpenedRequest, Sender
 from worker.lifecycle.outcomes import Outcome
 from worker.mailbox import ANSWER_SECONDS, Memory
 from worker.wiring import Services
@@ -83,7 +83,7 @@ def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
 def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> Memory:
     """Return what to keep, complete: the claim of the id may have been lost, or never made."""
     return Memory(
-        digest=digest_of(sender.content),
+        digest=sender.digest,
         session=outcome.data.get("session_ref", ""),
         seconds=_memory_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
     )
