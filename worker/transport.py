@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import redis
 import structlog
 from kombu.transport import redis as stock
 from kombu.utils.encoding import bytes_to_str
@@ -93,12 +94,29 @@ class OneStepQoS(stock.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """Note that the job is done."""
-        self.settle(delivery_tag)
+        try:
+            self.settle(delivery_tag)
+        finally:
+            self._free_slot(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
+        """Give the job back to its queue, or drop it."""
+        try:
+            super().reject(delivery_tag, requeue)
+        finally:
+            self._free_slot(delivery_tag)
+
+    def _free_slot(self, delivery_tag: str) -> None:
+        # Whatever Redis said: the job has ended. kombu keeps the slot of one whose end could not be
+        # noted, and with enough of them a worker that need not reconnect does nothing any more.
         super(stock.QoS, self).ack(delivery_tag)
 
     def settle(self, delivery_tag: str) -> None:
         """Forget that anybody works on the job."""
-        self._run(_SETTLE, delivery_tag)
+        try:
+            self._run(_SETTLE, delivery_tag)
+        except redis.ConnectionError:  # an old connection, perhaps: a fresh one is tried
+            self._run(_SETTLE, delivery_tag)
 
     def drop(self, delivery_tag: str) -> None:
         """Forget the job as if it had never come: its record, and the slot it may have got."""
@@ -135,7 +153,11 @@ class OneStepQoS(stock.QoS):
 
     def _run(self, script: Script, *arguments: Any, queues: list[str] | None = None) -> Any:
         keys = [self.unacked_key, self.unacked_index_key, *(queues or ())]
-        return self.channel.scripts.run(script, keys, arguments)
+        try:
+            return self.channel.scripts.run(script, keys, arguments)
+        finally:
+            if self.channel.closed:  # the job ended late, and nobody closes the channel again
+                self.channel.disconnect()
 
 
 class OneStepChannel(stock.Channel):
@@ -146,6 +168,7 @@ class OneStepChannel(stock.Channel):
     _queue_cycle: Any
     _q_for_pri: Callable[[str, int], str]
     sep: str
+    _pool: Any
     _scripts: ScriptRunner | None = None
 
     @property
@@ -199,6 +222,18 @@ class OneStepChannel(stock.Channel):
         if self.qos.kept is None:
             self.qos.drop(tag)
         return None
+
+    def close(self) -> None:
+        """Give back what is not done, and close every connection."""
+        super().close()
+        self.disconnect()  # giving back has opened some again
+
+    def disconnect(self) -> None:
+        """Close every connection. The pool is kept: a job that ends late opens one again."""
+        if self._scripts is not None:
+            self._scripts.close()
+        if self._pool is not None:
+            self._pool.disconnect()
 
     def _disconnect_pools(self) -> None:
         if self._scripts is not None:

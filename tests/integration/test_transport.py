@@ -130,6 +130,30 @@ def test_a_job_that_is_done_leaves_nothing(redis_url: str, client: redis.Redis) 
         assert client.keys("unacked*") == []
 
 
+@pytest.mark.parametrize("end", ["ack", "reject", "requeue"])
+def test_a_job_that_ends_while_redis_is_away_leaves_its_slot_free(
+    own_redis: RedisServer, end: str
+) -> None:
+    publish(own_redis.url(), "first")
+    with Taker(own_redis.url(), slots=1) as taker:
+        taker.look()
+        own_redis.stop()
+        with pytest.raises(redis.ConnectionError):
+            getattr(taker.got[0], end)()
+
+        assert taker.channel.qos.can_consume()
+
+
+def test_a_job_that_ends_after_redis_was_restarted_leaves_nothing(own_redis: RedisServer) -> None:
+    publish(own_redis.url(), "job")
+    with Taker(own_redis.url()) as taker, redis_client(own_redis.url()) as client:
+        taker.look()
+        own_redis.restart(keep_data=True)
+        taker.got[0].ack()
+
+        assert client.keys("unacked*") == []
+
+
 @pytest.mark.parametrize("end", ["close", "requeue"])
 def test_a_job_given_back_is_the_next_in_its_queue(
     redis_url: str, client: redis.Redis, end: str
@@ -285,13 +309,13 @@ def test_a_stock_producer_is_heard_and_a_stock_worker_does_what_we_left(
     )
     done: list[str] = []
 
-    @stock.task(name="job", shared=False)
+    @stock.task(name="stock.job", shared=False)
     def job(name: str) -> None:
         done.append(name)
 
     with Taker(redis_url) as ours:
-        way(ours, lambda: stock.send_task("job", args=["näme"]))
-        assert [message.headers["task"] for message in ours.got] == ["job"]
+        way(ours, lambda: stock.send_task("stock.job", args=["näme"]))
+        assert [message.headers["task"] for message in ours.got] == ["stock.job"]
         ours.die()
 
     with start_worker(
@@ -310,9 +334,6 @@ def test_a_stock_producer_is_heard_and_a_stock_worker_does_what_we_left(
 # --- connections
 
 
-# A closed channel that gives back its jobs opens a connection again, kombu's too, and leaves it to
-# the garbage collector to close it, which says so.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_reconnecting_leaves_no_connections_behind(redis_url: str, client: redis.Redis) -> None:
     def connections() -> int:
         return sum(1 for known in client.client_list() if known["name"] == "leaks")
@@ -330,14 +351,14 @@ def test_reconnecting_leaves_no_connections_behind(redis_url: str, client: redis
     )
     done: list[int] = []
 
-    @app.task(name="job", shared=False)
+    @app.task(name="leaks.job", shared=False)
     def job(number: int) -> None:
         time.sleep(0.2)  # so that some end when their connection is gone
         done.append(number)
 
     def serve(numbers: range) -> None:
         for number in numbers:
-            app.send_task("job", args=[number])
+            app.send_task("leaks.job", args=[number])
         poll_until(lambda: set(numbers) <= set(done), 60, what="the jobs to be done")
 
     with start_worker(
@@ -352,7 +373,7 @@ def test_reconnecting_leaves_no_connections_behind(redis_url: str, client: redis
         for round_ in range(1, 6):
             for number in range(4):
                 with suppress(redis.ConnectionError):
-                    app.send_task("job", args=[1000 * round_ + number])
+                    app.send_task("leaks.job", args=[1000 * round_ + number])
             time.sleep(0.1)
             client.client_kill_filter(_type="normal", skipme=True)
             serve(range(100 * round_, 100 * round_ + 8))

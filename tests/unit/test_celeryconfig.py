@@ -25,6 +25,7 @@ Connect = Callable[[str], Connection]
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
     """Makes connections as the worker makes them; nobody has connected yet."""
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)  # Celery itself reads it, first of all
 
     def connect(url: str) -> Connection:
         environment = {

@@ -143,6 +143,8 @@ def _parsed(text: str) -> tuple[httpcore.URL, bytes]:
     """Return where to ask, and what the Host header says."""
     # A handful of addresses, each called a thousand times: parsing costs as much as sending.
     url = httpx.URL(text)
+    if url.scheme not in {"http", "https"}:
+        raise httpcore.UnsupportedProtocol
     asked = httpcore.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
