@@ -334,6 +334,7 @@ def test_a_stock_producer_is_heard_and_a_stock_worker_does_what_we_left(
 # --- connections
 
 
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
 def test_reconnecting_leaves_no_connections_behind(redis_url: str, client: redis.Redis) -> None:
     def connections() -> int:
         return sum(1 for known in client.client_list() if known["name"] == "leaks")
