@@ -39,21 +39,30 @@ local function record_of(raw)
   return tag, "[" .. raw .. "," .. cjson.encode(exchange) .. "," .. cjson.encode(key) .. "]"
 end
 
+local function refusal_of_note(tag, record)
+  local added = redis.pcall("ZADD", KEYS[2], ARGV[1], tag)
+  if type(added) == "table" and added.err then return added end
+  local kept = redis.pcall("HSET", KEYS[1], tag, record)
+  if type(kept) == "table" and kept.err then return kept end
+end
+
 local taken, most, is_empty = {}, tonumber(ARGV[2]), false
 while not is_empty do
   is_empty = true
   for index = 3, #KEYS do
     if #taken >= most then return taken end
-    local raw = redis.call("LINDEX", KEYS[index], -1)
+    -- Popped first: a Redis that is full lets a script write only what follows on something freed,
+    -- and a full queue could never be emptied.
+    local raw = redis.call("RPOP", KEYS[index])
     if raw then
       is_empty = false
       local tag, record = record_of(raw)
-      if tag then
-        -- In this order: were it popped first, a Redis that refuses the rest would lose it.
-        redis.call("HSET", KEYS[1], tag, record)
-        redis.call("ZADD", KEYS[2], ARGV[1], tag)
+      local refusal = tag and refusal_of_note(tag, record)
+      if refusal then
+        redis.call("RPUSH", KEYS[index], raw)
+        if #taken > 0 then return taken end
+        return refusal
       end
-      redis.call("RPOP", KEYS[index])
       taken[#taken + 1] = {KEYS[index], raw, tag or ""}
     end
   end

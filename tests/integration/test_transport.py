@@ -193,9 +193,19 @@ def test_a_job_whose_taking_was_answered_to_nobody_comes_back(own_redis: RedisSe
         assert other.look() == ["needle"]
 
 
-@pytest.mark.parametrize("why", ["OOM", "READONLY"])
+def full_of_noise(client: redis.Redis) -> None:
+    client.set("unacked", "noise")  # no hash: no job can be noted
+
+
+def read_only(client: redis.Redis) -> None:
+    client.replicaof(HOST, 1)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "says"), [(read_only, "read only replica"), (full_of_noise, "WRONGTYPE")]
+)
 def test_what_a_redis_that_refuses_writes_holds_is_served_once_afterwards(
-    own_redis: RedisServer, why: str
+    own_redis: RedisServer, refuse: Callable[[redis.Redis], None], says: str
 ) -> None:
     jobs = [f"job {number}" for number in range(5)]
     publish(own_redis.url(), *jobs)
@@ -209,22 +219,34 @@ def test_what_a_redis_that_refuses_writes_holds_is_served_once_afterwards(
         redis_client(own_redis.url()) as client,
         Taker(own_redis.url(), on_message=serve, **SOON) as taker,
     ):
-        if why == "OOM":
-            client.config_set("maxmemory", "1")
-        else:
-            client.replicaof(HOST, 1)
+        refuse(client)
         for _ in range(3):
-            with pytest.raises(redis.ResponseError, match=f"{why}|read only replica"):
+            with pytest.raises(redis.ResponseError, match=says):
                 taker.look()
         assert (client.llen(QUEUE), done) == (5, [])
 
-        client.config_set("maxmemory", "0")
         client.replicaof("NO", "ONE")
+        client.delete("unacked")
         taker.look()
         time.sleep(0.3)  # longer than the visibility timeout
         taker.look()
 
         assert done == jobs
+        assert client.keys("unacked*") == []
+
+
+def test_a_queue_that_has_filled_its_redis_can_be_emptied(own_redis: RedisServer) -> None:
+    jobs = [f"job {number}" for number in range(5)]
+    publish(own_redis.url(), *jobs)
+    with redis_client(own_redis.url()) as client, Taker(own_redis.url(), slots=5) as taker:
+        client.config_set("maxmemory", "1")
+        with pytest.raises(redis.OutOfMemoryError):
+            client.rpush(QUEUE, "one more")
+
+        taker.channel._brpop_start()  # what a worker does each time it is about to wait
+        assert [message.payload for message in taker.got] == jobs
+        for message in taker.got:
+            message.ack()
         assert client.keys("unacked*") == []
 
 
