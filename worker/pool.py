@@ -2,8 +2,7 @@
 
 In Celery's own, an exception around a job (Redis gone while its end is recorded, say) lands in a
 future that nobody reads: the job is never acknowledged, its slot is lost without a log line, and
-with enough of them the process lives on and does nothing. Nobody reads the others either, so there
-are none here, which also spares each job three locks.
+with enough of them the process lives on and does nothing.
 """
 
 from __future__ import annotations
