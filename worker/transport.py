@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from typing import Any, Final, cast
 
 import redis
 import structlog
@@ -25,9 +25,15 @@ log = structlog.get_logger()
 
 # A job's record is what kombu writes: [message, exchange, routing key] by delivery tag, and the
 # time it was taken. Its sweep for jobs of dead workers reads both.
-# KEYS: records, times, queues in the order of their turns. ARGV: the time, how many at most.
+# KEYS: records, times, queues in the order of their turns. ARGV: the time, how many at most, and
+# the tags of jobs that are done.
 # Returns {queue, message, delivery tag} of each. What is no message has the tag "" and no record.
 _TAKE: Final = Script("""
+for index = 3, #ARGV do
+  redis.call("ZREM", KEYS[2], ARGV[index])
+  redis.call("HDEL", KEYS[1], ARGV[index])
+end
+
 local function record_of(raw)
   local is_json, message = pcall(cjson.decode, raw)
   local properties = is_json and type(message) == "table" and message.properties
@@ -74,8 +80,8 @@ redis.call("HSET", KEYS[1], ARGV[2], ARGV[3])
 redis.call("ZADD", KEYS[2], ARGV[1], ARGV[2])
 """)
 _SETTLE: Final = Script("""
-redis.call("ZREM", KEYS[2], ARGV[1])
-redis.call("HDEL", KEYS[1], ARGV[1])
+redis.call("ZREM", KEYS[2], unpack(ARGV))
+redis.call("HDEL", KEYS[1], unpack(ARGV))
 """)
 _MOST_AT_ONCE: Final = 50
 # What reading JSON raises that is none of ours, and what an item raises that is no message.
@@ -90,6 +96,10 @@ class OneStepQoS(stock.QoS):
     is_noted = False  # whether what is delivered now has its record already
     kept: str | None = None  # what was delivered last, if somebody will settle it
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._done: list[str] = []  # to be settled when next we take, in the same trip
+
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note that we have the job."""
         if not isinstance(delivery_tag, str):
@@ -103,10 +113,14 @@ class OneStepQoS(stock.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """Note that the job is done."""
+        if self.channel.takes_soon:
+            self._done.append(delivery_tag)
+            return self._free_slot(delivery_tag)
         try:
             self.settle(delivery_tag)
         finally:
             self._free_slot(delivery_tag)
+        return None
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
         """Give the job back to its queue, or drop it."""
@@ -120,12 +134,18 @@ class OneStepQoS(stock.QoS):
         # noted, and with enough of them a worker that need not reconnect does nothing any more.
         super(stock.QoS, self).ack(delivery_tag)
 
-    def settle(self, delivery_tag: str) -> None:
-        """Forget that anybody works on the job."""
+    def settle(self, *delivery_tags: str) -> None:
+        """Forget that anybody works on the jobs."""
         try:
-            self._run(_SETTLE, delivery_tag)
+            self._run(_SETTLE, *delivery_tags)
         except redis.ConnectionError:  # an old connection, perhaps: a fresh one is tried
-            self._run(_SETTLE, delivery_tag)
+            self._run(_SETTLE, *delivery_tags)
+
+    def settle_done(self) -> None:
+        """Settle what is done, where nothing was taken since."""
+        if self._done:
+            self.settle(*self._done)
+            self._done.clear()
 
     def drop(self, delivery_tag: str) -> None:
         """Forget the job as if it had never come: its record, and the slot it may have got."""
@@ -146,10 +166,9 @@ class OneStepQoS(stock.QoS):
 
     def take(self, queues: list[str], most: int) -> list[tuple[str, bytes, str]]:
         """Take *most* jobs at most, a queue after the other: queue, message and delivery tag."""
-        return [
-            (bytes_to_str(queue), message, bytes_to_str(tag))
-            for queue, message, tag in self._run(_TAKE, time.time(), most, queues=queues)
-        ]
+        taken = self._run(_TAKE, time.time(), most, *self._done, queues=queues)
+        self._done.clear()
+        return [(bytes_to_str(queue), raw, bytes_to_str(tag)) for queue, raw, tag in taken]
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -187,6 +206,13 @@ class OneStepChannel(stock.Channel):
         if scripts is None:
             scripts = self._scripts = ScriptRunner(self.pool)
         return scripts
+
+    @property
+    def takes_soon(self) -> bool:
+        """Whether the event loop asks for jobs, or settles what is done, before it waits again."""
+        if not self.active_queues:  # closed, perhaps: it has no connection then
+            return False
+        return cast("_Poller", self.connection.cycle).is_looping
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Deliver what waits; listen if there is room for more."""
@@ -234,6 +260,8 @@ class OneStepChannel(stock.Channel):
 
     def close(self) -> None:
         """Give back what is not done, and close every connection."""
+        with suppress(redis.RedisError):
+            self.qos.settle_done()
         super().close()
         self.disconnect()  # giving back has opened some again
 
@@ -251,10 +279,33 @@ class OneStepChannel(stock.Channel):
         super()._disconnect_pools()  # type: ignore[misc]
 
 
+class _Poller(stock.MultiChannelPoller):
+    """Leaves no job unsettled while it waits."""
+
+    _channels: set[OneStepChannel]
+    is_looping = False
+
+    def on_poll_start(self) -> None:
+        """Prepare to wait."""
+        super().on_poll_start()
+        for channel in self._channels:
+            channel.qos.settle_done()
+
+
 class Transport(stock.Transport):
     """Named in ``celeryconfig`` for Redis brokers."""
 
     Channel = OneStepChannel
+    cycle: _Poller
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Poller()
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Let *loop* tell us when there is something to read, and each time before it waits."""
+        super().register_with_event_loop(connection, loop)
+        self.cycle.is_looping = True
 
 
 def _is_record(record: Any) -> bool:
