@@ -41,40 +41,56 @@ class PayloadFilter(logging.Filter):
         return True
 
 
+class _Output:
+    """Writes finished lines to standard error, each in one call: lines of threads stay whole.
+
+    Without a lock of its own, which a child forked meanwhile would never see opened.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def write(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    debug = info = warning = error = critical = write
+
+
 def configure(settings: Settings) -> None:
-    """Send all logs of this process to standard error, through one chain of processors."""
+    """Send all logs of this process to standard error, through the same processors."""
+    level = settings.log_level.upper()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Processor = (
+    finish: list[Processor] = [
+        structlog.processors.format_exc_info,
+        scrub,
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
-    )
+        else structlog.dev.ConsoleRenderer(colors=False),
+    ]
+    # Our own lines take no turn through the standard library: there is one for each request.
+    # Named for the module that logs, as theirs are.
+    named = structlog.stdlib.LoggerFactory(ignore_frame_names=[__name__])
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *finish],
+        logger_factory=lambda *name: _Output(named(*name).name),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            scrub,
-            renderer,
-        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(PayloadFilter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level)
     # The first two log full URLs at INFO, the third how it looked up a revision.
     for name in ("httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
