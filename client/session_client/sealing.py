@@ -42,6 +42,9 @@ _MOST_BYTES: Final = {
 }
 
 
+_LONGEST_HEADER: Final = 512
+
+
 @lru_cache(maxsize=1024)
 def _jose_key(secret: bytes) -> OctKey:
     return OctKey.import_key(secret)
@@ -53,7 +56,7 @@ def seal(key: AppKey, kind: Kind, content: dict[str, Any]) -> str:
     Raises TypeError, ValueError or RecursionError for what JSON cannot carry.
     """
     header = _header(key.kid, kind)
-    plaintext = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    plaintext = _ENCODER.encode(content).encode()
     _check_nesting(plaintext, content)  # here it can be told to whoever wrote it
     return jwe.encrypt_compact(header, plaintext, _jose_key(key.secret), registry=_RULES)
 
@@ -62,9 +65,17 @@ def header_of(sealed: str) -> dict[str, Any]:
     """Return the header of a sealed text, unproven. Raises `SealBroken` when there is none."""
     try:
         head, _encrypted_key, _iv, _ciphertext, _tag = sealed.split(".")
-        return json_object(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+        return dict(_read_header(head))
     except ValueError:
         raise SealBroken("not a compact JWE") from None
+
+
+@lru_cache(maxsize=1024)
+def _read_header(head: str) -> dict[str, Any]:
+    # All that an app seals under one key has the same.
+    if len(head) > _LONGEST_HEADER:
+        raise ValueError("longer than any of ours")
+    return json_object(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
 
 
 def unseal(sealed: str, kind: Kind, find_key: Callable[[str], AppKey | None]) -> dict[str, Any]:
@@ -101,7 +112,7 @@ def _decrypt(sealed: str, key: AppKey) -> dict[str, Any]:
 def json_object(text: str | bytes) -> dict[str, Any]:
     """Read a JSON object. Raises ValueError for anything else, and for one nested too deep."""
     try:
-        content = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        content = _DECODER.decode(text if isinstance(text, str) else text.decode())
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(content, dict):
@@ -115,6 +126,11 @@ def _finite(number: str) -> float:
     if not math.isfinite(value):
         raise ValueError("a number that JSON cannot write again")
     return value
+
+
+# Made once: json.dumps and json.loads make new ones for each call with such options.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_DECODER: Final = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
 
 
 def _check_nesting(text: bytes, content: object) -> None:
