@@ -15,7 +15,7 @@ from migrations.target import config_for
 from sandbox.postgres_server import PostgresDatabases, PostgresServer
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
-from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, redis_client
+from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_client
 
 # The same examples at every run, and no clock in the verdict: a red suite must be about the
 # change at hand, and on a busy machine any one example may take a second.
@@ -98,12 +98,12 @@ StageMaker = Callable[[str], Stage]
 @pytest.fixture
 def stage(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """The whole service in this process, on both databases in turn."""
-    with Stage(store_url, redis_url, mosaic) as stage:
+    with patient_redis(), Stage(store_url, redis_url, mosaic) as stage:
         yield stage
 
 
 @pytest.fixture
 def sqlite_stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """The same on SQLite alone, for what no database changes."""
-    with Stage(sqlite_url, redis_url, mosaic) as stage:
+    with patient_redis(), Stage(sqlite_url, redis_url, mosaic) as stage:
         yield stage

@@ -79,17 +79,19 @@ class Rig:
         self.app = make_app(self.mosaic.url)
         self.redis = self.connect()
 
-    def connect(self) -> redis.Redis:
+    def connect(self, timeout_seconds: float = 60) -> redis.Redis:
+        """Connect to Redis, patiently unless told otherwise: a busy machine is no failure of it."""
         client = redis.Redis.from_url(
-            self.redis_server.url(), socket_timeout=1, retry=Retry(NoBackoff(), 0)
+            self.redis_server.url(), socket_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
         )
         self._open.append(client)
         return client
 
-    def gateway(self) -> MosaicGateway:
+    def gateway(self, redis_timeout_seconds: float = 60) -> MosaicGateway:
         """A gateway as another process would make it: sharing nothing but Redis."""
         keyring = KeyRing.from_settings(self.settings)
-        gateway = build_gateway(self.settings, self.connect(), keyring, self.now)
+        client = self.connect(redis_timeout_seconds)
+        gateway = build_gateway(self.settings, client, keyring, self.now)
         self._open.append(gateway)
         return gateway
 

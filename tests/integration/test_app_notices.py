@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from tests.integration.notices_rig import (
     token_in,
     verify_logout_token,
 )
+from tests.integration.pg_locks import patient_locks
 from tests.integration.propagation_rig import (
     ASK,
     QUEUE,
@@ -208,7 +210,7 @@ def test_whoever_was_given_tokens_while_a_logout_ran_is_told_of_it(crowd: Stage)
 def test_a_logout_that_waits_for_a_link_under_way_tells_the_app_that_linked(
     postgres_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with signing(postgres_url, redis_url, mosaic) as stage:
+    with patient_locks(), signing(postgres_url, redis_url, mosaic) as stage:
         stage.add_app("shop")
         by_queue(stage, "forum")
         ref = stage.registered("ada", "shop")
@@ -229,7 +231,7 @@ def test_a_logout_that_waits_for_a_link_under_way_tells_the_app_that_linked(
         with stage.meanwhile(lambda: stage.silent_auth("ada", "forum")) as asking:
             assert reached.wait(60)  # linked, and not committed
             with stage.meanwhile(lambda: stage.log_out(session_ref=str(ref))) as leaving:
-                wait_until(lambda: leaving.done() or waits_for_a_lock(stage), 5)
+                wait_until(lambda: leaving.done() or waits_for_a_lock(stage), 60)
                 assert not leaving.done()
                 go_on.set()
 
@@ -243,7 +245,7 @@ def test_a_logout_that_waits_for_a_link_under_way_tells_the_app_that_linked(
 
 @pytest.fixture
 def sender(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with signing(store_url, redis_url, mosaic, notice_timeout_seconds="2") as stage:
+    with signing(store_url, redis_url, mosaic, notice_timeout_seconds="15") as stage:
         stage.add_app("shop")
         yield stage
 
@@ -311,6 +313,10 @@ def test_an_app_in_trouble_is_told_again_and_again_with_one_id(sender: Stage, tr
         by_post(sender, "forum", receiver.url)
         notice_id = owed(sender)
         pauses = []
+        patient = sender.services
+        if trouble == "silence":  # the only one that has to be waited for
+            hasty = patient.settings.model_copy(update={"notice_timeout_seconds": 2.0})
+            sender.services = replace(patient, settings=hasty)
         for attempt in (1, 2):
             assert deliver(sender, notice_id) is None
             row = the_notice(sender)
@@ -321,6 +327,7 @@ def test_an_app_in_trouble_is_told_again_and_again_with_one_id(sender: Stage, tr
             sender.pass_time(minutes=6)
         healed.set()
         over.set()
+        sender.services = patient
         assert deliver(sender, notice_id) == "confirmed"
 
     assert all(pause > timedelta(seconds=1) for pause in pauses)

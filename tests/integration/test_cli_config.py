@@ -21,7 +21,7 @@ def test_every_setting_is_printed_by_its_variable(sqlite_stage: Stage) -> None:
 def test_effective_values_are_printed_not_only_what_was_set(sqlite_stage: Stage) -> None:
     said = told("config")
 
-    assert said["MOSAIC_SESSIONS_MOSAIC_TIMEOUT_SECONDS"] == 5.0
+    assert said["MOSAIC_SESSIONS_MOSAIC_TIMEOUT_SECONDS"] == 25.0
     assert said["MOSAIC_SESSIONS_CONCURRENCY"] == 8
     assert said["DATABASE_URL"] == sqlite_stage.settings.store_url
 

@@ -25,6 +25,7 @@ from session_client import (
     Status,
     Verdict,
     contract,
+    inbox,
 )
 from tests.integration.client_rig import KEY, OTHER_KEY, Responder, answer_to, sealed
 
@@ -137,7 +138,7 @@ def test_a_logout_with_forged_answers_only_is_not_acknowledged(
         return [json.dumps(answer_to(request)).encode()]
 
     with Responder(redis_url, answers), pytest.raises(NotAcknowledged, match="only refuse"):
-        client.logout(user_id="ada", scope="user", timeout=2.5)
+        client.logout(user_id="ada", scope="user", timeout=5)
 
 
 def test_a_refused_logout_is_not_acknowledged_and_says_why(
@@ -168,7 +169,8 @@ def test_a_logout_is_repeated_to_the_bit_until_it_is_acknowledged(
         receipt = client.logout(user_id="ada", scope="user", timeout=60)
 
     assert receipt.verdict is Verdict.OK
-    assert seen == [seen[0]] * 4
+    assert len(seen) >= 4  # once more after each second without an answer
+    assert seen == [seen[0]] * len(seen)
 
 
 def test_a_logout_put_off_by_the_worker_ends_with_its_last_word(
@@ -179,7 +181,7 @@ def test_a_logout_put_off_by_the_worker_ends_with_its_last_word(
         return [sealed(answer_to(request, **put_off))]
 
     with Responder(redis_url, answers), pytest.raises(NotAcknowledged) as caught:
-        client.logout(user_id="ada", scope="user", timeout=2.5)
+        client.logout(user_id="ada", scope="user", timeout=4)
 
     assert caught.value.answer is not None
     assert caught.value.answer.reason == "store_unavailable"
@@ -208,7 +210,7 @@ def test_a_registration_is_acknowledged_in_the_same_way(
         )
 
     assert answer.verdict is Verdict.OK
-    assert [request["task"] for request in worker.requests] == ["sessions.register"]
+    assert {request["task"] for request in worker.requests} == {"sessions.register"}
 
 
 def test_duplicate_answers_are_harmless(client: SessionClient, redis_url: str) -> None:
@@ -229,11 +231,13 @@ def test_nobody_needs_to_wait_and_anybody_may(client: SessionClient, redis_url: 
 
 
 def test_an_answer_that_lies_ready_is_taken_after_the_requests_own_time(
-    client: SessionClient, admin: redis.Redis
+    client: SessionClient, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pending = client.send(SilentAuth(user_id="ada"), Authentication, timeout=0.1)
+    pending = client.send(SilentAuth(user_id="ada"), Authentication, timeout=2)
     with pytest.raises(NotAnswered):
         pending.wait()
+    # What it spends on an answer that lies ready: a busy Redis takes longer to hand it over.
+    monkeypatch.setattr(inbox, "_SHORTEST_WAIT_SECONDS", 30)
     put(admin, pending, sealed(content(pending.request_id, "sessions.silent_auth")))
 
     assert pending.wait().verdict is Verdict.OK

@@ -384,7 +384,7 @@ def test_a_parameter_that_is_missing_is_our_own_mistake(store: Store) -> None:
 def test_a_statement_that_takes_too_long_is_unavailable_and_costs_no_connection(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    monkeypatch.setattr(database, "PG_OPTIONS", "-c statement_timeout=200")
+    monkeypatch.setattr(database, "PG_OPTIONS", "-c statement_timeout=1000")
     with store_of(postgres_url) as store:
         before = store.run(WHO_AM_I, {})
 

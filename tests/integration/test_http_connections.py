@@ -95,8 +95,9 @@ def get_at_once(client: HttpClient, server: KeepingServer, count: int) -> None:
 
 
 def test_calls_after_one_another_take_one_connection(
-    client: HttpClient, server: KeepingServer
+    client: HttpClient, server: KeepingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connections, "KEEP_IDLE_SECONDS", 600)
     for _ in range(5):
         get(client, server)
 
@@ -104,8 +105,9 @@ def test_calls_after_one_another_take_one_connection(
 
 
 def test_calls_at_once_take_a_connection_each_and_keep_it(
-    client: HttpClient, server: KeepingServer
+    client: HttpClient, server: KeepingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connections, "KEEP_IDLE_SECONDS", 600)
     for _ in range(3):
         get_at_once(client, server, 6)
 

@@ -225,13 +225,13 @@ def test_a_slow_mosaic_is_given_up_within_the_time_allowed(rig: Rig) -> None:
 
 def test_the_token_fetch_counts_against_the_time_allowed(rig: Rig) -> None:
     login, gateway = rig.login(), rig.gateway()
-    rig.state.faults.add("token", "latency", seconds=2)
+    rig.state.faults.add("token", "latency", seconds=4)
     started_at = datetime.now(UTC)
 
     with rig.state.gates.hold(AUTHENTICATE), pytest.raises(MosaicUnavailable):
-        authenticate(gateway, rig.app, login.session_id, timeout_seconds=4)
+        authenticate(gateway, rig.app, login.session_id, timeout_seconds=4.5)
 
-    assert (datetime.now(UTC) - started_at).total_seconds() < 5.8  # and not 2 + 4
+    assert (datetime.now(UTC) - started_at).total_seconds() < 8.3  # and not 4 + 4.5
 
 
 def test_no_time_at_all_costs_no_call(rig: Rig) -> None:

@@ -18,7 +18,7 @@ from session_client import requests
 from session_client.contract import LogoutScope, Reason, Verdict
 from simulator.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.pg_locks import somebody_waits_for_a_lock
+from tests.integration.pg_locks import patient_locks, somebody_waits_for_a_lock
 from tests.stage import Stage
 from worker.lifecycle import maintenance
 from worker.lifecycle.idp_logout import end_at_idp
@@ -163,7 +163,7 @@ def test_a_logout_that_races_a_registration_wins_in_either_order(apps: Stage, ho
 def test_a_logout_waits_for_a_registration_that_is_not_committed_yet(
     postgres_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
-    with Stage(postgres_url, redis_url, mosaic) as stage:
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
         stage.add_app("shop")
         login = stage.login("ada", "shop")
         stage.registered()
@@ -176,7 +176,7 @@ def test_a_logout_waits_for_a_registration_that_is_not_committed_yet(
             connection.execute(insert(IdpSession).values(values))
             link_app(connection, values["id"], "shop", stage.now(), None)
             with stage.meanwhile(lambda: stage.log_out(session_id=login.session_id)) as leaving:
-                wait_until(lambda: somebody_waits_for_a_lock(stage), 5)
+                wait_until(lambda: somebody_waits_for_a_lock(stage), 60)
                 connection.commit()
 
         assert leaving.result().sessions_ended == 1

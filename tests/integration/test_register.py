@@ -14,7 +14,7 @@ from session_client import requests
 from session_client.contract import Reason, Verdict
 from simulator.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.pg_locks import somebody_waits_for_a_lock
+from tests.integration.pg_locks import patient_locks, somebody_waits_for_a_lock
 from tests.stage import Stage
 
 
@@ -242,7 +242,7 @@ def test_an_older_token_that_races_a_newer_one_waits_and_then_changes_nothing(
     postgres_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
     """SQLite has one writer at a time; PostgreSQL would let both decide from the same old row."""
-    with Stage(postgres_url, redis_url, mosaic) as stage:
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
         stage.add_app("shop")
         login = stage.login("ada", "shop")
         stage.remember(login)
@@ -254,7 +254,7 @@ def test_an_older_token_that_races_a_newer_one_waits_and_then_changes_nothing(
             news = {"amr": ["all", "of", "them"], "amr_as_of": newest, "version": 9}
             connection.execute(update(IdpSession).values(news))
             with stage.meanwhile(lambda: stage.remember(late)) as registering:
-                wait_until(lambda: somebody_waits_for_a_lock(stage), 5)
+                wait_until(lambda: somebody_waits_for_a_lock(stage), 60)
                 connection.commit()
 
         assert registering.result().verdict is Verdict.OK

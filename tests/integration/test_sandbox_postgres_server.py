@@ -143,7 +143,7 @@ time.sleep(60)
         log_path=tmp_path / "log",
     )
     with parent:
-        _, pid, folder = parent.wait_for_line("started").split()
+        _, pid, folder = parent.wait_for_line("started", timeout=120).split()
         family = [int(pid), *children_of(int(pid))]
         assert len(family) > 2
 

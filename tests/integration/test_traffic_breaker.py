@@ -17,7 +17,7 @@ from tests.integration.traffic_rig import (
     pass_redis_time,
     starting,
 )
-from tests.stage import Stage
+from tests.stage import Stage, patient_redis
 from worker.errors import (
     ClientRefused,
     MosaicContractBroken,
@@ -178,7 +178,7 @@ def test_one_that_ends_after_it_opened_does_not_keep_it_open_longer(process: Pro
 @pytest.fixture
 def stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     brittle = {"breaker_failures": "2", "breaker_open_seconds": "40"}
-    with Stage(sqlite_url, redis_url, mosaic, **brittle) as stage:
+    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **brittle) as stage:
         stage.add_app("shop")
         stage.add_app("forum")
         yield stage

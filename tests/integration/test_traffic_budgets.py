@@ -13,8 +13,16 @@ import pytest
 from session_client import requests, times
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
-from tests.integration.traffic_rig import DESK, FORUM, SHOP, Starter, pass_redis_time, starting
-from tests.stage import Stage
+from tests.integration.traffic_rig import (
+    DESK,
+    FORUM,
+    SHOP,
+    Starter,
+    pass_redis_time,
+    slow_refill,
+    starting,
+)
+from tests.stage import Stage, patient_redis
 from worker.errors import HeldBack
 from worker.traffic import FlightPlan, Lane
 from worker.traffic.flights import Flights
@@ -32,6 +40,13 @@ def start(redis_url: str) -> Iterator[Starter]:
         yield start
 
 
+@pytest.fixture
+def _slow_refill() -> Iterator[None]:
+    with slow_refill():
+        yield
+
+
+@pytest.mark.usefixtures("_slow_refill")
 def test_what_may_come_at_once_is_a_twentieth_and_then_one_by_one(
     start: Starter, redis_url: str
 ) -> None:
@@ -41,12 +56,13 @@ def test_what_may_come_at_once_is_a_twentieth_and_then_one_by_one(
     held = other.held_back(Lane.LOGOUT)
     assert held.reason is Reason.RATE_LIMITED
     assert "app:shop" in str(held)
-    assert 0 < held.retry_after <= 60 / 57
+    assert 0 < held.retry_after <= 60 * 60 / 57
 
     pass_redis_time(redis_url, held.retry_after)
     assert other.admit_all(Lane.LOGOUT) == 1
 
 
+@pytest.mark.usefixtures("_slow_refill")
 def test_one_who_is_held_back_costs_no_budget(start: Starter) -> None:
     process = start(mosaic_app_calls_per_minute=60, mosaic_source_calls_per_minute=PLENTY)
     process.admit_all(Lane.LOGOUT)
@@ -58,6 +74,7 @@ def test_one_who_is_held_back_costs_no_budget(start: Starter) -> None:
     assert process.held_back(Lane.LOGOUT).retry_after <= before
 
 
+@pytest.mark.usefixtures("_slow_refill")
 @pytest.mark.parametrize(
     ("settings", "apps"),
     [
@@ -71,7 +88,7 @@ def test_logouts_pass_at_once_when_silent_authentications_used_up_a_budget(
 ) -> None:
     process = start(**settings)
     storm = sum(process.admit_all(Lane.AUTH, app) for app in apps)
-    assert 9 <= storm <= 12  # a few more on a slow machine, as time goes by
+    assert storm == 9
 
     process.held_back(Lane.AUTH)
     process.admit(Lane.LOGOUT)
@@ -87,6 +104,7 @@ def test_logouts_and_silent_authentications_together_keep_the_whole_budget(start
     assert 10 <= through <= 10 + (time.monotonic() - began) * 200 / 60 + 1
 
 
+@pytest.mark.usefixtures("_slow_refill")
 def test_another_app_has_a_budget_of_its_own_but_one_address_with_all(start: Starter) -> None:
     process = start(mosaic_app_calls_per_minute=60, mosaic_source_calls_per_minute=100)
     assert process.admit_all(Lane.LOGOUT, SHOP) == 3
@@ -109,6 +127,7 @@ def test_a_turn_that_comes_soon_is_waited_for(start: Starter) -> None:
     assert time.monotonic() - began >= at_least
 
 
+@pytest.mark.usefixtures("_slow_refill")
 def test_calls_that_wait_for_one_budget_are_counted_in_the_others_when_they_are_made(
     start: Starter,
 ) -> None:
@@ -119,7 +138,7 @@ def test_calls_that_wait_for_one_budget_are_counted_in_the_others_when_they_are_
     of_app, of_source = (cell.key for cell in rules.cells)
     before: Any = process.redis.time()
 
-    said, wait, *_ = process.scripts.admit(keys_of(rules), arguments_of(rules, 5.0))
+    said, wait, *_ = process.scripts.admit(keys_of(rules), arguments_of(rules, 100.0))
 
     assert said == b"go"
     assert wait > 0
@@ -135,7 +154,7 @@ def test_calls_that_wait_for_one_budget_are_counted_in_the_others_when_they_are_
 def stage(request: pytest.FixtureRequest, sqlite_url: str, redis_url: str) -> Iterator[Stage]:
     """A stage with the settings a test names."""
     mosaic: SimulatorServer = request.getfixturevalue("mosaic")
-    with Stage(sqlite_url, redis_url, mosaic, **request.param) as stage:
+    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **request.param) as stage:
         stage.add_app("shop")
         stage.add_app("forum")
         yield stage
@@ -158,6 +177,7 @@ def test_a_user_in_a_loop_is_held_back_and_nobody_else(stage: Stage) -> None:
     assert stage.silent_auth("bob").verdict is Verdict.AUTHENTICATED
 
 
+@pytest.mark.usefixtures("_slow_refill")
 @pytest.mark.parametrize("stage", [{"mosaic_app_calls_per_minute": "40"}], indirect=True)
 def test_a_logout_reaches_mosaic_while_silent_authentications_are_held_back(stage: Stage) -> None:
     ref = stage.registered("ada")
@@ -170,7 +190,7 @@ def test_a_logout_reaches_mosaic_while_silent_authentications_are_held_back(stag
     assert stage.mosaic.state.calls.count(TELL) == 1
 
 
-@pytest.mark.parametrize("stage", [{}], indirect=True)
+@pytest.mark.parametrize("stage", [{"mosaic_timeout_seconds": "5"}], indirect=True)
 def test_nobody_waits_for_a_turn_past_their_own_deadline(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +215,7 @@ def test_nobody_waits_for_a_turn_past_their_own_deadline(
     assert relaxed.call_seconds == 5
 
 
+@pytest.mark.usefixtures("_slow_refill")
 def test_a_request_that_is_held_back_raises_what_apps_are_told(start: Starter) -> None:
     process = start(mosaic_app_calls_per_minute=60)
     process.admit_all()

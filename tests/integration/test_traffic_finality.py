@@ -11,8 +11,8 @@ import pytest
 
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
-from tests.integration.traffic_fleet import ASK, Fleet, patient_redis, running_fleet
-from tests.stage import Stage
+from tests.integration.traffic_fleet import ASK, Fleet, running_fleet
+from tests.stage import Stage, patient_redis
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from session_client.contract import Reason
 from simulator.gates import wait_until
-from tests.integration.traffic_rig import Process, Starter, plan, starting, waiting
+from tests.integration.traffic_rig import Process, Starter, plan, slow_refill, starting, waiting
 from worker.errors import HeldBack, StoreUnavailable
 from worker.traffic import Flight, Flying, Landed, flights
 from worker.traffic.flights import Superseded
@@ -106,7 +106,10 @@ def test_an_answer_about_a_newer_version_sends_us_back_to_the_store(process: Pro
 # --- failures
 
 
-def test_a_failure_is_everybodys_who_waited(process: Process, start: Starter) -> None:
+def test_a_failure_is_everybodys_who_waited(
+    process: Process, start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights, "FAILURE_SECONDS", 60.0)
     other = start()
     first = flight(process)
     since = datetime.now(UTC)
@@ -174,15 +177,20 @@ def test_who_is_held_back_leaves_no_lease(start: Starter) -> None:
     assert not process.redis.exists(LEASE)
 
 
-def test_a_lease_lasts_as_much_longer_as_its_flight_waits_for_its_turn(start: Starter) -> None:
+def test_a_lease_lasts_as_much_longer_as_its_flight_waits_for_its_turn(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = start(mosaic_app_calls_per_minute=60)
-    process.admit_all()
+    waited: list[float] = []  # told, and not done: a minute
+    monkeypatch.setattr(time, "sleep", waited.append)
 
-    flight(process, call_seconds=0.0, patience_seconds=5.0)
+    with slow_refill():
+        process.admit_all()
+        flight(process, call_seconds=0.0, patience_seconds=100.0)
 
-    # It has waited a second by now, and has all of its five yet.
     left: Any = process.redis.pttl(LEASE)
-    assert left > 4_000
+    assert max(waited) > 10
+    assert left > max(waited) * 1000
 
 
 def test_an_old_answer_does_not_keep_those_awake_who_wait_for_a_new_one(start: Starter) -> None:

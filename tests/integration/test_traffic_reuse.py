@@ -10,9 +10,9 @@ import pytest
 
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
-from tests.integration.traffic_fleet import ASK, patient_redis
+from tests.integration.traffic_fleet import ASK
 from tests.integration.traffic_rig import another_process
-from tests.stage import Stage, redis_client
+from tests.stage import Stage, patient_redis, redis_client
 
 
 @pytest.fixture

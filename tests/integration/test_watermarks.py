@@ -14,6 +14,7 @@ from models import IdpSession, UserWatermark
 from session_client.contract import LogoutScope, Reason, Verdict
 from simulator.gates import wait_until
 from simulator.server import SimulatorServer
+from tests.integration.pg_locks import patient_locks
 from tests.integration.propagation_rig import by_queue, notices, waits_for_a_lock
 from tests.stage import Stage
 from worker.lifecycle import ending, logout, maintenance, registering, watermarks
@@ -163,7 +164,7 @@ def test_a_registration_that_races_a_logout_everywhere_leaves_nothing_alive(
 
 @pytest.fixture
 def pg(postgres_url: str, redis_url: str, mosaic: SimulatorServer) -> Any:
-    with Stage(postgres_url, redis_url, mosaic) as stage:
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
         add_apps(stage)
         yield stage
 
@@ -194,7 +195,7 @@ def test_a_logout_everywhere_waits_for_a_registration_that_began_before_it(
     with pg.meanwhile(lambda: pg.remember(login)) as coming:
         assert pause.reached.wait(60)
         with pg.meanwhile(lambda: everywhere(pg)) as leaving:
-            wait_until(lambda: leaving.done() or waits_for_a_lock(pg), 5)
+            wait_until(lambda: leaving.done() or waits_for_a_lock(pg), 60)
             pause.go_on.set()
 
     assert coming.result().verdict is Verdict.OK
@@ -214,7 +215,7 @@ def test_a_registration_waits_for_a_logout_everywhere_that_began_before_it(
     with pg.meanwhile(lambda: everywhere(pg)) as leaving:
         assert pause.reached.wait(60)
         with pg.meanwhile(lambda: pg.remember(login)) as coming:
-            wait_until(lambda: coming.done() or waits_for_a_lock(pg), 5)
+            wait_until(lambda: coming.done() or waits_for_a_lock(pg), 60)
             pause.go_on.set()
 
     assert leaving.result().sessions_ended == 0

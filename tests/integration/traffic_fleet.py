@@ -8,12 +8,10 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from simulator.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.traffic_rig import waiting
-from tests.stage import Stage, redis_client
+from tests.stage import Stage, patient_redis, redis_client
 from worker import wiring
 from worker.errors import TryLater
 from worker.lifecycle import outcomes
@@ -64,15 +62,6 @@ class Fleet:
 
     def wait_for_waiters(self, count: int) -> None:
         wait_until(lambda: waiting(self.redis_url) >= count, 60)
-
-
-@contextmanager
-def patient_redis() -> Iterator[None]:
-    """Make connections that wait long: a busy machine is no failure of Redis."""
-    connect = wiring.connect_redis
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wiring, "connect_redis", lambda url, *_: connect(url, 60))
-        yield
 
 
 @contextmanager

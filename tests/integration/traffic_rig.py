@@ -18,7 +18,7 @@ from worker import wiring
 from worker.errors import HeldBack, MosaicUnavailable
 from worker.keyring import KeyRing
 from worker.redis_scripts import ScriptRunner
-from worker.traffic import FlightPlan, Lane, Traffic
+from worker.traffic import FlightPlan, Lane, Traffic, lanes
 from worker.traffic.gate import Gate, Permit
 from worker.traffic.scripts import Scripts
 from worker.wiring import Services
@@ -146,6 +146,14 @@ def plan(**changes: Any) -> FlightPlan:
         "patience_seconds": 0.0,
     }
     return FlightPlan(**(values | changes))
+
+
+@contextmanager
+def slow_refill() -> Iterator[None]:
+    """Let a minute's budget be one of an hour: time goes by between two calls of a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "_MINUTE", 60 * lanes._MINUTE)
+        yield
 
 
 def pass_redis_time(url: str, seconds: float) -> None:

@@ -10,11 +10,12 @@ import redis
 from kombu import Connection, Consumer, Queue
 
 from session_client import broker
+from tests.stage import redis_client
 
 OURS: Final = "worker.transport:Transport"
 STOCKS: Final = "redis"
 QUEUE: Final = "jobs"
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.05
 
 
 def connection_to(url: str, transport: str = OURS, **options: Any) -> Connection:
@@ -39,6 +40,7 @@ class Taker:
         **options: Any,
     ) -> None:
         self.got: list[Any] = []
+        self._url = url
         self.connection = connection_to(url, transport, **options)
         channel: Any = self.connection.channel()
         channel.basic_qos(0, slots, False)
@@ -57,10 +59,16 @@ class Taker:
             self.connection.release()
 
     def look(self) -> list[Any]:
-        """Take and listen until nothing has come for a moment; return the bodies it has got."""
+        """Take and listen until nothing comes any more; return the bodies it has got."""
         with suppress(TimeoutError):
             while True:
-                self.connection.drain_events(timeout=LOOK_SECONDS)
+                try:
+                    self.connection.drain_events(timeout=LOOK_SECONDS)
+                except TimeoutError:
+                    # Nothing came, or Redis had no time yet: it answers what it was asked first.
+                    with redis_client(self._url) as client:
+                        client.ping()
+                    self.connection.drain_events(timeout=LOOK_SECONDS)
         return [message.payload for message in self.got]
 
     def die(self) -> None:

@@ -199,16 +199,16 @@ def test_a_second_deployment_waits_for_the_first(
     """Also for longer than a statement of the worker may take."""
     name = f"turns_{uuid4().hex}"
     url = postgres.create_database(name)
-    monkeypatch.setattr(database, "PG_OPTIONS", "-c statement_timeout=100 -c lock_timeout=100")
+    monkeypatch.setattr(database, "PG_OPTIONS", "-c statement_timeout=1000 -c lock_timeout=1000")
     first = make_engine(url)
     with first.connect() as deploying, ThreadPoolExecutor(1) as second:
         deploying.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
         waiting = second.submit(command.upgrade, config_for(url), "head")
-        wait_until(lambda: _is_waited_for(deploying) or waiting.done(), 5)
+        wait_until(lambda: _is_waited_for(deploying) or waiting.done(), 60)
         deploying.execute(text("SET statement_timeout = 0"))
-        deploying.execute(text("SELECT pg_sleep(0.3)"))
+        deploying.execute(text("SELECT pg_sleep(1.3)"))
         deploying.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
-        waiting.result(timeout=20)
+        waiting.result(timeout=60)
 
     with first.connect() as connection:
         assert revision_of(connection) == head()
