@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,9 @@ while kill -0 -- "-$2" 2>/dev/null && [ "$tries" -lt 50 ]; do
 done
 if [ -n "$3" ]; then rm -rf -- "$3"; fi
 """
+
+# However short the grace before it: a kill that takes its time is no reason to leave it behind.
+KILL_TIMEOUT_SECONDS = 60
 
 
 class LeashedProcess:
@@ -94,13 +98,13 @@ class LeashedProcess:
             return self.wait(timeout)
         except subprocess.TimeoutExpired:
             self.send(signal.SIGKILL)
-            return self.wait(timeout)
+            return self.wait(KILL_TIMEOUT_SECONDS)
 
     def end_family(self) -> None:
         """Kill the process and what it has left behind in its group."""
-        if self._has_family():
+        with suppress(ProcessLookupError):  # there is none, or the last has just gone
             os.killpg(self.pid, signal.SIGKILL)
-        self.wait(timeout=60)
+        self.wait(KILL_TIMEOUT_SECONDS)
         self._dismiss_watchdog()
 
     def _has_family(self) -> bool:

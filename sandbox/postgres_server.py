@@ -75,7 +75,7 @@ class PostgresDatabases:
     def _execute(self, statement: sql.SQL | sql.Composed) -> None:
         plain_url = self._server_url.set(drivername="postgresql")
         with psycopg.connect(
-            plain_url.render_as_string(hide_password=False), autocommit=True, connect_timeout=5
+            plain_url.render_as_string(hide_password=False), autocommit=True, connect_timeout=60
         ) as connection:
             connection.execute(statement)
 

@@ -9,9 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from sandbox.processes import ManagedProcess
 from sandbox.stack import Stack
-from session_client import Registration, SessionClient, Verdict
+from session_client import Registration, SessionClient, Verdict, broker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient_publishers() -> Iterator[None]:
+    """A Redis that stalls for a second or two is no fault: only a call's own time-out bounds it."""
+    options = broker.transport_options
+
+    def patient(**given: Any) -> dict[str, Any]:
+        return options(**given | {"socket_timeout_seconds": 60.0, "connect_timeout_seconds": 60.0})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(broker, "transport_options", patient)
+        yield
 
 
 class Apps:

@@ -13,7 +13,7 @@ from sandbox.stack import Stack
 from session_client import NotAcknowledged, Reason, SessionClient, Verdict, requests
 from tests.acceptance.client_rig import Apps, count, working
 
-PATIENT = 60.0
+PATIENT = 120.0  # more than a worker may take to start
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,19 @@ def broker(apps: Apps) -> Iterator[redis.Redis]:
         yield broker
 
 
+def lose_everything(broker: redis.Redis) -> None:
+    """Empty Redis once nobody works on a second copy, whose answer would come after it."""
+    poll_until(lambda: broker.llen("logout") == broker.hlen("unacked") == 0, 60)
+    broker.flushall()
+
+
 def test_a_logout_is_published_until_a_worker_has_committed_it(
     apps: Apps, shop: SessionClient, broker: redis.Redis
 ) -> None:
     before = count(apps.stack, "logout_requests")
     with ThreadPoolExecutor(1) as threads:
         logout = threads.submit(shop.logout, user_id="ada", session_id="late", timeout=PATIENT)
-        poll_until(lambda: broker.llen("logout") == 2, 60)
+        poll_until(lambda: broker.llen("logout") >= 2, 60)
         assert not logout.done()
 
         with working(apps.stack):
@@ -70,7 +76,7 @@ def test_a_logout_that_no_worker_takes_is_not_acknowledged_and_can_be_repeated(
     apps: Apps, shop: SessionClient, broker: redis.Redis
 ) -> None:
     before = count(apps.stack, "logout_requests")
-    with pytest.raises(NotAcknowledged, match="no answer in time") as caught:
+    with pytest.raises(NotAcknowledged, match="not acknowledged") as caught:
         shop.logout(user_id="ada", session_id="never", timeout=0.4)
     request_id = caught.value.request_id
     assert request_id in str(caught.value)
@@ -93,7 +99,7 @@ def test_a_logout_repeated_after_a_lost_answer_finds_its_receipt(
         first = shop.logout(
             user_id="ada", session_id="again", request_id=request_id, timeout=PATIENT
         )
-        broker.flushall()  # the answer is lost, and so is the worker's short memory
+        lose_everything(broker)  # the answer, and the worker's short memory
         second = shop.logout(
             user_id="ada", session_id="again", request_id=request_id, timeout=PATIENT
         )
@@ -109,7 +115,7 @@ def test_a_request_id_used_for_another_logout_is_refused(
     request_id = requests.new_request_id()
     with working(apps.stack):
         shop.logout(user_id="ada", session_id="one", request_id=request_id, timeout=PATIENT)
-        broker.flushall()
+        lose_everything(broker)
 
         with pytest.raises(NotAcknowledged, match=Reason.REQUEST_ID_REUSED):
             shop.logout(user_id="ada", session_id="two", request_id=request_id, timeout=PATIENT)

@@ -101,9 +101,11 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
         "notice_issuer": ISSUER,
         "notice_signing_keys_file": signing.pem_file,
         "notice_private_addresses": "true",
+        "notice_timeout_seconds": 15,  # within which an example fetches our keys, too
     }
     with Stack(settings=settings) as stack:
         stack.migrate()
+        stack.beat()
         apps = Apps(stack, "shop")
         for app_id, notice in {
             "web": ("--notice-url", f"{web_url}/backchannel-logout"),
@@ -134,11 +136,14 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
                 for app_id in ("web", "desk"):
                     answer = apps.clients[app_id].silent_auth(user_id=user, timeout=20)
                     assert answer.verdict is Verdict.AUTHENTICATED, answer
-                httpx.post(f"{web_url}/sign-in/{user}/{refs[user]}").raise_for_status()
+                signed_in = httpx.post(f"{web_url}/sign-in/{user}/{refs[user]}", timeout=PATIENT)
+                signed_in.raise_for_status()
                 with closing(sqlite3.connect(database)) as sessions, sessions:
                     sessions.execute("INSERT INTO sessions VALUES (?)", (refs[user],))
 
-            forged = httpx.post(f"{web_url}/backchannel-logout", data={"logout_token": "a.b.c"})
+            forged = httpx.post(
+                f"{web_url}/backchannel-logout", data={"logout_token": "a.b.c"}, timeout=PATIENT
+            )
             assert forged.status_code == 400
 
             receipt = apps.clients["shop"].logout(
@@ -146,6 +151,7 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
             )
 
             assert receipt.apps_confirmed == ("desk", "web"), receipt
-            assert httpx.get(f"{web_url}/who-is-in").json() == {refs["bob"]: "bob"}
+            found = httpx.get(f"{web_url}/who-is-in", timeout=PATIENT)
+            assert found.json() == {refs["bob"]: "bob"}
             poll_until(lambda: desk_sessions() == {refs["bob"]}, 60)
         apps.close()

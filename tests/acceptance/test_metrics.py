@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from tests.acceptance.client_rig import Apps
 
 PATIENT = 60.0
 ASKED = 12
+SOURCES = ("broker", "database", "traffic")
 POOLS = {"threads": ("-c", "2"), "prefork": ("-P", "processes", "-c", "2")}
 
 
@@ -75,17 +76,40 @@ def day(request: pytest.FixtureRequest) -> Iterator[Day]:
         secrets = sign_in(apps)
         ask_at_once(apps.clients["shop"])
         stranger(apps)
-        poll_until(lambda: Scrape(stack).get("jobs_in_flight") == 0, PATIENT)
-        busy = Scrape(stack)
+        busy = scraped_once(stack, is_idle)
         killed = kill_a_child(stack, worker) if request.param == "prefork" else None
         ask_at_once(apps.clients["shop"])
-        poll_until(lambda: Scrape(stack).get("jobs_in_flight") == 0, PATIENT)
-        later = Scrape(stack)
+        later = scraped_once(stack, is_idle)
         apps.close()
         redis.stop()
-        poll_until(lambda: Scrape(stack).get("source_up", source="broker") == 0, PATIENT)
+        cut_off = scraped_once(stack, knows_that_redis_is_away)
         files = {path.name for path in stack.folder.glob("counts/*/*.db")}
-        yield Day(first, busy, killed, later, Scrape(stack), files, secrets)
+        yield Day(first, busy, killed, later, cut_off, files, secrets)
+
+
+def scraped_once(stack: Stack, is_as_hoped: Callable[[Scrape], bool]) -> Scrape:
+    """Scrape until it is as hoped, and return that very scrape: the next may miss a source."""
+    found: list[Scrape] = []
+
+    def look() -> bool:
+        found[:] = [Scrape(stack)]
+        return is_as_hoped(found[0])
+
+    poll_until(look, PATIENT)
+    return found[0]
+
+
+def up(scrape: Scrape) -> dict[str, float | None]:
+    """Return which sources answered in time; each is believed for some seconds after."""
+    return {source: scrape.get("source_up", source=source) for source in SOURCES}
+
+
+def is_idle(scrape: Scrape) -> bool:
+    return scrape.get("jobs_in_flight") == 0 and up(scrape) == dict.fromkeys(SOURCES, 1)
+
+
+def knows_that_redis_is_away(scrape: Scrape) -> bool:
+    return up(scrape) == {"broker": 0, "database": 1, "traffic": 0}
 
 
 def sign_in(apps: Apps) -> dict[str, str]:
@@ -177,7 +201,7 @@ def test_files_are_as_many_as_places_in_the_pool_however_many_children_come(day:
 
 def test_the_installations_facts_are_shown(day: Day) -> None:
     facts = day.busy
-    assert [facts.get("source_up", source=s) for s in ("broker", "database", "traffic")] == [1] * 3
+    assert [facts.get("source_up", source=s) for s in SOURCES] == [1] * 3
     assert facts.get("queue_depth", queue="auth") == 0
     assert facts.get("queue_oldest_age_seconds", queue="auth") == 0
     assert facts.get("duties_pending", duty="logout") is not None

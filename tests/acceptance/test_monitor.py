@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.integration.notices_rig import (
     token_in,
     verify_logout_token,
 )
+from worker import listening
 from worker import settings as settings_module
 from worker.notices import build_notice_sender
 
@@ -200,14 +202,29 @@ def test_silent_callers_take_no_more_than_their_share(stack: Stack) -> None:
     place = ("127.0.0.1", int(url.rpartition(":")[2]))
 
     idle = [socket.create_connection(place, timeout=60) for _ in range(60)]
-    idle[-1].settimeout(4)
-    last_said = idle[-1].recv(10)  # hung up on at once: the others hold all the slots
+    last_said = idle[-1].recv(10)
     poll_until(lambda: answers(url), 60, what="the slots to be free again")
     for connection in idle:
         connection.close()
 
     assert last_said == b""
     assert process.is_alive
+
+
+def test_who_comes_when_all_slots_are_held_is_hung_up_on_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that "at once" is not a matter of seconds: nobody else is hung up on within this hour.
+    monkeypatch.setattr(listening, "REQUEST_SECONDS", 3600.0)
+    with ExitStack() as exits:
+        listener = exits.enter_context(listening.Listener("127.0.0.1", 0, lambda _: None))
+        place = ("127.0.0.1", listener.server_port)
+        callers = [
+            exits.enter_context(socket.create_connection(place, timeout=60))
+            for _ in range(listening.MAX_CONNECTIONS + 1)
+        ]
+
+        assert callers[-1].recv(10) == b""
 
 
 def answers(url: str) -> bool:

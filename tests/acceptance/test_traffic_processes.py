@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,7 +15,7 @@ from tests.acceptance.client_rig import Apps
 
 ASK = "session/authenticate"
 PATIENT = 60.0
-CALL_SECONDS = 5  # within these the killer must have struck; five more, and the lease ends
+CALL_SECONDS = 15  # within these the killer must have struck; five more, and the lease ends
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,12 @@ def send(apps: Apps, user_id: str) -> PendingAnswer[Authentication]:
 
 
 def received(worker: ManagedProcess, request: PendingAnswer[Authentication]) -> bool:
-    return request.request_id in worker.log_text()
+    return received_any(worker, [request])
+
+
+def received_any(worker: ManagedProcess, requests: Sequence[PendingAnswer[Authentication]]) -> bool:
+    told = worker.log_text()
+    return any(request.request_id in told for request in requests)
 
 
 @pytest.mark.parametrize("latency_seconds", [0.0, 1.0])
@@ -53,7 +58,18 @@ def test_two_hundred_identical_requests_at_three_workers_are_one_call(
     apps.stack.mosaic.faults.add(ASK, "latency", seconds=latency_seconds, times=1)
 
     with ThreadPoolExecutor(20) as threads:
-        requests = list(threads.map(send, [apps] * 200, [user_id] * 200))
+        with apps.stack.mosaic.gates.hold(ASK):
+            sent = [threads.submit(send, apps, user_id) for _ in range(200)]
+            # A worker that sleeps through the whole burst would have no share of it.
+            poll_until(
+                lambda: all(
+                    received_any(worker, [one.result() for one in sent if one.done()])
+                    for worker in workers(apps)
+                ),
+                CALL_SECONDS,
+                what="each worker to have received one",
+            )
+        requests = [one.result() for one in sent]
         answers = list(threads.map(lambda request: request.wait(), requests))
 
     tokens = [answer.tokens for answer in answers]
@@ -61,8 +77,6 @@ def test_two_hundred_identical_requests_at_three_workers_are_one_call(
     assert len({given.access_token for given in tokens if given}) == 1
     assert sum(given.refresh_token is not None for given in tokens if given) == 1
     assert apps.stack.mosaic.calls.count(ASK) == 1
-    shares = [sum(received(worker, request) for request in requests) for worker in workers(apps)]
-    assert min(shares) > 0
 
 
 def test_those_who_wait_for_a_worker_that_is_killed_are_served_by_another_call(apps: Apps) -> None:

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.redis_server import RedisServer
-from sandbox.stack import Stack
+from sandbox.stack import PREFIX, Stack
+from tests.acceptance.client_rig import patient_publishers
+
+__all__ = ["SHORT_TIMES", "own_redis", "patient_mosaic", "patient_publishers", "stack"]
 
 # Short, so that what comes back after it comes back within a test.
 SHORT_TIMES = {
@@ -35,3 +38,13 @@ def stack(own_redis: RedisServer) -> Iterator[Stack]:
     with Stack(redis=own_redis, settings=SHORT_TIMES) as stack:
         stack.migrate()
         yield stack
+
+
+@pytest.fixture
+def patient_mosaic(stack: Stack) -> None:
+    """Where calls are counted or held, and no lease need end: one that is slow is not repeated.
+
+    Name it before whatever starts a worker.
+    """
+    stack.environment[f"{PREFIX}MOSAIC_TIMEOUT_SECONDS"] = "25"
+    stack.environment[f"{PREFIX}DELIVERY_LEASE_SECONDS"] = "51"

@@ -22,6 +22,8 @@ from tests.faults.looking import (
 
 LOGOUT = "session/logout"
 
+pytestmark = pytest.mark.usefixtures("patient_mosaic")
+
 
 @pytest.fixture
 def proxy(own_redis: RedisServer) -> Iterator[FaultProxy]:
@@ -95,11 +97,11 @@ def test_a_broker_that_is_full_and_then_read_only_stops_no_worker_and_loses_noth
     worker = stack.processes["worker"]
     stack.mosaic.faults.add(LOGOUT, "latency", seconds=1)
     client.logout(user_id="ada", session_ref=session.session_ref)
-    poll_until(lambda: stack.mosaic.calls.count(LOGOUT) == 1, 10, what="the call to begin")
+    poll_until(lambda: stack.mosaic.calls.count(LOGOUT) == 1, 60, what="the call to begin")
 
     with broker(stack) as redis:
         redis.config_set("maxmemory", "1")  # full, while the job ends
-        poll_until(lambda: outcomes(stack) == ["confirmed"], 15, what="the job to end")
+        poll_until(lambda: outcomes(stack) == ["confirmed"], 60, what="the job to end")
         redis.config_set("maxmemory", "0")
         # From here on nobody but the worker writes, so that whom Redis refuses is the worker.
         stack.processes["beat"].terminate()

@@ -68,6 +68,7 @@ def told_of_all(stack: Stack) -> None:
 
 
 @POOLS
+@pytest.mark.usefixtures("patient_mosaic")
 def test_a_worker_told_to_stop_under_load_ends_in_time_with_code_0_and_loses_nothing(
     stack: Stack, client: SessionClient, pool: str
 ) -> None:
@@ -102,8 +103,8 @@ def test_what_a_worker_killed_at_the_end_of_its_grace_left_behind_is_done_by_the
         first.send(signal.SIGTERM)
         first.wait_for_line("Warm shutdown")
         first.kill()
+        gate.release()  # before there are more calls, which would stand at it until they time out
         stack.worker("-P", pool, "-c", "4", name="second")
-        gate.release()
 
     told_of_all(stack)
     # Told again at most where the worker died with the answer.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from sandbox.stack import Stack
 from session_client import SessionClient, Verdict
 from tests.faults.locks import locked, locked_until_left
@@ -12,6 +14,7 @@ from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_i
 LOCKED_SECONDS = 6.5  # longer than the busy timeout, so that statements fail
 
 
+@pytest.mark.usefixtures("patient_mosaic")
 def test_a_logout_during_a_locked_database_is_acknowledged_only_once_it_is_committed(
     stack: Stack,
 ) -> None:
