@@ -84,7 +84,8 @@ def test_when_its_time_is_up_it_stops_and_the_next_run_goes_on(
     stage.pass_time(days=15)
     with monkeypatch.context() as patch:
         seconds = itertools.count(0.0, 0.6)
-        patch.setattr(maintenance, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        slow = SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda _: None)
+        patch.setattr(maintenance, "time", slow)
         first = maintenance.expire_sessions(stage.services)
 
     left = [session.id for session in stage.sessions() if session.ended_at is None]
@@ -93,6 +94,46 @@ def test_when_its_time_is_up_it_stops_and_the_next_run_goes_on(
     assert (first.rows, first.is_complete) == ({"expired": 4}, False)
     assert left == refs[-1:]  # the oldest went first
     assert (second.rows, second.is_complete) == ({"expired": 1}, True)
+
+
+class StoppedClock:
+    """Time that passes only in sleep."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return sum(self.slept)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.mark.parametrize(
+    ("budget_seconds", "ended", "slept"), [("30", 7, [0.2, 0.2, 0.2]), ("0.3", 4, [0.2])]
+)
+def test_it_goes_no_faster_than_it_may_and_sleeps_for_no_run_that_is_over(
+    stage_with: StageWith,
+    monkeypatch: pytest.MonkeyPatch,
+    budget_seconds: str,
+    ended: int,
+    slept: list[float],
+) -> None:
+    stage = stage_with(
+        maintenance_batch="2",
+        maintenance_rows_per_second="10",
+        maintenance_budget_seconds=budget_seconds,
+    )
+    for _ in range(7):
+        stage.registered()
+    stage.pass_time(days=15)
+    clock = StoppedClock()
+    monkeypatch.setattr(maintenance, "time", clock)
+
+    counts = maintenance.expire_sessions(stage.services)
+
+    assert (counts.rows, counts.is_complete) == ({"expired": ended}, ended == 7)
+    assert clock.slept == pytest.approx(slept)
 
 
 def test_a_dry_run_only_counts(stage_with: StageWith) -> None:

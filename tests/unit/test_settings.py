@@ -71,6 +71,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "keep_ended_days": ("7", 7.0),
     "keep_events_days": ("30", 30.0),
     "maintenance_batch": ("10", 10),
+    "maintenance_rows_per_second": ("1000", 1000),
     "maintenance_budget_seconds": ("3", 3.0),
     "sweep_every_seconds": ("2", 2.0),
     "expire_every_seconds": ("30", 30.0),

@@ -178,19 +178,25 @@ def _deleter(
 
 
 def _in_batches(services: Services, name: str, work: _Work) -> Counts:
-    """Repeat *work*, a short transaction each, until nothing is left or the time is up."""
-    stop_at = time.monotonic() + services.settings.maintenance_budget_seconds
-    limit = services.settings.maintenance_batch
+    """Repeat *work*, a short transaction each, until nothing is left or the time is up.
+
+    Not faster than `maintenance_rows_per_second`: what it leaves of the store's time is the users'.
+    """
+    settings = services.settings
+    begin = time.monotonic()
     total = 0
     while True:
         with services.store.write() as connection:
-            done = work(connection, limit)
+            done = work(connection, settings.maintenance_batch)
         total += done.rows
         if done.is_last:
             return Counts({name: total})
-        if time.monotonic() >= stop_at:
+        now = time.monotonic()
+        goes_on_at = max(now, begin + total / settings.maintenance_rows_per_second)
+        if goes_on_at >= begin + settings.maintenance_budget_seconds:
             log.warning("maintenance_out_of_time", what=name, rows=total)
             return Counts({name: total}, is_complete=False)
+        time.sleep(goes_on_at - now)
 
 
 def _count(services: Services, table: Any, where: ColumnElement[bool]) -> int:
