@@ -133,7 +133,7 @@ class Settings(BaseModel):
     guard_count: int = Field(default=1000, ge=0)
     guard_clock_seconds: float = Field(default=300.0, gt=0)  # apart from the database's clock
     maintenance_batch: int = Field(default=500, ge=1, le=10_000)
-    maintenance_rows_per_second: int = Field(default=20_000, ge=1)
+    maintenance_rows_per_second: int = Field(default=25_000, ge=1)
     maintenance_budget_seconds: float = Field(default=30.0, gt=0)
     sweep_every_seconds: float = Field(default=5.0, gt=0)
     expire_every_seconds: float = Field(default=60.0, gt=0)
