@@ -143,9 +143,9 @@ class OneStepQoS(stock.QoS):
 
     def settle_done(self) -> None:
         """Settle what is done, where nothing was taken since."""
-        if self._done:
-            self.settle(*self._done)
-            self._done.clear()
+        if done := tuple(self._done):
+            self.settle(*done)
+            del self._done[: len(done)]
 
     def drop(self, delivery_tag: str) -> None:
         """Forget the job as if it had never come: its record, and the slot it may have got."""
@@ -166,8 +166,9 @@ class OneStepQoS(stock.QoS):
 
     def take(self, queues: list[str], most: int) -> list[tuple[str, bytes, str]]:
         """Take *most* jobs at most, a queue after the other: queue, message and delivery tag."""
-        taken = self._run(_TAKE, time.time(), most, *self._done, queues=queues)
-        self._done.clear()
+        done = tuple(self._done)
+        taken = self._run(_TAKE, time.time(), most, *done, queues=queues)
+        del self._done[: len(done)]
         return [(bytes_to_str(queue), raw, bytes_to_str(tag)) for queue, raw, tag in taken]
 
     @contextmanager
@@ -193,6 +194,7 @@ class OneStepChannel(stock.Channel):
 
     QoS = OneStepQoS
     qos: OneStepQoS
+    _qos: OneStepQoS | None
     _queue_cycle: Any
     _q_for_pri: Callable[[str, int], str]
     sep: str
@@ -260,8 +262,9 @@ class OneStepChannel(stock.Channel):
 
     def close(self) -> None:
         """Give back what is not done, and close every connection."""
-        with suppress(redis.RedisError):
-            self.qos.settle_done()
+        if self._qos is not None and not self.closed:
+            with suppress(redis.RedisError):
+                self._qos.settle_done()
         super().close()
         self.disconnect()  # giving back has opened some again
 

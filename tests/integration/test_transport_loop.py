@@ -135,6 +135,19 @@ def test_what_is_done_when_the_connection_is_lost_is_settled_by_closing(
     assert client.llen("jobs") == 1  # only what was under way is given back
 
 
+def test_closing_while_redis_is_away_is_no_error_however_often(own_redis: RedisServer) -> None:
+    publish(own_redis.url(), "done")
+    with looping(own_redis.url(), slots=1) as loop:
+        loop.turn()
+        loop.taker.got[0].ack()
+        own_redis.stop()
+
+        loop.taker.channel.close()
+        loop.taker.channel.close()
+
+        assert loop.taker.channel.closed
+
+
 def test_a_job_that_ends_when_nothing_is_taken_any_more_is_settled_at_once(
     own_redis: RedisServer, client: redis.Redis
 ) -> None:
