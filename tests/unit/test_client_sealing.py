@@ -212,3 +212,16 @@ def test_a_header_nested_deep_is_refused(depth: int) -> None:
 
     with pytest.raises(SealBroken):
         opened(f"{head}....")
+
+
+def test_a_header_longer_than_any_of_ours_is_refused_and_not_kept() -> None:
+    longest = sealing.seal(AppKey("k" * 32, b"s" * 32), Kind.REQUEST, {})
+    assert sealing.header_of(longest)["kid"] == "k" * 32
+    kept = sealing._read_header.cache_info().currsize
+
+    for kid in ("a" * 400, "b" * 40_000):  # anybody may send such: memory is not theirs to fill
+        head = base64.urlsafe_b64encode(json.dumps({"kid": kid}).encode()).decode().rstrip("=")
+        with pytest.raises(SealBroken):
+            sealing.header_of(f"{head}....")
+
+    assert sealing._read_header.cache_info().currsize == kept
