@@ -40,15 +40,13 @@ def end_sessions(  # noqa: PLR0913 - said by name
     *,
     by: Cause,
     lifetime: timedelta,
-    at_most: int | None = None,
 ) -> Ended:
     """End the live sessions that match *which*, in the caller's transaction.
 
     Writes the end, the duty to tell Mosaic where there is one, the duties to tell the apps that
     share the session, and the audit trail. *lifetime* is how long a session may live on at Mosaic:
     after that it need not be told any more. A session that has ended already is left alone, so
-    repeating is harmless. Whoever may end many says how many *which* matches *at_most*: they are
-    then written the fast way.
+    repeating is harmless.
     """
     now = services.now()
     end = (
@@ -64,7 +62,7 @@ def end_sessions(  # noqa: PLR0913 - said by name
             IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at
         )
     )
-    ended = _execute_and_note(connection, end, at_most, at=now, cause=cause, by=by)
+    ended = _execute_and_note(connection, end, at=now, cause=cause, by=by)
     if not ended:
         return Ended()
     duties = [] if cause in _KNOWN_TO_MOSAIC else [_duty(row, now, by, lifetime) for row in ended]
@@ -75,23 +73,21 @@ def end_sessions(  # noqa: PLR0913 - said by name
     return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
 
 
-def _execute_and_note(  # noqa: PLR0913 - what the trail needs to know
+def _execute_and_note(
     connection: Connection,
     end: ReturningUpdate[*tuple[Any, ...]],
-    at_most: int | None,
     *,
     at: datetime,
     cause: EndCause,
     by: Cause,
 ) -> Sequence[Row[Any]]:
     """End the sessions, with one event for each, and return them."""
-    if at_most is not None and connection.dialect.name != "sqlite":
+    if connection.dialect.name != "sqlite":
         # In one statement: the rows of the trail, each sent by itself, would take longer than all
         # the rest. SQLite knows no writing CTEs.
         ended = end.cte("ended")
-        noted = events.one_for_each(
-            ended, at_most, events.ENDED, at=at, by=by, detail=cause.value
-        ).cte("noted")
+        trail = events.one_for_each(ended, events.ENDED, at=at, by=by, detail=cause.value)
+        noted = trail.cte("noted")
         return connection.execute(select(ended).add_cte(noted)).all()
     rows = connection.execute(end).all()
     events.record(

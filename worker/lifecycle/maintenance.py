@@ -108,7 +108,6 @@ def _ender(services: Services, overdue: ColumnElement[bool], cause: EndCause) ->
             cause,
             by=_BY_TIME,
             lifetime=services.settings.session_lifetime,
-            at_most=limit,
         )
         reached = ended.expiring_until
         return _Batch(len(ended.sessions), is_last=len(ended.sessions) < limit)
