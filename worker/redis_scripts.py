@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib.resources import files
 from typing import Any, Final, cast
 
 import redis
@@ -34,6 +35,12 @@ class Script:
     def __init__(self, text: str) -> None:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def read_script(package: str, *names: str) -> Script:
+    """Return the script that the files *names*.lua in the folder ``lua`` of *package* make up."""
+    folder = files(package) / "lua"
+    return Script("\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names))
 
 
 class ScriptRunner:

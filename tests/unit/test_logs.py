@@ -23,7 +23,8 @@ def written(script: str, **settings: str) -> list[str]:
     preface = f"""
         import logging, sys, threading
         import structlog
-        from worker import logs, transport
+        from worker import logs
+        from worker.transport import garbage
         from worker.settings import read
         logs.configure(read({variables!r}))
         log = structlog.get_logger()
@@ -57,9 +58,9 @@ def test_our_lines_and_those_of_libraries_have_the_same_form() -> None:
 
 
 def test_a_line_is_named_for_the_module_that_logs_it() -> None:
-    (line,) = events("transport._say_rejected(None)")
+    (line,) = events("garbage.say_rejected(None)")
 
-    assert line["logger"] == "worker.transport"
+    assert line["logger"] == "worker.transport.garbage"
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 import redis
 import structlog
 from redis.exceptions import RedisError
 
-from worker.redis_scripts import Argument, Script, ScriptRunner
+from worker.redis_scripts import Argument, Script, ScriptRunner, read_script
 
 # After a failure Redis is left alone: each attempt would cost a caller its socket timeout.
 REST_SECONDS: Final = 5.0
@@ -19,16 +18,11 @@ REST_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-def _read(*parts: str) -> Script:
-    folder = files("worker.traffic") / "lua"
-    return Script("\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts))
-
-
-_JOIN: Final = _read("basics", "admission", "join")
-_ADMIT: Final = _read("basics", "admission", "admit")
-_LAND: Final = _read("land")
-_REPORT: Final = _read("basics", "report")
-_PAUSE: Final = _read("basics", "pause")
+_JOIN: Final = read_script(__package__, "basics", "admission", "join")
+_ADMIT: Final = read_script(__package__, "basics", "admission", "admit")
+_LAND: Final = read_script(__package__, "land")
+_REPORT: Final = read_script(__package__, "basics", "report")
+_PAUSE: Final = read_script(__package__, "basics", "pause")
 
 
 class Scripts:
