@@ -8,6 +8,7 @@ loopback that is a whole reply, if the reply is small.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -34,12 +35,18 @@ class _Connection:
 
 
 class FaultProxy:
-    """Listens on `port` and passes everything on, until told otherwise."""
+    """Listens on `port` and passes everything on, until told otherwise.
 
-    def __init__(self, upstream_host: str, upstream_port: int) -> None:
+    With *tls* its clients speak TLS with it, and it speaks in clear with the server behind.
+    """
+
+    def __init__(
+        self, upstream_host: str, upstream_port: int, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.host = HOST
         self.port = free_port()
         self._upstream = (upstream_host, upstream_port)
+        self._tls = tls
         self._connections: set[_Connection] = set()
         self._swallow_new = False
         self._latency_seconds = 0.0
@@ -126,7 +133,9 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, self.host, self.port)
+            self._server = await asyncio.start_server(
+                self._serve, self.host, self.port, ssl=self._tls
+            )
 
     async def _stop_listening(self) -> None:
         if self._server is not None:

@@ -7,21 +7,19 @@ import hashlib
 import json
 import re
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from tests.certificates import server_context
 from tests.integration.mosaic_rig import RawServer
 from worker.notices import NoticeSender, build_notice_sender
 from worker.notices.resolving import Resolve
@@ -221,27 +219,6 @@ def _json(part: str) -> dict[str, Any]:
 # --- TLS
 
 
-def make_certificate(folder: Path, name: str) -> Path:
-    """A certificate for *name* and its key, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    try:
-        alternative: x509.GeneralName = x509.IPAddress(ip_address(name))
-    except ValueError:
-        alternative = x509.DNSName(name)
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "certificate.pem"
-    path.write_bytes(signed.public_bytes(_PEM) + pem_of(key).encode())
-    return path
-
-
 @dataclass
 class TlsTalk:
     """A server's side of one TLS connection; keeps the name it was asked for and the request."""
@@ -252,8 +229,7 @@ class TlsTalk:
     requests: list[bytes] = field(default_factory=list)
 
     def __call__(self, connection: socket.socket) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate)
+        context = server_context(self.certificate)
         context.sni_callback = lambda _, name, __: self.names.append(name)
         with context.wrap_socket(connection, server_side=True) as secured:
             self.requests.append(read_request(secured))

@@ -17,6 +17,7 @@ import pytest
 
 from sandbox.ports import free_port
 from sandbox.processes import poll_until
+from tests.certificates import make_certificate
 from tests.integration.mosaic_rig import RawServer
 from tests.integration.notices_rig import (
     ISSUER,
@@ -25,7 +26,6 @@ from tests.integration.notices_rig import (
     Receiver,
     TlsTalk,
     answer,
-    make_certificate,
     post,
     read_request,
     rsa_pem,
