@@ -235,6 +235,25 @@ def test_what_a_redis_that_refuses_writes_holds_is_served_once_afterwards(
         assert client.keys("unacked*") == []
 
 
+def test_a_job_that_came_while_we_listened_is_done_although_it_cannot_be_noted(
+    own_redis: RedisServer,
+) -> None:
+    with (
+        redis_client(own_redis.url()) as client,
+        Taker(own_redis.url(), slots=2, polling_interval=3) as taker,
+    ):
+        taker.look()
+        assert client.info("clients")["blocked_clients"] == 1, "it should be listening"
+        full_of_noise(client)
+        publish(own_redis.url(), "needle")
+
+        assert taker.look() == ["needle"]  # it is in no queue any more, nor in any record
+        client.delete("unacked")
+        taker.got[0].ack()
+        publish(own_redis.url(), "next")
+        assert taker.look() == ["needle", "next"]
+
+
 def test_a_queue_that_has_filled_its_redis_can_be_emptied(own_redis: RedisServer) -> None:
     jobs = [f"job {number}" for number in range(5)]
     publish(own_redis.url(), *jobs)

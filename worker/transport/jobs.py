@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
+import structlog
 from kombu.transport import redis as stock
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
@@ -20,6 +21,8 @@ from worker.transport.garbage import UNREADABLE, say_rejected
 
 if TYPE_CHECKING:
     from worker.transport.channel import OneStepChannel
+
+log = structlog.get_logger()
 
 _TAKE: Final = read_script(__package__, "take")
 _NOTE: Final = read_script(__package__, "note")
@@ -42,11 +45,19 @@ class OneStepQoS(stock.QoS):
         if not isinstance(delivery_tag, str):
             raise TypeError  # Redis takes no list for a name; and as below, where it waits
         if not self.is_noted:
-            delivery = message.delivery_info
-            record = [message._raw, delivery["exchange"], delivery["routing_key"]]  # noqa: SLF001 - as kombu does
-            self._run(_NOTE, time.time(), delivery_tag, dumps(record))
+            self._note(message, delivery_tag)
         super(stock.QoS, self).append(message, delivery_tag)
         self.kept = delivery_tag
+
+    def _note(self, message: Any, delivery_tag: str) -> None:
+        delivery = message.delivery_info
+        record = [message._raw, delivery["exchange"], delivery["routing_key"]]  # noqa: SLF001 - as kombu does
+        try:
+            self._run_twice(_NOTE, time.time(), delivery_tag, dumps(record))
+        except redis.RedisError as error:
+            # It has left its queue: raised further, it would be lost for certain. Done without a
+            # record it is lost only if this process dies first.
+            log.warning("job_not_noted", error=type(error).__name__)
 
     def ack(self, delivery_tag: str) -> None:
         """Note that the job is done."""
@@ -73,10 +84,7 @@ class OneStepQoS(stock.QoS):
 
     def settle(self, *delivery_tags: str) -> None:
         """Forget that anybody works on the jobs."""
-        try:
-            self._run(_SETTLE, *delivery_tags)
-        except redis.ConnectionError:  # an old connection, perhaps: a fresh one is tried
-            self._run(_SETTLE, *delivery_tags)
+        self._run_twice(_SETTLE, *delivery_tags)
 
     def settle_done(self) -> None:
         """Settle what is done, where nothing was taken since."""
@@ -116,6 +124,13 @@ class OneStepQoS(stock.QoS):
             yield
         finally:
             self.is_noted = False
+
+    def _run_twice(self, script: Script, *arguments: Any) -> None:
+        """Run a script that may be repeated."""
+        try:
+            self._run(script, *arguments)
+        except redis.ConnectionError:  # an old connection, perhaps: a fresh one is tried
+            self._run(script, *arguments)
 
     def _run(self, script: Script, *arguments: Any, queues: list[str] | None = None) -> Any:
         keys = [self.unacked_key, self.unacked_index_key, *(queues or ())]
