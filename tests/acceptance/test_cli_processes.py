@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,8 +41,14 @@ def secrets_of(stack: Stack) -> list[str]:
 # --- verbs
 
 
-def test_an_added_app_is_listed_and_its_key_works(stack: Stack) -> None:
-    key = stack.add_app("shop")
+def test_an_added_app_is_listed_and_its_key_works(stack: Stack, tmp_path: Path) -> None:
+    secret_file = tmp_path / "client.secret"
+    secret_file.write_text("the secret of its client", encoding="utf-8")
+    stack.mosaic.add_client("client-shop", "the secret of its client")
+    key = cli(
+        stack, "apps", "add", "shop", "--client-id", "client-shop",
+        "--client-secret-file", str(secret_file), "--quiet",
+    ).strip()  # fmt: skip
     stack.worker()
 
     assert [app["app_id"] for app in told(stack, "apps", "list")] == ["shop"]
