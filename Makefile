@@ -50,7 +50,7 @@ format: $(READY)  ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-lock: $(READY)  ## resolve the locked requirements anew (needs uv: UV=/path/to/uv)
+lock:  ## resolve the locked requirements anew (needs uv: UV=/path/to/uv)
 	requirements/lock.sh
 	@rm -f $(READY)
 

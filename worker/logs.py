@@ -75,8 +75,12 @@ def configure(settings: Settings) -> None:
     # Our own lines take no turn through the standard library: there is one for each request.
     # Named for the module that logs, as theirs are.
     named = structlog.stdlib.LoggerFactory(ignore_frame_names=[__name__])
+    # The list is filled anew, never replaced: a logger keeps the one it was first used with, and
+    # would go on as before when a process is configured again.
+    processors: list[Processor] = structlog.get_config()["processors"]
+    processors[:] = [*shared, *finish]
     structlog.configure(
-        processors=[*shared, *finish],
+        processors=processors,
         logger_factory=lambda *name: _Output(named(*name).name),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,

@@ -26,7 +26,8 @@ def written(script: str, **settings: str) -> list[str]:
         from worker import logs
         from worker.transport import garbage
         from worker.settings import read
-        logs.configure(read({variables!r}))
+        variables = {variables!r}
+        logs.configure(read(variables))
         log = structlog.get_logger()
     """
     process = subprocess.run(  # noqa: S603 - our own script
@@ -130,3 +131,17 @@ def test_lines_of_threads_stay_whole() -> None:
     """)
 
     assert sorted(line["by"] for line in lines) == sorted("abcd" * 200)
+
+
+def test_a_process_configured_again_logs_as_it_was_told_last() -> None:
+    first, second = written(
+        """
+        log.warning("first")
+        logs.configure(read(dict(variables, MOSAIC_SESSIONS_LOG_FORMAT="console")))
+        log.warning("second")
+        """
+    )
+
+    assert json.loads(first)["event"] == "first"
+    assert not second.startswith("{")
+    assert "second" in second

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 OURS = {"mosaic-session-worker", "mosaic-session-client"}
@@ -61,3 +63,20 @@ def test_everything_the_product_imports_is_in_the_locked_requirements() -> None:
 def test_no_lock_file_names_a_registry() -> None:
     for path in (ROOT / "requirements").glob("*.txt"):
         assert "://" not in path.read_text(encoding="utf-8")
+
+
+def test_no_installed_package_asks_for_another_by_an_extra() -> None:
+    """Python 3.11's own pip would look for that one's newest release, not for the locked one.
+
+    On the day there is a newer one, nothing can be installed: its hash is not in the lock.
+    """
+    asked = [
+        f"{package.name}: {requirement}"
+        for package in distributions()
+        if normal(package.name) not in OURS
+        for requirement in map(Requirement, package.requires or [])
+        if requirement.extras
+        and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
+    ]
+
+    assert asked == []
