@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import Connection, Engine, Select, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from worker.driver import DriverStatement
@@ -112,8 +112,10 @@ class Store:
         ready = self._ready.get(statement)
         if ready is None:
             ready = self._ready[statement] = DriverStatement(statement, self.engine.dialect)
-        with _in_our_words():
+        try:
             return ready.run(self.engine, parameters)
+        except SQLAlchemyError as error:
+            _raise_in_our_words(error)
 
     def close(self) -> None:
         """Close all connections."""
@@ -124,12 +126,15 @@ class Store:
 def _in_our_words() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    except SQLAlchemyError as error:
+        _raise_in_our_words(error)
+
+
+def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
+    is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+    if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
         raise StoreUnavailable(_cause(error)) from None
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise StoreUnavailable(_cause(error)) from None
-        raise
+    raise error
 
 
 def _cause(error: Exception) -> str:

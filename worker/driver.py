@@ -7,13 +7,16 @@ authentication that is decided once. Connections still are the engine's, and err
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from sqlalchemy import Dialect, Engine, PoolProxiedConnection, Select
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
+
+# Its place in a connection's `info`, which SQLAlchemy empties when the connection is made anew.
+_CURSOR: Final = "worker.driver.cursor"
 
 
 class DriverStatement:
@@ -46,39 +49,44 @@ class DriverStatement:
         return rows
 
     def _fetch(self, engine: Engine, told: Mapping[str, Any]) -> list[list[Any]]:
-        with _lent(engine) as connection:
-            cursor = connection.cursor()
+        # Plain blocks: as context managers they would cost as much as the statement does here.
+        driver_error = engine.dialect.loaded_dbapi.Error
+        try:
+            connection = engine.raw_connection()
+        except driver_error as error:
+            raise _translated(error, driver_error, is_lost=False) from error
+        try:
+            cursor = _cursor_of(connection)
             cursor.execute(self._sql, told)
             return [list(row) for row in cursor.fetchall()]
+        except driver_error as error:
+            # It has read the answer, or lost the connection: then the others are as dead.
+            is_lost = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
+            if is_lost:
+                engine.pool._invalidate(connection, error)  # noqa: SLF001 - as SQLAlchemy does
+            raise _translated(error, driver_error, is_lost=is_lost) from error
+        except BaseException as error:
+            connection.invalidate(error)  # whoever gets it next must not read our answer
+            raise
+        finally:
+            connection.close()
 
 
-@contextmanager
-def _lent(engine: Engine) -> Iterator[PoolProxiedConnection]:
-    """Lend a connection; its errors leave in SQLAlchemy's words."""
-    dialect, driver_error = engine.dialect, engine.dialect.loaded_dbapi.Error
-    is_lost = False
-    try:
-        with closing(engine.raw_connection()) as connection:
-            try:
-                yield connection
-            except driver_error as error:
-                # It has read the answer, or lost the connection: then the others are as dead.
-                is_lost = dialect.is_disconnect(error, connection.dbapi_connection, None)
-                if is_lost:
-                    engine.pool._invalidate(connection, error)  # noqa: SLF001 - as SQLAlchemy does
-                raise
-            except BaseException as error:
-                connection.invalidate(error)  # whoever gets it next must not read our answer
-                raise
-    except driver_error as error:
-        raise DBAPIError.instance(
-            None,
-            None,
-            error,
-            driver_error,
-            hide_parameters=True,
-            connection_invalidated=is_lost,
-        ) from error
+def _cursor_of(connection: PoolProxiedConnection) -> DBAPICursor:
+    """Return the cursor that goes with the connection: making one takes a quarter of the time."""
+    cursor: DBAPICursor | None = connection.info.get(_CURSOR)
+    if cursor is None:
+        cursor = connection.info[_CURSOR] = connection.cursor()
+    return cursor
+
+
+def _translated(
+    error: Exception, driver_error: type[Exception], *, is_lost: bool
+) -> DBAPIError | Exception:
+    """Return the driver's error in SQLAlchemy's words."""
+    return DBAPIError.instance(
+        None, None, error, driver_error, hide_parameters=True, connection_invalidated=is_lost
+    )
 
 
 def _type(declared: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
