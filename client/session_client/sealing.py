@@ -2,29 +2,34 @@
 
 One mechanism keeps secrets out of the broker and proves who is speaking. The header's ``typ``
 tells requests from answers, so that neither can be sent back as the other.
+
+There is one form, and so no choice to make from what a message says: five parts of base64url, of
+which the second is empty. A library that knows all forms takes ten times as long to see that it is
+this one, on both sides of each request.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
-from joserfc import jwe
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from session_client.contract import MAX_ANSWER_BYTES, MAX_ENVELOPE_BYTES, MAX_NESTING
 from session_client.errors import SealBroken
 from session_client.keys import AppKey
 
-# The library's own limit is 64 KiB, under which a user with many sessions gets no status.
-_RULES: Final = jwe.JWERegistry(algorithms=["dir", "A256GCM"])
-_RULES.max_ciphertext_length = MAX_ANSWER_BYTES
+# RFC 7518 section 5.3: a nonce of 96 bits, made anew each time, and a tag of 128.
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
 
 
 class Kind(StrEnum):
@@ -46,8 +51,8 @@ _LONGEST_HEADER: Final = 512
 
 
 @lru_cache(maxsize=1024)
-def _jose_key(secret: bytes) -> OctKey:
-    return OctKey.import_key(secret)
+def _cipher(secret: bytes) -> AESGCM:
+    return AESGCM(secret)
 
 
 def seal(key: AppKey, kind: Kind, content: dict[str, Any]) -> str:
@@ -55,10 +60,12 @@ def seal(key: AppKey, kind: Kind, content: dict[str, Any]) -> str:
 
     Raises TypeError, ValueError or RecursionError for what JSON cannot carry.
     """
-    header = _header(key.kid, kind)
     plaintext = _ENCODER.encode(content).encode()
     _check_nesting(plaintext, content)  # here it can be told to whoever wrote it
-    return jwe.encrypt_compact(header, plaintext, _jose_key(key.secret), registry=_RULES)
+    head, nonce = _head(key.kid, kind), os.urandom(_NONCE_BYTES)
+    sealed = _cipher(key.secret).encrypt(nonce, plaintext, head)  # the tag comes last
+    parts = (nonce, sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:])
+    return b".".join((head, b"", *map(_encoded, parts))).decode()
 
 
 def header_of(sealed: str) -> dict[str, Any]:
@@ -101,11 +108,39 @@ def _header(kid: str, kind: Kind) -> dict[str, Any]:
     return {"alg": "dir", "enc": "A256GCM", "kid": kid, "typ": kind.value}
 
 
+@lru_cache(maxsize=1024)
+def _head(kid: str, kind: Kind) -> bytes:
+    return _encoded(_ENCODER.encode(_header(kid, kind)).encode())
+
+
+def _encoded(part: bytes) -> bytes:
+    return base64.urlsafe_b64encode(part).rstrip(b"=")
+
+
+# What only the other alphabet has, and its padding, is refused as anything strange is.
+_FROM_URLSAFE: Final = str.maketrans("-_+/=", "+/!!!")
+
+
+def _decoded(part: str) -> bytes:
+    padded = part.translate(_FROM_URLSAFE) + "=" * (-len(part) % 4)
+    return binascii.a2b_base64(padded, strict_mode=True)
+
+
+def _parts(sealed: str) -> tuple[bytes, bytes, bytes]:
+    """Return header, nonce, and ciphertext with tag. Raises ValueError for any other form."""
+    head, no_key, *parts = sealed.split(".")
+    nonce, ciphertext, tag = map(_decoded, parts)
+    if no_key or (len(nonce), len(tag)) != (_NONCE_BYTES, _TAG_BYTES):
+        raise ValueError("not as we write it")
+    return head.encode(), nonce, ciphertext + tag
+
+
 def _decrypt(sealed: str, key: AppKey) -> dict[str, Any]:
     try:
-        plaintext = jwe.decrypt_compact(sealed, _jose_key(key.secret), registry=_RULES).plaintext
-        return json_object(plaintext or b"")
-    except (JoseError, ValueError):
+        head, nonce, ciphertext = _parts(sealed)
+        # With the header as it was sent: it is proven with the rest.
+        return json_object(_cipher(key.secret).decrypt(nonce, ciphertext, head))
+    except (InvalidTag, ValueError):
         raise SealBroken("it does not open under the key it names") from None
 
 

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jwe
@@ -59,6 +60,17 @@ def test_the_other_hand_writes_what_we_open() -> None:
     assert opened(made_by_another_hand(HEADER)) == {"user_id": "ada"}
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(Kind), st.dictionaries(st.text(), JSON_VALUES, max_size=5))
+def test_the_other_hand_opens_what_we_write(kind: Kind, content: dict[str, Any]) -> None:
+    sealed = sealing.seal(KEY, kind, content)
+
+    read = jwe.decrypt_compact(sealed, OctKey.import_key(KEY.secret), algorithms=["dir", "A256GCM"])
+
+    assert read.headers() == HEADER | {"typ": kind.value}
+    assert json.loads(read.plaintext or b"") == content
+
+
 def test_nothing_of_the_content_can_be_read_without_the_key() -> None:
     readable = b"".join(base64.urlsafe_b64decode(part + "===") for part in SEALED.split("."))
 
@@ -104,6 +116,56 @@ def test_a_changed_character_breaks_the_seal(place: int) -> None:
 def test_what_is_no_sealed_text_is_refused(text: str) -> None:
     with pytest.raises(SealBroken):
         opened(text)
+
+
+def encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def with_parts(**changed: str) -> str:
+    """Return a sealed text in which some parts stand otherwise."""
+    names = ("head", "key", "nonce", "ciphertext", "tag")
+    return ".".join({**dict(zip(names, SEALED.split("."), strict=True)), **changed}.values())
+
+
+@pytest.mark.parametrize("junk", ["+", "/", "=", "==", "\n", " ", "!", "é", "A"])
+@pytest.mark.parametrize("place", ["nonce", "ciphertext", "tag"])
+def test_a_part_with_anything_added_is_refused(place: str, junk: str) -> None:
+    parts = dict(zip(("head", "key", "nonce", "ciphertext", "tag"), SEALED.split("."), strict=True))
+
+    for changed in (parts[place] + junk, junk + parts[place]):
+        with pytest.raises(SealBroken):
+            opened(with_parts(**{place: changed}))
+
+
+def test_a_key_of_its_own_is_refused() -> None:
+    with pytest.raises(SealBroken, match="does not open"):
+        opened(with_parts(key="AAAA"))
+
+
+@pytest.mark.parametrize("moved", [-15, -1, 1, 2])
+def test_bytes_moved_between_ciphertext_and_tag_are_refused(moved: int) -> None:
+    """Together they are the same to the cipher; a tag of one byte would soon be guessed."""
+    whole = b"".join(base64.urlsafe_b64decode(part + "===") for part in SEALED.split(".")[-2:])
+    cut = len(whole) - 16 + moved
+
+    with pytest.raises(SealBroken, match="does not open"):
+        opened(with_parts(ciphertext=encoded(whole[:cut]), tag=encoded(whole[cut:])))
+
+
+@pytest.mark.parametrize("length", [0, 8, 11, 13, 16])
+def test_a_nonce_of_another_length_is_refused(length: int) -> None:
+    nonce = bytes(length)
+    sealed = AESGCM(KEY.secret).encrypt(
+        nonce or bytes(12), b"{}", SEALED.partition(".")[0].encode()
+    )
+
+    with pytest.raises(SealBroken, match="does not open"):
+        opened(
+            with_parts(
+                nonce=encoded(nonce), ciphertext=encoded(sealed[:-16]), tag=encoded(sealed[-16:])
+            )
+        )
 
 
 def test_another_key_of_the_same_name_does_not_open_it() -> None:
