@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -31,6 +31,7 @@ _HEADERS: Final = (
     (b"Accept", b"application/json"),
     (b"Accept-Encoding", b"identity"),  # a small body must not unpack to a large one
 )
+_Headers = Sequence[tuple[bytes, bytes]]
 _NO_ANSWER: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
@@ -96,14 +97,13 @@ class HttpClient:
         begun_at = time.monotonic()
         try:
             with limits(deadline, addresses):
-                answer = self._exchange(request, deadline.remaining())
+                return self._exchange(request, deadline.remaining(), begun_at)
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError):  # a host too long
             return NoAnswer("InvalidURL", is_url_unusable=True)
         except _NO_ANSWER as failure:
             return NoAnswer(type(failure).__name__, seconds=time.monotonic() - begun_at)
-        return replace(answer, seconds=time.monotonic() - begun_at)
 
-    def _exchange(self, request: HttpRequest, left: float) -> HttpAnswer:
+    def _exchange(self, request: HttpRequest, left: float, begun_at: float) -> HttpAnswer:
         url, host = _parsed(request.url)
         headers = [(b"Host", host), *_HEADERS]
         headers += [
@@ -121,7 +121,8 @@ class HttpClient:
         )
         with self._connections.exchange(sent) as response:
             body = self._read_body(response)
-            return HttpAnswer(response.status, body, _retry_after(_readable(response.headers)))
+            seconds = time.monotonic() - begun_at
+            return HttpAnswer(response.status, body, _retry_after(response.headers), seconds)
 
     def _read_body(self, response: httpcore.Response) -> bytes | None:
         """Return the body as sent: we ask for no compression, and unpack none."""
@@ -151,19 +152,23 @@ def _parsed(text: str) -> tuple[httpcore.URL, bytes]:
     return asked, url.netloc
 
 
-def _readable(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in headers}
+def _value(headers: _Headers, wanted: bytes) -> str:
+    """Return the last value of a header, or nothing."""
+    values = [value for name, value in headers if name.lower() == wanted]
+    return values[-1].decode("latin-1").strip() if values else ""
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _retry_after(headers: _Headers) -> float | None:
     """Read ``Retry-After``, seconds or a date (RFC 9110 section 10.2.3)."""
-    text = headers.get("retry-after", "").strip()
+    text = _value(headers, b"retry-after")
+    if not text:
+        return None
     if text.isascii() and text.isdigit():
         seconds = float(text)
     elif (until := _http_date(text)) is not None:
         # Measured by the sender's own clock, which may differ from ours.
         seconds = (
-            until - (_http_date(headers.get("date", "")) or datetime.now(UTC))
+            until - (_http_date(_value(headers, b"date")) or datetime.now(UTC))
         ).total_seconds()
     else:
         return None

@@ -6,7 +6,7 @@ logout that commits in between makes that statement match no row, and the tokens
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -121,8 +121,12 @@ class _Use:
 
     def settled(self, expires_at: datetime, version: int) -> Settled:
         """Return what the app gets."""
-        slid = replace(self.session, expires_at=expires_at, last_used_at=self.at)
-        ends = ends_at(self.asked.services, slid)
+        ends = effective_expiry(
+            self.asked.services.settings,
+            expires_at=expires_at,
+            last_used_at=self.at,
+            created_at=self.session.created_at,
+        )
         return Settled(_authenticated(self.session, self.tokens, ends), version)
 
 
