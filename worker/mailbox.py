@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from session_client import contract
-from worker.redis_scripts import Script, ScriptRunner
+from worker.redis_scripts import Call, Script, ScriptRunner
 
 ANSWER_SECONDS: Final = int(contract.ANSWER_LIFETIME.total_seconds())
 
@@ -60,14 +60,25 @@ class Mailbox:
         known: list[Any] = self._scripts.run(_CLAIM, keys, [digest, seconds])
         return Claimed(known[0], known[1], (known[2] or b"").decode())
 
-    def push(self, app_id: str, request_id: str, raw: bytes, memory: Memory | None = None) -> None:
-        """Push an answer to whoever waits for it, and keep it with its *memory*."""
+    def push(
+        self,
+        app_id: str,
+        request_id: str,
+        raw: bytes,
+        memory: Memory | None = None,
+        first: Call | None = None,
+    ) -> None:
+        """Push an answer to whoever waits for it, and keep it with its *memory*.
+
+        *first* is run before it, in the same trip.
+        """
         remember = () if memory is None else (memory.digest, memory.session, memory.seconds)
-        self._scripts.run(
+        push = Call(
             _PUSH,
             [contract.reply_key(app_id, request_id), _memory_key(app_id, request_id)],
             [raw, ANSWER_SECONDS, *remember],
         )
+        self._scripts.run_all(push) if first is None else self._scripts.run_all(first, push)
 
     def close(self) -> None:
         """Close every connection."""

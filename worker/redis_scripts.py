@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from typing import Any, Final, cast
@@ -37,6 +38,20 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script with what it is told."""
+
+    script: Script
+    keys: Sequence[str] = field(repr=False)
+    arguments: Sequence[Argument] = field(repr=False)
+
+    @property
+    def words(self) -> tuple[Argument, ...]:
+        """What follows the script in the command."""
+        return (len(self.keys), *self.keys, *self.arguments)
+
+
 def read_script(package: str, *names: str) -> Script:
     """Return the script that the files *names*.lua in the folder ``lua`` of *package* make up."""
     folder = files(package) / "lua"
@@ -54,27 +69,33 @@ class ScriptRunner:
         kind = pool.connection_class
         if not issubclass(kind, redis.SSLConnection):
             kind = type("KernelTimed", (_KernelTimed, kind), {})
-        self._make = cast(
-            "Callable[[], AbstractConnection]", partial(kind, **pool.connection_kwargs)
-        )
+        options = {**pool.connection_kwargs, "command_packer": _Packer()}
+        self._make = cast("Callable[[], AbstractConnection]", partial(kind, **options))
         self._idle: deque[tuple[AbstractConnection, float]] = deque()
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Return what *script* returns. Raises `redis.RedisError`; it may have run all the same."""
+        return self.run_all(Call(script, keys, arguments))[0]
+
+    def run_all(self, *calls: Call) -> list[Any]:
+        """Return what each script returns, run in this order in one round trip.
+
+        Raises `redis.RedisError`, the first of them; the others may have run all the same.
+        """
         connection = self._borrow()
         is_answered = False
         try:
-            answer = _run(connection, script, keys, arguments)
+            answers = _run_all(connection, calls)
             is_answered = True
-        except redis.ResponseError:
-            is_answered = True
-            raise
         finally:
             if is_answered:
                 self._idle.append((connection, time.monotonic()))
             else:
                 connection.disconnect()
-        return answer
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        return answers
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -90,6 +111,20 @@ class ScriptRunner:
         if time.monotonic() - answered_at > BELIEVED_SECONDS and _is_stale(connection):
             connection.disconnect()  # it connects anew by itself
         return connection
+
+
+class _Packer:
+    """Writes commands in Redis' protocol. redis-py copies all it has written for each word more."""
+
+    def pack(self, name: str, *words: Argument) -> list[bytes]:
+        """Return what to send; *name* may be two words, as ``CLIENT SETNAME``."""
+        told = [_encoded(word) for word in (*name.split(), *words)]
+        packed = [b"$%d\r\n%b\r\n" % (len(word), word) for word in told]
+        return [b"*%d\r\n" % len(told) + b"".join(packed)]
+
+
+def _encoded(word: Argument) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode()
 
 
 class _KernelTimed:
@@ -126,19 +161,24 @@ class _KernelTimed:
             raise
 
 
-def _run(
-    connection: AbstractConnection,
-    script: Script,
-    keys: Sequence[str],
-    arguments: Sequence[Argument],
-) -> Any:
-    told = (len(keys), *keys, *arguments)
+def _run_all(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]:
+    """Return each answer, or the error that Redis gave in its place."""
+    commands = [connection.pack_command("EVALSHA", call.script.sha, *call.words) for call in calls]
+    connection.send_packed_command([b"".join(part for command in commands for part in command)])
+    answers = [_read(connection) for _ in calls]
+    for place, call in enumerate(calls):
+        # A Redis that was restarted, or never saw it. The others have run by then.
+        if isinstance(answers[place], NoScriptError):
+            connection.send_command("EVAL", call.script.text, *call.words)
+            answers[place] = _read(connection)
+    return answers
+
+
+def _read(connection: AbstractConnection) -> Any:
     try:
-        connection.send_command("EVALSHA", script.sha, *told)
         return connection.read_response()
-    except NoScriptError:  # a Redis that was restarted, or never saw it
-        connection.send_command("EVAL", script.text, *told)
-        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 def _is_stale(connection: AbstractConnection) -> bool:

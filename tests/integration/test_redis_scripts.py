@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +18,7 @@ from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from tests.stage import redis_client
 from worker import redis_scripts
-from worker.redis_scripts import Script, ScriptRunner
+from worker.redis_scripts import Call, Script, ScriptRunner
 from worker.wiring import connect_redis
 
 TELL = Script("return {KEYS, ARGV}")
@@ -75,18 +75,23 @@ def connections(url: str) -> set[str]:
         return {known["id"] for known in client.client_list() if known["name"] == NAME}
 
 
+def name_of(packed: Iterable[bytes]) -> str:
+    """Return the name of the first command that is sent."""
+    return b"".join(packed).split(b"\r\n")[2].decode()
+
+
 @contextmanager
 def interrupted(command: str) -> Iterator[None]:
     """Interrupt whoever has sent *command*, before anything of its answer is read."""
-    send: Any = redis.Connection.send_command
+    send: Any = redis.Connection.send_packed_command
 
-    def send_and_stop(connection: AbstractConnection, *words: Any, **options: Any) -> None:
-        send(connection, *words, **options)
-        if words[0] == command:
+    def send_and_stop(connection: AbstractConnection, packed: Any, **options: Any) -> None:
+        send(connection, packed, **options)
+        if name_of(packed) == command:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redis.Connection, "send_command", send_and_stop)
+        patch.setattr(redis.Connection, "send_packed_command", send_and_stop)
         with pytest.raises(KeyboardInterrupt):
             yield
 
@@ -119,11 +124,52 @@ def test_a_script_that_redis_has_forgotten_still_runs(runner: ScriptRunner, redi
 
 def test_the_text_of_a_script_is_sent_once(runner: ScriptRunner, mocker: MockerFixture) -> None:
     runner.run(TELL, [], [])
-    sent = mocker.spy(redis.Connection, "send_command")
+    sent = mocker.spy(redis.Connection, "send_packed_command")
 
     runner.run(TELL, [], [])
 
-    assert [call.args[1] for call in sent.call_args_list] == ["EVALSHA"]
+    assert [name_of(call.args[1]) for call in sent.call_args_list] == ["EVALSHA"]
+
+
+# --- several in one trip
+
+
+def test_scripts_run_in_their_order_and_each_answer_comes_back(runner: ScriptRunner) -> None:
+    answers = runner.run_all(
+        Call(SET, ["a"], ["1"]), Call(GET, ["a"], []), Call(SET, ["a"], ["2"]), Call(GET, ["a"], [])
+    )
+
+    assert answers == [b"OK", b"1", b"OK", b"2"]
+
+
+def test_scripts_that_go_together_are_one_trip(runner: ScriptRunner, mocker: MockerFixture) -> None:
+    runner.run_all(Call(SET, ["a"], ["1"]), Call(GET, ["a"], []))
+    sent = mocker.spy(redis.Connection, "send_packed_command")
+
+    runner.run_all(Call(SET, ["a"], ["1"]), Call(GET, ["a"], []))
+
+    assert sent.call_count == 1
+
+
+def test_scripts_that_redis_has_forgotten_still_run_once(
+    runner: ScriptRunner, redis_url: str
+) -> None:
+    runner.run_all(Call(COUNT, ["n"], []), Call(COUNT, ["m"], []))
+    with redis_client(redis_url) as client:
+        client.script_flush()
+
+    assert runner.run_all(Call(COUNT, ["n"], []), Call(COUNT, ["m"], [])) == [2, 2]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_that_is_refused_keeps_no_other_from_running(runner: ScriptRunner, place: int) -> None:
+    calls = [Call(COUNT, ["n"], []), Call(COUNT, ["n"], [])]
+    calls.insert(place, Call(REFUSE, [], []))
+
+    with pytest.raises(redis.ResponseError, match="not today"):
+        runner.run_all(*calls)
+
+    assert runner.run(GET, ["n"], []) == b"2"  # nor is its answer left for the next
 
 
 # --- looking for unread data

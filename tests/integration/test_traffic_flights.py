@@ -13,7 +13,15 @@ import pytest
 
 from session_client.contract import Reason
 from simulator.gates import wait_until
-from tests.integration.traffic_rig import Process, Starter, plan, slow_refill, starting, waiting
+from tests.integration.traffic_rig import (
+    Process,
+    Starter,
+    land,
+    plan,
+    slow_refill,
+    starting,
+    waiting,
+)
 from worker.errors import HeldBack, StoreUnavailable
 from worker.traffic import Flight, Flying, Landed, flights
 from worker.traffic.flights import Superseded
@@ -49,7 +57,7 @@ def test_the_first_flies_and_the_others_get_what_it_brings(
     first = flight(process)
     assert isinstance(other.flights.join(plan()), Flying)
 
-    first.land({"token": "t"}, version=1, seconds=60)
+    land(first, {"token": "t"}, version=1, seconds=60)
 
     assert other.flights.join(plan()) == Landed({"token": "t"})
     assert isinstance(other.flights.join(plan(name="another")), Flight)
@@ -58,7 +66,7 @@ def test_the_first_flies_and_the_others_get_what_it_brings(
 def test_what_landed_serves_whoever_asked_before_and_for_the_reuse_time(start: Starter) -> None:
     clock = [datetime.now(UTC)]
     process = start(now=lambda: clock[0], reuse_seconds=30)
-    flight(process).land({}, version=1, seconds=60)
+    land(flight(process), {}, version=1, seconds=60)
     asked_at = clock[0]
 
     clock[0] += timedelta(seconds=29)
@@ -71,7 +79,7 @@ def test_what_landed_serves_whoever_asked_before_and_for_the_reuse_time(start: S
 def test_without_reuse_only_those_who_waited_are_served(start: Starter) -> None:
     clock = [datetime.now(UTC)]
     process = start(now=lambda: clock[0], reuse_seconds=0)
-    flight(process).land({}, version=1, seconds=60)
+    land(flight(process), {}, version=1, seconds=60)
     asked_at = clock[0]
     clock[0] += timedelta(milliseconds=1)
 
@@ -83,21 +91,21 @@ def test_without_reuse_only_those_who_waited_are_served(start: Starter) -> None:
 def test_an_answer_is_kept_for_the_reuse_time_or_less_if_told_so(
     process: Process, seconds: float, kept: float
 ) -> None:
-    flight(process).land({}, version=1, seconds=seconds)
+    land(flight(process), {}, version=1, seconds=seconds)
 
     left: Any = process.redis.pttl(ANSWER)
     assert kept - 5 < left / 1000 <= kept
 
 
 def test_an_answer_about_an_older_version_is_not_believed(process: Process) -> None:
-    flight(process).land({}, version=1, seconds=60)
+    land(flight(process), {}, version=1, seconds=60)
 
     flight(process, version=2)
 
 
 def test_an_answer_about_a_newer_version_sends_us_back_to_the_store(process: Process) -> None:
     """Forgetting it would cost a call, and everybody else their answer."""
-    flight(process).land({}, version=2, seconds=60)
+    land(flight(process), {}, version=2, seconds=60)
 
     assert isinstance(process.flights.join(plan(version=1)), Superseded)
     assert isinstance(process.flights.join(plan(version=2)), Landed)
@@ -158,12 +166,12 @@ def test_who_lands_after_the_lease_disturbs_nobody(process: Process, start: Star
     process.redis.delete(LEASE)
     second = flight(other)
 
-    slow.land({"from": "slow"}, version=1, seconds=60)
+    land(slow, {"from": "slow"}, version=1, seconds=60)
     slow.fail(StoreUnavailable())
     slow.abandon()
     assert isinstance(process.flights.join(plan()), Flying)
 
-    second.land({"from": "second"}, version=1, seconds=60)
+    land(second, {"from": "second"}, version=1, seconds=60)
     assert process.flights.join(plan()) == Landed({"from": "second"})
 
 
@@ -195,7 +203,7 @@ def test_a_lease_lasts_as_much_longer_as_its_flight_waits_for_its_turn(
 
 def test_an_old_answer_does_not_keep_those_awake_who_wait_for_a_new_one(start: Starter) -> None:
     process = start(reuse_seconds=0)
-    flight(process).land({}, version=1, seconds=60)
+    land(flight(process), {}, version=1, seconds=60)
     time.sleep(0.01)
     flight(process)
 
@@ -216,7 +224,7 @@ def test_one_landing_wakes_everybody(process: Process, redis_url: str) -> None:
         woken = [threads.submit(listen) for _ in range(8)]
         wait_until(lambda: waiting(redis_url) == 8, 50)
         landed_at = time.monotonic()
-        first.land({}, version=1, seconds=60)
+        land(first, {}, version=1, seconds=60)
         latest = max(future.result() for future in woken)
 
     assert latest - landed_at < 20

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.traffic_rig import Process, Starter, plan, starting
+from tests.integration.traffic_rig import Process, Starter, land, plan, starting
 from worker.traffic import Flight, Landed
 
 ANSWER = "mosaic-sessions:flight:flight:answer"
@@ -60,19 +60,19 @@ GARBAGE: dict[str, Callable[[], bytes]] = {
 def test_garbage_in_an_answer_is_flown_over(process: Process, garbage: str) -> None:
     process.redis.rpush(ANSWER, GARBAGE[garbage]())
 
-    flight(process).land({}, version=1, seconds=60)
+    land(flight(process), {}, version=1, seconds=60)
 
     assert isinstance(process.flights.join(plan()), Landed)
 
 
 def test_an_answer_sealed_with_a_key_that_left_the_ring_is_flown_over(start: Starter) -> None:
-    flight(start(key=b"o")).land({}, version=1, seconds=60)
+    land(flight(start(key=b"o")), {}, version=1, seconds=60)
 
     flight(start(key=b"n"))
 
 
 def test_an_answer_sealed_for_another_flight_is_flown_over(process: Process) -> None:
-    flight(process, name="another").land({}, version=1, seconds=60)
+    land(flight(process, name="another"), {}, version=1, seconds=60)
     process.redis.rename("mosaic-sessions:flight:another:answer", ANSWER)
 
     flight(process)
@@ -81,4 +81,4 @@ def test_an_answer_sealed_for_another_flight_is_flown_over(process: Process) -> 
 def test_keys_of_another_kind_cost_the_sharing_and_nothing_else(process: Process) -> None:
     process.redis.set(ANSWER, "not a list")
 
-    flight(process).land({}, version=1, seconds=60)
+    land(flight(process), {}, version=1, seconds=60)

@@ -17,7 +17,7 @@ from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
-from tests.integration.traffic_rig import plan
+from tests.integration.traffic_rig import land, plan
 from tests.stage import Stage
 from worker import wiring
 from worker.errors import MosaicRateLimited
@@ -172,7 +172,7 @@ def test_a_flight_nobody_knows_of_lands_without_a_word(
     proxy.heal()
 
     with capture_logs() as logs:
-        flight.land({}, version=1, seconds=60)
+        land(flight, {}, version=1, seconds=60)
 
     assert times_given_up(logs) == 0
     with redis.Redis.from_url(redis_url) as client:

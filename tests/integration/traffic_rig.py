@@ -18,7 +18,7 @@ from worker import wiring
 from worker.errors import HeldBack, MosaicUnavailable
 from worker.keyring import KeyRing
 from worker.redis_scripts import ScriptRunner
-from worker.traffic import FlightPlan, Lane, Traffic, lanes
+from worker.traffic import Flight, FlightPlan, Lane, Traffic, lanes
 from worker.traffic.gate import Gate, Permit
 from worker.traffic.scripts import Scripts
 from worker.wiring import Services
@@ -132,6 +132,13 @@ def end(
     except BaseException as raised:  # noqa: BLE001 - those end up there, too
         return raised
     return None
+
+
+def land(flight: Flight, content: dict[str, Any], *, version: int = 1, seconds: float = 60) -> None:
+    """Share what a flight brought, as it goes with the answer to whoever flew."""
+    landing = flight.landing(content, version=version, seconds=seconds)
+    if landing is not None:
+        flight.flights._scripts._runner.run_all(landing)
 
 
 def plan(**changes: Any) -> FlightPlan:

@@ -6,7 +6,7 @@ Nothing is held open while Mosaic is asked; what becomes of its answer is said i
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Final
@@ -42,6 +42,7 @@ log = structlog.get_logger()
 _PATIENCE_SECONDS: Final = 1.0
 # When only an operator can help, those who wait need not come back at once.
 _OPERATOR_NEEDS_SECONDS: Final = 30.0
+_OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions))
 
 
 class Again(Enum):
@@ -100,7 +101,8 @@ def _join(
 ) -> Flight | Flying | Landed | Superseded:
     left = asked.seconds_left()
     app, keyring = asked.app.mosaic, asked.services.keyring
-    told = [app.base_url, app.client_id, str(session.id), asdict(options)]
+    asked_for = [getattr(options, name) for name in _OPTION_NAMES]
+    told = [app.base_url, app.client_id, str(session.id), asked_for]
     plan = FlightPlan(
         name=keyring.lookup_hash(json.dumps(told, sort_keys=True)).hex(),
         app=app,
@@ -142,8 +144,8 @@ def _fly(
         return outcome
     # Not before it is committed: the app is linked now, and will hear of a logout.
     content = _content(asked, outcome, identity)
-    flight.land(content, version=settled.version, seconds=tokens.expires_in / 2)
-    return outcome
+    landing = flight.landing(content, version=settled.version, seconds=tokens.expires_in / 2)
+    return Outcome(outcome.verdict, data=outcome.data, landing=landing)
 
 
 def _session_id_of(asked: Asked, session: Session) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from session_client.contract import Reason, Verdict
 from worker.errors import InvalidRequest, RequestRefused, TryLater
+from worker.redis_scripts import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Outcome:
     data: dict[str, Any] = field(default_factory=dict, repr=False)
     retry_after: float | None = None
     detail: str | None = None
+    # What shares it with those who asked the same. It goes with the answer, in one trip to Redis.
+    landing: Call | None = field(default=None, repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Return the fields of the answer that say how it went."""

@@ -21,6 +21,7 @@ from worker.lifecycle import sessions
 from worker.lifecycle.intake import Message, OpenedRequest, Sender
 from worker.lifecycle.outcomes import Outcome
 from worker.mailbox import ANSWER_SECONDS, Memory
+from worker.redis_scripts import Call
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -68,10 +69,10 @@ def answer(services: Services, message: Message, sender: Sender, outcome: Outcom
         **outcome.to_wire(),
     }
     sealed = sealing.seal(sender.key, sealing.Kind.ANSWER, content).encode()
+    memory = None
     if _is_worth_remembering(message.task, outcome):
-        _push(services, message, sealed, _memory_of(services, message.task, sender, outcome))
-    else:
-        _push(services, message, sealed)
+        memory = _memory_of(services, message.task, sender, outcome)
+    _push(services, message, sealed, memory, outcome.landing)
 
 
 def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
@@ -105,9 +106,15 @@ def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized)
     _push(services, message, json.dumps(refused).encode())
 
 
-def _push(services: Services, message: Message, raw: bytes, memory: Memory | None = None) -> None:
+def _push(
+    services: Services,
+    message: Message,
+    raw: bytes,
+    memory: Memory | None = None,
+    first: Call | None = None,
+) -> None:
     try:
-        services.mailbox.push(message.app_id, message.message_id, raw, memory)
+        services.mailbox.push(message.app_id, message.message_id, raw, memory, first)
     except redis.RedisError as error:
         log.warning("answer_not_delivered", error=type(error).__name__)
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from session_client.contract import Reason
 from worker.errors import HeldBack, TryLater
 from worker.keyring import KeyRing, SealedValueUnreadable
+from worker.redis_scripts import Argument, Call
 from worker.settings import Settings
 from worker.traffic.gate import Gate, Permit, arguments_of, keys_of
 from worker.traffic.lanes import PREFIX, Application, Lane
@@ -65,7 +66,10 @@ class Flying:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """The right to ask Mosaic for all who ask the same. It must be landed, whatever happens."""
+    """The right to ask Mosaic for all who ask the same. It must end, whatever happens.
+
+    One that nobody ends keeps the others waiting until its lease is over.
+    """
 
     permit: Permit
     flights: Flights
@@ -73,12 +77,12 @@ class Flight:
     token: str | None  # None while Redis does not answer: then nobody waits for us
     is_hasty: bool  # others may have time enough where ours is too short
 
-    def land(self, content: dict[str, Any], *, version: int, seconds: float) -> None:
-        """Share what Mosaic said, for *seconds* at most; call it after the commit of it.
+    def landing(self, content: dict[str, Any], *, version: int, seconds: float) -> Call | None:
+        """Return what shares Mosaic's answer, for *seconds* at most; run it after the commit of it.
 
-        Only those who read the session in this *version* may have it.
+        Only those who read the session in this *version* may have it. None: nobody waits for it.
         """
-        self.flights.land(self, {"version": version, "content": content}, seconds)
+        return self.flights.landing(self, {"version": version, "content": content}, seconds)
 
     def fail(self, error: TryLater) -> None:
         """Tell the others that it is no use to try at once."""
@@ -133,11 +137,13 @@ class Flights:
         """Return when the flight has landed, or after a while; then join again."""
         self._scripts.listen(flying.answer_key, min(seconds, _LISTEN_SECONDS))
 
-    def land(self, flight: Flight, shared: dict[str, Any], seconds: float) -> None:
-        """See `Flight.land`."""
+    def landing(self, flight: Flight, shared: dict[str, Any], seconds: float) -> Call | None:
+        """See `Flight.landing`."""
+        if flight.token is None:
+            return None
         sealed = self._keyring.seal(json.dumps(shared), _place(flight.name))
         life = min(seconds, max(self._reuse_seconds, PASSING_SECONDS))
-        self._leave(flight, b"+" + sealed, life)
+        return self._scripts.landing(_keys(flight.name), self._left(flight, b"+" + sealed, life))
 
     def fail(self, flight: Flight, error: TryLater) -> None:
         """See `Flight.fail`."""
@@ -149,10 +155,13 @@ class Flights:
         self._leave(flight, None, PASSING_SECONDS)
 
     def _leave(self, flight: Flight, value: bytes | None, seconds: float) -> None:
-        if flight.token is None:
-            return
+        if flight.token is not None:
+            self._scripts.land(_keys(flight.name), self._left(flight, value, seconds))
+
+    def _left(self, flight: Flight, value: bytes | None, seconds: float) -> tuple[Argument, ...]:
+        assert flight.token is not None, "somebody may wait for it"  # noqa: S101
         left = b"abandoned" if value is None else b"%d:%b" % (_ms(self._now()), value)
-        self._scripts.land(_keys(flight.name), (flight.token, left, int(seconds * 1000)))
+        return (flight.token, left, int(seconds * 1000))
 
     def _read(self, plan: FlightPlan, answer: bytes) -> Landed | Superseded | None:
         """Return what was shared, None when it is not for us. Raises `HeldBack`."""

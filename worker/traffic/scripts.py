@@ -10,7 +10,7 @@ import redis
 import structlog
 from redis.exceptions import RedisError
 
-from worker.redis_scripts import Argument, Script, ScriptRunner, read_script
+from worker.redis_scripts import Argument, Call, Script, ScriptRunner, read_script
 
 # After a failure Redis is left alone: each attempt would cost a caller its socket timeout.
 REST_SECONDS: Final = 5.0
@@ -48,6 +48,10 @@ class Scripts:
     def land(self, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
         """Run ``land.lua``."""
         self._run(_LAND, keys, arguments)
+
+    def landing(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Call:
+        """Return what `land` would run, for somebody who goes to this Redis anyway."""
+        return Call(_LAND, keys, arguments)
 
     def report(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run ``report.lua``."""
