@@ -10,18 +10,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from models import App, AppSession, EndCause, IdpSession, Notice, NoticeMethod, new_id
 from session_client import contract, sealing, times
 from session_client.contract import Verdict
 from worker.errors import NoticeRefused, SessionWorkerError, StoreUnavailable
 from worker.lifecycle import events, outbox
-from worker.lifecycle.batches import one_of
+from worker.lifecycle.batches import among_keys
 from worker.lifecycle.commands import ConfirmNoticeCommand
 from worker.lifecycle.events import Cause
 from worker.lifecycle.outbox import Lease
@@ -61,32 +72,43 @@ def add_notices(
     In the caller's transaction. An app without an address is not told; of an expiry only those
     are told that asked for it.
     """
-    wanted: list[ColumnElement[bool]] = [App.notice_method.is_not(None)]
-    if by.app_id is not None:
-        wanted.append(App.app_id != by.app_id)
-    if cause is EndCause.EXPIRED:
-        wanted.append(App.notify_on_expiry.is_(True))
-    if connection.execute(select(App.app_id).where(*wanted).limit(1)).first() is None:
-        return []  # asked first: of many ended sessions it is dear to ask who shares them
-    sharing = (
-        select(AppSession.idp_session_id, AppSession.app_id)
-        .join(App, App.app_id == AppSession.app_id)
-        .where(*wanted)
+    is_sqlite = connection.dialect.name == "sqlite"
+    anybody, sharing = _listeners(
+        is_expiry=cause is EndCause.EXPIRED, is_by_app=by.app_id is not None, is_sqlite=is_sqlite
     )
+    told = {} if by.app_id is None else {"ended_by": by.app_id}
+    if connection.execute(anybody, told).first() is None:
+        return []  # asked first: of many ended sessions it is dear to ask who shares them
     now = services.now()
     rows = [
         _duty(services, row.idp_session_id, row.app_id, cause, now)
         # In slices: SQLite takes no more than 32,766 values, and an operator may end more.
         for start in range(0, len(ended), _SLICE)
         for row in connection.execute(
-            sharing.where(
-                one_of(connection, AppSession.idp_session_id, ended[start : start + _SLICE])
-            )
+            sharing, {**told, "keys": list(ended[start : start + _SLICE])}
         )
     ]
     if rows:
         connection.execute(insert(Notice), rows)
     return [row["id"] for row in rows]
+
+
+@cache  # putting them together takes as long as running them
+def _listeners(
+    *, is_expiry: bool, is_by_app: bool, is_sqlite: bool
+) -> tuple[Select[str], Select[UUID, str]]:
+    """Return who wants to hear at all, and who of them shares the sessions told as ``keys``."""
+    wanted: list[ColumnElement[bool]] = [App.notice_method.is_not(None)]
+    if is_by_app:
+        wanted.append(App.app_id != bindparam("ended_by"))
+    if is_expiry:
+        wanted.append(App.notify_on_expiry.is_(True))
+    sharing = (
+        select(AppSession.idp_session_id, AppSession.app_id)
+        .join(App, App.app_id == AppSession.app_id)
+        .where(*wanted, among_keys(AppSession.idp_session_id, is_sqlite=is_sqlite))
+    )
+    return select(App.app_id).where(*wanted).limit(1), sharing
 
 
 def _duty(

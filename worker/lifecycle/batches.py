@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, any_, literal, select
+from sqlalchemy import ColumnElement, Select, any_, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 
@@ -26,10 +25,13 @@ def locked(rows: Select[Any], limit: int) -> Select[Any]:
     return rows.limit(limit).with_for_update(skip_locked=True)
 
 
-def one_of(connection: Connection, key: Any, keys: Sequence[Any]) -> ColumnElement[bool]:
-    """Return the condition that *key* is among *keys*: PostgreSQL takes them as one value."""
-    if connection.dialect.name == "sqlite":
-        among: ColumnElement[bool] = key.in_(keys)
+def among_keys(key: Any, *, is_sqlite: bool) -> ColumnElement[bool]:
+    """Return the condition that *key* is in the list told as ``keys``.
+
+    PostgreSQL takes the list as one value.
+    """
+    if is_sqlite:
+        among: ColumnElement[bool] = key.in_(bindparam("keys", expanding=True))
     else:
-        among = key == any_(literal(list(keys), ARRAY(key.type)))
+        among = key == any_(bindparam("keys", type_=ARRAY(key.type)))
     return among

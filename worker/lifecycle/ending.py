@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, insert, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models import EndCause, IdpSession, Logout, new_id
@@ -32,6 +33,86 @@ class Ended:
     expiring_until: datetime | None = None
 
 
+class Ending:
+    """Ends the live sessions that match *which*, as often as it is run.
+
+    Made once where it runs again and again: putting its statement together takes as long as
+    ending a hundred sessions with it.
+    """
+
+    def __init__(self, which: ColumnElement[bool], cause: EndCause, *, by: Cause) -> None:
+        self._cause = cause
+        self._by = by
+        self._end: ReturningUpdate[*tuple[Any, ...]] = (
+            update(IdpSession)
+            .where(IdpSession.ended_at.is_(None), which)
+            .values(
+                ended_at=bindparam("ends_at", type_=IdpSession.ended_at.type),
+                end_cause=cause.value,
+                version=IdpSession.version + 1,
+                **_scrubbed_if(cause in _KNOWN_TO_MOSAIC),
+            )
+            .returning(
+                IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at
+            )
+        )
+
+    def run(
+        self, connection: Connection, services: Services, *, lifetime: timedelta, **told: Any
+    ) -> Ended:
+        """End them in the caller's transaction.
+
+        Writes the end, the duty to tell Mosaic where there is one, the duties to tell the apps
+        that share the session, and the audit trail. *lifetime* is how long a session may live on
+        at Mosaic: after that it need not be told any more. A session that has ended already is
+        left alone, so repeating is harmless. *told* is what `which` was left to be told.
+        """
+        now, cause, by = services.now(), self._cause, self._by
+        ended = self._execute_and_note(connection, now, told)
+        if not ended:
+            return Ended()
+        duties: list[dict[str, Any]] = []
+        if cause not in _KNOWN_TO_MOSAIC:
+            duties = [_duty(row, now, by, lifetime) for row in ended]
+        add_duties(connection, duties)
+        sessions = tuple(row.id for row in ended)
+        notices = add_notices(connection, services, sessions, cause, by)
+        logouts = tuple(duty["id"] for duty in duties)
+        return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
+
+    def _execute_and_note(
+        self, connection: Connection, now: datetime, told: Mapping[str, Any]
+    ) -> Sequence[Row[Any]]:
+        """End the sessions, with one event for each, and return them."""
+        told = {**told, "ends_at": now}
+        if connection.dialect.name != "sqlite":
+            return connection.execute(self._with_trail, {**told, **events.told_at(now)}).all()
+        rows = connection.execute(self._end, told).all()
+        events.record(
+            connection,
+            (
+                events.event(
+                    events.ENDED,
+                    at=now,
+                    session=row.id,
+                    user_id=row.user_id,
+                    by=self._by,
+                    detail=self._cause.value,
+                )
+                for row in rows
+            ),
+        )
+        return rows
+
+    @cached_property
+    def _with_trail(self) -> Select[Any]:
+        # In one statement: the rows of the trail, each sent by itself, would take longer than all
+        # the rest. SQLite knows no writing CTEs.
+        ended = self._end.cte("ended")
+        trail = events.one_for_each(ended, events.ENDED, by=self._by, detail=self._cause.value)
+        return select(ended).add_cte(trail.cte("noted"))
+
+
 def end_sessions(  # noqa: PLR0913 - said by name
     connection: Connection,
     services: Services,
@@ -41,70 +122,8 @@ def end_sessions(  # noqa: PLR0913 - said by name
     by: Cause,
     lifetime: timedelta,
 ) -> Ended:
-    """End the live sessions that match *which*, in the caller's transaction.
-
-    Writes the end, the duty to tell Mosaic where there is one, the duties to tell the apps that
-    share the session, and the audit trail. *lifetime* is how long a session may live on at Mosaic:
-    after that it need not be told any more. A session that has ended already is left alone, so
-    repeating is harmless.
-    """
-    now = services.now()
-    end = (
-        update(IdpSession)
-        .where(IdpSession.ended_at.is_(None), which)
-        .values(
-            ended_at=now,
-            end_cause=cause.value,
-            version=IdpSession.version + 1,
-            **_scrubbed_if(cause in _KNOWN_TO_MOSAIC),
-        )
-        .returning(
-            IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at
-        )
-    )
-    ended = _execute_and_note(connection, end, at=now, cause=cause, by=by)
-    if not ended:
-        return Ended()
-    duties = [] if cause in _KNOWN_TO_MOSAIC else [_duty(row, now, by, lifetime) for row in ended]
-    add_duties(connection, duties)
-    sessions = tuple(row.id for row in ended)
-    notices = add_notices(connection, services, sessions, cause, by)
-    logouts = tuple(duty["id"] for duty in duties)
-    return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
-
-
-def _execute_and_note(
-    connection: Connection,
-    end: ReturningUpdate[*tuple[Any, ...]],
-    *,
-    at: datetime,
-    cause: EndCause,
-    by: Cause,
-) -> Sequence[Row[Any]]:
-    """End the sessions, with one event for each, and return them."""
-    if connection.dialect.name != "sqlite":
-        # In one statement: the rows of the trail, each sent by itself, would take longer than all
-        # the rest. SQLite knows no writing CTEs.
-        ended = end.cte("ended")
-        trail = events.one_for_each(ended, events.ENDED, at=at, by=by, detail=cause.value)
-        noted = trail.cte("noted")
-        return connection.execute(select(ended).add_cte(noted)).all()
-    rows = connection.execute(end).all()
-    events.record(
-        connection,
-        (
-            events.event(
-                events.ENDED,
-                at=at,
-                session=row.id,
-                user_id=row.user_id,
-                by=by,
-                detail=cause.value,
-            )
-            for row in rows
-        ),
-    )
-    return rows
+    """End the live sessions that match *which*, once: see `Ending.run`."""
+    return Ending(which, cause, by=by).run(connection, services, lifetime=lifetime)
 
 
 def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read with its name

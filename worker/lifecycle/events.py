@@ -13,7 +13,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Insert,
+    LargeBinary,
     Uuid,
+    bindparam,
     cast,
     func,
     insert,
@@ -70,16 +72,15 @@ def record(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
         connection.execute(insert(SessionEvent), values)
 
 
-def one_for_each(
-    rows: CTE, name: str, *, at: datetime, by: Cause, detail: str | None = None
-) -> Insert:
+def one_for_each(rows: CTE, name: str, *, by: Cause, detail: str | None = None) -> Insert:
     """Return the statement of PostgreSQL that appends one row for each of *rows*.
 
-    These are sessions, with `id` and `user_id`, that the same statement has just changed.
+    These are sessions, with `id` and `user_id`, that the same statement has just changed. To be
+    told what `told_at` returns.
     """
     values: dict[str, Any] = {
         "id": _new_id_of_each(),
-        "at": literal(at, SessionEvent.at.type),
+        "at": bindparam("noted_at", type_=SessionEvent.at.type),
         "event": literal(name),
         "idp_session_id": rows.c.id,
         "user_id": rows.c.user_id,
@@ -90,10 +91,15 @@ def one_for_each(
     return insert(SessionEvent).from_select(list(values), select(*values.values()))
 
 
+def told_at(at: datetime) -> dict[str, Any]:
+    """Return what the statement of `one_for_each` must be told each time it runs."""
+    return {"noted_at": at, "id_begins": new_id().bytes[:7]}
+
+
 def _new_id_of_each() -> ColumnElement[UUID]:
     """Return what makes an id like `new_id` in each row: the time of now, the rest random."""
     # Not handed in, an id a row: that took as long as the rest. PostgreSQL's own uuidv7 is new
     # in 18, and ids that are random from their first bit would spread over the whole index.
-    time_and_version = literal(new_id().bytes[:7])
+    time_and_version = bindparam("id_begins", type_=LargeBinary())
     rest = func.substr(func.uuid_send(func.gen_random_uuid()), 8)
     return cast(func.encode(time_and_version.concat(rest), "hex"), Uuid)

@@ -8,11 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, inspect, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    func,
+    inspect,
+    select,
+    true,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models import (
@@ -23,9 +33,10 @@ from models import (
     Notice,
     SessionEvent,
     UserWatermark,
+    UtcDateTime,
 )
-from worker.lifecycle.batches import first_free, locked, one_of
-from worker.lifecycle.ending import end_sessions
+from worker.lifecycle.batches import among_keys, first_free, locked
+from worker.lifecycle.ending import Ending
 from worker.lifecycle.events import Cause
 from worker.lifecycle.lifetimes import has_caps, longest_lifetime, past_a_cap
 from worker.lifecycle.revoking import refuse_implausible, refuse_jumped_clock
@@ -55,7 +66,13 @@ class _Batch:
     is_last: bool
 
 
-_Work = Callable[[Connection, int], _Batch]
+_Work = Callable[[Connection], _Batch]
+
+# Where the last batch ended: what a run has ended or deleted lies about until a vacuum, and each
+# batch would have to pass by all of it again. The statements are put together once for a run: that
+# takes as long as a hundred rows do.
+_REACHED: Final = bindparam("reached", type_=UtcDateTime())
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def expire_sessions(
@@ -88,28 +105,22 @@ def expire_sessions(
 
 
 def _ender(services: Services, overdue: ColumnElement[bool], cause: EndCause) -> _Work:
-    oldest_first = (
-        select(IdpSession.id).where(overdue).order_by(IdpSession.expires_at, IdpSession.id)
+    limit = services.settings.maintenance_batch
+    rest = (
+        select(IdpSession.id)
+        .where(overdue, IdpSession.expires_at >= _REACHED)
+        .order_by(IdpSession.expires_at, IdpSession.id)
     )
-    reached: datetime | None = None
+    # Said again beside the batch: a session may be renewed after it was chosen.
+    batch = IdpSession.id.in_(first_free(rest, limit)) & overdue
+    ending = Ending(batch, cause, by=_BY_TIME)
+    lifetime = services.settings.session_lifetime
+    reached = _BEGINNING
 
-    def end_batch(connection: Connection, limit: int) -> _Batch:
+    def end_batch(connection: Connection) -> _Batch:
         nonlocal reached
-        # From where the last batch ended: what this run has ended lies about until a vacuum, and
-        # each batch would have to pass by all of it again.
-        rest = oldest_first
-        if reached is not None:
-            rest = rest.where(IdpSession.expires_at >= reached)
-        ended = end_sessions(
-            connection,
-            services,
-            # Said again beside the batch: a session may be renewed after it was chosen.
-            IdpSession.id.in_(first_free(rest, limit)) & overdue,
-            cause,
-            by=_BY_TIME,
-            lifetime=services.settings.session_lifetime,
-        )
-        reached = ended.expiring_until
+        ended = ending.run(connection, services, lifetime=lifetime, reached=reached)
+        reached = ended.expiring_until or reached
         return _Batch(len(ended.sessions), is_last=len(ended.sessions) < limit)
 
     return end_batch
@@ -144,32 +155,35 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
         if dry_run:
             rows[name] = _count(services, since.class_, (since <= until) & is_free)
             continue
-        counts = _in_batches(services, name, _deleter(since, until, is_free))
+        counts = _in_batches(services, name, _deleter(services, since, until, is_free))
         rows |= counts.rows
         is_complete = is_complete and counts.is_complete
     return Counts(rows, is_complete)
 
 
 def _deleter(
-    since: InstrumentedAttribute[Any], until: datetime, is_free: ColumnElement[bool]
+    services: Services,
+    since: InstrumentedAttribute[Any],
+    until: datetime,
+    is_free: ColumnElement[bool],
 ) -> _Work:
     """Return what deletes the rows that are as they are *since* a time up to *until*."""
-    table = since.class_
+    table, limit = since.class_, services.settings.maintenance_batch
     (key,) = inspect(table).primary_key
-    oldest_first = select(key, since).where(since <= until, is_free).order_by(since)
-    reached: datetime | None = None
+    rest = select(key, since).where(since <= until, is_free, since >= _REACHED).order_by(since)
+    oldest = locked(rest, limit)
+    # Said again by a statement of its own, which sees what was committed before the rows were
+    # locked: a duty that somebody has come to owe since the batch was looked for.
+    among = among_keys(key, is_sqlite=services.store.is_sqlite)
+    deleting = delete(table).where(among, is_free)
+    reached = _BEGINNING
 
-    def delete_batch(connection: Connection, limit: int) -> _Batch:
+    def delete_batch(connection: Connection) -> _Batch:
         nonlocal reached
-        # From where the last batch ended, as `_ender` does.
-        rest = oldest_first if reached is None else oldest_first.where(since >= reached)
-        batch = connection.execute(locked(rest, limit)).all()
+        batch = connection.execute(oldest, {"reached": reached}).all()
         if not batch:
             return _Batch(0, is_last=True)
-        among = one_of(connection, key, [row[0] for row in batch])
-        # Said again by a statement of its own, which sees what was committed before the rows were
-        # locked: a duty that somebody has come to owe since the batch was looked for.
-        deleted = connection.execute(delete(table).where(among, is_free))
+        deleted = connection.execute(deleting, {"keys": [row[0] for row in batch]})
         reached = batch[-1][1]
         return _Batch(deleted.rowcount, is_last=len(batch) < limit)
 
@@ -186,7 +200,7 @@ def _in_batches(services: Services, name: str, work: _Work) -> Counts:
     total = 0
     while True:
         with services.store.write() as connection:
-            done = work(connection, settings.maintenance_batch)
+            done = work(connection)
         total += done.rows
         if done.is_last:
             return Counts({name: total})
