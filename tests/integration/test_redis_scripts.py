@@ -131,6 +131,22 @@ def test_the_text_of_a_script_is_sent_once(runner: ScriptRunner, mocker: MockerF
     assert [name_of(call.args[1]) for call in sent.call_args_list] == ["EVALSHA"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("PING",),
+        ("CLIENT SETNAME", "worker"),
+        ("EVALSHA", "f" * 40, 1, "ключ", b"\x00\r\n$1", "", 7, -1, 0.5, 1e300),
+        ("EVAL", "x" * 100_000, 0),
+    ],
+    ids=lambda words: words[0],
+)
+def test_commands_are_written_as_redis_py_writes_them(words: tuple[Any, ...]) -> None:
+    theirs = redis.Connection().pack_command(*words)
+
+    assert b"".join(redis_scripts._Packer().pack(*words)) == b"".join(theirs)
+
+
 # --- several in one trip
 
 
