@@ -73,8 +73,8 @@ def test_a_deadline_that_passes_before_the_call_is_nobody_elses_failure(
             raise endings.pop()
         return authenticate(*arguments, **options)
 
-    with monkeypatch.context() as patch, fleet.asking({}, {}, {}) as asking_now:
-        patch.setattr(MosaicGateway, "authenticate_session", late_once)
+    monkeypatch.setattr(MosaicGateway, "authenticate_session", late_once)
+    with fleet.asking({}, {}, {}) as asking_now:
         ended: list[Future[Outcome]] = list(asking_now)
         refused = [future for future in ended if future.exception() is not None]
 
