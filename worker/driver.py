@@ -49,7 +49,7 @@ class DriverStatement:
         return rows
 
     def _fetch(self, engine: Engine, told: Mapping[str, Any]) -> list[list[Any]]:
-        # Plain blocks: as context managers they would cost as much as the statement does here.
+        # Plain blocks: as context managers they cost a good part of what the statement does.
         driver_error = engine.dialect.loaded_dbapi.Error
         try:
             connection = engine.raw_connection()

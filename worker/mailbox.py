@@ -78,7 +78,7 @@ class Mailbox:
             [contract.reply_key(app_id, request_id), _memory_key(app_id, request_id)],
             [raw, ANSWER_SECONDS, *remember],
         )
-        self._scripts.run_all(push) if first is None else self._scripts.run_all(first, push)
+        self._scripts.run_all(*(() if first is None else (first,)), push)
 
     def close(self) -> None:
         """Close every connection."""
