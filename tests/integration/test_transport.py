@@ -28,14 +28,12 @@ from tests.integration.transport_rig import (
     connection_to,
     publish,
     records,
+    sweep,
     taken_at,
 )
 from tests.stage import redis_client
 from worker.pool import SafeThreadPool
 
-SOON: dict[str, Any] = {
-    "visibility_timeout": 0.2
-}  # what a dead consumer had comes back after so long
 ODD = 'a "quoted" näme/with\\slashes \u2028 \x7f'
 BODIES: dict[str, Any] = {
     "plain": {"a": [1, 2.5, None, True]},
@@ -110,9 +108,7 @@ def test_kombu_puts_back_what_we_took_whole_and_says_that_it_comes_again(
         ours.look()
         ours.die()
 
-    with connection_to(redis_url, STOCKS, visibility_timeout=0) as connection:
-        qos: Any = connection.default_channel.qos  # type: ignore[attr-defined]
-        qos.restore_visible(num=10, interval=1)
+    sweep(redis_url, STOCKS)
 
     came_back = json.loads(client.lindex(QUEUE, -1) or "")
     assert came_back["headers"].pop("redelivered") is True
@@ -188,8 +184,8 @@ def test_a_job_whose_taking_was_answered_to_nobody_comes_back(own_redis: RedisSe
         assert lost.is_set()
         assert (client.llen(QUEUE), list(records(client))) == (0, [tag])
 
-    with Taker(url, **SOON) as other:
-        poll_until(other.look, 10, what="the job to come back")
+    sweep(url)
+    with Taker(url) as other:
         assert other.look() == ["needle"]
 
 
@@ -217,7 +213,7 @@ def test_what_a_redis_that_refuses_writes_holds_is_served_once_afterwards(
 
     with (
         redis_client(own_redis.url()) as client,
-        Taker(own_redis.url(), on_message=serve, **SOON) as taker,
+        Taker(own_redis.url(), on_message=serve) as taker,
     ):
         refuse(client)
         for _ in range(3):
@@ -228,7 +224,7 @@ def test_what_a_redis_that_refuses_writes_holds_is_served_once_afterwards(
         client.replicaof("NO", "ONE")
         client.delete("unacked")
         taker.look()
-        time.sleep(0.3)  # longer than the visibility timeout
+        sweep(own_redis.url())
         taker.look()
 
         assert done == jobs
@@ -343,7 +339,7 @@ def test_a_stock_producer_is_heard_and_a_stock_worker_does_what_we_left(
 ) -> None:
     stock = Celery("stock", broker=redis_url, set_as_current=False)
     stock.conf.update(
-        broker_transport_options=connection_to(redis_url, **SOON).transport_options,
+        broker_transport_options=connection_to(redis_url).transport_options,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         task_default_queue=QUEUE,
@@ -359,6 +355,7 @@ def test_a_stock_producer_is_heard_and_a_stock_worker_does_what_we_left(
         assert [message.headers["task"] for message in ours.got] == ["stock.job"]
         ours.die()
 
+    sweep(redis_url, STOCKS)
     with start_worker(
         stock,
         pool=SafeThreadPool,  # type: ignore[arg-type]

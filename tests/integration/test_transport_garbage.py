@@ -11,11 +11,10 @@ import redis
 from structlog.testing import capture_logs
 
 from sandbox.processes import poll_until
-from tests.integration.transport_rig import QUEUE, Taker, item, publish, records, taken_at
+from tests.integration.transport_rig import QUEUE, Taker, item, publish, records, sweep, taken_at
 from tests.stage import redis_client
 
 CANARY = "canary-5e55-10n-secret"
-SOON: dict[str, Any] = {"visibility_timeout": 0.2}
 NO_MESSAGE: dict[str, bytes] = {
     "nothing": b"",
     "no JSON": f"not JSON {CANARY}".encode(),
@@ -91,9 +90,9 @@ def test_what_cannot_be_delivered_does_not_come_back_and_takes_no_slot(
     redis_url: str, client: redis.Redis, garbage: bytes
 ) -> None:
     client.lpush(QUEUE, *[garbage] * 3)
-    with capture_logs() as logs, Taker(redis_url, slots=1, **SOON) as taker:
+    with capture_logs() as logs, Taker(redis_url, slots=1) as taker:
         taker.look()
-        time.sleep(0.3)
+        sweep(redis_url)
         taker.look()
         assert (rejections(logs), client.keys("*")) == (3, [])
 
@@ -111,10 +110,10 @@ def test_a_message_that_its_consumer_fails_on_does_not_come_back_and_takes_no_sl
         raise ValueError(CANARY)
 
     publish(redis_url, "a", "b", "c")
-    with capture_logs() as logs, Taker(redis_url, slots=1, on_message=fail, **SOON) as taker:
+    with capture_logs() as logs, Taker(redis_url, slots=1, on_message=fail) as taker:
         for _ in range(3):
             taker.look()
-        time.sleep(0.3)
+        sweep(redis_url)
         taker.look()
 
         assert seen == ["a", "b", "c"]
