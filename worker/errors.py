@@ -7,7 +7,8 @@
     │   ├── InvalidRequest        the request can never be served as it is
     │   └── Unauthorized          it is not proven who asks, or they may not
     ├── TryLater                nobody must act: it passes
-    │   ├── MosaicUnavailable     no usable answer: timeout, reset, 5xx
+    │   ├── MosaicUnavailable     no usable answer: reset, 5xx
+    │   │   └── MosaicTimedOut      no answer within the time it was given
     │   ├── MosaicRateLimited     429
     │   ├── StoreUnavailable      the database does not answer
     │   ├── NoticeUndelivered     an app did not take a notice this time
@@ -65,6 +66,10 @@ class MosaicUnavailable(TryLater):
     """Mosaic gave no usable answer. A call that changes something may have worked."""
 
     reason = Reason.IDP_UNAVAILABLE
+
+
+class MosaicTimedOut(MosaicUnavailable):
+    """Mosaic did not answer within the time it was given, which may have been too short."""
 
 
 class MosaicRateLimited(TryLater):

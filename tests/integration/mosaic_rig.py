@@ -30,6 +30,7 @@ from worker.mosaic import (
     build_gateway,
 )
 from worker.settings import Settings
+from worker.traffic.gate import Watch
 
 KEY = base64.b64encode(b"k" * 32).decode()
 SECRET = "shop-secret"
@@ -56,12 +57,11 @@ def make_app(url: str, **changes: Any) -> MosaicApp:
 
 
 class Free:
-    """A permit that nobody watches."""
+    """A permit that nobody learns from."""
 
     @contextmanager
-    def watch(self, allowed_seconds: float) -> Iterator[None]:
-        assert allowed_seconds >= 0
-        yield
+    def watch(self) -> Iterator[Watch]:
+        yield Watch(fair_seconds=0)
 
 
 @dataclass

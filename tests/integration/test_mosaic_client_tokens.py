@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from tests.integration.mosaic_rig import Rig, at_once, authenticate, make_settings, running_rig
-from worker.errors import ClientRefused, MosaicRateLimited, MosaicUnavailable
+from worker.errors import ClientRefused, MosaicRateLimited, MosaicTimedOut, MosaicUnavailable
 from worker.mosaic import client_tokens
 from worker.mosaic.client_tokens import LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
 from worker.mosaic.deadline import Deadline
@@ -334,7 +334,7 @@ def test_whoever_waits_for_another_process_gives_up_at_its_deadline(rig: Rig) ->
 
     outcomes = at_once(3, lambda: authenticate(gateway, rig.app, "session", timeout_seconds=0.3))
 
-    assert [type(outcome) for outcome in outcomes] == [MosaicUnavailable] * 3
+    assert [type(outcome) for outcome in outcomes] == [MosaicTimedOut] * 3
     assert rig.count("token") == 0
     assert rig.redis.get(LOCK_KEY) == b"a slow process"
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.certificates import make_certificate, server_context
 from tests.integration.mosaic_rig import RawServer
-from worker.errors import MosaicUnavailable
+from worker.errors import MosaicTimedOut, MosaicUnavailable
 from worker.http import transport as http_module
 from worker.mosaic.answers import Endpoint
 from worker.mosaic.deadline import Deadline
@@ -112,7 +112,7 @@ def test_an_answer_that_drips_is_given_up_at_the_deadline(http: MosaicHttp, wher
 
     with RawServer(drip) as server:
         started_at = time.monotonic()
-        with pytest.raises(MosaicUnavailable, match="Timeout"):
+        with pytest.raises(MosaicTimedOut, match="Timeout"):
             http.get(Endpoint.JWKS, server.url, Deadline.after(0.4))
         elapsed = time.monotonic() - started_at
 
@@ -127,7 +127,7 @@ def test_an_answer_that_stalls_late_is_given_up_at_the_deadline(http: MosaicHttp
 
     with RawServer(stall) as server:
         started_at = time.monotonic()
-        with pytest.raises(MosaicUnavailable, match="Timeout"):
+        with pytest.raises(MosaicTimedOut, match="Timeout"):
             http.get(Endpoint.JWKS, server.url, Deadline.after(5.5))
         elapsed = time.monotonic() - started_at
 

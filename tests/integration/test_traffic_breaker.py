@@ -22,6 +22,7 @@ from worker.errors import (
     ClientRefused,
     MosaicContractBroken,
     MosaicRateLimited,
+    MosaicTimedOut,
     MosaicUnavailable,
     SessionGone,
     TokenRejected,
@@ -139,16 +140,26 @@ def test_an_answer_that_was_not_hoped_for_is_still_an_answer(
 
 def test_an_app_with_hasty_deadlines_closes_the_way_for_nobody(process: Process) -> None:
     for _ in range(10):
-        raised = process.call(MosaicUnavailable(), allowed_seconds=HASTY)
-        assert isinstance(raised, MosaicUnavailable)
+        raised = process.call(MosaicTimedOut(), allowed_seconds=HASTY)
+        assert isinstance(raised, MosaicTimedOut)
 
     assert not is_open(process)
 
 
-def test_a_deadline_as_long_as_the_settings_allow_is_not_hasty(start: Starter) -> None:
+def test_a_failure_that_took_no_time_counts_however_hasty_the_deadline(process: Process) -> None:
+    for _ in range(3):
+        process.call(MosaicUnavailable(), allowed_seconds=HASTY)
+
+    assert is_open(process)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])  # the rest is waited for a turn
+def test_a_deadline_near_to_what_the_settings_allow_is_not_hasty(
+    start: Starter, share: float
+) -> None:
     process = start(breaker_failures=1, mosaic_timeout_seconds=HASTY)
 
-    process.call(MosaicUnavailable(), allowed_seconds=HASTY)
+    process.call(MosaicTimedOut(), allowed_seconds=share * HASTY)
 
     assert is_open(process)
 
@@ -204,6 +215,56 @@ def test_while_it_is_open_apps_are_answered_and_mosaic_is_left_alone(
     stage.mosaic.state.faults.clear()
     pass_redis_time(redis_url, 40)
     assert stage.silent_auth().verdict is Verdict.AUTHENTICATED
+
+
+def test_an_app_whose_client_is_refused_hides_no_failure_of_mosaic(stage: Stage) -> None:
+    refused_a_client(stage)
+    stage.mosaic.state.faults.add(ASK, "status", status=503)
+
+    for _ in range(2):
+        assert stage.silent_auth("ada", "desk").reason == Reason.CLIENT_REFUSED
+        stage.silent_auth("ada", "forum")
+
+    assert is_open_at(stage)
+
+
+def test_an_app_whose_client_is_refused_does_not_close_it(stage: Stage, redis_url: str) -> None:
+    refused_a_client(stage)
+    stage.mosaic.state.faults.add(ASK, "status", status=503)
+    stage.silent_auth("ada", "forum")
+    stage.silent_auth("ada", "forum")
+    pass_redis_time(redis_url, 40)
+
+    for _ in range(5):
+        assert stage.silent_auth("ada", "desk").reason == Reason.CLIENT_REFUSED
+    stage.silent_auth("ada", "forum")
+
+    assert is_open_at(stage)
+
+
+def test_an_app_that_gets_no_client_token_closes_the_way_for_nobody(stage: Stage) -> None:
+    stage.add_app("desk")
+    stage.registered()
+    stage.mosaic.state.faults.add("token", "status", client_id="client-desk", status=503)
+
+    for _ in range(3):
+        assert stage.silent_auth("ada", "desk").reason == Reason.IDP_UNAVAILABLE
+
+    assert stage.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
+
+
+def refused_a_client(stage: Stage) -> None:
+    """Of the app desk, in whose place somebody has set another secret."""
+    stage.add_app("desk")
+    stage.registered()
+    stage.mosaic.state.faults.add("token", "status", client_id="client-desk", status=401)
+
+
+def is_open_at(stage: Stage) -> bool:
+    app = stage.services.apps.find("forum")
+    assert app is not None
+    breakers = stage.services.traffic.snapshot([app.mosaic]).breakers
+    return any(breaker.state == "open" for breaker in breakers)
 
 
 def test_logouts_held_back_are_delivered_once_mosaic_is_well(stage: Stage, redis_url: str) -> None:

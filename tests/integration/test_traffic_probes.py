@@ -8,7 +8,7 @@ import pytest
 
 from session_client.contract import Reason
 from tests.integration.traffic_rig import Process, Starter, end, pass_redis_time, starting
-from worker.errors import MosaicUnavailable
+from worker.errors import MosaicTimedOut, MosaicUnavailable
 
 HASTY = 0.5
 
@@ -106,7 +106,7 @@ def test_a_probe_whose_process_died_is_forgotten(process: Process, redis_url: st
     assert process.admit().is_probe
 
 
-@pytest.mark.parametrize("error", [MosaicUnavailable(), KeyboardInterrupt(), SystemExit()])
+@pytest.mark.parametrize("error", [MosaicTimedOut(), KeyboardInterrupt(), SystemExit()])
 def test_a_probe_that_learnt_nothing_makes_room_for_another(
     process: Process, redis_url: str, error: BaseException
 ) -> None:

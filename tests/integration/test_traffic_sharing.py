@@ -144,6 +144,25 @@ def test_one_with_a_hasty_deadline_fails_alone(fleet: Fleet) -> None:
     assert fleet.asked() == 2
 
 
+def test_a_failure_that_took_no_time_is_shared_by_the_hasty_too(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for services in fleet.services:
+        monkeypatch.setattr(services.traffic._gate, "fair_seconds", 100.0)  # all are hasty
+    fleet.stage.mosaic.state.faults.add(ASK, "status", status=503)
+
+    with (
+        fleet.stage.mosaic.state.gates.hold(ASK, before=True) as gate,
+        fleet.asking(*[{}] * 6) as asking,
+    ):
+        fleet.wait_for_waiters(5)
+        gate.release()
+        reasons = {future.result().reason for future in asking}
+
+    assert reasons == {Reason.IDP_UNAVAILABLE}
+    assert fleet.asked() == 1
+
+
 def test_a_session_gone_at_mosaic_is_found_out_once(fleet: Fleet) -> None:
     (session,) = fleet.stage.mosaic.state.live_sessions()
     with (

@@ -126,7 +126,7 @@ def end(
 ) -> BaseException | None:
     """End a permitted call; return what was raised in the end."""
     try:
-        with permit.watch(allowed_seconds):
+        with permit.watch() as watch, watch.asking(allowed_seconds):
             if error is not None:
                 raise error  # noqa: TRY301 - this is Mosaic
     except BaseException as raised:  # noqa: BLE001 - those end up there, too

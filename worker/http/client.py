@@ -61,6 +61,7 @@ class NoAnswer:
 
     cause: str
     is_url_unusable: bool = False
+    is_timeout: bool = False
     seconds: float = 0.0  # that were waited for one
 
 
@@ -101,7 +102,11 @@ class HttpClient:
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError):  # a host too long
             return NoAnswer("InvalidURL", is_url_unusable=True)
         except _NO_ANSWER as failure:
-            return NoAnswer(type(failure).__name__, seconds=time.monotonic() - begun_at)
+            return NoAnswer(
+                type(failure).__name__,
+                is_timeout=isinstance(failure, httpcore.TimeoutException),
+                seconds=time.monotonic() - begun_at,
+            )
 
     def _exchange(self, request: HttpRequest, left: float, begun_at: float) -> HttpAnswer:
         url, host = _parsed(request.url)

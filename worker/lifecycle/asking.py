@@ -20,7 +20,7 @@ from worker import metrics
 from worker.errors import (
     ClientRefused,
     HeldBack,
-    MosaicUnavailable,
+    MosaicTimedOut,
     RequestRefused,
     SessionGone,
     SessionWorkerError,
@@ -81,7 +81,7 @@ def ask(asked: Asked, session: Session) -> Outcome | Flying | Again:
 
 def _pass_on(flight: Flight, error: SessionWorkerError) -> None:
     """Fail those who wait for us, unless they may have better luck than we."""
-    is_ours_alone = isinstance(error, MosaicUnavailable) and flight.is_hasty
+    is_ours_alone = isinstance(error, MosaicTimedOut) and flight.is_hasty
     if is_ours_alone or isinstance(error, RequestRefused):
         flight.abandon()
     elif isinstance(error, TryLater):

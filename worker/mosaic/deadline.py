@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from worker import http
-from worker.errors import MosaicUnavailable
+from worker.errors import MosaicTimedOut
 
 _TOO_LATE: Final = "mosaic: no answer within the time allowed"
 
@@ -20,22 +20,22 @@ class Deadline(http.Deadline):
     __slots__ = ()
 
     def require(self) -> float:
-        """Return the seconds left. Raises `MosaicUnavailable` when there are none."""
+        """Return the seconds left. Raises `MosaicTimedOut` when there are none."""
         remaining = self.remaining()
         if remaining <= 0:
-            raise MosaicUnavailable(_TOO_LATE)
+            raise MosaicTimedOut(_TOO_LATE)
         return remaining
 
     @contextmanager
     def hold(self, lock: threading.Lock) -> Iterator[None]:
-        """Hold *lock*. Raises `MosaicUnavailable` if it is not free in time."""
+        """Hold *lock*. Raises `MosaicTimedOut` if it is not free in time."""
         if not lock.acquire(timeout=self.remaining()):
-            raise MosaicUnavailable(_TOO_LATE)
+            raise MosaicTimedOut(_TOO_LATE)
         try:
             yield
         finally:
             lock.release()
 
     def sleep(self, seconds: float) -> None:
-        """Wait a little. Raises `MosaicUnavailable` once the deadline has passed."""
+        """Wait a little. Raises `MosaicTimedOut` once the deadline has passed."""
         time.sleep(min(seconds, self.require()))

@@ -9,7 +9,6 @@ from typing import Any, Final
 import redis
 
 from worker import metrics
-from worker.http import HttpAnswer
 from worker.keyring import KeyRing
 from worker.metrics import CallOutcome
 from worker.mosaic import answers
@@ -28,6 +27,7 @@ from worker.mosaic.types import (
     SilentAuthCall,
     SilentAuthOptions,
     Tokens,
+    Watch,
 )
 from worker.settings import Settings
 
@@ -70,10 +70,10 @@ class MosaicGateway:
         """
         deadline = Deadline.after(timeout_seconds)
         payload = {"session_id": call.session_id, **_optional_fields(call.options)}
-        with permit.watch(timeout_seconds):
-            answer = self._post(Endpoint.AUTHENTICATE, app, payload, deadline)
-            tokens = read_tokens(answers.accept(Endpoint.AUTHENTICATE, answer), call.session_id)
-            return tokens, self._id_tokens.verify(app, tokens.id_token, call.user_id, deadline)
+        with permit.watch() as watch:
+            body = self._post(watch, Endpoint.AUTHENTICATE, app, payload, deadline)
+        tokens = read_tokens(body, call.session_id)
+        return tokens, self._id_tokens.verify(app, tokens.id_token, call.user_id, deadline)
 
     def logout_session(
         self, permit: Permit, app: MosaicApp, session_id: str, *, timeout_seconds: float
@@ -83,9 +83,8 @@ class MosaicGateway:
         Raises `MosaicUnavailable`, `MosaicRateLimited`, `ClientRefused`, `MosaicContractBroken`.
         """
         deadline = Deadline.after(timeout_seconds)
-        payload = {"session_id": session_id}
-        with permit.watch(timeout_seconds):
-            answers.accept(Endpoint.LOGOUT, self._post(Endpoint.LOGOUT, app, payload, deadline))
+        with permit.watch() as watch:
+            self._post(watch, Endpoint.LOGOUT, app, {"session_id": session_id}, deadline)
 
     def verify_id_token(self, app: MosaicApp, id_token: str, user_id: str) -> Identity:
         """Return what an ID token an app handed in says of *user_id*.
@@ -100,25 +99,31 @@ class MosaicGateway:
         self._http.close()
 
     def _post(
-        self, endpoint: Endpoint, app: MosaicApp, payload: Mapping[str, Any], deadline: Deadline
-    ) -> HttpAnswer:
-        """Return Mosaic's answer; if it did not like our client token, to one fresh one.
+        self,
+        watch: Watch,
+        endpoint: Endpoint,
+        app: MosaicApp,
+        payload: Mapping[str, Any],
+        deadline: Deadline,
+    ) -> Any:
+        """Return the body of Mosaic's answer; if it did not like our client token, of another.
 
         A role an operator has just granted is in new tokens only (protocol sheet, "Client access
-        token"). Once, never in a loop.
+        token"). Once, never in a loop. *watch* does not see the client token being fetched: its
+        endpoint may be an app's own, and must not speak for the one all apps share.
         """
         url = f"{app.base_url}{_AUTH}/{endpoint}"
-        token = self._client_tokens.get(app, deadline)
-        answer = self._http.post_json(endpoint, url, payload, token, deadline)
-        if answer.status in _TOKEN_NOT_ACCEPTED:
-            if not self._client_tokens.rejected(app, token, answer.status):
-                return answer
-            metrics.mosaic_call(endpoint, CallOutcome.CLIENT_REFUSED, answer.seconds)
+        for is_second in (False, True):
             token = self._client_tokens.get(app, deadline)
-            answer = self._http.post_json(endpoint, url, payload, token, deadline)
-        if answer.status not in _TOKEN_NOT_ACCEPTED:
-            self._client_tokens.accepted(app, token)
-        return answer
+            with watch.asking(deadline.remaining()):
+                answer = self._http.post_json(endpoint, url, payload, token, deadline)
+                if answer.status not in _TOKEN_NOT_ACCEPTED:
+                    self._client_tokens.accepted(app, token)
+                elif not is_second and self._client_tokens.rejected(app, token, answer.status):
+                    metrics.mosaic_call(endpoint, CallOutcome.CLIENT_REFUSED, answer.seconds)
+                    continue
+                return answers.accept(endpoint, answer)
+        raise AssertionError("the second answer is the last")
 
 
 def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:

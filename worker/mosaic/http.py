@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from worker import metrics
-from worker.errors import MosaicContractBroken, MosaicUnavailable
+from worker.errors import MosaicContractBroken, MosaicTimedOut, MosaicUnavailable
 from worker.http import HttpAnswer, HttpClient, HttpRequest
 from worker.metrics import CallOutcome
 from worker.mosaic.answers import Endpoint
@@ -62,4 +62,5 @@ class MosaicHttp:
         metrics.mosaic_call(endpoint, CallOutcome.UNAVAILABLE, answer.seconds)
         if answer.is_url_unusable:
             raise MosaicContractBroken("mosaic: an address of this app is not an http(s) URL")
-        raise MosaicUnavailable(f"mosaic: {answer.cause}")
+        kind = MosaicTimedOut if answer.is_timeout else MosaicUnavailable
+        raise kind(f"mosaic: {answer.cause}")

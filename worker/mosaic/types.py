@@ -23,11 +23,19 @@ class MosaicApp:
     session_lifetime: timedelta
 
 
+class Watch(Protocol):
+    """Looks on while the endpoint is asked that the permit is for, and at nothing else."""
+
+    def asking(self, allowed_seconds: float) -> AbstractContextManager[None]:
+        """Learn from how it takes what is asked within; it has *allowed_seconds* to answer."""
+        ...
+
+
 class Permit(Protocol):
     """Without one nothing is asked of Mosaic: budgets and the breaker are kept by who gives it."""
 
-    def watch(self, allowed_seconds: float) -> AbstractContextManager[None]:
-        """Learn from how the call within goes; it has *allowed_seconds* to succeed."""
+    def watch(self) -> AbstractContextManager[Watch]:
+        """Tell whoever gave it what the call within has taught."""
         ...
 
 

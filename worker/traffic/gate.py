@@ -10,12 +10,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Final
 
 import structlog
 
 from session_client.contract import Reason
-from worker.errors import HeldBack, MosaicRateLimited, MosaicUnavailable
+from worker.errors import (
+    HeldBack,
+    MosaicRateLimited,
+    MosaicTimedOut,
+    MosaicUnavailable,
+    SessionWorkerError,
+)
 from worker.redis_scripts import Argument
 from worker.settings import Settings
 from worker.traffic.lanes import PREFIX, Application, Lane, Lanes, Rules, pause_key
@@ -28,11 +35,51 @@ FAILED_SHARE: Final = 0.5  # of the calls in a window opens the breaker …
 SHARE_OF_CALLS: Final = 20  # … once there are so many
 SHARE_WINDOW_SECONDS: Final = 30.0
 # A call cut off earlier by its own deadline says nothing about Mosaic. Were it counted, an app
-# with hasty deadlines could close the way for everybody.
+# with hasty deadlines could close the way for everybody. And no more than this share of the longest
+# call: one that has waited for its turn has less than all of it.
 FAIR_SECONDS: Final = 2.0
+FAIR_SHARE: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 60.0  # of those we choose ourselves
 
 log = structlog.get_logger()
+
+
+class Learnt(Enum):
+    """What a call has taught of its endpoint."""
+
+    NOTHING = auto()
+    ANSWERS = auto()
+    FAILS = auto()
+
+
+class Watch:
+    """Looks on while the endpoint is asked, and at nothing before or after it."""
+
+    learnt = Learnt.NOTHING
+
+    def __init__(self, fair_seconds: float) -> None:
+        self._fair_seconds = fair_seconds
+
+    @contextmanager
+    def asking(self, allowed_seconds: float) -> Iterator[None]:
+        """Learn from how it takes what is asked within; it has *allowed_seconds* to answer.
+
+        The last time counts: a call may ask twice.
+        """
+        self.learnt = Learnt.NOTHING
+        try:
+            yield
+        except MosaicTimedOut:
+            if allowed_seconds >= self._fair_seconds:
+                self.learnt = Learnt.FAILS
+            raise
+        except MosaicUnavailable:
+            self.learnt = Learnt.FAILS
+            raise
+        except SessionWorkerError:
+            self.learnt = Learnt.ANSWERS  # if not what was hoped for
+            raise
+        self.learnt = Learnt.ANSWERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +93,17 @@ class Permit:
     failures: int = 0  # in a row, before this call
 
     @contextmanager
-    def watch(self, allowed_seconds: float) -> Iterator[None]:
-        """Tell everybody how the call within went; it had *allowed_seconds* to succeed."""
+    def watch(self) -> Iterator[Watch]:
+        """Tell everybody what the call within has taught of the endpoint it is for."""
+        watch = Watch(self.gate.fair_seconds)
         try:
-            yield
+            yield watch
         except MosaicRateLimited as error:
-            self.gate.succeeded(self)  # it is up, and busy
             raise MosaicRateLimited(
                 str(error), retry_after=self.gate.limited(self, error.asked_seconds)
             ) from None
-        except MosaicUnavailable:
-            if allowed_seconds >= self.gate.fair_seconds:
-                self.gate.failed(self)
-            else:
-                self.gate.learnt_nothing(self)
-            raise
-        except Exception:
-            self.gate.succeeded(self)  # an answer, if not the one that was hoped for
-            raise
-        except BaseException:
-            self.gate.learnt_nothing(self)
-            raise
-        self.gate.succeeded(self)
+        finally:
+            self.gate.learn(self, watch.learnt)
 
 
 class Gate:
@@ -79,7 +115,7 @@ class Gate:
         self._failures = settings.breaker_failures
         self._open_seconds = settings.breaker_open_seconds
         self._open_most_seconds = settings.breaker_open_most_seconds
-        self.fair_seconds = min(FAIR_SECONDS, settings.mosaic_timeout_seconds)
+        self.fair_seconds = min(FAIR_SECONDS, FAIR_SHARE * settings.mosaic_timeout_seconds)
 
     def admit(self, lane: Lane, app: Application, patience_seconds: float) -> Permit:
         """Return a permit, waiting for our turn if it comes soon. Raises `HeldBack`."""
@@ -104,19 +140,14 @@ class Gate:
             time.sleep(wait / 1e6)
         return Permit(self, lane, app, is_probe=bool(is_probe), failures=failures)
 
-    def succeeded(self, permit: Permit) -> None:
-        """Note an answer of Mosaic. It costs a round trip only where it is news."""
-        if permit.is_probe or permit.failures:
+    def learn(self, permit: Permit, learnt: Learnt) -> None:
+        """Tell the breaker. It costs a round trip only where it is news."""
+        if learnt is Learnt.FAILS:
+            self._report(permit, "failed")
+        elif learnt is Learnt.ANSWERS and (permit.is_probe or permit.failures):
             self._report(permit, "ok")
-
-    def failed(self, permit: Permit) -> None:
-        """Note that Mosaic gave no usable answer."""
-        self._report(permit, "failed")
-
-    def learnt_nothing(self, permit: Permit) -> None:
-        """Let another call find out what a probe did not."""
-        if permit.is_probe:
-            self._report(permit, "unknown")
+        elif learnt is Learnt.NOTHING and permit.is_probe:
+            self._report(permit, "unknown")  # let another call find out what this one did not
 
     def limited(self, permit: Permit, asked_seconds: float | None) -> float:
         """Pause everybody who shares the limit; returns the seconds."""
