@@ -179,6 +179,21 @@ def test_a_flight_nobody_knows_of_lands_without_a_word(
         assert client.keys("mosaic-sessions:flight:*") == []
 
 
+def test_a_flight_whose_start_was_answered_to_nobody_keeps_nobody_waiting(
+    stage: Stage, proxy: FaultProxy, redis_url: str
+) -> None:
+    stage.registered()
+    lost = proxy.drop_next_reply(b"$2\r\ngo")
+
+    answer = stage.silent_auth()
+
+    assert lost.is_set()
+    assert answer.verdict is Verdict.AUTHENTICATED
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.keys("mosaic-sessions:flight:*:lease") == []
+        assert len(client.keys("mosaic-sessions:flight:*:answer")) == 1
+
+
 def test_one_who_waits_when_it_goes_away_asks_for_themselves(
     stage: Stage, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,8 +137,7 @@ def end(
 def land(flight: Flight, content: dict[str, Any], *, version: int = 1, seconds: float = 60) -> None:
     """Share what a flight brought, as it goes with the answer to whoever flew."""
     landing = flight.landing(content, version=version, seconds=seconds)
-    if landing is not None:
-        flight.flights._scripts._runner.run_all(landing)
+    flight.flights._scripts._runner.run_all(landing)
 
 
 def plan(**changes: Any) -> FlightPlan:

@@ -74,13 +74,13 @@ class Flight:
     permit: Permit
     flights: Flights
     name: str
-    token: str | None  # None while Redis does not answer: then nobody waits for us
+    token: str  # of our lease, if Redis has heard of it
     is_hasty: bool  # others may have time enough where ours is too short
 
-    def landing(self, content: dict[str, Any], *, version: int, seconds: float) -> Call | None:
+    def landing(self, content: dict[str, Any], *, version: int, seconds: float) -> Call:
         """Return what shares Mosaic's answer, for *seconds* at most; run it after the commit of it.
 
-        Only those who read the session in this *version* may have it. None: nobody waits for it.
+        Only those who read the session in this *version* may have it.
         """
         return self.flights.landing(self, {"version": version, "content": content}, seconds)
 
@@ -131,16 +131,15 @@ class Flights:
             return Flying(_keys(plan.name)[0])
         permit = self._gate.permit(Lane.AUTH, plan.app, rules, answer)
         is_hasty = plan.call_seconds < self._gate.fair_seconds
-        return Flight(permit, self, plan.name, None if answer is None else token, is_hasty)
+        # Also when Redis did not answer: it may have heard us, and then the others wait for us.
+        return Flight(permit, self, plan.name, token, is_hasty)
 
     def wait(self, flying: Flying, seconds: float) -> None:
         """Return when the flight has landed, or after a while; then join again."""
         self._scripts.listen(flying.answer_key, min(seconds, _LISTEN_SECONDS))
 
-    def landing(self, flight: Flight, shared: dict[str, Any], seconds: float) -> Call | None:
+    def landing(self, flight: Flight, shared: dict[str, Any], seconds: float) -> Call:
         """See `Flight.landing`."""
-        if flight.token is None:
-            return None
         sealed = self._keyring.seal(json.dumps(shared), _place(flight.name))
         life = min(seconds, max(self._reuse_seconds, PASSING_SECONDS))
         return self._scripts.landing(_keys(flight.name), self._left(flight, b"+" + sealed, life))
@@ -155,11 +154,9 @@ class Flights:
         self._leave(flight, None, PASSING_SECONDS)
 
     def _leave(self, flight: Flight, value: bytes | None, seconds: float) -> None:
-        if flight.token is not None:
-            self._scripts.land(_keys(flight.name), self._left(flight, value, seconds))
+        self._scripts.land(_keys(flight.name), self._left(flight, value, seconds))
 
     def _left(self, flight: Flight, value: bytes | None, seconds: float) -> tuple[Argument, ...]:
-        assert flight.token is not None, "somebody may wait for it"  # noqa: S101
         left = b"abandoned" if value is None else b"%d:%b" % (_ms(self._now()), value)
         return (flight.token, left, int(seconds * 1000))
 
