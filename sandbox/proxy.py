@@ -76,6 +76,10 @@ class FaultProxy:
         self._thread.join()
         self._loop.close()
 
+    def lead_to(self, upstream_port: int) -> None:
+        """Connect whoever comes from now on there; present connections stay where they are."""
+        self._upstream = (self._upstream[0], upstream_port)
+
     # Faults
 
     def cut(self) -> None:

@@ -25,6 +25,8 @@ import redis
 from redis.connection import AbstractConnection
 from redis.exceptions import NoScriptError
 
+from worker.redis_roles import is_from_a_replica
+
 BELIEVED_SECONDS: Final = 1.0
 
 Argument = str | bytes | int | float
@@ -83,15 +85,18 @@ class ScriptRunner:
         Raises `redis.RedisError`, the first of them; the others may have run all the same.
         """
         connection = self._borrow()
-        is_answered = False
+        is_usable = False
         try:
             answers = _run_all(connection, calls)
-            is_answered = True
+            is_usable = not any(map(is_from_a_replica, answers))
         finally:
-            if is_answered:
+            if is_usable:
                 self._idle.append((connection, time.monotonic()))
             else:
                 connection.disconnect()
+        if not is_usable:
+            self.close()  # the others lead there, too
+            raise redis.exceptions.ReadOnlyError("Redis is a replica")
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 raise answer

@@ -23,6 +23,7 @@ from worker.keyring import KeyRing
 from worker.mailbox import Mailbox
 from worker.mosaic import MosaicGateway, build_gateway
 from worker.notices import NoticeSender, build_notice_sender
+from worker.redis_roles import MasterClient
 from worker.redis_scripts import ScriptRunner
 from worker.registry import AppRegistry
 from worker.settings import Settings
@@ -93,7 +94,7 @@ def connect_redis(url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> r
     """Return a Redis client that fails within seconds instead of hanging."""
     # redis-py refuses the option where there is no network in between.
     keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
-    return redis.Redis.from_url(
+    return MasterClient.from_url(
         url,
         **keepalive,
         socket_timeout=timeout_seconds,

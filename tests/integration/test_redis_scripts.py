@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import redis
 from pytest_mock import MockerFixture
 from redis.connection import AbstractConnection
 
+from sandbox.ports import HOST
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from tests.stage import redis_client
@@ -464,3 +466,52 @@ def test_a_wrong_password_is_an_error_of_redis() -> None:
         url = server.url().replace("//", "//:barley@")
         with running(url) as runner, pytest.raises(redis.AuthenticationError):
             runner.run(TELL, [], [])
+
+
+# --- a master that is a replica by now
+
+
+@contextmanager
+def demoted(idle: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+    """Give the URL of a replica, and what has connections to it from better days."""
+    with RedisServer() as server:
+        url = f"{server.url()}?client_name={NAME}"
+        kept = idle(url)
+        with redis_client(server.url()) as client:
+            client.replicaof(HOST, 1)
+            assert len(connections(url)) == 4
+        yield url, kept
+
+
+def test_a_runner_leaves_a_master_that_is_none_any_more() -> None:
+    with ExitStack() as stack:
+
+        def idle(url: str) -> ScriptRunner:
+            runner = stack.enter_context(running(url))
+            for connection in [runner._borrow() for _ in range(4)]:
+                connection.connect()
+                runner._idle.append((connection, time.monotonic()))
+            return runner
+
+        with demoted(idle) as (url, runner):
+            with pytest.raises(redis.exceptions.ReadOnlyError):
+                runner.run_all(Call(SET, ["a"], ["1"]), Call(TELL, [], []))
+
+            poll_until(lambda: not connections(url), 30, what="all connections to be closed")
+
+
+def test_so_does_a_client() -> None:
+    with ExitStack() as stack:
+
+        def idle(url: str) -> redis.Redis:
+            client = stack.enter_context(closing(connect_redis(url, 10)))
+            pool = client.connection_pool
+            for connection in [pool.get_connection() for _ in range(4)]:
+                pool.release(connection)
+            return client
+
+        with demoted(idle) as (url, client):
+            with pytest.raises(redis.exceptions.ReadOnlyError):
+                client.set("a", "1")
+
+            poll_until(lambda: not connections(url), 30, what="all connections to be closed")

@@ -1,0 +1,85 @@
+"""Redis fails over behind a name, and the old master lives on as a replica (scenario F8).
+
+Connections that stay open lead to a server that reads and refuses to write, for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from sandbox.ports import HOST
+from sandbox.processes import poll_until
+from sandbox.proxy import FaultProxy
+from sandbox.redis_server import RedisServer
+from sandbox.stack import Stack
+from session_client import BrokerUnavailable, NotAnswered, SessionClient, Verdict
+from tests.faults.conftest import SHORT_TIMES
+from tests.faults.looking import registered, wait_until_mosaic_is_told
+from tests.stage import redis_client
+
+SLOTS = 4
+
+pytestmark = pytest.mark.usefixtures("patient_mosaic")
+
+
+@pytest.fixture
+def next_master() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def name(own_redis: RedisServer) -> Iterator[FaultProxy]:
+    with FaultProxy(HOST, own_redis.port) as name:
+        yield name
+
+
+@pytest.fixture
+def stack(own_redis: RedisServer, name: FaultProxy) -> Iterator[Stack]:
+    url = f"redis://{HOST}:{name.port}/0"
+    with Stack(redis=own_redis, broker_url=url, settings=SHORT_TIMES) as stack:
+        stack.migrate()
+        yield stack
+
+
+def fail_over(name: FaultProxy, old: RedisServer, new: RedisServer) -> None:
+    name.lead_to(new.port)
+    with redis_client(old.url()) as redis:
+        redis.replicaof(HOST, new.port)
+
+
+def ask_at_once(client: SessionClient) -> list[Verdict | None]:
+    def ask(_: int) -> Verdict | None:
+        with suppress(NotAnswered, BrokerUnavailable):
+            return client.status(user_id="ada", timeout=5).verdict
+        return None
+
+    with ThreadPoolExecutor(SLOTS) as threads:
+        return list(threads.map(ask, range(SLOTS)))
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_after_a_failover_apps_are_answered_again_and_nobody_restarts_anything(
+    stack: Stack, name: FaultProxy, own_redis: RedisServer, next_master: RedisServer, pool: str
+) -> None:
+    key = stack.add_app("shop")
+    worker = stack.worker("-P", pool, "-c", str(SLOTS))
+    pid = worker.pid
+    stack.beat()
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        session = registered(stack, client)
+        ask_at_once(client)  # so that everybody has connections
+
+        fail_over(name, own_redis, next_master)
+        poll_until(lambda: ask_at_once(client) == [Verdict.OK] * SLOTS, 90, what="all answers")
+
+        assert [ask_at_once(client) for _ in range(5)] == [[Verdict.OK] * SLOTS] * 5
+        client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+        assert client.silent_auth(user_id="ada", timeout=60).verdict is Verdict.LOGIN_REQUIRED
+        wait_until_mosaic_is_told(stack)
+
+    assert (worker.is_alive, worker.pid) == (True, pid)
