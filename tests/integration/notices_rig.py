@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from tests.certificates import server_context
 from tests.integration.mosaic_rig import RawServer
+from worker.http import Resolve
 from worker.notices import NoticeSender, build_notice_sender
-from worker.notices.resolving import Resolve
 from worker.settings import Settings
 
 ISSUER = "https://sessions.example.com"

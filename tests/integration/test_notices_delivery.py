@@ -35,9 +35,8 @@ from tests.integration.notices_rig import (
     verify_logout_token,
 )
 from worker.errors import NoticeRefused, NoticeUndelivered
-from worker.http import Deadline, HttpAnswer, HttpClient, HttpRequest, NoAnswer
+from worker.http import Deadline, HttpAnswer, HttpClient, HttpRequest, NoAnswer, Resolver
 from worker.notices import NoticeSender
-from worker.notices.resolving import Resolver
 from worker.notices.sender import MAX_BODY_BYTES
 
 Talk = Callable[[socket.socket], None]

@@ -4,5 +4,15 @@ from __future__ import annotations
 
 from worker.http.client import HttpAnswer, HttpClient, HttpRequest, NoAnswer
 from worker.http.deadline import Deadline
+from worker.http.resolving import Resolve, Resolver, system_addresses
 
-__all__ = ["Deadline", "HttpAnswer", "HttpClient", "HttpRequest", "NoAnswer"]
+__all__ = [
+    "Deadline",
+    "HttpAnswer",
+    "HttpClient",
+    "HttpRequest",
+    "NoAnswer",
+    "Resolve",
+    "Resolver",
+    "system_addresses",
+]

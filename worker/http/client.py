@@ -22,6 +22,7 @@ import httpcore
 import httpx
 
 from worker.http.deadline import Deadline
+from worker.http.resolving import Resolve, Resolver, system_addresses
 from worker.http.transport import bounded_connections, limits
 
 CONNECT_SECONDS: Final = 3.0  # of each address; a host that is there answers in far less
@@ -73,9 +74,14 @@ class HttpClient:
     """
 
     def __init__(
-        self, *, max_body_bytes: int, needs_body: bool = True, ca_certificates: str | None = None
+        self,
+        *,
+        max_body_bytes: int,
+        needs_body: bool = True,
+        ca_certificates: str | None = None,
+        resolve: Resolve = system_addresses,
     ) -> None:
-        self._connections = bounded_connections(ca_certificates)
+        self._connections = bounded_connections(Resolver(resolve), ca_certificates)
         self._max_body_bytes = max_body_bytes
         self._needs_body = needs_body
 

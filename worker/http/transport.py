@@ -17,6 +17,7 @@ import httpx
 
 from worker.http.connections import Connections
 from worker.http.deadline import Deadline
+from worker.http.resolving import Resolver
 
 _deadline: ContextVar[Deadline] = ContextVar("http_deadline")
 _addresses: ContextVar[Sequence[str] | None] = ContextVar("http_addresses")
@@ -74,6 +75,14 @@ class _BoundedStream(httpcore.NetworkStream):
 
 
 class _BoundedBackend(httpcore.SyncBackend):
+    """Tries the addresses of a host one by one, as long as there is time.
+
+    The system's own way gives each of them the whole of it.
+    """
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
     def connect_tcp(
         self,
         host: str,
@@ -83,10 +92,12 @@ class _BoundedBackend(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         addresses = _addresses.get()
+        if addresses is None:
+            addresses = self._resolved(host)
         failure: Exception = httpcore.ConnectError("no address to connect to")
         # The name is not asked again where its addresses were checked: a second answer may differ.
         # It still is what TLS verifies and what the Host header says.
-        for address in (host,) if addresses is None else addresses:
+        for address in addresses:
             left = _bounded(timeout)
             try:
                 inner = super().connect_tcp(address, port, left, local_address, socket_options)
@@ -96,10 +107,18 @@ class _BoundedBackend(httpcore.SyncBackend):
                 return _BoundedStream(inner)
         raise failure
 
+    def _resolved(self, host: str) -> Sequence[str]:
+        try:
+            return self._resolver.addresses(host, _deadline.get())
+        except TimeoutError:
+            raise httpcore.ConnectTimeout("no name server answers") from None
+        except OSError:
+            raise httpcore.ConnectError("the name does not resolve") from None
 
-def bounded_connections(ca_certificates: str | None = None) -> Connections:
+
+def bounded_connections(resolver: Resolver, ca_certificates: str | None = None) -> Connections:
     """Return what keeps a process's connections; use it within `limits`."""
     context = httpx.create_ssl_context(trust_env=False)
     if ca_certificates is not None:
         context.load_verify_locations(cadata=ca_certificates)
-    return Connections(_BoundedBackend(), context)
+    return Connections(_BoundedBackend(resolver), context)

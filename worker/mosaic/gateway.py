@@ -38,8 +38,7 @@ _TOKEN_NOT_ACCEPTED: Final = frozenset({401, 403})
 class MosaicGateway:
     """Every conversation with Mosaic. One per process, made after the fork; safe for all threads.
 
-    ``timeout_seconds`` bounds a whole call: client token, request, second try, keys. Only the
-    system's name resolution knows no deadline.
+    ``timeout_seconds`` bounds a whole call: names, client token, request, second try, keys.
     """
 
     def __init__(

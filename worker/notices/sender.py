@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from worker.errors import NoticeRefused, NoticeUndelivered
-from worker.http import Deadline, HttpAnswer, HttpClient, HttpRequest
+from worker.http import (
+    Deadline,
+    HttpAnswer,
+    HttpClient,
+    HttpRequest,
+    Resolve,
+    Resolver,
+    system_addresses,
+)
 from worker.notices import answers
 from worker.notices.addresses import Target, check_resolved, read_address
 from worker.notices.logout_tokens import LogoutTokens
-from worker.notices.resolving import Resolve, Resolver, system_addresses
 from worker.setting_values import parse_signing_keys
 from worker.setting_variables import variable_name
 from worker.settings import Settings
@@ -83,10 +91,15 @@ class NoticeSender:
         """Return where to connect. One bad address among several is reason enough to refuse."""
         if target.literal is not None:
             return (target.literal,)
-        addresses = self._resolver.addresses(target.host, deadline)
+        addresses = self._resolved(target.host, deadline)
         for address in addresses:
             check_resolved(address, allow_private=self._allow_private)
         return addresses
+
+    def _resolved(self, host: str, deadline: Deadline) -> Sequence[str]:
+        with suppress(OSError, UnicodeError):
+            return self._resolver.addresses(host, deadline)
+        raise NoticeUndelivered("notice: its host was not resolved in time")
 
     def _send(
         self, request: HttpRequest, deadline: Deadline, addresses: Sequence[str]

@@ -4,7 +4,7 @@ The system's resolver takes no timeout and cannot be interrupted: a dead name se
 caller for half a minute. So it is asked in a thread of its own, which is left behind when the
 deadline passes. A resolver of our own (a DNS library) would not see hosts files and the search
 rules of a container network. Whoever asks for a name that is being looked up joins that lookup:
-a name that hangs costs one thread, however many notices wait for it.
+a name that hangs costs one thread, however many calls wait for it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from worker.errors import NoticeUndelivered
-from worker.http import Deadline
+from worker.http.deadline import Deadline
 
 MOST_LOOKUPS: Final = 64  # at a time; each may be a thread that hangs
 
@@ -39,13 +38,14 @@ class Resolver:
         self._lock = threading.Lock()
 
     def addresses(self, host: str, deadline: Deadline) -> Sequence[str]:
-        """Return all addresses of *host*, at least one. Raises `NoticeUndelivered`."""
-        try:
-            found = self._lookup(host).result(deadline.remaining())
-        except (OSError, UnicodeError):  # a TimeoutError is an OSError
-            found = ()
+        """Return all addresses of *host*, at least one.
+
+        Raises `TimeoutError` at the deadline, another `OSError` where there is none to be had, and
+        `UnicodeError` for what is no host name.
+        """
+        found = self._lookup(host).result(deadline.remaining())
         if not found:
-            raise NoticeUndelivered("notice: its host was not resolved in time")
+            raise OSError("the host has no address")
         return found
 
     def _lookup(self, host: str) -> Future[Sequence[str]]:
@@ -53,10 +53,10 @@ class Resolver:
             lookup = self._lookups.get(host)
             if lookup is None:
                 if len(self._lookups) >= MOST_LOOKUPS:
-                    raise NoticeUndelivered("notice: too many name lookups are under way")
+                    raise OSError("too many name lookups are under way")
                 lookup = Future()
                 threading.Thread(
-                    target=self._run, args=(host, lookup), name="notice-lookup", daemon=True
+                    target=self._run, args=(host, lookup), name="name-lookup", daemon=True
                 ).start()
                 self._lookups[host] = lookup
             return lookup
@@ -67,7 +67,7 @@ class Resolver:
             answer = tuple(self._resolve(host))
         except Exception as error:  # noqa: BLE001 - raised again in whoever waits for it
             answer = error
-        # Before anybody wakes up: no later notice may join a lookup that is over.
+        # Before anybody wakes up: no later caller may join a lookup that is over.
         with self._lock:
             del self._lookups[host]
         if isinstance(answer, Exception):
