@@ -13,17 +13,21 @@ from typing import Any, Final
 import structlog
 from celery import signals
 from celery.worker.consumer import Consumer
+from kombu.exceptions import ContentDisallowed, DecodeError
+
+from worker import task_messages
 
 log = structlog.get_logger()
 
 # What reading a malformed message raises. KeyError must be caught here: kombu's Redis transport
 # lists it as a connection error, and the consumer would reconnect and meet the message again.
-_UNREADABLE: Final = (ValueError, TypeError, AttributeError, LookupError, binascii.Error)
+_UNREADABLE: Final = (
+    *(ValueError, TypeError, AttributeError, LookupError, binascii.Error),
+    *(DecodeError, ContentDisallowed),
+)
 # What a queue item raises that is no message at all, before a consumer sees it. kombu has removed
 # it from the queue by then; without this the worker would exit, with it the consumer reconnects.
 _NOT_A_MESSAGE: Final = (ValueError, TypeError, AttributeError)
-
-_LONGEST_NAME: Final = 155  # Celery's own limit for ids and task names in its result tables
 
 
 class SafeConsumer(Consumer):
@@ -44,9 +48,9 @@ class SafeConsumer(Consumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> Any:
-            if not _is_addressed(message):
-                return self._turn_away(message, "not_a_task", None)
             try:
+                if not task_messages.reduce(message):
+                    return self._turn_away(message, "not_a_task", None)
                 return handle(message)
             except _UNREADABLE as error:
                 return self._turn_away(message, "unreadable", error)
@@ -76,12 +80,3 @@ class SafeConsumer(Consumer):
         log.error("message_rejected", why=why, error=type(error).__name__ if error else None)
         message.reject_log_error(log, self.connection_errors)
         signals.task_rejected.send(sender=self, message=message, exc=error)
-
-
-def _is_addressed(message: Any) -> bool:
-    """Whether the headers name a task and an id in words; Celery logs both as they are."""
-    headers = message.headers
-    if not isinstance(headers, dict):
-        return False
-    names = (headers.get("task"), headers.get("id"))
-    return all(isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME for name in names)

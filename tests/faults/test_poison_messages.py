@@ -7,6 +7,7 @@ import pickle
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
@@ -29,6 +30,18 @@ class Bomb:
         return (os.mkdir, ("/tmp/poison-was-executed",))  # noqa: S108 - must not come to exist
 
 
+# Celery itself would send it once its message is done with, or has failed.
+PURGE = "maintenance.purge_history"
+MORE: dict[str, Any] = {
+    "task": PURGE,
+    "args": [],
+    "kwargs": {},
+    "options": {"queue": "beyond"},
+    "subtask_type": None,
+    "immutable": True,
+}
+AFTERWARDS = ("callbacks", "errbacks", "chain")
+
 POISON: dict[str, bytes] = {
     "content is an object": raw(TASK, content={"canary": CANARY}),
     "content is a short list": raw(TASK, content=[CANARY]),
@@ -47,6 +60,10 @@ POISON: dict[str, bytes] = {
     ),
     "yaml": raw(TASK, content_type="application/x-yaml", body=b64(CANARY.encode())),
     "bad eta": raw(TASK, more_headers={"eta": f"soon {CANARY}"}),
+    "an hour in years": raw(TASK, more_headers={"eta": "2099-01-01T00:00:00+00:00"}),
+    "endless retries": raw(TASK, more_headers={"retries": -1_000_000}),
+    **{f"{name} in the body": raw(TASK, content=[[], {}, {name: [MORE]}]) for name in AFTERWARDS},
+    **{f"{name} in the headers": raw(TASK, more_headers={name: [MORE]}) for name in AFTERWARDS},
     "bad expires": raw(TASK, more_headers={"expires": f"soon {CANARY}"}),
     "deep nesting": raw(TASK, body=b64(b"[" * 100_000)),
     "ten megabytes": raw(TASK, {"app_id": "shop", "envelope": CANARY * 400_000}),
@@ -112,11 +129,17 @@ def test_no_message_stops_a_worker_or_the_good_messages_between(stack: Stack, po
             answer = client.status(user_id="ada", timeout=60)
             assert answer.verdict is Verdict.OK
 
-        poll_until(lambda: queue.llen("auth") == 0, 60, what="the queue to drain")
+        poll_until(
+            lambda: queue.llen("auth") == queue.hlen("unacked") == 0,
+            60,
+            what="every message to be done with",
+        )
+        assert queue.llen("beyond") == 0
 
     assert worker.is_alive
     assert worker.pid == pid
     assert CANARY not in worker.log_text()
+    assert PURGE not in worker.log_text()
 
 
 def test_queue_items_that_are_no_messages_cost_nothing_but_a_line_in_the_log(stack: Stack) -> None:

@@ -1,0 +1,102 @@
+"""Of what a message says to Celery itself, only that it is one task, now or soon, is obeyed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from worker.task_messages import reduce
+
+HEADERS = {"task": "sessions.status", "id": "an-id"}
+PLAIN: list[Any] = [[], {"app_id": "shop"}, {}]
+PURGE = {"task": "maintenance.purge_history", "options": {"queue": "maintenance"}}
+
+
+def message(headers: Any = HEADERS, content: Any = PLAIN, **more: Any) -> Any:
+    headers = {**headers, **more} if more else headers
+    return SimpleNamespace(headers=headers, payload=content)
+
+
+def after(**duration: float) -> str:
+    return (datetime.now(UTC) + timedelta(**duration)).isoformat()
+
+
+@pytest.mark.parametrize(
+    "embed", [{}, dict.fromkeys(["callbacks", "errbacks", "chain", "chord"]), {"callbacks": []}]
+)
+def test_one_task_and_no_more_is_what_celery_is_told(embed: dict[str, Any]) -> None:
+    assert reduce(message(content=[[], {}, embed]))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retries": 0},
+        {"retries": 5, "eta": after(seconds=30)},
+        {"eta": after(days=-1)},
+        {"eta": after(seconds=5).replace("+00:00", "Z")},
+        {"expires": after(hours=1)},
+    ],
+)
+def test_what_our_own_retries_and_schedule_say_is_kept(headers: dict[str, Any]) -> None:
+    told = message(**headers)
+
+    assert reduce(told)
+    assert told.headers == HEADERS | headers
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["callbacks", "chain", "group", "ignore_result", "kwargsrepr", "shadow", "timelimit", "x"],
+)
+def test_other_headers_are_not_passed_on(header: str) -> None:
+    told = message(**{header: [PURGE]})
+
+    assert reduce(told)
+    assert told.headers == HEADERS
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        None,
+        [],
+        {},
+        {"task": "sessions.status"},
+        {"id": "an-id"},
+        {"task": {"a": 1}, "id": "an-id"},
+        {"task": "sessions.status", "id": ""},
+        {"task": "sessions.status", "id": "x" * 156},
+        *({**HEADERS, "retries": retries} for retries in (-1, 101, 1.5, "1", True)),
+        *(HEADERS | {"eta": after(**wait)} for wait in ({"minutes": 3}, {"days": 3000})),
+    ],
+)
+def test_headers_that_ask_for_more_or_for_nothing_are_refused(headers: Any) -> None:
+    assert not reduce(message(headers))
+
+
+@pytest.mark.parametrize("eta", ["soon", 42, {"a": 1}, "2026-01-01T00:00:00"])
+def test_an_hour_nobody_can_read_is_an_error(eta: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        reduce(message(eta=eta))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        42,
+        {"args": [], "kwargs": {}},
+        [[], {}],
+        [[], {}, {}, {}],
+        [[], {}, None],
+        [[], {}, [PURGE]],
+        *([[], {}, {name: [PURGE]}] for name in ("callbacks", "errbacks", "chain", "chord")),
+        [[], {}, {"retries": None}],
+    ],
+)
+def test_a_body_that_asks_for_more_or_for_nothing_is_refused(content: Any) -> None:
+    assert not reduce(message(content=content))
