@@ -1,8 +1,7 @@
 """Each worker says that it is alive, and how it is set up, in a Redis key that expires.
 
 Remote control is off (with it on, a worker exits when Redis goes away, and any app could shut it
-down), so `celery inspect` has nobody to ask; `mosaic-sessions status` reads these keys. The write
-runs in the worker's event loop: a loop that hangs stops saying that it is alive.
+down), so `celery inspect` has nobody to ask; `mosaic-sessions status` reads these keys.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import structlog
 from celery import bootsteps
 
 from worker import settings as settings_module
-from worker.wiring import connect_redis, utc_now
+from worker.wiring import REDIS_TIMEOUT_SECONDS, connect_redis, utc_now
 
 log = structlog.get_logger()
 
@@ -35,12 +35,11 @@ class Heartbeat(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._timer: Any = None
-        self._redis: redis.Redis | None = None
+        self._pulse: _Pulse | None = None
 
     def start(self, consumer: Any) -> None:
         """Begin with the first write at once."""
         settings = settings_module.current()
-        self._redis = connect_redis(settings.cache_url)
         facts = {
             "hostname": consumer.hostname,
             "pid": os.getpid(),
@@ -50,8 +49,8 @@ class Heartbeat(bootsteps.StartStopStep):
             "visibility_timeout": settings.visibility_timeout_seconds,
             "started_at": utc_now().isoformat(),
         }
-        self._say_alive(facts)
-        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._say_alive, (facts,))
+        self._pulse = _Pulse(settings.cache_url, facts)
+        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._pulse.beat, ())
 
     def stop(self, consumer: Any) -> None:
         """Stop writing; after a lost connection `start` is called again."""
@@ -59,19 +58,48 @@ class Heartbeat(bootsteps.StartStopStep):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._redis is not None:
-            # Left behind it would keep a worker with a new visibility timeout from starting. Of a
-            # worker that was killed, or has lost Redis, the key goes by itself.
-            with suppress(redis.RedisError):
-                self._redis.delete(key_of_this_process())
-            self._redis.close()
-            self._redis = None
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
 
-    def _say_alive(self, facts: dict[str, Any]) -> None:
-        if self._redis is None:
-            return
+
+class _Pulse:
+    """Writes the key at each `beat`, on a thread of its own: a Redis that hangs holds up no job."""
+
+    def __init__(self, url: str, facts: dict[str, Any]) -> None:
+        self._redis = connect_redis(url)
+        self._facts = json.dumps(facts)
+        self._is_due = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+        self.beat()
+
+    def beat(self) -> None:
+        """Have it written soon. The event loop says so: one that hangs is not alive."""
+        self._is_due.set()
+
+    def stop(self) -> None:
+        """Remove the key and end, or give up if Redis takes too long."""
+        self._is_over = True
+        self._is_due.set()
+        self._thread.join(REDIS_TIMEOUT_SECONDS)
+
+    def _run(self) -> None:
+        while self._is_due.wait():
+            self._is_due.clear()
+            if self._is_over:
+                break
+            self._write()
+        # Left behind it would keep a worker with a new visibility timeout from starting. Of a
+        # worker that was killed, or has lost Redis, the key goes by itself.
+        with suppress(redis.RedisError):
+            self._redis.delete(key_of_this_process())
+        self._redis.close()
+
+    def _write(self) -> None:
         try:
-            self._redis.set(key_of_this_process(), json.dumps(facts), ex=LIFETIME_SECONDS)
+            self._redis.set(key_of_this_process(), self._facts, ex=LIFETIME_SECONDS)
         except redis.RedisError as error:
             log.warning("heartbeat_not_written", error=type(error).__name__)
 

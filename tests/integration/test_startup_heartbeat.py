@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
 from tests.stage import environment, redis_client
 from worker import heartbeat
 from worker import settings as settings_module
 from worker.heartbeat import Heartbeat, living_workers
+from worker.wiring import REDIS_TIMEOUT_SECONDS
 
 
 class Timer:
@@ -58,7 +61,7 @@ def test_a_worker_is_alive_from_start_to_stop(redis_of_worker: str, consumer: An
     step = Heartbeat(consumer)
     with redis_client(redis_of_worker) as client:
         step.start(consumer)
-        (facts,) = living_workers(client)
+        (facts,) = poll_until(lambda: living_workers(client), 60)
         lifetime = client.ttl(heartbeat.key_of_this_process())
         step.stop(consumer)
 
@@ -72,10 +75,11 @@ def test_each_beat_says_it_again(redis_of_worker: str, consumer: Any) -> None:
     step = Heartbeat(consumer)
     with redis_client(redis_of_worker) as client:
         step.start(consumer)
+        poll_until(lambda: living_workers(client), 60)
         client.flushall()
         consumer.timer.beats[0]()
 
-        assert len(living_workers(client)) == 1
+        assert len(poll_until(lambda: living_workers(client), 60)) == 1
         step.stop(consumer)
 
 
@@ -99,9 +103,32 @@ def test_a_redis_that_is_gone_costs_a_line_in_the_log_and_no_more(
         settings = settings_module.read(environment(sqlite_url, server.url(), mosaic))
         monkeypatch.setattr(settings_module, "current", lambda: settings)
         step.start(consumer)
+        with redis_client(server.url()) as client:
+            poll_until(lambda: living_workers(client), 60)
         server.stop()
 
         consumer.timer.beats[0]()
+        poll_until(lambda: logs, 60)
         step.stop(consumer)
 
     assert [line["event"] for line in logs] == ["heartbeat_not_written"]
+
+
+def test_a_redis_that_hangs_does_not_hold_up_the_loop(
+    consumer: Any, sqlite_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Heartbeat(consumer)
+    with RedisServer() as server:
+        settings = settings_module.read(environment(sqlite_url, server.url(), mosaic))
+        monkeypatch.setattr(settings_module, "current", lambda: settings)
+        server.freeze()
+
+        begun_at = time.monotonic()
+        step.start(consumer)
+        for _ in range(10):
+            consumer.timer.beats[0]()
+        elapsed = time.monotonic() - begun_at
+
+        server.thaw()
+        step.stop(consumer)
+    assert elapsed < REDIS_TIMEOUT_SECONDS / 2
