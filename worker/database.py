@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -26,16 +26,22 @@ PG_OPTIONS: Final = (
     "-c statement_timeout=15000 -c lock_timeout=5000 "
     "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
 )
+# The server's own timeouts are of no use once it has gone silent (a failover, a network that drops
+# packets): left to the system, every slot would wait a quarter of an hour for a dead connection.
+PG_CONNECTION: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+    "application_name": "session-worker",
+}
 
 
 def make_engine(url: str, *, pool_size: int = 8) -> Engine:
     """Return an engine for *url*. Make it after the fork: a shared socket mixes up answers."""
-    is_sqlite = make_url(url).get_backend_name() == "sqlite"
-    connect_args: dict[str, Any] = (
-        {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}
-        if is_sqlite
-        else {"connect_timeout": 5, "options": PG_OPTIONS, "application_name": "session-worker"}
-    )
+    where = make_url(url)
+    is_sqlite = where.get_backend_name() == "sqlite"
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -44,12 +50,24 @@ def make_engine(url: str, *, pool_size: int = 8) -> Engine:
         isolation_level="AUTOCOMMIT",
         # Errors are logged; parameters hold session hashes and sealed ids.
         hide_parameters=True,
-        connect_args=connect_args,
+        connect_args=_sqlite_arguments() if is_sqlite else _pg_arguments(where),
     )
     if is_sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite if is_sqlite else _begin)
     return engine
+
+
+def _sqlite_arguments() -> dict[str, Any]:
+    return {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}
+
+
+def _pg_arguments(url: URL) -> dict[str, Any]:
+    # SQLAlchemy lets ours win over the URL's, and it is the operator who knows the network.
+    ours = {name: value for name, value in PG_CONNECTION.items() if name not in url.query}
+    # Of two values the server takes the later one: theirs, and ours for what they do not set.
+    theirs = url.normalized_query.get("options", ())
+    return ours | {"options": " ".join((PG_OPTIONS, *theirs))}
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

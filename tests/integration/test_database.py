@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
-from sqlalchemy import Select, column, select, table, text
+from sqlalchemy import Engine, Select, column, make_url, select, table, text
 from sqlalchemy.exc import IntegrityError
 
 from sandbox.ports import free_port
@@ -19,6 +23,8 @@ from worker.database import SQLITE_BUSY_TIMEOUT_MS, Store, make_engine
 from worker.errors import StoreUnavailable
 
 WRITERS, ROUNDS = 6, 20
+TCP: Final = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+SHOWN: Final = ("application_name", "lock_timeout", "work_mem", "statement_timeout", "timezone")
 
 
 def test_read_then_write_loses_no_update(store_url: str) -> None:
@@ -79,6 +85,58 @@ def test_a_database_that_is_away_is_unavailable() -> None:
         pass
 
     store.close()
+
+
+@contextmanager
+def engine_of(url: str) -> Iterator[Engine]:
+    engine = make_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def tcp_options(engine: Engine) -> dict[str, int]:
+    """What the system was told about the socket of a connection."""
+    connection = engine.raw_connection()
+    driver: Any = connection.driver_connection
+    with closing(socket.socket(fileno=os.dup(driver.pgconn.socket))) as found:
+        told = {name: found.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in TCP}
+    connection.close()
+    return told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are called otherwise")
+def test_a_postgresql_that_goes_silent_is_given_up_within_seconds(postgres_url: str) -> None:
+    with engine_of(postgres_url) as engine:
+        told = tcp_options(engine)
+
+    assert told == {
+        "TCP_KEEPIDLE": 5,
+        "TCP_KEEPINTVL": 5,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 15_000,
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are called otherwise")
+def test_what_the_url_says_of_a_connection_wins(postgres_url: str) -> None:
+    theirs = {
+        "keepalives_idle": "77",
+        "tcp_user_timeout": "88000",
+        "application_name": "theirs",
+        "options": "-c lock_timeout=4321 -c work_mem=7MB",
+    }
+    url = make_url(postgres_url).update_query_dict(theirs)
+
+    with engine_of(url.render_as_string(hide_password=False)) as engine:
+        told = tcp_options(engine)
+        with engine.connect() as connection:
+            shown = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in SHOWN]
+
+    assert (told["TCP_KEEPIDLE"], told["TCP_USER_TIMEOUT"]) == (77, 88_000)
+    assert told["TCP_KEEPINTVL"] == 5
+    assert shown == ["theirs", "4321ms", "7MB", "15s", "UTC"]
 
 
 def test_a_broken_rule_is_not_called_unavailable_and_quotes_no_values(store_url: str) -> None:
