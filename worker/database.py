@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from worker.driver import DriverStatement
+from worker.driver import DriverStatement, refuses_writes
 from worker.errors import StoreUnavailable
 
 SQLITE_BUSY_TIMEOUT_MS: Final = 5000
@@ -55,6 +56,7 @@ def make_engine(url: str, *, pool_size: int = 8) -> Engine:
     if is_sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite if is_sqlite else _begin)
+    event.listen(engine, "handle_error", _give_up_replicas)
     return engine
 
 
@@ -90,6 +92,12 @@ def _begin(connection: Connection) -> None:
 
 def _is_read_only(connection: Connection) -> bool:
     return bool(connection.get_execution_options().get("read_only", False))
+
+
+def _give_up_replicas(context: ExceptionContext) -> None:
+    # All others of its pool go with it: they lead to the same server.
+    if refuses_writes(context.original_exception):
+        context.is_disconnect = True
 
 
 class Store:
@@ -157,4 +165,6 @@ def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
 
 def _cause(error: Exception) -> str:
     original = getattr(error, "orig", None) or error
+    if refuses_writes(original):
+        return f"the database is read-only, a replica perhaps ({type(original).__name__})"
     return f"the database does not answer ({type(original).__name__})"

@@ -17,6 +17,15 @@ from sqlalchemy.types import TypeEngine
 
 # Its place in a connection's `info`, which SQLAlchemy empties when the connection is made anew.
 _CURSOR: Final = "worker.driver.cursor"
+_READ_ONLY_SQL_TRANSACTION: Final = "25006"
+
+
+def refuses_writes(error: BaseException | None) -> bool:
+    """Whether it is the error of a PostgreSQL that is read-only, as a replica after a failover.
+
+    Its connection counts as lost: kept, it would lead to the replica until the next restart.
+    """
+    return getattr(error, "sqlstate", None) == _READ_ONLY_SQL_TRANSACTION
 
 
 class DriverStatement:
@@ -61,7 +70,9 @@ class DriverStatement:
             return [list(row) for row in cursor.fetchall()]
         except driver_error as error:
             # It has read the answer, or lost the connection: then the others are as dead.
-            is_lost = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
+            is_lost = refuses_writes(error) or engine.dialect.is_disconnect(
+                error, connection.dbapi_connection, None
+            )
             if is_lost:
                 engine.pool._invalidate(connection, error)  # noqa: SLF001 - as SQLAlchemy does
             raise _translated(error, driver_error, is_lost=is_lost) from error

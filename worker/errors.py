@@ -10,7 +10,7 @@
     │   ├── MosaicUnavailable     no usable answer: reset, 5xx
     │   │   └── MosaicTimedOut      no answer within the time it was given
     │   ├── MosaicRateLimited     429
-    │   ├── StoreUnavailable      the database does not answer
+    │   ├── StoreUnavailable      the database does not answer, or takes no writes
     │   ├── NoticeUndelivered     an app did not take a notice this time
     │   └── SessionChanged        other writers kept winning
     ├── SessionGone             the session does not exist at Mosaic (any more)
@@ -91,7 +91,7 @@ class HeldBack(TryLater):
 
 
 class StoreUnavailable(TryLater):
-    """The database does not answer, or is locked for too long."""
+    """The database does not answer, is locked for too long, or is read-only."""
 
     reason = Reason.STORE_UNAVAILABLE
 
