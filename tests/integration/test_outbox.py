@@ -7,8 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import redis
+from structlog.testing import capture_logs
 
 from models import Logout, Notice
+from sandbox.ports import free_port
 from session_client.contract import Verdict
 from simulator.server import SimulatorServer
 from tests.integration.propagation_rig import (
@@ -21,7 +24,9 @@ from tests.integration.propagation_rig import (
     receipt,
     the_notice,
 )
+from tests.integration.transport_rig import Taker
 from tests.stage import Stage, redis_client
+from worker.app import app as celery_app
 from worker.errors import StoreUnavailable
 from worker.lifecycle import app_notices, idp_logout, maintenance, outbox
 from worker.lifecycle.outbox import MOST_CRASHES, wake_due
@@ -210,6 +215,119 @@ def test_what_is_leased_closed_or_put_off_is_not_woken(queued: Stage) -> None:
     deliver(queued, notice_id)
     queued.pass_time(seconds=11)
     assert wake_due(queued.services, Notice) == []  # put off: its pause is 30 s at least
+
+
+# --- a queue that nobody takes
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(outbox, "SWEEP_BATCH", 3)
+    return 3
+
+
+def owe(stage: Stage, count: int) -> None:
+    """Have *count* sessions ended that Mosaic and forum must be told about."""
+    for _ in range(count):
+        ref = stage.registered("ada", "shop")
+        assert stage.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
+        stage.log_out(session_ref=str(ref))
+
+
+def lengths(client: redis.Redis) -> list[Any]:
+    return [client.llen(queue) for queue in ("idp", "notify")]
+
+
+def work_on_all_messages(redis_url: str) -> None:
+    with Taker(redis_url, "idp", "notify", no_ack=True) as taker:
+        taker.look()
+    for message in taker.got:
+        (duty_id,), _, _ = message.payload
+        celery_app.tasks[message.headers["task"]](duty_id)
+
+
+def test_wake_ups_that_nobody_takes_do_not_pile_up_and_all_are_told_in_the_end(
+    queued: Stage, redis_url: str, small_batches: int
+) -> None:
+    owe(queued, 8)
+    with redis_client(redis_url) as client:
+        client.delete("idp", "notify")  # the broker has lost every message
+        for _ in range(20):
+            queued.pass_time(seconds=11)
+            maintenance_tasks.sweep()
+            assert 0 < min(lengths(client)) <= max(lengths(client)) <= 2 * small_batches
+
+    for _ in range(8):  # somebody takes them again
+        work_on_all_messages(redis_url)
+        queued.pass_time(seconds=11)
+        maintenance_tasks.sweep()
+
+    assert [row.outcome for row in queued.logouts()] == ["confirmed"] * 8
+    assert all(row.attempts for row in notices(queued))
+
+
+def test_a_queue_that_is_long_is_named_and_the_other_one_goes_on(
+    queued: Stage, redis_url: str, small_batches: int
+) -> None:
+    owe(queued, 1)
+    queued.pass_time(seconds=11)
+    with redis_client(redis_url) as client, capture_logs() as logs:
+        client.delete("idp", "notify")
+        client.lpush("idp", *["a message"] * (small_batches + 1))
+
+        maintenance_tasks.sweep()
+
+        assert lengths(client) == [small_batches + 1, 1]
+    assert [(log["event"], log["queue"], log["waiting"]) for log in logs] == [
+        ("wake_ups_held_back", "idp", small_batches + 1)
+    ]
+    assert "-Q idp" in logs[0]["detail"]
+
+
+def test_duties_that_were_held_back_are_woken_as_soon_as_there_is_room(
+    queued: Stage, redis_url: str, small_batches: int
+) -> None:
+    owe(queued, 1)
+    queued.pass_time(seconds=11)
+    with redis_client(redis_url) as client:
+        client.delete("idp", "notify")
+        for queue in ("idp", "notify"):
+            client.lpush(queue, *["a message"] * (small_batches + 1))
+        maintenance_tasks.sweep()
+
+        for queue in ("idp", "notify"):
+            client.ltrim(queue, 0, small_batches - 1)
+        maintenance_tasks.sweep()
+
+        assert lengths(client) == [small_batches + 1, small_batches + 1]
+
+
+def test_a_queue_that_cannot_be_asked_stops_no_sweep(queued: Stage, redis_url: str) -> None:
+    owe(queued, 1)
+    queued.pass_time(seconds=11)
+    with redis_client(redis_url) as client:
+        client.delete("idp", "notify")
+        client.set("idp", "no queue")  # Redis refuses to tell its length, and to push
+
+        maintenance_tasks.sweep()
+
+        assert client.llen("notify") == 1
+
+
+def test_a_broker_that_is_away_when_asked_stops_no_sweep(
+    queued: Stage, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owe(queued, 1)
+    queued.pass_time(seconds=11)
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    connect = celery_app.connection_for_write
+    monkeypatch.setattr(celery_app, "connection_for_write", lambda: connect(nobody))
+    with redis_client(redis_url) as client:
+        client.delete("idp", "notify")
+
+        maintenance_tasks.sweep()
+
+        assert lengths(client) == [1, 1]
 
 
 # --- history

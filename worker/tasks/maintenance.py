@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from models import Logout, Notice
+from session_client.contract import Queue
 from worker import wiring
 from worker.app import app
 from worker.errors import Implausible, StoreUnavailable
@@ -24,11 +25,16 @@ PURGE_HISTORY = "maintenance.purge_history"
 
 @app.task(name=SWEEP)
 def sweep() -> None:
-    """Send a message for each duty that is due. Two sweeps at once share the rows."""
+    """Send a message for each duty that is due, where the queue has room.
+
+    Two sweeps at once share the rows.
+    """
     services = wiring.current()
     try:
-        wake.logouts(outbox.wake_due(services, Logout))
-        wake.notices(outbox.wake_due(services, Notice))
+        if wake.has_room(Queue.IDP):
+            wake.logouts(outbox.wake_due(services, Logout))
+        if wake.has_room(Queue.NOTIFY):
+            wake.notices(outbox.wake_due(services, Notice))
     except StoreUnavailable as error:
         log.warning("sweep_skipped", detail=str(error))
 
