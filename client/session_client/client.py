@@ -177,8 +177,9 @@ class SessionClient:
             user_id: whose sessions.
             scope: ``session`` (named by *session_ref* or *session_id*), ``device`` (named by
                 *device_id*), or ``user``, which needs a capability from the operator.
-            session_ref: from an earlier answer.
-            session_id: Mosaic's session id, for an app that never registered it.
+            session_ref: from an earlier answer; this app must share the session.
+            session_id: Mosaic's session id, for an app that never registered it, or whose
+                registration may still be on its way. The id is proof enough.
             device_id: as registered.
             request_id: of an earlier `NotAcknowledged`, to repeat that very request.
             wait: for ``local``, the commit here; ``idp``, Mosaic as well; or ``all``, every app

@@ -192,6 +192,31 @@ def test_an_app_whose_tokens_came_too_late_has_no_share_and_is_owed_nothing(
     assert notices(crowd) == []
 
 
+def test_a_logout_that_overtakes_its_own_apps_registration_is_told_to_the_app_that_was_faster(
+    crowd: Stage,
+) -> None:
+    login = crowd.login("ada", "shop")
+    at_forum = crowd.mosaic.state.add_factor(login.session_id, "client-forum", "sms")
+    ref = UUID(crowd.remember(login).session_ref)
+    broker = Broker()
+
+    proof = crowd.log_out(app_id="forum", session_id=login.session_id)
+    registration = crowd.remember(at_forum, app_id="forum")
+
+    assert (proof.verdict, proof.sessions_ended, proof.idp_pending) == (Verdict.OK, 1, 1)
+    assert proof.apps_pending == ("shop",)
+    deliver(crowd, the_notice(crowd).id, broker)
+    assert broker.open_last(crowd, "shop").session_ref == str(ref)
+    assert (registration.verdict, registration.reason) == (
+        Verdict.LOGIN_REQUIRED,
+        Reason.LOGGED_OUT,
+    )
+    given = crowd.silent_auth(app_id="forum")
+    assert (given.verdict, given.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert crowd.tell_mosaic() == ["confirmed"]
+    assert not crowd.mosaic.state.is_live(login.session_id)
+
+
 def test_whoever_was_given_tokens_while_a_logout_ran_is_told_of_it(crowd: Stage) -> None:
     for _ in range(12):
         ref = crowd.registered("ada", "shop")

@@ -158,17 +158,28 @@ def test_ending_all_of_a_users_sessions_needs_the_capability(stage: Stage) -> No
     assert stage.dump() == before
 
 
-@pytest.mark.parametrize("how", ["session_ref", "session_id"])
-def test_an_app_that_does_not_share_the_session_may_not_end_it(stage: Stage, how: str) -> None:
-    login = stage.login("ada", "shop")
-    ref = stage.remember(login).session_ref
+def test_an_app_that_does_not_share_the_session_may_not_end_it_by_reference(stage: Stage) -> None:
+    ref = stage.registered("ada", "shop")
     before = stage.dump()
 
-    named = {"session_ref": ref, "session_id": login.session_id}[how]
-    answer = stage.log_out(app_id="forum", **{how: named})
+    answer = stage.log_out(app_id="forum", session_ref=str(ref))
 
     assert (answer.verdict, answer.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
     assert stage.dump() == before
+
+
+def test_an_app_that_has_the_session_id_may_end_the_session_without_sharing_it(
+    stage: Stage,
+) -> None:
+    login = stage.login("ada", "shop")
+    ref = UUID(stage.remember(login).session_ref)
+    bobs = stage.registered("bob", "shop")
+
+    receipt = stage.log_out(app_id="forum", session_id=login.session_id)
+
+    assert (receipt.verdict, receipt.sessions_ended) == (Verdict.OK, 1)
+    assert stage.session(ref).end_cause == "logout"
+    assert live(stage) == {bobs}
 
 
 def test_an_app_that_was_given_tokens_may_end_the_session(stage: Stage) -> None:

@@ -138,18 +138,19 @@ def test_a_logout_that_races_many_requests_is_final_once_it_is_answered(apps: St
         assert apps.tell_mosaic() == ["confirmed"]
 
 
-@pytest.mark.parametrize("how", ["by reference", "by id"])
+@pytest.mark.parametrize("how", ["by reference", "by id", "by id, from another app"])
 def test_a_logout_that_races_a_registration_wins_in_either_order(apps: Stage, how: str) -> None:
     for _ in range(8):
         login = apps.login("ada", "shop")
+        named = {"session_id": login.session_id}
         if how == "by reference":
-            ref = apps.remember(login).session_ref
+            named = {"session_ref": apps.remember(login).session_ref}
             login = apps.mosaic.state.add_factor(login.session_id, "client-shop", "sms")
-        named = {"session_ref": ref} if how == "by reference" else {"session_id": login.session_id}
+        by = "forum" if how == "by id, from another app" else "shop"
 
         registration, receipt = apps.at_once(
             functools.partial(apps.remember, login),
-            functools.partial(apps.log_out, **named),
+            functools.partial(apps.log_out, app_id=by, **named),
         )
 
         assert receipt.verdict is Verdict.OK
@@ -160,11 +161,14 @@ def test_a_logout_that_races_a_registration_wins_in_either_order(apps: Stage, ho
     assert apps.mosaic.state.live_sessions() == []
 
 
+@pytest.mark.parametrize("by", ["shop", "forum"])
 def test_a_logout_waits_for_a_registration_that_is_not_committed_yet(
-    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer, by: str
 ) -> None:
+    """Also for another app's: nobody knows the session yet, and then it is not the asking app's."""
     with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
         stage.add_app("shop")
+        stage.add_app("forum")
         login = stage.login("ada", "shop")
         stage.registered()
         (row,) = stage.sessions()
@@ -175,7 +179,8 @@ def test_a_logout_waits_for_a_registration_that_is_not_committed_yet(
             }
             connection.execute(insert(IdpSession).values(values))
             link_app(connection, values["id"], "shop", stage.now(), None)
-            with stage.meanwhile(lambda: stage.log_out(session_id=login.session_id)) as leaving:
+            leave = functools.partial(stage.log_out, app_id=by, session_id=login.session_id)
+            with stage.meanwhile(leave) as leaving:
                 wait_until(lambda: somebody_waits_for_a_lock(stage), 60)
                 connection.commit()
 

@@ -99,7 +99,11 @@ def _named_session(connection: Connection, services: Services, asked: Asked) -> 
         session = sessions.by_hash(connection, session_hash)
     if session is None:
         raise InvalidRequest(Reason.NO_SESSION)
-    shares = sessions.is_shared_by(connection, session.id, asked.app.app_id)
-    if session.user_id != command.user_id or not shares:
+    # Who has the session id has proven the session. Were the app to share it as well, a logout that
+    # overtakes its own app's registration would be refused if another app registered before it.
+    may_end = command.session_id is not None or sessions.is_shared_by(
+        connection, session.id, asked.app.app_id
+    )
+    if session.user_id != command.user_id or not may_end:
         raise Unauthorized(Reason.NOT_PERMITTED, "the app does not share this session")
     return session.id

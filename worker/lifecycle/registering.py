@@ -63,7 +63,7 @@ def _born_ended(
     connection: Connection, services: Services, app: KnownApp, session: Session, by: Cause
 ) -> Outcome:
     """End what was logged in before its user was logged out everywhere; Mosaic is told."""
-    # It shares what it registered, and may name it in a logout of its own.
+    # It shares what it registered: operators see whose login it was.
     sessions.link_app(connection, session.id, app.app_id, services.now(), None)
     end_sessions(
         connection,

@@ -43,8 +43,8 @@ def tell_of_expired(connection: Connection, services: Services, asked: Asked) ->
     """Owe Mosaic the end of a session that expired here, now that its id is at hand again.
 
     How long a session lives is Mosaic's affair: what has expired by our clock may live on there,
-    and a receipt would promise an end that nobody brought about. Call it when the app is known to
-    share the session.
+    and a receipt would promise an end that nobody brought about. Call it when the session is known
+    to be the user's.
     """
     session_id = asked.command.session_id
     session = None if session_id is None else _find(connection, services, session_id)
