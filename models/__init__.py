@@ -9,14 +9,16 @@ from models.logout import Logout, LogoutRequest, LogoutRequestSession
 from models.notice import Notice, NoticeMethod
 from models.retention import RETENTION, Retention
 from models.session_event import SessionEvent
-from models.watermark import UserWatermark
+from models.watermark import ALL_APPS, DeviceWatermark, UserWatermark
 
 __all__ = [
+    "ALL_APPS",
     "RETENTION",
     "App",
     "AppKey",
     "AppSession",
     "Base",
+    "DeviceWatermark",
     "EndCause",
     "IdpSession",
     "Logout",

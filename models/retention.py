@@ -25,6 +25,7 @@ RETENTION = {
     "logouts": Retention.WITH_SESSION,
     "notices": Retention.WITH_SESSION,
     "user_watermarks": Retention.OLD_WATERMARKS,
+    "device_watermarks": Retention.OLD_WATERMARKS,
     "logout_request_sessions": Retention.WITH_SESSION,
     "logout_requests": Retention.OLD_REQUESTS,
     "session_events": Retention.OLD_EVENTS,

@@ -42,7 +42,13 @@ def test_what_is_past_its_time_goes_with_all_that_belongs_to_it(keeper: Stage) -
     counts = maintenance.purge_history(keeper.services)
 
     assert counts.is_complete
-    assert counts.rows == {"sessions": 5, "watermarks": 1, "receipts": 1, "events": 0}
+    assert counts.rows == {
+        "sessions": 5,
+        "watermarks": 1,
+        "device_watermarks": 0,
+        "receipts": 1,
+        "events": 0,
+    }
     left = {name: count for name, count in rows(keeper).items() if count}
     assert left == {"apps": 3, "app_keys": 3, "session_events": 20}
     keeper.pass_time(days=10)
@@ -58,7 +64,13 @@ def test_nothing_goes_before_its_time(keeper: Stage) -> None:
 
     counts = maintenance.purge_history(keeper.services)
 
-    assert counts.rows == {"sessions": 0, "watermarks": 0, "receipts": 0, "events": 0}
+    assert counts.rows == {
+        "sessions": 0,
+        "watermarks": 0,
+        "device_watermarks": 0,
+        "receipts": 0,
+        "events": 0,
+    }
     assert keeper.dump() == before
 
 
@@ -94,7 +106,13 @@ def test_a_dry_run_counts_the_same_and_deletes_nothing(keeper: Stage) -> None:
 
     counts = maintenance.purge_history(keeper.services, dry_run=True)
 
-    assert counts.rows == {"sessions": 1, "watermarks": 0, "receipts": 1, "events": 3}
+    assert counts.rows == {
+        "sessions": 1,
+        "watermarks": 0,
+        "device_watermarks": 0,
+        "receipts": 1,
+        "events": 3,
+    }
     assert keeper.dump() == before
     assert maintenance.purge_history(keeper.services).rows == counts.rows
 

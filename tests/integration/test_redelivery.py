@@ -52,6 +52,14 @@ def logout_of_user(stage: Stage) -> Sent:
     return stage.seal("desk", requests.Logout(user_id="ada", scope=LogoutScope.USER))
 
 
+def logout_of_device(stage: Stage) -> Sent:
+    for _ in range(3):
+        stage.registered(device_id="phone")
+    return stage.seal(
+        "shop", requests.Logout(user_id="ada", scope=LogoutScope.DEVICE, device_id="phone")
+    )
+
+
 def logout_before_registration(stage: Stage) -> Sent:
     login = stage.login("ada", "shop")
     return stage.seal("shop", requests.Logout(user_id="ada", session_id=login.session_id))
@@ -63,6 +71,7 @@ MESSAGES = [
     status,
     logout_of_session,
     logout_of_user,
+    logout_of_device,
     logout_before_registration,
 ]
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from models import IdpSession, UserWatermark
+from models import DeviceWatermark, IdpSession, UserWatermark
 from session_client.contract import LogoutScope, Reason, Verdict
 from simulator.gates import wait_until
 from simulator.server import SimulatorServer
@@ -37,6 +37,10 @@ def everywhere(stage: Stage) -> Any:
     return stage.log_out(app_id="desk", scope=LogoutScope.USER)
 
 
+def from_phone(stage: Stage, app_id: str = "shop") -> Any:
+    return stage.log_out(app_id=app_id, scope=LogoutScope.DEVICE, device_id="phone")
+
+
 def live(stage: Stage) -> list[UUID]:
     return [session.id for session in stage.sessions() if session.ended_at is None]
 
@@ -44,6 +48,11 @@ def live(stage: Stage) -> list[UUID]:
 def marks(stage: Stage) -> list[Any]:
     with stage.services.store.read() as connection:
         return list(connection.execute(select(UserWatermark.__table__)).all())
+
+
+def device_marks(stage: Stage) -> list[Any]:
+    with stage.services.store.read() as connection:
+        return list(connection.execute(select(DeviceWatermark.__table__)).all())
 
 
 def test_an_earlier_login_registered_late_is_born_ended_and_told_to_mosaic(stage: Stage) -> None:
@@ -127,6 +136,93 @@ def test_a_logout_of_one_session_or_device_leaves_later_registrations_alone(stag
     assert stage.remember(login).verdict is Verdict.OK
 
 
+@pytest.mark.parametrize("leaving", ["shop", "desk"])
+def test_an_earlier_login_of_a_logged_out_device_is_born_ended_and_told_to_mosaic(
+    stage: Stage, leaving: str
+) -> None:
+    login = stage.login("ada", "shop")
+    stage.pass_time(seconds=2)
+    from_phone(stage, leaving)
+
+    registration = stage.remember(login, device_id="phone")
+
+    assert (registration.verdict, registration.reason) == (
+        Verdict.LOGIN_REQUIRED,
+        Reason.LOGGED_OUT,
+    )
+    assert stage.silent_auth(device_id="phone").reason == Reason.LOGGED_OUT
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert not stage.mosaic.state.is_live(login.session_id)
+
+
+@pytest.mark.parametrize("who", [{"user_id": "bob"}, {"device_id": "laptop"}])
+def test_a_device_logout_leaves_other_users_and_devices_alone(
+    stage: Stage, who: dict[str, str]
+) -> None:
+    whose = {"user_id": "ada", "device_id": "phone"} | who
+    login = stage.login(whose["user_id"], "shop")
+    stage.pass_time(seconds=2)
+    from_phone(stage)
+
+    assert stage.remember(login, **whose).verdict is Verdict.OK
+
+
+def test_a_later_login_from_a_logged_out_device_is_welcome(stage: Stage) -> None:
+    from_phone(stage)
+    stage.pass_time(seconds=2)
+
+    ref = stage.registered(device_id="phone")
+
+    assert live(stage) == [ref]
+
+
+def test_a_device_logout_leaves_what_its_app_does_not_share_alone_however_late_it_comes(
+    stage: Stage,
+) -> None:
+    login, late = stage.login("ada", "shop"), stage.login("ada", "shop")
+    ref = UUID(stage.remember(login, device_id="phone").session_ref)
+    stage.pass_time(seconds=2)
+    from_phone(stage, "forum")
+
+    repeated = stage.remember(login, device_id="phone")
+    registration = stage.remember(late, device_id="phone")
+
+    assert UUID(repeated.session_ref) == ref
+    assert registration.verdict is Verdict.OK
+    assert set(live(stage)) == {ref, UUID(registration.session_ref)}
+
+
+def test_a_login_that_joins_a_session_of_the_logged_out_device_ends_it_for_all(
+    stage: Stage,
+) -> None:
+    login = stage.login("ada", "shop")
+    at_forum = stage.mosaic.state.add_factor(login.session_id, "client-forum", "sms")
+    stage.remember(login, device_id="phone")
+    stage.pass_time(seconds=2)
+    from_phone(stage, "forum")
+
+    registration = stage.remember(at_forum, app_id="forum")  # it need not say the device again
+
+    assert registration.reason == Reason.LOGGED_OUT
+    assert live(stage) == []
+
+
+def test_a_session_given_to_the_app_since_a_device_logout_may_be_registered_again(
+    stage: Stage,
+) -> None:
+    login = stage.login("ada", "shop")
+    stage.remember(login, device_id="phone")
+    logged_in_at = int(stage.now().timestamp())
+    stage.pass_time(seconds=2)
+    from_phone(stage, "forum")
+    assert stage.silent_auth(app_id="forum", device_id="phone").verdict is Verdict.AUTHENTICATED
+    token = stage.mosaic.state.mint_id_token(aud="client-forum", auth_time=logged_in_at)
+
+    answer = stage.remember(login, app_id="forum", id_token=token, device_id="phone")
+
+    assert answer.verdict is Verdict.OK
+
+
 def test_the_latest_logout_counts_whatever_comes_after_it(stage: Stage) -> None:
     sent = stage.now()
     stage.pass_time(hours=1)
@@ -140,20 +236,38 @@ def test_the_latest_logout_counts_whatever_comes_after_it(stage: Stage) -> None:
     assert before.logged_out_at > sent
 
 
+def test_the_latest_logout_of_a_device_counts_and_each_app_has_its_own(stage: Stage) -> None:
+    stage.pass_time(hours=1)
+    apps = ("shop", "desk")
+    for app_id in apps:
+        from_phone(stage, app_id)
+    before = device_marks(stage)
+
+    stage.pass_time(hours=-1)  # another worker's clock
+    for app_id in apps:
+        from_phone(stage, app_id)
+
+    assert len(before) == 2
+    assert device_marks(stage) == before
+
+
 def test_a_refused_logout_everywhere_sets_no_watermark(stage: Stage) -> None:
     assert stage.log_out(scope=LogoutScope.USER).verdict is Verdict.UNAUTHORIZED
     assert marks(stage) == []
 
 
-def test_a_registration_that_races_a_logout_everywhere_leaves_nothing_alive(
-    stage: Stage,
-) -> None:
+LOGOUTS = {"everywhere": everywhere, "of the device": from_phone}
+
+
+@pytest.mark.parametrize("how", LOGOUTS)
+def test_a_registration_that_races_a_logout_leaves_nothing_alive(stage: Stage, how: str) -> None:
     for _ in range(12):
         login = stage.login("ada", "shop")
         stage.pass_time(seconds=2)
 
         registration, proof = stage.at_once(
-            functools.partial(stage.remember, login), functools.partial(everywhere, stage)
+            functools.partial(stage.remember, login, device_id="phone"),
+            functools.partial(LOGOUTS[how], stage),
         )
 
         assert proof.verdict is Verdict.OK
@@ -183,18 +297,20 @@ class Pause:
         return done
 
 
-def test_a_logout_everywhere_waits_for_a_registration_that_began_before_it(
-    pg: Stage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", LOGOUTS)
+def test_a_logout_waits_for_a_registration_that_began_before_it(
+    pg: Stage, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     login = pg.login("ada", "shop")
     pg.pass_time(seconds=2)
     # It has looked for a watermark and found none, and has not committed.
-    pause = Pause(watermarks.is_before_watermark)
-    monkeypatch.setattr(registering, "is_before_watermark", pause)
+    look = "is_before_watermark" if how == "everywhere" else "is_before_device_watermark"
+    pause = Pause(getattr(watermarks, look))
+    monkeypatch.setattr(registering, look, pause)
 
-    with pg.meanwhile(lambda: pg.remember(login)) as coming:
+    with pg.meanwhile(lambda: pg.remember(login, device_id="phone")) as coming:
         assert pause.reached.wait(60)
-        with pg.meanwhile(lambda: everywhere(pg)) as leaving:
+        with pg.meanwhile(lambda: LOGOUTS[how](pg)) as leaving:
             wait_until(lambda: leaving.done() or waits_for_a_lock(pg), 60)
             pause.go_on.set()
 
@@ -203,8 +319,9 @@ def test_a_logout_everywhere_waits_for_a_registration_that_began_before_it(
     assert live(pg) == []
 
 
-def test_a_registration_waits_for_a_logout_everywhere_that_began_before_it(
-    pg: Stage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", LOGOUTS)
+def test_a_registration_waits_for_a_logout_that_began_before_it(
+    pg: Stage, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     login = pg.login("ada", "shop")
     pg.pass_time(seconds=2)
@@ -212,9 +329,9 @@ def test_a_registration_waits_for_a_logout_everywhere_that_began_before_it(
     pause = Pause(ending.end_sessions)
     monkeypatch.setattr(logout, "end_sessions", pause)
 
-    with pg.meanwhile(lambda: everywhere(pg)) as leaving:
+    with pg.meanwhile(lambda: LOGOUTS[how](pg)) as leaving:
         assert pause.reached.wait(60)
-        with pg.meanwhile(lambda: pg.remember(login)) as coming:
+        with pg.meanwhile(lambda: pg.remember(login, device_id="phone")) as coming:
             wait_until(lambda: coming.done() or waits_for_a_lock(pg), 60)
             pause.go_on.set()
 
@@ -226,10 +343,14 @@ def test_a_registration_waits_for_a_logout_everywhere_that_began_before_it(
 
 def test_an_old_watermark_is_purged_and_a_recent_one_is_kept(stage: Stage) -> None:
     everywhere(stage)
+    from_phone(stage)
     stage.pass_time(days=29, hours=23)
-    assert maintenance.purge_history(stage.services).rows["watermarks"] == 0
-    assert len(marks(stage)) == 1
+    counts = maintenance.purge_history(stage.services).rows
+    assert (counts["watermarks"], counts["device_watermarks"]) == (0, 0)
+    assert len(marks(stage)) == len(device_marks(stage)) == 1
     stage.pass_time(hours=2)
 
-    assert maintenance.purge_history(stage.services).rows["watermarks"] == 1
-    assert marks(stage) == []
+    counts = maintenance.purge_history(stage.services).rows
+
+    assert (counts["watermarks"], counts["device_watermarks"]) == (1, 1)
+    assert marks(stage) == device_marks(stage) == []

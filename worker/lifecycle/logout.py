@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, select
 from sqlalchemy.exc import IntegrityError
 
-from models import AppSession, EndCause, IdpSession
+from models import ALL_APPS, AppSession, EndCause, IdpSession
 from session_client.contract import LogoutScope, Reason
 from worker.errors import InvalidRequest, SessionChanged, Unauthorized
 from worker.lifecycle import receipts, sessions, tombstones
@@ -16,7 +16,11 @@ from worker.lifecycle.commands import LogoutCommand
 from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.receipts import Asked
-from worker.lifecycle.watermarks import raise_watermark, take_turns
+from worker.lifecycle.watermarks import (
+    raise_device_watermark,
+    raise_watermark,
+    take_turns,
+)
 from worker.registry import LOGOUT_USER, KnownApp
 from worker.wiring import Services
 
@@ -56,9 +60,8 @@ def _log_out(connection: Connection, services: Services, asked: Asked) -> Logged
         return LoggedOut(receipts.receipt(connection, *earlier))
     buried = tombstones.bury_unknown(connection, services, asked)
     in_scope = _in_scope(connection, services, asked)
-    if asked.command.logout_scope is LogoutScope.USER:
-        take_turns(connection, asked.command.user_id)
-        raise_watermark(connection, asked.command.user_id, asked.now)
+    if asked.command.logout_scope is not LogoutScope.SESSION:
+        _note_for_late_logins(connection, asked)
     ended = end_sessions(
         connection,
         services,
@@ -71,6 +74,17 @@ def _log_out(connection: Connection, services: Services, asked: Asked) -> Logged
     receipt = receipts.write(connection, asked, in_scope, len(ended.sessions))
     outcome = receipts.receipt(connection, receipt, len(ended.sessions))
     return LoggedOut(outcome, (*ended.logouts, *buried, *expired), ended.notices)
+
+
+def _note_for_late_logins(connection: Connection, asked: Asked) -> None:
+    """Have logins in scope that are registered only after this logout be born ended."""
+    user_id, device_id = asked.command.user_id, asked.command.device_id
+    take_turns(connection, user_id)
+    if device_id is None:
+        raise_watermark(connection, user_id, asked.now)
+    else:
+        whose = ALL_APPS if asked.app.may(LOGOUT_USER) else asked.app.app_id
+        raise_device_watermark(connection, user_id, device_id, whose, asked.now)
 
 
 def _in_scope(connection: Connection, services: Services, asked: Asked) -> ColumnElement[bool]:

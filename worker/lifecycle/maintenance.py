@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models import (
+    DeviceWatermark,
     EndCause,
     IdpSession,
     Logout,
@@ -146,6 +147,7 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     purges = (
         ("sessions", IdpSession.ended_at, kept, ~owed_to_mosaic & ~owed_to_apps),
         ("watermarks", UserWatermark.logged_out_at, marks_kept, true()),
+        ("device_watermarks", DeviceWatermark.logged_out_at, marks_kept, true()),
         ("receipts", LogoutRequest.created_at, kept, true()),
         ("events", SessionEvent.at, events_kept, true()),
     )

@@ -19,7 +19,11 @@ from worker.lifecycle.events import Cause
 from worker.lifecycle.lifetimes import effective_expiry
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.sessions import Session
-from worker.lifecycle.watermarks import is_before_watermark, take_turns
+from worker.lifecycle.watermarks import (
+    is_before_device_watermark,
+    is_before_watermark,
+    take_turns,
+)
 from worker.mosaic import Identity
 from worker.registry import KnownApp
 from worker.wiring import Services
@@ -44,9 +48,7 @@ def register(services: Services, app: KnownApp, command: RegisterCommand, by: Ca
             raise InvalidRequest(Reason.SUBJECT_MISMATCH)
         if session.ended_at is not None:
             return Outcome(Verdict.LOGIN_REQUIRED, sessions.reason_for(session.end_cause))
-        if is_before_watermark(
-            connection, session.user_id, identity.auth_time or identity.issued_at
-        ):
+        if _is_late(connection, app, command, identity, session):
             return _born_ended(connection, services, app, session, by)
         news = _news(app, command, identity, session)
         ends_at = _update(connection, services, session, news)
@@ -59,10 +61,31 @@ def register(services: Services, app: KnownApp, command: RegisterCommand, by: Ca
     return _remembered(session.id, ends_at)
 
 
+def _is_late(
+    connection: Connection,
+    app: KnownApp,
+    command: RegisterCommand,
+    identity: Identity,
+    session: Session,
+) -> bool:
+    """Whether a logout that has been would have ended this login, had it been registered before."""
+    logged_in_at = identity.auth_time or identity.issued_at
+    if is_before_watermark(connection, session.user_id, logged_in_at):
+        return True
+    device_id = command.device_id or session.device_id
+    # What the app shares and is live is no business of an earlier logout: it was ended by it, or
+    # the app was given tokens from it since.
+    if device_id is None or sessions.is_shared_by(connection, session.id, app.app_id):
+        return False
+    return is_before_device_watermark(
+        connection, session.user_id, device_id, app.app_id, logged_in_at
+    )
+
+
 def _born_ended(
     connection: Connection, services: Services, app: KnownApp, session: Session, by: Cause
 ) -> Outcome:
-    """End what was logged in before its user was logged out everywhere; Mosaic is told."""
+    """End what was logged in before its user or device was logged out; Mosaic is told."""
     # It shares what it registered: operators see whose login it was.
     sessions.link_app(connection, session.id, app.app_id, services.now(), None)
     end_sessions(
