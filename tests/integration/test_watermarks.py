@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
+from contextlib import closing
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +19,7 @@ from simulator.server import SimulatorServer
 from tests.integration.pg_locks import patient_locks
 from tests.integration.propagation_rig import by_queue, notices, waits_for_a_lock
 from tests.stage import Stage
+from worker import wiring
 from worker.lifecycle import ending, logout, maintenance, registering, watermarks
 from worker.lifecycle.revoking import revoke
 
@@ -339,6 +342,25 @@ def test_a_registration_waits_for_a_logout_that_began_before_it(
     assert coming.result().reason == Reason.LOGGED_OUT
     assert live(pg) == []
     assert pg.tell_mosaic() == ["confirmed"]
+
+
+@pytest.mark.parametrize("how", LOGOUTS)
+def test_a_worker_whose_clock_is_behind_takes_no_login_from_before_a_logout_for_a_later_one(
+    pg: Stage, how: str
+) -> None:
+    """The database's clock is real, so what is past on stage must be so there."""
+    behind = wiring.build(pg.settings, now=lambda: pg.now() - timedelta(seconds=30))
+    pg.pass_time(seconds=-10)
+    login = pg.login("ada", "shop")
+    pg.pass_time(seconds=10)
+
+    with closing(behind), wiring.use(behind):
+        proof = LOGOUTS[how](pg)
+        registration = pg.remember(login, device_id="phone")
+
+    assert proof.verdict is Verdict.OK
+    assert registration.reason == Reason.LOGGED_OUT
+    assert live(pg) == []
 
 
 def test_an_old_watermark_is_purged_and_a_recent_one_is_kept(stage: Stage) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Connection,
     Select,
@@ -174,7 +173,7 @@ def _one(
     return None if row is None else _session(row)
 
 
-def not_before(column: Any, moment: datetime | BindParameter[Any]) -> ColumnElement[datetime]:
+def not_before(column: Any, moment: datetime | ColumnElement[Any]) -> ColumnElement[datetime]:
     """Return *column* or *moment*, whichever is later, decided by the database.
 
     Writers that race each other can then only move a time forwards.

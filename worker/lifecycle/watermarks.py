@@ -6,9 +6,9 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, literal, select
 
-from models import ALL_APPS, DeviceWatermark, UserWatermark
+from models import ALL_APPS, DeviceWatermark, UserWatermark, UtcDateTime
 from worker.lifecycle import sessions
 
 
@@ -56,13 +56,24 @@ def is_before_device_watermark(
 
 
 def _raise(connection: Connection, table: Any, key: dict[str, str], now: datetime) -> None:
-    statement = sessions.upsert(connection, table).values(**key, logged_out_at=now)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(key),
-            set_={"logged_out_at": sessions.not_before(table.logged_out_at, now)},
-        )
+    statement = sessions.upsert(connection, table).values(
+        **key, logged_out_at=_as_of(connection, now)
     )
+    latest = sessions.not_before(table.logged_out_at, statement.excluded.logged_out_at)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=list(key), set_={"logged_out_at": latest})
+    )
+
+
+def _as_of(connection: Connection, now: datetime) -> ColumnElement[datetime]:
+    """Return the later of our clock and the database's, which is the same for all workers.
+
+    By a clock that is behind Mosaic's, a login from just before the logout looks like a later one.
+    """
+    ours = literal(now, UtcDateTime())
+    if connection.dialect.name == "sqlite":
+        return ours  # the same machine's
+    return func.greatest(ours, func.statement_timestamp())
 
 
 def _is_before(
