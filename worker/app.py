@@ -12,7 +12,7 @@ from celery.app.task import Context
 from session_client import contract, times
 from worker import logs, startup
 from worker import settings as settings_module
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, NotReady
 from worker.exporter import Exporter
 from worker.heartbeat import Heartbeat
 
@@ -38,15 +38,19 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
     try:
         startup.check(settings_module.current())
     except ConfigurationError as error:
-        _exit(str(error))
+        _exit(f"does not start: {error}", startup.EXIT_CODE)
+    except NotReady as error:
+        _exit(f"does not start yet: {error}", startup.NOT_YET_EXIT_CODE)
     except Exception as error:  # noqa: BLE001 - an unchecked worker must not start either
-        _exit(f"an unforeseen {type(error).__name__} while checking")
+        why = f"an unforeseen {type(error).__name__} while checking"
+        # Nobody knows whether it passes: a supervisor that gives up would take all workers down.
+        _exit(f"does not start: {why}", startup.NOT_YET_EXIT_CODE)
 
 
-def _exit(why: str) -> NoReturn:
+def _exit(why: str, code: int) -> NoReturn:
     # SystemExit, since Celery swallows other exceptions of signal handlers.
-    sys.stderr.write(f"The session worker does not start: {why}\n")
-    sys.exit(startup.EXIT_CODE)
+    sys.stderr.write(f"The session worker {why}\n")
+    sys.exit(code)
 
 
 @signals.before_task_publish.connect

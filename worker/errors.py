@@ -12,6 +12,7 @@
     │   ├── MosaicRateLimited     429
     │   ├── StoreUnavailable      the database does not answer, or takes no writes
     │   ├── NoticeUndelivered     an app did not take a notice this time
+    │   ├── NotReady              what a worker stands on: it does not start yet
     │   └── SessionChanged        other writers kept winning
     ├── SessionGone             the session does not exist at Mosaic (any more)
     ├── OperatorMustAct
@@ -100,6 +101,10 @@ class NoticeUndelivered(TryLater):
     """The app did not take the notice: unreachable, too slow, or a server error."""
 
     reason = Reason.INTERNAL_ERROR
+
+
+class NotReady(TryLater):
+    """The worker must not start yet, but nobody need change anything. The message says why."""
 
 
 class SessionChanged(TryLater):

@@ -1,4 +1,8 @@
-"""What must be right before a worker takes its first job. Anything else refuses to start."""
+"""What must be right before a worker takes its first job. Anything else refuses to start.
+
+What passes by itself is told apart from what does not: a reboot or a failover, during which Redis
+and the database are away, must not leave all workers down until somebody comes.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,27 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import target
 from worker import heartbeat
 from worker.database import Store, make_engine
-from worker.errors import ConfigurationError, StoreUnavailable
+from worker.errors import ConfigurationError, NotReady, StoreUnavailable
 from worker.keyring import KeyRing
 from worker.setting_values import is_redis
 from worker.settings import Settings
 from worker.wiring import connect_redis
 
-EXIT_CODE: Final = 78  # EX_CONFIG: a supervisor need not try again at once
+EXIT_CODE: Final = 78  # EX_CONFIG: only a person can put it right, a supervisor need not try again
+NOT_YET_EXIT_CODE: Final = 75  # EX_TEMPFAIL: a supervisor is to try again until it works
+
+# Everything else that Redis says may pass: it loads its file, is a replica without its master, has
+# too many clients. When in doubt, that is the lesser harm: a worker that is started in vain.
+_REFUSES_US: Final = (
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.AuthenticationWrongNumberOfArgsError,
+    redis.exceptions.AuthorizationError,
+    redis.exceptions.NoPermissionError,
+)
 
 
 def check(settings: Settings) -> None:
-    """Raise `ConfigurationError` that says what to do, or return.
+    """Raise `ConfigurationError` that says what to do, or `NotReady`, or return.
 
     Leaves no connection open: the worker forks after this.
     """
@@ -43,12 +57,11 @@ def check_database(settings: Settings) -> None:
     try:
         with store.read() as connection:
             revision = target.revision_of(connection)
-    except (StoreUnavailable, SQLAlchemyError) as error:
-        cause = str(error) if isinstance(error, StoreUnavailable) else type(error).__name__
-        raise ConfigurationError(
-            f"the database cannot be read: {cause}. Is it running, and is DATABASE_URL right "
-            "(mosaic-sessions config)?"
-        ) from None
+    except StoreUnavailable as error:
+        # A wrong password looks the same: drivers tell it only in words, in many languages.
+        raise NotReady(_cannot_be_read(str(error))) from None
+    except SQLAlchemyError as error:
+        raise ConfigurationError(_cannot_be_read(type(error).__name__)) from None
     finally:
         store.close()
     if revision == target.head():
@@ -60,6 +73,13 @@ def check_database(settings: Settings) -> None:
     raise ConfigurationError(
         f"the database is at {revision or 'nothing'}, this release needs {target.head()}: "
         "run `alembic upgrade head`"
+    )
+
+
+def _cannot_be_read(cause: str) -> str:
+    return (
+        f"the database cannot be read: {cause}. Is it running, and is DATABASE_URL right "
+        "(mosaic-sessions config)?"
     )
 
 
@@ -79,7 +99,8 @@ def check_peers(client: redis.Redis, settings: Settings) -> None:
     for peer in heartbeat.living_workers(client):
         theirs = peer["visibility_timeout"]
         if theirs != settings.visibility_timeout_seconds:
-            raise ConfigurationError(
+            # Perhaps of a worker that was killed: its key outlives it by 20 s.
+            raise NotReady(
                 f"worker {peer['hostname']} runs with a visibility timeout of {theirs:g} s, this "
                 f"one has {settings.visibility_timeout_seconds:g} s: the shorter one would run the "
                 "other's jobs twice. Use one value, and stop all workers to change it"
@@ -93,7 +114,8 @@ def _with_redis(
     try:
         check_it(client, settings)
     except redis.RedisError as error:
-        raise ConfigurationError(
+        kind = ConfigurationError if isinstance(error, _REFUSES_US) else NotReady
+        raise kind(
             f"Redis cannot be asked ({type(error).__name__}). Is it running, and is {name} right "
             "(mosaic-sessions config)?"
         ) from None
@@ -115,7 +137,8 @@ def _check_clock(client: redis.Redis, settings: Settings) -> None:
     seconds, microseconds = client.time()
     skew = abs(time.time() - (seconds + microseconds / 1e6))
     if skew > settings.visibility_timeout_seconds / 4:
-        raise ConfigurationError(
+        # After a boot it is a matter of a minute until NTP has set it.
+        raise NotReady(
             f"this machine's clock and the broker's differ by {skew:.0f} s: unacknowledged jobs "
             "would come back too early. Synchronise them (NTP)"
         )

@@ -143,12 +143,16 @@ def test_a_verb_ends_without_a_warning(stack: Stack) -> None:
 # --- what a worker refuses to start on
 
 
-def refusal(stack: Stack, name: str = "refused") -> str:
+NOT_YET = 75  # a supervisor is to try again
+NEEDS_A_PERSON = 78
+
+
+def refusal(stack: Stack, *, expect: int = NEEDS_A_PERSON) -> str:
     """Start a worker that must not start; return what it said."""
-    worker = stack.start(name, "celery", "-A", "worker", "worker")
+    worker = stack.start("refused", "celery", "-A", "worker", "worker")
     code = worker.wait(timeout=120)
     said = worker.log_text()
-    assert code == 78, said
+    assert code == expect, said
     assert "Traceback" not in said
     assert [secret for secret in secrets_of(stack) if secret in said] == []
     return said
@@ -194,12 +198,22 @@ def test_a_worker_does_not_start_on_a_database_behind_head(stack: Stack) -> None
     stack.worker()
 
 
-def test_a_worker_does_not_start_on_a_dead_database(stack: Stack) -> None:
-    stack.environment["DATABASE_URL"] = "postgresql+psycopg://user:canary@127.0.0.1:1/x"
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql+psycopg://user:canary@127.0.0.1:1/x"),
+        ("CELERY_BROKER_URL", "redis://:canary@127.0.0.1:1/0"),
+    ],
+)
+def test_a_worker_whose_servers_are_away_is_to_be_started_again(
+    stack: Stack, name: str, url: str
+) -> None:
+    stack.environment[name] = url
 
-    said = refusal(stack)
+    said = refusal(stack, expect=NOT_YET)
 
-    assert "is DATABASE_URL right" in said
+    assert "The session worker does not start yet: " in said
+    assert f"is {name} right" in said
     assert "canary" not in said
 
 
@@ -215,7 +229,7 @@ def test_a_worker_does_not_start_beside_one_with_another_visibility_timeout(stac
     ours = stack.environment
     stack.environment = {**ours, f"{PREFIX}VISIBILITY_TIMEOUT_SECONDS": "600"}
 
-    said = refusal(stack)
+    said = refusal(stack, expect=NOT_YET)
 
     assert "runs with a visibility timeout of 180 s, this one has 600 s" in said
     first.terminate(timeout=90)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from simulator.server import SimulatorServer
 from tests.stage import environment, redis_client
 from worker import heartbeat, startup
 from worker import settings as settings_module
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, NotReady
 from worker.settings import Settings
 
 CANARY = "pw-canary-88"
@@ -30,6 +32,14 @@ CANARY = "pw-canary-88"
 
 def refusal(settings: Settings) -> str:
     with pytest.raises(ConfigurationError) as caught:
+        startup.check(settings)
+    assert CANARY not in str(caught.value)
+    return str(caught.value)
+
+
+def delay(settings: Settings) -> str:
+    """Return why the worker does not start yet: nobody has to change anything."""
+    with pytest.raises(NotReady) as caught:
         startup.check(settings)
     assert CANARY not in str(caught.value)
     return str(caught.value)
@@ -104,10 +114,21 @@ def test_a_database_of_a_newer_release_is_not_blamed_on_migrations(settings: Set
 def test_an_unreachable_database_names_its_setting(sqlite_settings: Settings) -> None:
     url = f"postgresql+psycopg://user:{CANARY}@127.0.0.1:{free_port()}/sessions"
 
-    message = refusal(with_urls(sqlite_settings, database_url=url))
+    message = delay(with_urls(sqlite_settings, database_url=url))
 
     assert message.startswith("the database cannot be read: the database does not answer")
     assert "is DATABASE_URL right" in message
+
+
+def test_a_locked_database_is_waited_for(sqlite_settings: Settings) -> None:
+    path = sqlite_settings.store_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+
+        message = delay(sqlite_settings)
+
+    assert message.startswith("the database cannot be read: the database does not answer")
 
 
 def test_a_folder_that_is_not_there_names_the_setting(
@@ -115,7 +136,7 @@ def test_a_folder_that_is_not_there_names_the_setting(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'missing' / 'x.db'}"
 
-    assert "is DATABASE_URL right" in refusal(with_urls(sqlite_settings, database_url=url))
+    assert "is DATABASE_URL right" in delay(with_urls(sqlite_settings, database_url=url))
 
 
 def test_a_file_that_is_no_database_names_the_setting(
@@ -174,7 +195,7 @@ def test_a_wrong_password_for_the_broker_names_its_setting(
 def test_an_unreachable_broker_names_its_setting(sqlite_settings: Settings) -> None:
     url = f"redis://:{CANARY}@127.0.0.1:{free_port()}/0"
 
-    message = refusal(with_urls(sqlite_settings, broker_url=url))
+    message = delay(with_urls(sqlite_settings, broker_url=url))
 
     assert message.startswith("Redis cannot be asked")
     assert "is CELERY_BROKER_URL right" in message
@@ -183,7 +204,38 @@ def test_an_unreachable_broker_names_its_setting(sqlite_settings: Settings) -> N
 def test_an_unreachable_redis_for_answers_names_its_own_setting(sqlite_settings: Settings) -> None:
     url = f"redis://:{CANARY}@127.0.0.1:{free_port()}/0"
 
-    assert "is REDIS_URL right" in refusal(with_urls(sqlite_settings, redis_url=url))
+    assert "is REDIS_URL right" in delay(with_urls(sqlite_settings, redis_url=url))
+
+
+def test_a_redis_that_hangs_is_waited_for(sqlite_settings: Settings) -> None:
+    with RedisServer() as server:
+        server.freeze()
+
+        message = delay(with_urls(sqlite_settings, broker_url=server.url()))
+        server.thaw()
+
+    assert message.startswith("Redis cannot be asked (TimeoutError)")
+
+
+def test_a_replica_that_waits_for_its_master_is_waited_for(sqlite_settings: Settings) -> None:
+    with RedisServer() as server:
+        with redis_client(server.url()) as client:
+            client.config_set("replica-serve-stale-data", "no")
+            client.replicaof("127.0.0.1", str(free_port()))
+
+        message = delay(with_urls(sqlite_settings, broker_url=server.url()))
+
+    assert message.startswith("Redis cannot be asked (MasterDownError)")
+
+
+def test_a_user_of_redis_that_may_not_look_is_refused(
+    sqlite_settings: Settings, managed_redis: RedisServer
+) -> None:
+    with redis_client(managed_redis.url()) as admin:
+        admin.execute_command("ACL", "SETUSER", "app", "-info")
+    url = managed_redis.url().replace("redis://", f"redis://app:{CANARY}@")
+
+    assert "(NoPermissionError)" in refusal(with_urls(sqlite_settings, broker_url=url))
 
 
 def test_another_kind_of_broker_is_not_asked_about_redis_matters(
@@ -213,12 +265,12 @@ class SkewedRedis:
 
 
 @pytest.mark.parametrize("seconds", [46, -46, 3600])
-def test_a_clock_that_differs_by_a_quarter_of_the_timeout_is_refused(
+def test_a_clock_that_differs_by_a_quarter_of_the_timeout_is_waited_for(
     sqlite_settings: Settings, redis_url: str, seconds: int
 ) -> None:
     with redis_client(redis_url) as client:
         skewed: Any = SkewedRedis(client, seconds)
-        with pytest.raises(ConfigurationError, match=r"differ by \d+ s.*\(NTP\)"):
+        with pytest.raises(NotReady, match=r"differ by \d+ s.*\(NTP\)"):
             startup.check_broker(skewed, sqlite_settings)
 
 
@@ -251,7 +303,7 @@ def test_a_peer_with_another_timeout_is_named(
 ) -> None:
     peer(redis_url, theirs)
 
-    message = refusal(sqlite_settings)
+    message = delay(sqlite_settings)
 
     assert f"worker w1@there runs with a visibility timeout of {theirs} s" in message
     assert "stop all workers" in message
@@ -261,7 +313,7 @@ def test_peers_are_looked_for_where_they_report(sqlite_settings: Settings, redis
     with RedisServer() as answers:
         peer(answers.url(), 60)
 
-        message = refusal(with_urls(sqlite_settings, redis_url=answers.url()))
+        message = delay(with_urls(sqlite_settings, redis_url=answers.url()))
 
     assert "worker w1@there" in message
 
