@@ -24,7 +24,7 @@ _VERSION: Final = b"\x01"
 
 
 class SealedValueUnreadable(OperatorMustAct):
-    """A stored secret does not open: its key left the ring too early, or the row was altered."""
+    """A stored secret does not open: its key is missing or another one, or the row was altered."""
 
 
 class KeyRing:
@@ -45,6 +45,11 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return f"<KeyRing {list(self._ciphers)}>"
+
+    @property
+    def kids(self) -> frozenset[str]:
+        """The ids of the keys that open."""
+        return frozenset(self._ciphers)
 
     @property
     def sealing_kid(self) -> str:
@@ -71,7 +76,11 @@ class KeyRing:
         try:
             return cipher.decrypt(nonce, body, sealed[:start] + bound_to.encode())
         except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
-            raise SealedValueUnreadable(f"{bound_to}: sealed for another row, or altered") from None
+            # AES-GCM cannot tell one from the other.
+            raise SealedValueUnreadable(
+                f"{bound_to}: key {kid!r} does not open it: it was sealed with another key of that "
+                "name, or for another row, or altered"
+            ) from None
 
     def open(self, sealed: bytes, bound_to: str) -> str:
         """Return the text that was sealed for *bound_to*. Raises `SealedValueUnreadable`."""

@@ -7,7 +7,8 @@ and the database are away, must not leave all workers down until somebody comes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
@@ -18,6 +19,7 @@ from worker import heartbeat
 from worker.database import Store, make_engine
 from worker.errors import ConfigurationError, NotReady, StoreUnavailable
 from worker.keyring import KeyRing
+from worker.lifecycle import key_check
 from worker.setting_values import is_redis
 from worker.settings import Settings
 from worker.wiring import connect_redis
@@ -40,8 +42,10 @@ def check(settings: Settings) -> None:
 
     Leaves no connection open: the worker forks after this.
     """
-    KeyRing.from_settings(settings)
-    check_database(settings)
+    keyring = KeyRing.from_settings(settings)
+    with _opened_store(settings) as store:
+        check_database(store)
+        key_check.check(store, keyring)
     broker_url = settings.broker_url.get_secret_value()
     if not is_redis(broker_url):
         return  # what follows is about Redis as a broker
@@ -51,19 +55,10 @@ def check(settings: Settings) -> None:
     _with_redis(name, settings.cache_url, settings, check_peers)
 
 
-def check_database(settings: Settings) -> None:
-    """Check that the database is there and stands at this release's schema."""
-    store = Store(make_engine(settings.store_url, pool_size=1))
-    try:
-        with store.read() as connection:
-            revision = target.revision_of(connection)
-    except StoreUnavailable as error:
-        # A wrong password looks the same: drivers tell it only in words, in many languages.
-        raise NotReady(_cannot_be_read(str(error))) from None
-    except SQLAlchemyError as error:
-        raise ConfigurationError(_cannot_be_read(type(error).__name__)) from None
-    finally:
-        store.close()
+def check_database(store: Store) -> None:
+    """Check that the database stands at this release's schema."""
+    with store.read() as connection:
+        revision = target.revision_of(connection)
     if revision == target.head():
         return
     if revision is not None and not target.knows(revision):
@@ -74,6 +69,20 @@ def check_database(settings: Settings) -> None:
         f"the database is at {revision or 'nothing'}, this release needs {target.head()}: "
         "run `alembic upgrade head`"
     )
+
+
+@contextmanager
+def _opened_store(settings: Settings) -> Iterator[Store]:
+    store = Store(make_engine(settings.store_url, pool_size=1))
+    try:
+        yield store
+    except StoreUnavailable as error:
+        # A wrong password looks the same: drivers tell it only in words, in many languages.
+        raise NotReady(_cannot_be_read(str(error))) from None
+    except SQLAlchemyError as error:
+        raise ConfigurationError(_cannot_be_read(type(error).__name__)) from None
+    finally:
+        store.close()
 
 
 def _cannot_be_read(cause: str) -> str:

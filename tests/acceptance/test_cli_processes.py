@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,6 +223,14 @@ def test_a_worker_does_not_start_on_a_broker_that_may_evict(stack: Stack) -> Non
         stack.environment["CELERY_BROKER_URL"] = server.url()
 
         assert "Set it to noeviction" in refusal(stack)
+
+
+def test_a_worker_does_not_start_with_other_keys_than_the_store_has(stack: Stack) -> None:
+    stack.add_app("shop")
+    other = base64.b64encode(b"x" * 32).decode()
+    stack.environment[f"{PREFIX}ENCRYPTION_KEYS"] = f"k1:{other}"
+
+    assert "key 'k1' does not open what is stored" in refusal(stack)
 
 
 def test_a_worker_does_not_start_beside_one_with_another_visibility_timeout(stack: Stack) -> None:

@@ -56,9 +56,9 @@ def test_a_missing_key_is_named_and_nothing_is_lost(
     with Stage(sqlite_url, redis_url, mosaic) as stage:
         stage.add_app("shop")
     with Stage(sqlite_url, redis_url, mosaic, encryption_keys=f"k2:{NEW_KEY}"):
-        message = complaint("keys", "rotate")
+        message = complaint("keys", "rotate", expect=78)
 
-    assert "key 'k1' is not in the ring; add it back" in message
+    assert "MOSAIC_SESSIONS_ENCRYPTION_KEYS: key 'k1' is not in the ring; add it back" in message
 
 
 def test_a_ring_of_one_key_has_nothing_to_remove(sqlite_stage: Stage) -> None:

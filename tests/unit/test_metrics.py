@@ -52,6 +52,8 @@ def count_everything() -> None:
     metrics.answered(Task.SILENT_AUTH, Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
     metrics.answered(Task.LOGOUT, Verdict.OK, None)
     metrics.answer_repeated(Task.LOGOUT)
+    for why in metrics.Silence:
+        metrics.unanswered(Task.STATUS, why)
     metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 0.15)
     metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 4.0)
     for kind in metrics.Saving:
@@ -73,6 +75,8 @@ def test_everything_is_counted_by_its_labels(registry: CollectorRegistry) -> Non
     assert found("answers_total", **refused) == 2
     assert found("answers_total", task="sessions.logout", verdict="ok", reason="") == 2
     assert found("answers_repeated_total", task="sessions.logout") == 2
+    silent = [{"task": "sessions.status", "cause": why} for why in metrics.Silence]
+    assert [found("requests_unanswered_total", **labels) for labels in silent] == [2, 2, 2]
     call = {"endpoint": "session/authenticate", "outcome": "ok"}
     assert found("mosaic_call_duration_seconds_count", **call) == 4
     assert found("mosaic_call_duration_seconds_sum", **call) == pytest.approx(8.3)

@@ -10,7 +10,7 @@ import click
 from models import NoticeMethod
 from session_client.keys import AppKey
 from worker.cli import door, output
-from worker.cli.door import Failure, services
+from worker.cli.door import Failure, sealing_services, services
 from worker.lifecycle import app_admin
 from worker.lifecycle.app_admin import AppInfo, NewApp
 from worker.registry import CAPABILITIES, RELOAD_AFTER_SECONDS
@@ -89,6 +89,7 @@ def add(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Register an app and print its first key, once."""
     method, address = _notice_way(notice_url, notice_queue)
+    found = sealing_services()  # before anybody is asked for a secret
     new = NewApp(
         app_id=app_id,
         client_id=client_id,
@@ -106,7 +107,7 @@ def add(  # noqa: PLR0913 - one for each option
         notice_address=address,
         notify_on_expiry=notify_on_expiry,
     )
-    _print_key(app_id, app_admin.add_app(services(), new), quiet=quiet)
+    _print_key(app_id, app_admin.add_app(found, new), quiet=quiet)
 
 
 @apps.command("list")
@@ -140,7 +141,7 @@ def list_(*, as_json: bool) -> None:
 @_quiet
 def rotate_key(*, app_id: str, quiet: bool) -> None:
     """Give an app one more key; the old ones stay valid."""
-    _print_key(app_id, app_admin.rotate_key(services(), app_id), quiet=quiet)
+    _print_key(app_id, app_admin.rotate_key(sealing_services(), app_id), quiet=quiet)
     if not quiet:
         click.echo(
             "When every process of the app has it, retire the old one: "
@@ -200,7 +201,8 @@ def set_notice(
     method, address = _notice_way(notice_url, notice_queue)
     if silence == (method is not None):
         raise click.UsageError("say one of --notice-url, --notice-queue and --none")
-    app_admin.set_notice(services(), app_id, method, address, notify_on_expiry=notify_on_expiry)
+    found = sealing_services()
+    app_admin.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
     if silence:
         click.echo(f"{app_id} is not told any more; what it has not confirmed will fail.")
         return

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker import startup, wiring
 from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
-from worker.lifecycle import overview
+from worker.lifecycle import key_check, overview
 from worker.lifecycle.app_admin import AppError
 from worker.wiring import Services
 
@@ -62,6 +62,17 @@ def services() -> Services:
     opened = click.get_current_context().find_object(ExitStack)
     if opened is not None:
         opened.callback(found.close)
+    return found
+
+
+def sealing_services() -> Services:
+    """Return the services, for a verb that changes what is sealed or who uses it.
+
+    Raises `ConfigurationError` when our keys are not those of the store: what this process sealed
+    no worker could open. An operator's shell may have other settings than the workers.
+    """
+    found = services()
+    key_check.check(found.store, found.keyring)
     return found
 
 

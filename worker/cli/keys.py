@@ -10,7 +10,7 @@ import click
 
 from worker import setting_values
 from worker.cli import output
-from worker.cli.door import services
+from worker.cli.door import sealing_services, services
 from worker.errors import ConfigurationError
 from worker.lifecycle import resealing
 from worker.setting_values import parse_key_ring
@@ -40,9 +40,10 @@ def rotate() -> None:
 
     Run it when every worker has been restarted with the new key first.
     """
-    ring = list(parse_key_ring(services().settings.encryption_keys.get_secret_value()))
+    found = sealing_services()
+    ring = list(parse_key_ring(found.settings.encryption_keys.get_secret_value()))
     totals: Counter[str] = Counter()
-    for batch, (what, changed) in enumerate(resealing.reseal(services()), start=1):
+    for batch, (what, changed) in enumerate(resealing.reseal(found), start=1):
         totals[what] += changed
         click.echo(f"batch {batch}: {what}, {changed} sealed anew", err=True)
     output.print_facts({what: f"{count} sealed anew" for what, count in totals.items()})

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 ANSWERS: Final = "answers"
 REPEATED: Final = "answers_repeated"
+UNANSWERED: Final = "requests_unanswered"
 CALLS: Final = "mosaic_calls"
 SAVED: Final = "mosaic_calls_saved"
 
@@ -40,6 +41,14 @@ class Saving(StrEnum):
     PREFLIGHT = "preflight"  # what we know already says no
     REUSE = "reuse"  # an answer from a moment ago still holds
     COALESCED = "coalesced"  # an identical call was under way
+
+
+class Silence(StrEnum):
+    """Why an app that asked got no answer at all."""
+
+    NO_SENDER = "no_sender"  # the message does not say who asks
+    STORE_UNAVAILABLE = "store_unavailable"  # the app's keys, which seal an answer, are there
+    APP_UNREADABLE = "app_unreadable"  # they do not open: our keys are wrong, or its row is damaged
 
 
 class Recorder(Protocol):
@@ -67,6 +76,11 @@ def answered(task: Task, verdict: Verdict, reason: Reason | None) -> None:
 def answer_repeated(task: Task) -> None:
     """Count an answer that was given before, to the same request, and is given again."""
     _record(REPEATED, (task,), 1)
+
+
+def unanswered(task: Task, why: Silence) -> None:
+    """Count a delivery of a request that got no answer. Its sender waits until its timeout."""
+    _record(UNANSWERED, (task, why), 1)
 
 
 def mosaic_call(endpoint: StrEnum, outcome: CallOutcome, seconds: float) -> None:

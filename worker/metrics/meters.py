@@ -54,6 +54,13 @@ class Meters:
                 namespace=NAMESPACE,
                 registry=own,
             ),
+            metrics.UNANSWERED: Counter(
+                "requests_unanswered",
+                "Requests of apps, as often as they were delivered, that could not be answered.",
+                ("task", "cause"),
+                namespace=NAMESPACE,
+                registry=own,
+            ),
             metrics.CALLS: Histogram(
                 "mosaic_call_duration_seconds",
                 "HTTP calls to Mosaic, and how long they took.",

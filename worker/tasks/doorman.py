@@ -26,6 +26,7 @@ from worker.errors import (
 from worker.lifecycle import intake, outcomes, replies
 from worker.lifecycle.intake import Message, OpenedRequest, Sender
 from worker.lifecycle.outcomes import Outcome
+from worker.metrics import Silence
 from worker.tasks.base import TaskFailed
 from worker.wiring import Services
 
@@ -55,8 +56,10 @@ def serve_persistently(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work:
 def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> TryLater | None:
     """Return the passing failure that kept the request from being served, if one did."""
     services = wiring.current()
-    message = intake.message_of(Task(str(task.name)), task.request.id, kwargs)
+    name = Task(str(task.name))
+    message = intake.message_of(name, task.request.id, kwargs)
     if message is None:
+        metrics.unanswered(name, Silence.NO_SENDER)
         log.warning("request_dropped", why="no app id or request id to answer to")
         return None
     structlog.contextvars.bind_contextvars(app=message.app_id)
@@ -68,9 +71,11 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
         replies.refuse_in_clear(services, message, refusal)
         return None
     except StoreUnavailable as error:
+        metrics.unanswered(name, Silence.STORE_UNAVAILABLE)
         log.warning("request_put_off", error=str(error))
         return error  # without the app's keys there is no way to answer
-    except OperatorMustAct as error:  # a key left the ring too early: the app's do not open
+    except OperatorMustAct as error:  # the ring is not the one the app's keys were sealed with
+        metrics.unanswered(name, Silence.APP_UNREADABLE)
         _call_the_operator(error)
         return TryLater()
     return _answer(services, message, sender, work)
