@@ -1,6 +1,7 @@
 """A web app that ends its local sessions when a user logs out at another app.
 
-Register it at the worker with `--notice-url http://…/backchannel-logout`, then:
+Register it at the worker with `--notice-url http://…/backchannel-logout`, then as below; `make dev`
+prints all of it, ready to paste:
 
     export WORKER_JWKS_URL=…      # where the worker's public keys are served
     export WORKER_ISSUER=…        # the worker's MOSAIC_SESSIONS_NOTICE_ISSUER

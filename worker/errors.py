@@ -20,6 +20,7 @@
     │   ├── ClientRefused         Mosaic refuses this app's client id, secret or rights
     │   ├── MosaicContractBroken  Mosaic answers something the protocol sheet does not know
     │   ├── NoticeRefused         an app's notice address will never take this notice
+    │   ├── NoticeUnsigned        we have no name or no key to sign a notice with
     │   └── Implausible           far too many sessions would end at once, or a clock has jumped
     └── TokenRejected           a token that is not what it claims to be
         └── WrongSubject          a valid token about another user
@@ -135,6 +136,10 @@ class MosaicContractBroken(OperatorMustAct):
 
 class NoticeRefused(OperatorMustAct):
     """The app refuses the notice for good, or its address must not be called."""
+
+
+class NoticeUnsigned(OperatorMustAct):
+    """Nothing can be signed here. The app is not to blame, so its notices wait for the settings."""
 
 
 class Implausible(OperatorMustAct):

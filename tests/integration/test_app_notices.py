@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from models import EndCause, IdpSession, new_id
 from session_client import open_notice
@@ -48,6 +49,7 @@ from worker.database import Store
 from worker.errors import NoticeUndelivered, StoreUnavailable
 from worker.lifecycle import app_admin, app_notices, ending, maintenance, renewing
 from worker.lifecycle.revoking import revoke
+from worker.notices import build_notice_sender
 from worker.tasks import notices as tasks
 
 # --- who is told of which end
@@ -313,13 +315,39 @@ def test_an_app_that_answers_400_has_refused_for_good_and_visibly(sender: Stage)
     assert sender.events()[-1] == ("app_given_up", None)
 
 
-def test_a_worker_without_signing_keys_fails_the_notice_with_the_reason(stage: Stage) -> None:
-    stage.add_app("shop")
-    by_post(stage, "forum", "https://forum.example.com/logout")
-    notice_id = owed(stage)
+def test_a_worker_without_signing_keys_leaves_the_notice_to_one_that_has_them(
+    sender: Stage,
+) -> None:
+    unsigned = sender.settings.model_copy(update={"notice_signing_keys": None})
+    with (
+        Receiver(saying(answer())) as receiver,
+        closing(build_notice_sender(unsigned, sender.now)) as without_keys,
+    ):
+        by_post(sender, "forum", receiver.url)
+        notice_id = owed(sender)
+        keyless = replace(sender.services, notices=without_keys)
+        with capture_logs() as logs:
+            assert app_notices.deliver(keyless, notice_id, Broker()) is None
+        put_off = the_notice(sender)
+        sender.pass_time(minutes=6)
 
-    assert deliver(stage, notice_id) == "failed"
-    assert "NOTICE_SIGNING_KEYS" in the_notice(stage).last_error
+        assert deliver(sender, notice_id) == "confirmed"
+
+    assert (put_off.closed_at, put_off.lease_token) == (None, None)
+    assert "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS" in put_off.last_error
+    (told,) = [line for line in logs if line["log_level"] == "error"]
+    assert (told["event"], told["app"]) == ("operator_must_act", "forum")
+
+
+def test_a_notice_that_nobody_could_sign_before_the_horizon_has_failed(sender: Stage) -> None:
+    unsigned = sender.settings.model_copy(update={"notice_signing_keys": None})
+    with closing(build_notice_sender(unsigned, sender.now)) as without_keys:
+        by_post(sender, "forum", "http://127.0.0.1:1/logout")
+        notice_id = owed(sender)
+        sender.pass_time(days=4)
+
+        keyless = replace(sender.services, notices=without_keys)
+        assert app_notices.deliver(keyless, notice_id, Broker()) == "failed"
 
 
 @pytest.mark.parametrize("trouble", ["500", "silence", "hang-up"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from models import App, AppKey
 from session_client import requests
 from session_client.contract import Reason, Verdict
 from session_client.keys import AppKey as ClientKey
+from simulator.server import SimulatorServer
 from tests.integration.cli_rig import complaint, run, told
+from tests.integration.propagation_rig import signing
 from tests.stage import Stage
 from worker.lifecycle.app_admin import AppError
 
@@ -242,20 +245,27 @@ def test_no_listing_tells_a_key(sqlite_stage: Stage) -> None:
 # --- notices
 
 
+@pytest.fixture
+def signing_stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
+    """A stage that can sign what it tells apps."""
+    with signing(sqlite_url, redis_url, mosaic, notice_private_addresses="false") as stage:
+        yield stage
+
+
 def notice_of(app_id: str = "shop") -> tuple[Any, Any, Any]:
     (app,) = [app for app in told("apps", "list") if app["app_id"] == app_id]
     return app["notice_method"], app["notice_address"], app["notify_on_expiry"]
 
 
-def test_an_app_is_added_with_its_notice_url(sqlite_stage: Stage) -> None:
+def test_an_app_is_added_with_its_notice_url(signing_stage: Stage) -> None:
     add("--notice-url", "https://shop.example/logout?token=canary", "--notify-on-expiry")
 
-    app = row(sqlite_stage)
+    app = row(signing_stage)
     assert (app.notice_method, app.notify_on_expiry) == ("backchannel", True)
     assert app.notice_address == "https://shop.example/logout?token=canary"
 
 
-def test_a_listing_tells_the_notice_address_without_its_query(sqlite_stage: Stage) -> None:
+def test_a_listing_tells_the_notice_address_without_its_query(signing_stage: Stage) -> None:
     add("--notice-url", "https://shop.example/logout?token=canary", "--notify-on-expiry")
 
     assert notice_of() == ("backchannel", "https://shop.example/logout", True)
@@ -278,8 +288,13 @@ def test_an_app_is_added_with_its_notice_queue_and_told_there(stage: Stage) -> N
 
 
 REFUSED_NOTICES = [
-    (("--notice-url", "http://shop.example/x"), "only https"),
-    (("--notice-url", "https://127.0.0.1/x"), "notice address"),
+    (
+        ("--notice-url", "http://shop.example/x"),
+        "only https is allowed (see MOSAIC_SESSIONS_NOTICE_",
+    ),
+    (("--notice-url", "https://127.0.0.1/x"), "a loopback address (see MOSAIC_SESSIONS_NOTICE_"),
+    (("--notice-url", "https://localhost/x"), "this machine (see MOSAIC_SESSIONS_NOTICE_"),
+    (("--notice-url", "https://169.254.1.1/x"), "is a link-local address"),
     (("--notice-url", "https://user:canary@shop.example"), "no user and password"),
     (("--notice-queue", "logout"), "must be the app's own"),
     (("--notice-queue", "notify"), "must be the app's own"),
@@ -299,6 +314,19 @@ def test_a_notice_address_that_cannot_be_told_is_refused(
     assert told("apps", "list") == []
 
 
+def test_a_notice_that_nobody_could_sign_is_refused_before_the_first_logout(
+    sqlite_stage: Stage,
+) -> None:
+    url = ("--notice-url", "https://shop.example/out")
+    added = complaint(*ADD, *url, stdin=SECRET)
+    add("--notice-queue", "shop-notices")
+    changed = complaint("apps", "set-notice", "shop", *url)
+
+    assert added == changed
+    assert "MOSAIC_SESSIONS_NOTICE_ISSUER and MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS" in added
+    assert notice_of() == ("queue", "shop-notices", False)
+
+
 def test_expiry_without_an_address_is_refused(sqlite_stage: Stage) -> None:
     assert "needs a notice address" in complaint(*ADD, "--notify-on-expiry", stdin=SECRET)
 
@@ -307,7 +335,7 @@ def test_an_app_is_told_in_one_way(sqlite_stage: Stage) -> None:
     run(*ADD, "--notice-url", "https://x.example", "--notice-queue", "x", expect=2, stdin=SECRET)
 
 
-def test_where_an_app_is_told_is_changed_and_expiry_is_kept(sqlite_stage: Stage) -> None:
+def test_where_an_app_is_told_is_changed_and_expiry_is_kept(signing_stage: Stage) -> None:
     add("--notice-queue", "shop-notices", "--notify-on-expiry")
 
     run("apps", "set-notice", "shop", "--notice-url", "https://shop.example/out")

@@ -34,7 +34,7 @@ from tests.integration.notices_rig import (
     token_in,
     verify_logout_token,
 )
-from worker.errors import NoticeRefused, NoticeUndelivered
+from worker.errors import NoticeRefused, NoticeUndelivered, NoticeUnsigned
 from worker.http import Deadline, HttpAnswer, HttpClient, HttpRequest, NoAnswer, Resolver
 from worker.notices import NoticeSender
 from worker.notices.sender import MAX_BODY_BYTES
@@ -51,7 +51,7 @@ def sender() -> Iterator[NoticeSender]:
 
 
 def failure(sender: NoticeSender, url: str, timeout_seconds: float = 5.0) -> Exception:
-    with pytest.raises((NoticeUndelivered, NoticeRefused)) as caught:
+    with pytest.raises((NoticeUndelivered, NoticeRefused, NoticeUnsigned)) as caught:
         post(sender, url, timeout_seconds=timeout_seconds)
     assert caught.value.__context__ is None
     return caught.value
@@ -559,7 +559,7 @@ def test_without_issuer_or_keys_the_missing_settings_are_named(missing: set[str]
     ):
         error = failure(sender, server.url)
 
-    assert isinstance(error, NoticeRefused)
+    assert isinstance(error, NoticeUnsigned)
     for name in ("NOTICE_ISSUER", "NOTICE_SIGNING_KEYS"):
         assert (f"MOSAIC_SESSIONS_{name}" in str(error)) is (name.lower() in missing)
     assert server.requests == []

@@ -233,6 +233,20 @@ def test_private_addresses_allowed_makes_no_other_bad_url_good(words: str, url: 
         check_address(url, allow_private=True)
 
 
+@pytest.mark.parametrize("url", ["http://app.example/", *LOCAL_URLS])
+def test_what_a_laptop_may_allow_itself_names_the_setting(url: str) -> None:
+    with pytest.raises(NoticeRefused, match="see MOSAIC_SESSIONS_NOTICE_PRIVATE_ADDRESSES"):
+        check_address(url, allow_private=False)
+
+
+@pytest.mark.parametrize("url", ["ftp://app.example/", "https://169.254.1.1/", "https://0/"])
+def test_what_nothing_allows_names_no_setting(url: str) -> None:
+    with pytest.raises(NoticeRefused) as caught:
+        check_address(url, allow_private=False)
+
+    assert "MOSAIC" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("words", "url"), BAD_PAIRS)
 def test_a_refusal_does_not_quote_the_url(words: str, url: str) -> None:
     with pytest.raises(NoticeRefused) as caught:

@@ -18,6 +18,7 @@ from worker.mosaic import endpoints_for
 from worker.notices import check_address
 from worker.registry import CAPABILITIES, app_key_place, client_secret_place
 from worker.setting_values import check_http_url, without_password
+from worker.setting_variables import variable_name
 from worker.wiring import Services
 
 _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -243,14 +244,24 @@ def _check_notice(
     if method is None and notify_on_expiry:
         raise AppError("an app that is to be told of expiry needs a notice address")
     if method is NoticeMethod.BACKCHANNEL:
-        try:
-            check_address(str(address), allow_private=services.settings.notice_private_addresses)
-        except NoticeRefused as refusal:
-            raise AppError(f"notice address: {refusal}") from None
+        _check_notice_url(services, str(address))
     if method is NoticeMethod.QUEUE and address in set(contract.Queue):
         raise AppError("the notice queue must be the app's own, not one of the worker's")
     if method is NoticeMethod.QUEUE and not _QUEUE_NAME.fullmatch(str(address)):
         raise AppError("a notice queue's name has letters, digits, ., -, _ and :, 128 at most")
+
+
+def _check_notice_url(services: Services, url: str) -> None:
+    try:
+        check_address(url, allow_private=services.settings.notice_private_addresses)
+    except NoticeRefused as refusal:
+        raise AppError(str(refusal)) from None
+    if not services.notices.can_sign:
+        # Noticed at the first logout otherwise, which the app would then not be told of.
+        raise AppError(
+            f"a notice to a URL is signed: set {variable_name('notice_issuer')} and "
+            f"{variable_name('notice_signing_keys')} first, for the workers too"
+        )
 
 
 def _check_url(name: str, url: str | None) -> None:

@@ -7,6 +7,7 @@ a request. Until then it is told again, always with the same notice id.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from models import App, AppSession, EndCause, IdpSession, Notice, NoticeMethod, new_id
 from session_client import contract, sealing, times
 from session_client.contract import Verdict
-from worker.errors import NoticeRefused, SessionWorkerError, StoreUnavailable
+from worker.errors import NoticeRefused, OperatorMustAct, SessionWorkerError, StoreUnavailable
 from worker.lifecycle import events, outbox
 from worker.lifecycle.batches import among_keys
 from worker.lifecycle.commands import ConfirmNoticeCommand
@@ -207,20 +208,26 @@ def _put_off(
     error: SessionWorkerError | None,
 ) -> str | None:
     if error is not None:
-        log.warning(
-            "notice_undelivered",
-            notice=str(lease.id),
-            app=app.app_id,
-            attempts=lease.attempts,
-            error=type(error).__name__,
-            detail=str(error),
-        )
+        _log_failure(lease, app, error)
     if services.now() >= lease.give_up_at:
         why = "not confirmed in time" if error is None else f"{type(error).__name__}: {error}"
         return _close(services, lease, told, app, FAILED, why)
     with services.store.write() as connection:
         outbox.put_off(connection, services, lease, error)
     return None
+
+
+def _log_failure(lease: Lease, app: Row[Any], error: SessionWorkerError) -> None:
+    is_ours = isinstance(error, OperatorMustAct)  # no patience of the app's will help
+    log.log(
+        logging.ERROR if is_ours else logging.WARNING,
+        "operator_must_act" if is_ours else "notice_undelivered",
+        notice=str(lease.id),
+        app=app.app_id,
+        attempts=lease.attempts,
+        error=type(error).__name__,
+        detail=str(error),
+    )
 
 
 def _close(  # noqa: PLR0913, PLR0917 - how a duty ended has many sides

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from worker.errors import NoticeRefused
 from worker.notices.networks import why_refused
+from worker.setting_variables import variable_name
 
 # Whatever else browsers and libraries tolerate in a URL, they read differently from each other:
 # what was checked must be what is called.
@@ -45,7 +46,7 @@ def read_address(url: str, *, allow_private: bool) -> Target:
     if parts is None:
         raise NoticeRefused("notice address: not a plain absolute URL without a fragment")
     if parts.scheme not in (_PRIVATE_SCHEMES if allow_private else _DEFAULT_SCHEMES):
-        raise NoticeRefused("notice address: only https is allowed")
+        raise _refused("only https is allowed", is_private=parts.scheme in _PRIVATE_SCHEMES)
     if "@" in parts.netloc:
         raise NoticeRefused("notice address: no user and password are allowed in it")
     host = parts.hostname or ""
@@ -55,7 +56,7 @@ def read_address(url: str, *, allow_private: bool) -> Target:
     if literal is not None:
         check_resolved(literal, allow_private=allow_private)
     elif not allow_private and host.rstrip(".").rpartition(".")[2] == "localhost":
-        raise NoticeRefused("notice address: its host is this machine")  # RFC 6761 section 6.3
+        raise _refused("its host is this machine", is_private=True)  # RFC 6761 section 6.3
     return Target(url, host, literal)
 
 
@@ -63,7 +64,15 @@ def check_resolved(address: str, *, allow_private: bool) -> None:
     """Return if *address* is one we may connect to. Raises `NoticeRefused`."""
     wrong = why_refused(address, allow_private=allow_private)
     if wrong is not None:
-        raise NoticeRefused(f"notice address: its host is {wrong}")
+        is_private = not allow_private and why_refused(address, allow_private=True) is None
+        raise _refused(f"its host is {wrong}", is_private=is_private)
+
+
+def _refused(why: str, *, is_private: bool) -> NoticeRefused:
+    """Return the refusal, with the setting that would allow what is *private*."""
+    setting = variable_name("notice_private_addresses")
+    hint = f" (see {setting}, for laptops and closed networks)" if is_private else ""
+    return NoticeRefused(f"notice address: {why}{hint}")
 
 
 def _split(url: str) -> SplitResult | None:

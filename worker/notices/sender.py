@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from worker.errors import NoticeRefused, NoticeUndelivered
+from worker.errors import NoticeRefused, NoticeUndelivered, NoticeUnsigned
 from worker.http import (
     Deadline,
     HttpAnswer,
@@ -64,11 +64,11 @@ class NoticeSender:
         """Return once the app at *url* has taken the notice. Safe to repeat: same *notice_id*.
 
         *timeout_seconds* bounds all of it, name resolution included. Raises `NoticeUndelivered`
-        when a later attempt may succeed, `NoticeRefused` when none will.
+        when a later attempt may succeed, `NoticeRefused` when none will, and `NoticeUnsigned`.
         """
         deadline = Deadline.after(timeout_seconds)
         if self._tokens is None:
-            raise NoticeRefused(f"notice: not signed without {', '.join(self._missing_settings)}")
+            raise NoticeUnsigned(f"notice: not signed without {', '.join(self._missing_settings)}")
         target = read_address(url, allow_private=self._allow_private)
         addresses = self._checked_addresses(target, deadline)
         token = self._tokens.sign(
@@ -78,6 +78,11 @@ class NoticeSender:
         answers.accept(
             self._send(HttpRequest("POST", target.url, _FORM, content), deadline, addresses)
         )
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether there are an issuer and keys, without which nothing is sent to a URL."""
+        return self._tokens is not None
 
     def public_keys(self) -> dict[str, Any]:
         """Return the JWKS receivers verify with; during a change of keys it holds both."""
