@@ -100,19 +100,20 @@ def end(stage: Stage, ref: UUID, cause: EndCause) -> None:
 
 
 OTHERS = {"forum", "blog", "stock"}
+ALL = OTHERS | {"shop"}
 TOLD: dict[EndCause, set[str]] = {
     EndCause.LOGOUT: OTHERS,
-    EndCause.GONE_AT_IDP: OTHERS,
+    EndCause.GONE_AT_IDP: ALL,
     EndCause.EXPIRED: {"stock"},
-    EndCause.QUARANTINED: OTHERS,
-    EndCause.REVOKED: OTHERS | {"shop"},
-    EndCause.CAP_REACHED: OTHERS,
+    EndCause.QUARANTINED: ALL,
+    EndCause.REVOKED: ALL,
+    EndCause.CAP_REACHED: ALL,
 }
 TOLD_MOSAIC = {EndCause.LOGOUT, EndCause.QUARANTINED, EndCause.REVOKED, EndCause.CAP_REACHED}
 
 
 @pytest.mark.parametrize("cause", list(EndCause))
-def test_an_end_is_told_to_the_others_that_share_the_session_and_want_to_know(
+def test_an_end_is_told_to_all_that_share_the_session_and_want_to_know_but_who_logged_out(
     crowd: Stage, cause: EndCause
 ) -> None:
     ref = shared_by_all(crowd)
@@ -147,6 +148,42 @@ def test_an_end_whose_notices_cannot_be_written_is_none(
     assert crowd.session(ref).sealed_session_id is not None
     assert notices(crowd) == crowd.logouts() == []
     assert "ended" not in {event for event, _ in crowd.events()}
+
+
+def test_an_app_that_gets_tokens_from_another_session_is_told_that_its_first_is_gone(
+    crowd: Stage,
+) -> None:
+    other = crowd.registered("ada", "shop")
+    crowd.pass_time(hours=1)
+    login = crowd.login("ada", "shop")
+    gone = UUID(crowd.remember(login).session_ref)
+    crowd.mosaic.state.end_session(login.session_id)
+
+    answer = crowd.silent_auth("ada", "shop")
+
+    assert (answer.verdict, answer.session_ref) == (Verdict.AUTHENTICATED, str(other))
+    notice = the_notice(crowd)
+    assert (notice.app_id, notice.idp_session_id) == ("shop", gone)
+
+
+def test_an_app_that_asks_for_tokens_is_told_when_its_session_was_logged_out_under_another_id(
+    crowd: Stage,
+) -> None:
+    mine = crowd.registered("ada", "shop")
+    crowd.mosaic.state.faults.add(ASK, "rotate_session_id", times=1)
+
+    with (
+        crowd.mosaic.state.gates.hold(ASK) as gate,
+        crowd.meanwhile(lambda: crowd.silent_auth("ada", "shop")) as asking,
+    ):
+        gate.wait_arrived()
+        (at_mosaic,) = crowd.mosaic.state.live_sessions()
+        crowd.log_out(app_id="blog", session_id=at_mosaic.session_id)
+        gate.release()
+
+    assert asking.result().reason == Reason.LOGGED_OUT
+    assert crowd.session(mine).end_cause == "logout"
+    assert the_notice(crowd).app_id == "shop"
 
 
 def test_an_app_that_shares_another_session_of_the_user_is_not_told(crowd: Stage) -> None:

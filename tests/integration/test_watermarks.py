@@ -98,6 +98,17 @@ def test_registering_it_again_says_the_same_and_owes_nothing_more(stage: Stage) 
     assert stage.dump() == before
 
 
+def test_the_app_that_registers_what_is_born_ended_is_told_by_the_answer_alone(
+    stage: Stage,
+) -> None:
+    login = stage.login("ada", "forum")
+    stage.pass_time(seconds=2)
+    everywhere(stage)
+
+    assert stage.remember(login, app_id="forum").reason == Reason.LOGGED_OUT
+    assert notices(stage) == []
+
+
 def test_the_app_whose_login_was_born_ended_may_name_it_in_a_logout(stage: Stage) -> None:
     login = stage.login("ada", "shop")
     stage.pass_time(seconds=2)

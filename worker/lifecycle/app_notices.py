@@ -66,18 +66,20 @@ def add_notices(
     services: Services,
     ended: Sequence[UUID],
     cause: EndCause,
-    by: Cause,
+    informed: str | None,
 ) -> list[UUID]:
-    """Write the duties to tell the apps that share *ended*, but for the one that ended them.
+    """Write the duties to tell the apps that share *ended*, but for the one that is *informed*.
 
     In the caller's transaction. An app without an address is not told; of an expiry only those
     are told that asked for it.
     """
     is_sqlite = connection.dialect.name == "sqlite"
     anybody, sharing = _listeners(
-        is_expiry=cause is EndCause.EXPIRED, is_by_app=by.app_id is not None, is_sqlite=is_sqlite
+        is_expiry=cause is EndCause.EXPIRED,
+        is_one_informed=informed is not None,
+        is_sqlite=is_sqlite,
     )
-    told = {} if by.app_id is None else {"ended_by": by.app_id}
+    told = {} if informed is None else {"informed": informed}
     if connection.execute(anybody, told).first() is None:
         return []  # asked first: of many ended sessions it is dear to ask who shares them
     now = services.now()
@@ -96,12 +98,12 @@ def add_notices(
 
 @cache  # putting them together takes as long as running them
 def _listeners(
-    *, is_expiry: bool, is_by_app: bool, is_sqlite: bool
+    *, is_expiry: bool, is_one_informed: bool, is_sqlite: bool
 ) -> tuple[Select[str], Select[UUID, str]]:
     """Return who wants to hear at all, and who of them shares the sessions told as ``keys``."""
     wanted: list[ColumnElement[bool]] = [App.notice_method.is_not(None)]
-    if is_by_app:
-        wanted.append(App.app_id != bindparam("ended_by"))
+    if is_one_informed:
+        wanted.append(App.app_id != bindparam("informed"))
     if is_expiry:
         wanted.append(App.notify_on_expiry.is_(True))
     sharing = (

@@ -40,9 +40,19 @@ class Ending:
     ending a hundred sessions with it.
     """
 
-    def __init__(self, which: ColumnElement[bool], cause: EndCause, *, by: Cause) -> None:
+    def __init__(
+        self,
+        which: ColumnElement[bool],
+        cause: EndCause,
+        *,
+        by: Cause,
+        informed: str | None = None,
+    ) -> None:
         self._cause = cause
         self._by = by
+        # The app whose own logout it is. One that only asked for tokens is told like all others:
+        # its local sessions would live on, also when it is given tokens of another session.
+        self._informed = informed
         self._end: ReturningUpdate[*tuple[Any, ...]] = (
             update(IdpSession)
             .where(IdpSession.ended_at.is_(None), which)
@@ -76,7 +86,7 @@ class Ending:
             duties = [_duty(row, now, by, lifetime) for row in ended]
         add_duties(connection, duties)
         sessions = tuple(row.id for row in ended)
-        notices = add_notices(connection, services, sessions, cause, by)
+        notices = add_notices(connection, services, sessions, cause, self._informed)
         logouts = tuple(duty["id"] for duty in duties)
         return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
 
@@ -121,9 +131,11 @@ def end_sessions(  # noqa: PLR0913 - said by name
     *,
     by: Cause,
     lifetime: timedelta,
+    informed: str | None = None,
 ) -> Ended:
     """End the live sessions that match *which*, once: see `Ending.run`."""
-    return Ending(which, cause, by=by).run(connection, services, lifetime=lifetime)
+    ending = Ending(which, cause, by=by, informed=informed)
+    return ending.run(connection, services, lifetime=lifetime)
 
 
 def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read with its name

@@ -69,6 +69,7 @@ def _log_out(connection: Connection, services: Services, asked: Asked) -> Logged
         EndCause.LOGOUT,
         by=asked.by,
         lifetime=asked.app.mosaic.session_lifetime,
+        informed=asked.app.app_id,
     )
     expired = tombstones.tell_of_expired(connection, services, asked)
     receipt = receipts.write(connection, asked, in_scope, len(ended.sessions))

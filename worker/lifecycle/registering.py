@@ -95,6 +95,7 @@ def _born_ended(
         EndCause.LOGOUT,
         by=by,
         lifetime=app.mosaic.session_lifetime,
+        informed=app.app_id,  # it never learnt the session's name, which a notice would tell
     )
     return Outcome(Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
 
