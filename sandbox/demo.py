@@ -29,6 +29,7 @@ NOTICE_QUEUE: Final = "shop-notices"  # the shop's own, on the same broker
 SETTINGS: Final = {
     "expire_every_seconds": 1,
     "expire_grace_seconds": 1,
+    "guard_clock_seconds": 0.5,
     "purge_every_seconds": 1,
     "keep_ended_days": 12 / 86400,
     "sweep_every_seconds": 1,

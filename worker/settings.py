@@ -131,7 +131,8 @@ class Settings(BaseModel):
     # More than this share of the live sessions, and more than this many, end only if overridden.
     guard_share: float = Field(default=0.25, gt=0, le=1)
     guard_count: int = Field(default=1000, ge=0)
-    guard_clock_seconds: float = Field(default=300.0, gt=0)  # apart from the database's clock
+    # Apart from the database's clock; less than the grace, of which it may take as much away.
+    guard_clock_seconds: float = Field(default=60.0, gt=0)
     maintenance_batch: int = Field(default=500, ge=1, le=10_000)
     maintenance_rows_per_second: int = Field(default=25_000, ge=1)
     maintenance_budget_seconds: float = Field(default=30.0, gt=0)
@@ -165,6 +166,12 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{variable_name('delivery_lease_seconds')} must exceed "
                 f"{variable_name('notice_timeout_seconds')}"
+            )
+        if self.guard_clock_seconds >= self.expire_grace_seconds:
+            # By a clock that is ahead but passes the guard, a renewal under way would be beaten.
+            raise ValueError(
+                f"{variable_name('guard_clock_seconds')} must be less than "
+                f"{variable_name('expire_grace_seconds')}: lower the first or raise the second"
             )
         if self.notice_signing_keys is not None and self.notice_issuer is None:
             raise ValueError(

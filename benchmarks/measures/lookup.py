@@ -43,7 +43,7 @@ def _look_up(services: Services, size: int, choose: random.Random) -> list[float
     for _ in range(_TURN):
         user = bulk.live_user(choose.randrange(size), size)
         begin = time.perf_counter()
-        found = sessions.candidates(services.store, user, None, services.now(), 3)
+        found = sessions.candidates(services, user, None, services.now())
         taken.append((time.perf_counter() - begin) * 1000)
         if len(found) != bulk.SESSIONS_A_USER:
             raise RuntimeError(f"{user} should have {bulk.SESSIONS_A_USER} live sessions")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,7 +14,7 @@ from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.propagation_rig import ASK, by_queue, notices
 from tests.stage import Stage
-from worker.lifecycle import maintenance, settling, silent_auth
+from worker.lifecycle import maintenance
 
 DAY = 86_400
 CAPS = {
@@ -45,7 +44,7 @@ def expire(stage: Stage) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("cap", CAPS)
-def test_a_session_past_a_cap_gives_no_tokens_and_is_ended_everywhere(
+def test_a_session_past_a_cap_gives_no_tokens_and_a_prune_ends_it_everywhere(
     stage_with: StageWith, cap: str
 ) -> None:
     stage = stage_with(**CAPS[cap])
@@ -59,11 +58,43 @@ def test_a_session_past_a_cap_gives_no_tokens_and_is_ended_everywhere(
     assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
     assert answer.tokens is None
     assert stage.mosaic.state.calls.count(ASK) == calls
+    assert stage.session(ref).ended_at is None
+    stage.pass_time(minutes=3)
+    assert expire(stage) == {"expired": 0, "capped": 1}
     assert stage.session(ref).end_cause == "cap_reached"
     assert [row.app_id for row in notices(stage)] == ["forum"]
     assert stage.tell_mosaic() == ["confirmed"]
     assert stage.mosaic.state.live_sessions() == []
     assert stage.silent_auth("ada", "forum").reason == Reason.CAP_REACHED
+
+
+@pytest.mark.parametrize("cap", CAPS)
+def test_a_worker_whose_clock_jumped_refuses_and_ends_nothing(
+    stage_with: StageWith, cap: str
+) -> None:
+    stage = stage_with(**CAPS[cap])
+    stage.registered()
+    stage.silent_auth()
+    before = stage.dump()
+
+    stage.pass_time(days=4)
+    ahead = stage.silent_auth()
+    stage.pass_time(days=-4)
+
+    assert (ahead.verdict, ahead.reason) == (Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
+    assert stage.dump() == before
+    assert stage.silent_auth().verdict is Verdict.AUTHENTICATED
+
+
+def test_a_logout_finds_what_is_past_a_cap_and_tells_mosaic(stage_with: StageWith) -> None:
+    stage = stage_with(**CAPS["absolute"])
+    ref = stage.registered()
+    stage.pass_time(days=3, seconds=1)
+    assert stage.silent_auth().reason == Reason.CAP_REACHED
+
+    assert stage.log_out(session_ref=str(ref)).sessions_ended == 1
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert stage.silent_auth().reason == Reason.LOGGED_OUT
 
 
 @pytest.mark.parametrize("cap", CAPS)
@@ -132,6 +163,22 @@ def test_an_added_factor_does_not_restart_the_absolute_cap(stage_with: StageWith
     assert stage.silent_auth("ada", "shop").reason == Reason.CAP_REACHED
 
 
+def test_a_factor_added_past_the_absolute_cap_is_refused_and_changes_nothing(
+    stage_with: StageWith,
+) -> None:
+    stage = stage_with(**CAPS["absolute"])
+    login = stage.login("ada", "shop")
+    stage.remember(login)
+    stage.pass_time(days=3, seconds=1)
+    before = stage.dump()
+
+    stronger = stage.mosaic.state.add_factor(login.session_id, "client-shop", "sms")
+    answer = stage.remember(stronger)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
+    assert stage.dump() == before
+
+
 @pytest.mark.parametrize(
     ("overrides", "days"),
     [
@@ -168,45 +215,43 @@ def test_without_caps_a_used_session_lives_on(stage_with: StageWith) -> None:
     assert stage.session(ref).ended_at is None
 
 
-def test_another_session_within_its_caps_still_serves(stage_with: StageWith) -> None:
-    stage = stage_with(**CAPS["absolute"], max_candidates="2")
-    old = [stage.registered() for _ in range(4)]
+def test_newer_sessions_past_a_cap_take_no_place_from_one_within_it(
+    stage_with: StageWith,
+) -> None:
+    stage = stage_with(**CAPS["idle"], max_candidates="2")
+    used = stage.registered()
+    idle = [stage.registered(device_id="phone") for _ in range(3)]
     stage.pass_time(days=2)
-    young = stage.registered()
+    assert UUID(stage.silent_auth().session_ref) == used
     stage.pass_time(days=1, seconds=1)
 
-    answer = stage.silent_auth()
+    answer = stage.silent_auth(device_id="phone")
 
-    assert UUID(answer.session_ref) == young
-    stage.log_out(app_id="shop", session_ref=str(young))
-    assert stage.silent_auth().verdict is Verdict.LOGIN_REQUIRED
-    assert {stage.session(ref).end_cause for ref in old} == {"cap_reached"}
+    assert UUID(answer.session_ref) == used
+    assert stage.silent_auth(device_id="phone", max_age=60).session_ref == str(used)
+    stage.log_out(app_id="shop", session_ref=str(used))
+    assert stage.silent_auth(device_id="phone").reason == Reason.CAP_REACHED
+    assert {stage.session(ref).ended_at for ref in idle} == {None}
 
 
-def test_a_session_used_since_it_was_found_idle_is_not_ended(
-    stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
+def test_a_session_whose_renewal_is_under_way_when_it_is_found_idle_lives_on(
+    stage_with: StageWith,
 ) -> None:
     stage = stage_with(**CAPS["idle"])
     ref = stage.registered()
     stage.pass_time(days=2, hours=23, minutes=59, seconds=50)
-    end = settling.end
-
-    def renewed_first(*arguments: Any) -> None:
-        # Between our read and our end the answer to another request is committed.
-        gate.release()
-        assert renewing.result(60).verdict is Verdict.AUTHENTICATED
-        end(*arguments)
-
-    monkeypatch.setattr(silent_auth, "end", renewed_first)
     with (
         stage.mosaic.state.gates.hold(ASK, "client-shop") as gate,
         stage.meanwhile(lambda: stage.silent_auth("ada", "shop")) as renewing,
     ):
         gate.wait_arrived()
         stage.pass_time(seconds=15)
-        answer = stage.silent_auth("ada", "forum")
+        assert stage.silent_auth("ada", "forum").reason == Reason.CAP_REACHED
+        assert expire(stage) == {"expired": 0, "capped": 0}
+        gate.release()
 
-    assert answer.verdict is Verdict.AUTHENTICATED
+    assert renewing.result().verdict is Verdict.AUTHENTICATED
+    assert stage.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
     assert stage.session(ref).ended_at is None
     assert notices(stage) == stage.logouts() == []
 

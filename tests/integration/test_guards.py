@@ -18,6 +18,7 @@ from tests.stage import Stage
 from worker.errors import Implausible
 from worker.lifecycle import maintenance
 from worker.lifecycle.revoking import revoke
+from worker.settings import Settings
 from worker.tasks import maintenance as tasks
 
 StageWith = Callable[..., Stage]
@@ -127,6 +128,24 @@ def test_a_clock_apart_from_the_databases_ends_nothing(
         stage.pass_time(seconds=(right - stage.now()).total_seconds())
         assert maintenance.expire_sessions(stage.services).rows == {"expired": 1}
         assert stage.session(ref).end_cause == "expired"
+
+
+def test_by_default_a_clock_ahead_by_more_than_the_grace_beats_no_renewal(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    default = str(Settings.model_fields["guard_clock_seconds"].default)
+    with Stage(postgres_url, redis_url, mosaic, guard_clock_seconds=default) as stage:
+        stage.add_app("shop")
+        apart = (datetime.now(UTC) - stage.now()).total_seconds()
+        stage.pass_time(seconds=apart - 14 * 86_400)
+        ref = stage.registered()
+        stage.pass_time(days=14)  # by the database's clock just past its time, in the grace
+        stage.pass_time(seconds=280)
+
+        with pytest.raises(Implausible, match="apart"):
+            maintenance.expire_sessions(stage.services)
+
+        assert stage.session(ref).ended_at is None
 
 
 def test_on_sqlite_there_is_one_clock(

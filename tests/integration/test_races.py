@@ -38,7 +38,7 @@ def apps(stage: Stage) -> Stage:
 @pytest.fixture
 def graceless(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """A stage whose expiry strikes at once, in batches of three."""
-    impatient = {"expire_grace_seconds": "0", "maintenance_batch": "3"}
+    impatient = {"expire_grace_seconds": "0.001", "maintenance_batch": "3"}
     with Stage(store_url, redis_url, mosaic, **impatient) as stage:
         stage.add_app("shop")
         stage.add_app("forum")

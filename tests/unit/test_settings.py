@@ -278,6 +278,22 @@ def test_a_lease_that_does_not_outlive_two_calls_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("guard", "grace"), [("120", None), ("300", "300"), (None, "60"), ("1", "0")]
+)
+def test_a_clock_guard_that_the_grace_does_not_outlast_is_refused(
+    guard: str | None, grace: str | None
+) -> None:
+    given = {"guard_clock_seconds": guard, "expire_grace_seconds": grace}
+
+    message = refusal(KEYS | {variable_name(n): text for n, text in given.items() if text})
+
+    assert message == (
+        "MOSAIC_SESSIONS_GUARD_CLOCK_SECONDS must be less than "
+        "MOSAIC_SESSIONS_EXPIRE_GRACE_SECONDS: lower the first or raise the second"
+    )
+
+
 def test_another_broker_needs_a_redis_for_answers() -> None:
     message = refusal({**KEYS, "CELERY_BROKER_URL": f"amqp://u:{CANARY}@host//"})
 

@@ -7,12 +7,15 @@ by a logout, since Mosaic would let it live on.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, false, func, or_, select
 
 from models import App, IdpSession
 from worker.settings import Settings
+
+_ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def has_caps(settings: Settings) -> bool:
@@ -31,6 +34,19 @@ def effective_expiry(
     if settings.session_absolute_cap_seconds is not None:
         ends.append(created_at + timedelta(seconds=settings.session_absolute_cap_seconds))
     return min(ends)
+
+
+def is_past_the_absolute_cap(settings: Settings, created_at: datetime, now: datetime) -> bool:
+    """Whether a session is so old that no use of it moves its end."""
+    cap = settings.session_absolute_cap_seconds
+    return cap is not None and created_at + timedelta(seconds=cap) <= now
+
+
+def reaches_within_caps(settings: Settings, now: datetime) -> tuple[datetime, datetime]:
+    """Return after when a session must have been opened, and last used, to be within the caps."""
+    caps = (settings.session_absolute_cap_seconds, settings.session_idle_cap_seconds)
+    opened, used = (_ALWAYS if cap is None else now - timedelta(seconds=cap) for cap in caps)
+    return opened, used
 
 
 def past_a_cap(

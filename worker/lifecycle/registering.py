@@ -16,7 +16,7 @@ from worker.lifecycle import events, sessions
 from worker.lifecycle.commands import RegisterCommand
 from worker.lifecycle.ending import end_sessions
 from worker.lifecycle.events import Cause
-from worker.lifecycle.lifetimes import effective_expiry
+from worker.lifecycle.lifetimes import effective_expiry, is_past_the_absolute_cap
 from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.sessions import Session
 from worker.lifecycle.watermarks import (
@@ -50,6 +50,9 @@ def register(services: Services, app: KnownApp, command: RegisterCommand, by: Ca
             return Outcome(Verdict.LOGIN_REQUIRED, sessions.reason_for(session.end_cause))
         if _is_late(connection, app, command, identity, session):
             return _born_ended(connection, services, app, session, by)
+        if is_past_the_absolute_cap(services.settings, session.created_at, now):
+            # No tokens come of it any more, and maintenance is about to end it.
+            return Outcome(Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
         news = _news(app, command, identity, session)
         ends_at = _update(connection, services, session, news)
         # The token's time, not ours: the same message once more changes nothing.

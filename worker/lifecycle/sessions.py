@@ -25,7 +25,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from models import AppSession, EndCause, IdpSession, SessionAlias, UtcDateTime
 from session_client.contract import Reason
-from worker.database import Store
+from worker.lifecycle.lifetimes import effective_expiry, has_caps, reaches_within_caps
+from worker.settings import Settings
+from worker.wiring import Services
 
 LINK_KEY: Final = ("idp_session_id", "app_id")
 LINK_COLUMNS: Final = (
@@ -98,35 +100,64 @@ def _candidates(device_id: Any) -> Select[*tuple[Any, ...]]:
     )
 
 
+def _within_caps(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    # Said to the database: what maintenance has yet to end must take no usable session's place.
+    return query.where(
+        IdpSession.created_at > bindparam("opened_after"),
+        IdpSession.last_used_at > bindparam("used_after"),
+    )
+
+
 # Built once: putting a statement together costs more than running it.
 _CANDIDATES: Final = {False: _candidates(None), True: _candidates(bindparam("device_id"))}
+_WITHIN_CAPS: Final = {named: _within_caps(query) for named, query in _CANDIDATES.items()}
 
 
 def candidates(
-    store: Store, user_id: str, device_id: str | None, now: datetime, limit: int
+    services: Services, user_id: str, device_id: str | None, now: datetime
 ) -> list[Session]:
     """Return the user's live sessions that a request from *device_id* may use, newest first.
 
-    A session bound to a device is offered only to requests that name it.
+    A session bound to a device is offered only to requests that name it; one past a cap to none.
     """
-    parameters = {"user_id": user_id, "now": now, "most": limit}
+    settings = services.settings
+    parameters = {"user_id": user_id, "now": now, "most": settings.max_candidates}
     if device_id is not None:
         parameters["device_id"] = device_id
     query = _CANDIDATES[device_id is not None]
-    return [_session(row) for row in store.run(query, parameters)]
+    if has_caps(settings):
+        opened_after, used_after = reaches_within_caps(settings, now)
+        parameters |= {"opened_after": opened_after, "used_after": used_after}
+        query = _WITHIN_CAPS[device_id is not None]
+    return [_session(row) for row in services.store.run(query, parameters)]
 
 
-def why_none(connection: Connection, user_id: str, device_id: str | None) -> Reason:
-    """Return why a user has no usable session: how their newest one ended."""
-    row = connection.execute(
-        select(IdpSession.end_cause)
+def why_none(services: Services, user_id: str, device_id: str | None, now: datetime) -> Reason:
+    """Return why a user has no usable session: how their newest one ended, or is about to."""
+    query = (
+        select(*_COLUMNS)
         .where(IdpSession.user_id == user_id, _usable_from(device_id))
         .order_by(IdpSession.created_at.desc(), IdpSession.id.desc())
         .limit(1)
-    ).one_or_none()
-    if row is None:
+    )
+    with services.store.read() as connection:
+        newest = _one(connection, query)
+    if newest is None:
         return Reason.NO_SESSION
-    return reason_for(row.end_cause)
+    is_due = newest.ended_at is None and newest.expires_at > now
+    if is_due and ends_at(services.settings, newest) <= now:
+        return Reason.CAP_REACHED
+    return reason_for(newest.end_cause)
+
+
+def ends_at(settings: Settings, session: Session) -> datetime:
+    """Return when the session ends here: at Mosaic's expiry, or at a cap before it."""
+    return effective_expiry(
+        settings,
+        expires_at=session.expires_at,
+        last_used_at=session.last_used_at,
+        created_at=session.created_at,
+    )
 
 
 def reason_for(end_cause: str | None) -> Reason:

@@ -234,16 +234,6 @@ def _end_in(
     )
 
 
-def ends_at(services: Services, session: Session) -> datetime:
-    """Return when the session ends here: at Mosaic's expiry, or at a cap before it."""
-    return effective_expiry(
-        services.settings,
-        expires_at=session.expires_at,
-        last_used_at=session.last_used_at,
-        created_at=session.created_at,
-    )
-
-
 def step_up(session: Session, shortfall: Shortfall) -> Outcome:
     """Return the answer that says what the session lacks."""
     amr_missing = bool(shortfall.missing_amr)

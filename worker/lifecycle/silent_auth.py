@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from models import EndCause, IdpSession
 from session_client.contract import Verdict
 from worker import metrics
 from worker.errors import SessionChanged
@@ -17,9 +16,8 @@ from worker.lifecycle import sessions
 from worker.lifecycle.asking import Again, ask
 from worker.lifecycle.commands import SilentAuthCommand
 from worker.lifecycle.events import Cause
-from worker.lifecycle.lifetimes import past_a_cap
 from worker.lifecycle.outcomes import Outcome
-from worker.lifecycle.settling import Asked, end, ends_at, step_up
+from worker.lifecycle.settling import Asked, step_up
 from worker.metrics import Saving
 from worker.policy import policy_of
 from worker.registry import KnownApp
@@ -58,19 +56,13 @@ def _one_round(asked: Asked) -> Outcome | Flying | Again:
     services = asked.services
     user_id, device_id = asked.command.user_id, asked.command.device_id
     now = services.now()
-    most = services.settings.max_candidates
-    found = sessions.candidates(services.store, user_id, device_id, now, most)
+    # What is past a cap is passed by and not ended: should this machine's clock have jumped, it
+    # would be lost for good, at Mosaic too. Maintenance ends it, which looks at the clocks first.
+    found = sessions.candidates(services, user_id, device_id, now)
     if not found:
         metrics.call_saved(Saving.PREFLIGHT)
-        with services.store.read() as connection:
-            reason = sessions.why_none(connection, user_id, device_id)
+        reason = sessions.why_none(services, user_id, device_id, now)
         return Outcome(Verdict.LOGIN_REQUIRED, reason)
-    capped = [session.id for session in found if ends_at(services, session) <= now]
-    if capped:
-        # Said again beside the ids: one of them may have been used since it was read.
-        still = past_a_cap(services.settings, now)
-        end(asked, IdpSession.id.in_(capped) & still, EndCause.CAP_REACHED)
-        return Again.ENDED
     strong = [s for s in found if not asked.policy.shortfall(s.amr, s.authenticated_at, now)]
     if not strong:
         # Certain without Mosaic: a factor the session lacks cannot come from asking silently.

@@ -12,7 +12,7 @@ from session_client import times
 from session_client.contract import Verdict
 from worker.lifecycle import sessions
 from worker.lifecycle.commands import StatusCommand
-from worker.lifecycle.lifetimes import effective_expiry
+from worker.lifecycle.lifetimes import effective_expiry, past_a_cap
 from worker.lifecycle.outcomes import Outcome
 from worker.registry import KnownApp
 from worker.wiring import Services
@@ -22,6 +22,7 @@ _MOST_SESSIONS = 100
 
 def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome:
     """List the user's live sessions that the asking app shares, newest first."""
+    now = services.now()
     shared = select(AppSession.idp_session_id).where(AppSession.app_id == app.app_id)
     query = (
         select(
@@ -36,7 +37,9 @@ def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome
         .where(
             IdpSession.user_id == command.user_id,
             IdpSession.ended_at.is_(None),
-            IdpSession.expires_at > services.now(),
+            IdpSession.expires_at > now,
+            # Maintenance has yet to end them; until then they take no other session's place.
+            ~past_a_cap(services.settings, now),
             IdpSession.id.in_(shared),
         )
         .order_by(IdpSession.authenticated_at.desc(), IdpSession.id.desc())
@@ -44,9 +47,7 @@ def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome
     )
     with services.store.read() as connection:
         found = connection.execute(query).all()
-        ends_at = {row.id: _ends_at(services, row) for row in found}
-        live = [row for row in found if ends_at[row.id] > services.now()]
-        sharing = sessions.apps_sharing(connection, [row.id for row in live])
+        sharing = sessions.apps_sharing(connection, [row.id for row in found])
     listed = [
         {
             "session_ref": str(row.id),
@@ -54,9 +55,9 @@ def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome
             "amr": row.amr,
             "device_id": row.device_id,
             "authenticated_at": times.to_wire(row.authenticated_at),
-            "expires_at": times.to_wire(ends_at[row.id]),
+            "expires_at": times.to_wire(_ends_at(services, row)),
         }
-        for row in live
+        for row in found
     ]
     return Outcome(Verdict.OK, data={"sessions": listed})
 
