@@ -10,6 +10,7 @@ class Retention(Enum):
 
     KEPT = "until an operator removes it"
     WITH_SESSION = "with the session it belongs to"
+    # These three are kept for two days at least: a message may come again.
     ENDED_SESSIONS = "keep_ended_days after the session ended, once Mosaic need not be told"
     OLD_REQUESTS = "keep_ended_days after it was made"
     OLD_WATERMARKS = "keep_ended_days after the logout it stands for"

@@ -126,6 +126,7 @@ class Settings(BaseModel):
     # Maintenance. The grace keeps expiry away from a renewal that is still under way at Mosaic,
     # so it must be longer than any request may take.
     expire_grace_seconds: float = Field(default=120.0, ge=0)
+    # Two days at least, whatever is set: see `maintenance.REMEMBERED_AT_LEAST`.
     keep_ended_days: float = Field(default=30.0, ge=0, le=_CENTURY_DAYS)
     keep_events_days: float = Field(default=365.0, ge=0, le=_CENTURY_DAYS)
     # More than this share of the live sessions, and more than this many, end only if overridden.

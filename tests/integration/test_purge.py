@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from session_client.contract import LogoutScope
+from session_client import requests, times
+from session_client.contract import LogoutScope, Reason
 from simulator.server import SimulatorServer
 from tests.stage import Stage
 from worker.lifecycle import maintenance
@@ -115,6 +117,62 @@ def test_a_dry_run_counts_the_same_and_deletes_nothing(keeper: Stage) -> None:
     }
     assert keeper.dump() == before
     assert maintenance.purge_history(keeper.services).rows == counts.rows
+
+
+@pytest.fixture
+def forgetful(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
+    """A stage that is told to keep nothing that has ended."""
+    with Stage(store_url, redis_url, mosaic, keep_ended_days="0") as stage:
+        stage.add_app("shop")
+        stage.add_app("desk", capabilities=("logout_user",))
+        yield stage
+
+
+@pytest.mark.parametrize("hours", [1, 23.9])
+def test_a_logout_that_comes_again_after_a_purge_spares_the_login_that_followed_it(
+    forgetful: Stage, hours: float
+) -> None:
+    forgetful.registered()
+    everywhere = requests.Logout(user_id="ada", scope=LogoutScope.USER)
+    deadline = times.to_wire(forgetful.now() + timedelta(hours=24))
+    sent = forgetful.seal("desk", everywhere, deadline=deadline)
+    first = forgetful.deliver(sent)
+    assert forgetful.tell_mosaic() == ["confirmed"]
+    forgetful.pass_time(hours=hours)
+    maintenance.purge_history(forgetful.services)
+    forgetful.services.redis.flushall()  # the answers it keeps may be lost
+    ref = forgetful.registered()
+
+    again = forgetful.deliver(sent)
+
+    assert again.receipt_id == first.receipt_id
+    assert (again.sessions_ended, again.idp_confirmed) == (1, 1)
+    assert forgetful.session(ref).ended_at is None
+
+
+def test_a_session_logged_out_before_its_registration_is_known_when_that_comes(
+    forgetful: Stage,
+) -> None:
+    login = forgetful.login("ada", "shop")
+    forgetful.log_out(session_id=login.session_id)
+    forgetful.tell_mosaic()
+    forgetful.pass_time(minutes=10)
+    maintenance.purge_history(forgetful.services)
+
+    assert forgetful.remember(login).reason == Reason.LOGGED_OUT
+
+
+def test_what_no_message_can_ask_for_any_more_goes_when_nothing_is_to_be_kept(
+    forgetful: Stage,
+) -> None:
+    forgetful.registered()
+    forgetful.log_out(app_id="desk", scope=LogoutScope.USER)
+    forgetful.tell_mosaic()
+    forgetful.pass_time(days=2, seconds=1)
+
+    counts = maintenance.purge_history(forgetful.services)
+
+    assert counts.rows == {"sessions": 1, "watermarks": 1, "receipts": 1, "events": 0}
 
 
 def test_when_its_time_is_up_the_next_run_goes_on(

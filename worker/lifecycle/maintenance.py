@@ -36,6 +36,7 @@ from models import (
     UserWatermark,
     UtcDateTime,
 )
+from session_client import contract
 from worker.lifecycle.batches import among_keys, first_free, locked
 from worker.lifecycle.ending import Ending
 from worker.lifecycle.events import Cause
@@ -47,8 +48,10 @@ log = structlog.get_logger()
 
 _BY_TIME: Final = Cause(None, "maintenance.expire_sessions")
 
-
-WATERMARKS_KEPT_AT_LEAST: Final = timedelta(days=1)
+# What tells that a message has been served before is kept for as long as one may come again,
+# twice over: clocks differ. Forgotten earlier, a logout that is delivered once more would end the
+# session that its user has opened since. A login, too, may be registered while its ID token lives.
+REMEMBERED_AT_LEAST: Final = 2 * max(contract.MAX_LIFETIME.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +136,8 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     A session of which Mosaic or an app must still be told stays, however old.
     """
     now = services.now()
-    kept = now - timedelta(days=services.settings.keep_ended_days)
-    # A login may be registered as long as its ID token lives, whatever retention is set.
-    marks_kept = min(kept, now - WATERMARKS_KEPT_AT_LEAST)
+    keep_ended = timedelta(days=services.settings.keep_ended_days)
+    kept = now - max(keep_ended, REMEMBERED_AT_LEAST)
     events_kept = now - timedelta(days=services.settings.keep_events_days)
     # Asked of each session apart: a list of all that is owed would be made again for each batch.
     owed_to_mosaic = exists().where(
@@ -146,8 +148,8 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     )
     purges = (
         ("sessions", IdpSession.ended_at, kept, ~owed_to_mosaic & ~owed_to_apps),
-        ("watermarks", UserWatermark.logged_out_at, marks_kept, true()),
-        ("device_watermarks", DeviceWatermark.logged_out_at, marks_kept, true()),
+        ("watermarks", UserWatermark.logged_out_at, kept, true()),
+        ("device_watermarks", DeviceWatermark.logged_out_at, kept, true()),
         ("receipts", LogoutRequest.created_at, kept, true()),
         ("events", SessionEvent.at, events_kept, true()),
     )
