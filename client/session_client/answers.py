@@ -150,8 +150,9 @@ class LogoutReceipt(Answer):
 
     ``sessions_ended`` counts what it found live. ``idp_confirmed`` and ``idp_pending`` count the
     sessions that Mosaic has ended and those it must still be told about; ``idp_unconfirmed``
-    those that expired there before it could be told. ``apps_…`` name the other apps that have
-    confirmed that they were told, that are still to be told, and that could not be told.
+    those that expired there before it could be told, and ``idp_failed`` those it could not be
+    told about until an operator acts. ``apps_…`` name the other apps that have confirmed that
+    they were told, that are still to be told, and that could not be told.
     """
 
     receipt_id: str | None = None
@@ -159,6 +160,7 @@ class LogoutReceipt(Answer):
     idp_confirmed: int = 0
     idp_pending: int = 0
     idp_unconfirmed: int = 0
+    idp_failed: int = 0
     apps_confirmed: tuple[str, ...] = ()
     apps_pending: tuple[str, ...] = ()
     apps_failed: tuple[str, ...] = ()
@@ -180,7 +182,7 @@ class LogoutReceipt(Answer):
 
     @classmethod
     def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
-        counts = ("sessions_ended", "idp_confirmed", "idp_pending", "idp_unconfirmed")
+        counts = ("sessions_ended", "idp_confirmed", "idp_pending", "idp_unconfirmed", "idp_failed")
         apps = ("apps_confirmed", "apps_pending", "apps_failed")
         return {
             "receipt_id": data.get("receipt_id"),

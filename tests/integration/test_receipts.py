@@ -8,11 +8,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from models import Notice, new_id
+from models import Logout, Notice, new_id
 from session_client import requests
 from session_client.contract import LogoutScope, LogoutWait, Reason, Verdict
 from tests.integration.propagation_rig import by_queue, confirm, deliver, notices, receipt
 from tests.stage import Stage
+from worker.lifecycle import idp_logout, outbox
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,7 @@ def notice_of(stage: Stage, app_id: str, ref: UUID | None = None) -> UUID:
 
 
 def at_idp(proof: Any) -> tuple[int, int, int]:
+    assert proof.idp_failed == 0
     return proof.idp_pending, proof.idp_confirmed, proof.idp_unconfirmed
 
 
@@ -76,6 +78,21 @@ def test_what_mosaic_never_confirmed_is_counted_apart(stage: Stage) -> None:
     assert stage.tell_mosaic() == ["expired_unconfirmed"]
 
     assert at_idp(receipt(stage, receipt_id)) == (0, 0, 1)
+
+
+def test_a_parked_logout_has_failed_until_it_is_replayed(stage: Stage) -> None:
+    receipt_id = stage.log_out(session_ref=str(shared(stage))).receipt_id
+    with stage.services.store.write() as connection:
+        connection.execute(update(Logout).values(outcome=outbox.DEAD, closed_at=stage.now()))
+
+    parked = receipt(stage, receipt_id)
+    assert (parked.idp_failed, parked.idp_pending, parked.idp_unconfirmed) == (1, 0, 0)
+    assert parked.has_reached(LogoutWait.IDP)
+
+    assert idp_logout.replay_parked(stage.services) == 1
+    assert at_idp(receipt(stage, receipt_id)) == (1, 0, 0)
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert at_idp(receipt(stage, receipt_id)) == (0, 1, 0)
 
 
 def test_of_several_sessions_one_open_notice_keeps_the_app_pending_and_one_failure_tells(

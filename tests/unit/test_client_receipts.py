@@ -55,6 +55,14 @@ def test_a_refusal_has_reached_nothing(wait: LogoutWait) -> None:
     assert not receipt(Verdict.TEMPORARILY_UNAVAILABLE).has_reached(wait)
 
 
+def test_a_receipt_of_a_worker_that_does_not_count_failures_apart_is_read() -> None:
+    data = {"receipt_id": "1", "sessions_ended": 2, "idp_pending": 1, "idp_unconfirmed": 1}
+
+    read = LogoutReceipt.from_wire({"verdict": "ok", "request_id": "r" * 16, "data": data})
+
+    assert (read.idp_pending, read.idp_unconfirmed, read.idp_failed) == (1, 1, 0)
+
+
 def test_a_lost_question_or_a_refused_one_does_not_end_the_wait() -> None:
     shop = Client(None, receipt(Verdict.TEMPORARILY_UNAVAILABLE), receipt(apps="web"), receipt())
 

@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select
 
 from models import IdpSession, Logout, LogoutRequest, LogoutRequestSession, Notice, new_id
 from session_client.contract import LogoutScope, Reason, Verdict
 from worker.errors import InvalidRequest
 from worker.lifecycle.commands import LogoutCommand, ReceiptCommand
 from worker.lifecycle.events import Cause
+from worker.lifecycle.idp_logout import EXPIRED_UNCONFIRMED
 from worker.lifecycle.outbox import CONFIRMED
 from worker.lifecycle.outcomes import Outcome
 from worker.registry import KnownApp
@@ -71,11 +72,18 @@ def write(connection: Connection, asked: Asked, in_scope: ColumnElement[bool], e
     )
     # What was ended now, and also what somebody ended before: the receipt speaks of all that
     # Mosaic or an app must still be told about. A session that is named is in it in any case.
-    owed_to_mosaic = select(Logout.idp_session_id).where(Logout.closed_at.is_(None))
-    owed_to_apps = select(Notice.idp_session_id).where(Notice.closed_at.is_(None))
     query = select(IdpSession.id).where(in_scope)
     if asked.command.logout_scope is not LogoutScope.SESSION:
-        query = query.where(or_(IdpSession.id.in_(owed_to_mosaic), IdpSession.id.in_(owed_to_apps)))
+        # Asked of each session apart, and by the outcome. Asked by `closed_at`, PostgreSQL reads
+        # the whole index of what is due, which it takes for empty when an outage has just filled
+        # it; and that while other writers wait for our locks.
+        owed_to_mosaic = exists().where(
+            Logout.idp_session_id == IdpSession.id, Logout.outcome.is_(None)
+        )
+        owed_to_apps = exists().where(
+            Notice.idp_session_id == IdpSession.id, Notice.outcome.is_(None)
+        )
+        query = query.where(or_(owed_to_mosaic, owed_to_apps))
     found = connection.execute(query).scalars().all()
     if found:
         links = [{"logout_request_id": request, "idp_session_id": session} for session in found]
@@ -125,7 +133,8 @@ def _at_idp(connection: Connection, request: UUID) -> dict[str, int]:
     return {
         "idp_confirmed": counts.pop(CONFIRMED, 0),
         "idp_pending": counts.pop(None, 0),
-        "idp_unconfirmed": sum(counts.values()),
+        "idp_unconfirmed": counts.pop(EXPIRED_UNCONFIRMED, 0),
+        "idp_failed": sum(counts.values()),
     }
 
 
