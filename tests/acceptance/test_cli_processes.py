@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
 from session_client import SessionClient
-from session_client.contract import Verdict
+from session_client.contract import Reason, Verdict
 
 
 @pytest.fixture
@@ -68,6 +69,33 @@ def test_an_added_app_is_listed_and_its_key_works(stack: Stack, tmp_path: Path) 
     story = cli(stack, "sessions", "show", registered.session_ref)
     assert "authenticated" in story
     assert login.session_id not in story
+
+
+def test_a_running_worker_takes_up_a_changed_client_secret(stack: Stack, tmp_path: Path) -> None:
+    stack.environment[f"{PREFIX}REUSE_SECONDS"] = "0"
+    secret_file = tmp_path / "client.secret"
+    secret_file.write_text("changed-canary", encoding="utf-8")
+    key = stack.add_app("shop")
+    worker = stack.worker()
+    login = stack.mosaic.login("ada", "client-shop")
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        client.register(
+            user_id="ada", session_id=login.session_id, id_token=login.id_token, timeout=60
+        )
+
+        def ask() -> Any:
+            return client.silent_auth(user_id="ada", timeout=60)
+
+        before = ask()
+        stack.mosaic.add_client("client-shop", "changed-canary")
+        stack.mosaic.revoke_client_tokens("client-shop")
+        refused = ask()
+        printed = cli(stack, "apps", "set", "shop", "--client-secret-file", str(secret_file))
+        poll_until(lambda: ask().verdict is Verdict.AUTHENTICATED, 60, what="the new secret")
+
+    assert before.verdict is Verdict.AUTHENTICATED
+    assert refused.reason == Reason.CLIENT_REFUSED
+    assert "canary" not in printed + worker.log_text()
 
 
 def test_status_follows_the_workers(stack: Stack) -> None:

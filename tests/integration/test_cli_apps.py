@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from models import App, AppKey
 from session_client import requests
-from session_client.contract import Reason, Verdict
+from session_client.contract import LogoutScope, Reason, Verdict
 from session_client.keys import AppKey as ClientKey
 from simulator.server import SimulatorServer
 from tests.integration.cli_rig import complaint, run, told
@@ -26,9 +26,9 @@ def add(*arguments: str) -> ClientKey:
     return ClientKey.parse(printed)
 
 
-def row(stage: Stage) -> Any:
+def row(stage: Stage, app_id: str = "shop") -> Any:
     with stage.services.store.read() as connection:
-        return connection.execute(select(App.__table__)).one()
+        return connection.execute(select(App.__table__).where(App.app_id == app_id)).one()
 
 
 def ask_with(stage: Stage, key: ClientKey) -> Any:
@@ -206,6 +206,129 @@ def test_other_callers_are_refused_the_same(
 ) -> None:
     with pytest.raises(AppError, match=words):
         sqlite_stage.add_app("shop", **choices)
+
+
+# --- changing
+
+
+def change(*arguments: str, stdin: str | None = None) -> str:
+    return run("apps", "set", "shop", *arguments, stdin=stdin).stdout
+
+
+def test_a_process_that_served_an_app_serves_it_again_with_its_new_secret(stage: Stage) -> None:
+    stage.mosaic.state.add_client("client-shop", SECRET)
+    stage.keys["shop"] = add()
+    stage.registered("ada", "shop")
+    before = stage.silent_auth("ada", "shop")
+
+    stage.mosaic.state.add_client("client-shop", "the new one")
+    stage.mosaic.state.revoke_client_tokens()
+    refused = stage.silent_auth("ada", "shop")
+    change("--client-secret-file", "-", stdin="the new one\n")
+    stage.services.apps._apps.clear()  # as after RELOAD_AFTER_SECONDS
+
+    assert before.verdict is Verdict.AUTHENTICATED
+    assert refused.reason == Reason.CLIENT_REFUSED
+    assert stage.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
+
+
+def test_a_new_secret_is_kept_sealed_and_nothing_else_changes(stage: Stage) -> None:
+    add("--require-amr", "mfa", "--max-age", "600", "--notice-queue", "shop-notices")
+    stage.add_app("forum")
+    before = row(stage, "shop"), row(stage, "forum")
+
+    printed = change("--client-secret-file", "-", stdin="the-new-canary\n")
+
+    shop, forum = row(stage, "shop"), row(stage, "forum")
+    secret = shop.sealed_client_secret
+    assert secret != before[0].sealed_client_secret
+    assert shop._asdict() == before[0]._asdict() | {"sealed_client_secret": secret}
+    assert forum == before[1]
+    assert "canary" not in printed + repr(shop)
+    assert "Workers notice within 5 seconds" in printed
+
+
+def test_only_what_is_given_changes(sqlite_stage: Stage) -> None:
+    add("--require-amr", "mfa", "--require-amr", "pwd", "--max-age", "600")
+    secret = row(sqlite_stage).sealed_client_secret
+
+    change("--require-amr", "sms", "--issuer", "https://i.example", "--session-lifetime", "3600")
+
+    app = row(sqlite_stage)
+    assert (app.amr_all_of, app.max_age_seconds) == (["sms"], 600)
+    assert (app.issuer, app.session_lifetime_seconds) == ("https://i.example", 3600)
+    assert app.sealed_client_secret == secret
+
+
+def test_every_choice_can_be_taken_back(sqlite_stage: Stage) -> None:
+    add()
+    as_added = row(sqlite_stage)
+    given = {
+        "--require-amr": "mfa",
+        "--require-any-amr": "sms",
+        "--max-age": "600",
+        "--capability": "logout_user",
+        "--base-url": "https://b.example",
+        "--token-url": "https://t.example",
+        "--jwks-url": "https://j.example",
+        "--issuer": "https://i.example",
+        "--session-lifetime": "3600",
+    }
+
+    change(*(word for option in given.items() for word in option))
+    changed = row(sqlite_stage)
+    for option in given:
+        change("--unset", option.removeprefix("--"))
+
+    kept = [name for name in as_added._fields if getattr(as_added, name) == getattr(changed, name)]
+    assert len(as_added) - len(kept) == len(given)
+    assert row(sqlite_stage) == as_added
+
+
+def test_a_capability_given_later_is_one(stage: Stage) -> None:
+    key = add()
+    stage.keys["shop"] = key
+    asked = requests.Logout(user_id="ada", scope=LogoutScope.USER)
+    before = stage.ask("shop", asked)
+
+    change("--capability", "logout_user")
+    stage.services.apps._apps.clear()  # as after RELOAD_AFTER_SECONDS
+
+    assert before.reason == Reason.NOT_PERMITTED
+    assert stage.ask("shop", asked).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--base-url", "nonsense"), "base-url needs an http(s) URL"),
+        (("--jwks-url", "https://u:canary@h"), "jwks-url needs an http(s) URL"),
+        (("--max-age", "60", "--client-secret-file", "-"), "secret must not be empty"),
+    ],
+)
+def test_a_change_that_cannot_be_meant_changes_nothing(
+    sqlite_stage: Stage, arguments: tuple[str, ...], words: str
+) -> None:
+    add()
+    before = row(sqlite_stage)
+
+    message = complaint("apps", "set", "shop", *arguments, stdin="\n")
+
+    assert words in message
+    assert "canary" not in message
+    assert row(sqlite_stage) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--max-age", "60", "--unset", "max-age"), ("--unset", "client-secret-file")],
+)
+def test_a_change_says_what_and_says_it_once(
+    sqlite_stage: Stage, arguments: tuple[str, ...]
+) -> None:
+    add()
+
+    run("apps", "set", "shop", *arguments, expect=2)
 
 
 # --- listing
@@ -468,7 +591,14 @@ def test_an_app_that_shares_a_session_is_not_removed(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("rotate-key",), ("disable",), ("enable",), ("remove",), ("set-notice", "--none")],
+    [
+        ("rotate-key",),
+        ("disable",),
+        ("enable",),
+        ("remove",),
+        ("set", "--max-age", "60"),
+        ("set-notice", "--none"),
+    ],
 )
 def test_an_app_that_is_not_there_is_said_to_be_missing(
     sqlite_stage: Stage, arguments: tuple[str, ...]

@@ -9,15 +9,20 @@ import click
 
 from models import NoticeMethod
 from session_client.keys import AppKey
-from worker.cli import door, output
-from worker.cli.door import Failure, sealing_services, services
+from worker.cli import output
+from worker.cli.app_options import (
+    changes,
+    choice_options,
+    read_secret,
+    secret_option,
+    unset_option,
+)
+from worker.cli.door import sealing_services, services
 from worker.lifecycle import app_admin
 from worker.lifecycle.app_admin import AppInfo, NewApp
-from worker.registry import CAPABILITIES, RELOAD_AFTER_SECONDS
+from worker.registry import RELOAD_AFTER_SECONDS
 from worker.wiring import Services
 
-_TEN_YEARS: Final = 10 * 366 * 24 * 3600
-_SECONDS: Final = click.IntRange(1, _TEN_YEARS)
 _SOON: Final = f"Workers notice within {RELOAD_AFTER_SECONDS:.0f} seconds."
 
 _app_id = click.argument("app_id")
@@ -34,36 +39,14 @@ _notice_queue: Callable[[Any], Any] = click.option(
 
 @click.group()
 def apps() -> None:
-    """Register apps, and give them keys."""
+    """Register apps, change them, and give them keys."""
 
 
 @apps.command("add")
 @_app_id
 @click.option("--client-id", required=True, help="The app's client at Mosaic.")
-@click.option(
-    "--client-secret-file",
-    type=click.File(encoding="utf-8"),
-    metavar="FILE",
-    help="Where its secret is; - is standard input. Without it a terminal is asked.",
-)
-@click.option("--require-amr", multiple=True, metavar="AMR", help="Every login needs all of these.")
-@click.option(
-    "--require-any-amr", multiple=True, metavar="AMR", help="Every login needs one of these."
-)
-@click.option("--max-age", type=_SECONDS, metavar="SECONDS", help="A login may be this old.")
-@click.option(
-    "--capability",
-    multiple=True,
-    type=click.Choice(sorted(CAPABILITIES)),
-    help="What it may do beyond its own sessions.",
-)
-@click.option("--base-url", help="Its Mosaic host, where it differs from the settings.")
-@click.option("--token-url", help="Its token endpoint, likewise.")
-@click.option("--jwks-url", help="Its signing keys, likewise.")
-@click.option("--issuer", help="The iss of its ID tokens, likewise.")
-@click.option(
-    "--session-lifetime", type=_SECONDS, metavar="SECONDS", help="How long its sessions live."
-)
+@secret_option("Without it a terminal is asked.")
+@choice_options
 @_notice_url
 @_notice_queue
 @click.option("--notify-on-expiry", is_flag=True, help="Tell it also when a session expires.")
@@ -73,19 +56,11 @@ def add(  # noqa: PLR0913 - one for each option
     app_id: str,
     client_id: str,
     client_secret_file: IO[str] | None,
-    require_amr: tuple[str, ...],
-    require_any_amr: tuple[str, ...],
-    max_age: int | None,
-    capability: tuple[str, ...],
-    base_url: str | None,
-    token_url: str | None,
-    jwks_url: str | None,
-    issuer: str | None,
-    session_lifetime: int | None,
     notice_url: str | None,
     notice_queue: str | None,
     notify_on_expiry: bool,
     quiet: bool,
+    **choices: Any,
 ) -> None:
     """Register an app and print its first key, once."""
     method, address = _notice_way(notice_url, notice_queue)
@@ -93,21 +68,34 @@ def add(  # noqa: PLR0913 - one for each option
     new = NewApp(
         app_id=app_id,
         client_id=client_id,
-        client_secret=_read_secret(client_secret_file),
-        amr_all_of=require_amr,
-        amr_any_of=require_any_amr,
-        max_age_seconds=max_age,
-        capabilities=capability,
-        base_url=base_url,
-        token_url=token_url,
-        jwks_url=jwks_url,
-        issuer=issuer,
-        session_lifetime_seconds=session_lifetime,
+        client_secret=read_secret(client_secret_file),
         notice_method=method,
         notice_address=address,
         notify_on_expiry=notify_on_expiry,
+        **choices,
     )
     _print_key(app_id, app_admin.add_app(found, new), quiet=quiet)
+
+
+@apps.command("set")
+@_app_id
+@secret_option("A new one, after it was changed at Mosaic.")
+@choice_options
+@unset_option
+def set_(
+    *, app_id: str, client_secret_file: IO[str] | None, unset: tuple[str, ...], **given: Any
+) -> None:
+    """Change an app: what is given, and nothing else.
+
+    An option that may be repeated replaces all that was there. Where the app is told of ended
+    sessions is changed with `set-notice`.
+    """
+    changed = changes(given, unset)
+    if client_secret_file is None and not changed:
+        raise click.UsageError("say what to change")
+    secret = None if client_secret_file is None else read_secret(client_secret_file)
+    app_admin.set_app(sealing_services(), app_id, client_secret=secret, **changed)
+    click.echo(f"{app_id} is changed. {_SOON}")
 
 
 @apps.command("list")
@@ -222,15 +210,6 @@ def _notice_way(url: str | None, queue: str | None) -> tuple[NoticeMethod | None
     if queue is not None:
         return NoticeMethod.QUEUE, queue
     return None, None
-
-
-def _read_secret(file: IO[str] | None) -> str:
-    """Return the client secret. Never an argument: those are visible to everybody in `ps`."""
-    if file is not None:
-        return file.read().strip()
-    if not door.is_at_a_terminal():
-        raise Failure("where is the client secret? Give --client-secret-file FILE, or - for stdin")
-    return str(click.prompt("Client secret", hide_input=True, err=True)).strip()
 
 
 def _print_key(app_id: str, key: AppKey, *, quiet: bool) -> None:

@@ -1,13 +1,13 @@
-"""What operators do with apps: register, list, give new keys, disable."""
+"""What operators do with apps: register, list, change, give new keys, disable."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models import App, AppKey, NoticeMethod, new_id
@@ -29,12 +29,12 @@ class AppError(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewApp:
-    """An app as an operator describes it. Times are in seconds; None means: as the settings say."""
+class AppChoices:
+    """What an operator may change of an app at any time. Named as its columns are.
 
-    app_id: str
-    client_id: str
-    client_secret: str = field(repr=False)
+    Times are in seconds; None means: as the settings say.
+    """
+
     amr_all_of: tuple[str, ...] = ()
     amr_any_of: tuple[str, ...] = ()
     max_age_seconds: int | None = None
@@ -44,6 +44,15 @@ class NewApp:
     jwks_url: str | None = None
     issuer: str | None = None
     session_lifetime_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewApp(AppChoices):
+    """An app as an operator describes it."""
+
+    app_id: str
+    client_id: str
+    client_secret: str = field(repr=False)
     notice_method: NoticeMethod | None = None
     notice_address: str | None = None
     notify_on_expiry: bool = False
@@ -108,6 +117,26 @@ def list_apps(services: Services) -> list[AppInfo]:
 def _shown_address(method: str | None, address: str | None) -> str | None:
     # The query of a URL may be a secret.
     return without_password(str(address)) if method == NoticeMethod.BACKCHANNEL else address
+
+
+def set_app(
+    services: Services, app_id: str, *, client_secret: str | None = None, **changes: Any
+) -> None:
+    """Change the app's client secret, if one is given, and those of its `AppChoices` named.
+
+    What is not named stays as it is. Workers serve the app like this once they have reread it.
+    """
+    with services.store.write() as connection:
+        query = select(App.__table__).where(App.app_id == app_id).with_for_update()
+        app = connection.execute(query).one_or_none()
+        if app is None:
+            raise _no_app(app_id)
+        choices = replace(_choices_of(app), **changes)
+        _check_choices(services, choices)
+        values = _choice_columns(choices)
+        if client_secret is not None:
+            values["sealed_client_secret"] = _sealed_secret(services, app_id, client_secret)
+        connection.execute(update(App).where(App.app_id == app_id).values(values))
 
 
 def rotate_key(services: Services, app_id: str) -> ClientKey:
@@ -194,7 +223,11 @@ def _set_disabled(services: Services, app_id: str, disabled_at: datetime | None)
 def _require(connection: Connection, app_id: str) -> None:
     found = connection.execute(select(App.app_id).where(App.app_id == app_id)).first()
     if found is None:
-        raise AppError(f"there is no app {app_id!r} (mosaic-sessions apps list)")
+        raise _no_app(app_id)
+
+
+def _no_app(app_id: str) -> AppError:
+    return AppError(f"there is no app {app_id!r} (mosaic-sessions apps list)")
 
 
 def _add_key(connection: Connection, services: Services, app_id: str, key: ClientKey) -> None:
@@ -213,23 +246,27 @@ def _add_key(connection: Connection, services: Services, app_id: str, key: Clien
 def _check(services: Services, new: NewApp) -> None:
     if not contract.is_app_id(new.app_id):
         raise AppError("an app id has lower-case letters, digits, - and _, 64 at most")
-    if not new.client_id or not new.client_secret:
-        raise AppError("client id and client secret must not be empty")
-    unknown = set(new.capabilities) - CAPABILITIES
+    if not new.client_id:
+        raise AppError("the client id must not be empty")
+    _check_choices(services, new)
+    _check_notice(services, new.notice_method, new.notice_address, new.notify_on_expiry)
+
+
+def _check_choices(services: Services, choices: AppChoices) -> None:
+    unknown = set(choices.capabilities) - CAPABILITIES
     if unknown:
         raise AppError(f"unknown capability {', '.join(sorted(unknown))}")
-    for seconds in (new.max_age_seconds, new.session_lifetime_seconds):
+    for seconds in (choices.max_age_seconds, choices.session_lifetime_seconds):
         if seconds is not None and seconds <= 0:
             raise AppError("ages and lifetimes are positive numbers of seconds")
     for name in ("base_url", "token_url", "jwks_url"):
-        _check_url(name, getattr(new, name))
-    _check_notice(services, new.notice_method, new.notice_address, new.notify_on_expiry)
+        _check_url(name, getattr(choices, name))
     endpoints_for(
         services.settings,
-        base_url=new.base_url,
-        token_url=new.token_url,
-        jwks_url=new.jwks_url,
-        issuer=new.issuer,
+        base_url=choices.base_url,
+        token_url=choices.token_url,
+        jwks_url=choices.jwks_url,
+        issuer=choices.issuer,
     )
 
 
@@ -274,22 +311,32 @@ def _check_url(name: str, url: str | None) -> None:
 
 
 def _row(services: Services, new: NewApp) -> dict[str, object]:
-    place = client_secret_place(new.app_id)
     return {
         "app_id": new.app_id,
         "client_id": new.client_id,
-        "sealed_client_secret": services.keyring.seal(new.client_secret, place),
-        "amr_all_of": list(new.amr_all_of),
-        "amr_any_of": list(new.amr_any_of),
-        "max_age_seconds": new.max_age_seconds,
-        "capabilities": list(new.capabilities),
-        "base_url": new.base_url,
-        "token_url": new.token_url,
-        "jwks_url": new.jwks_url,
-        "issuer": new.issuer,
-        "session_lifetime_seconds": new.session_lifetime_seconds,
+        "sealed_client_secret": _sealed_secret(services, new.app_id, new.client_secret),
+        **_choice_columns(new),
         "notice_method": new.notice_method.value if new.notice_method else None,
         "notice_address": new.notice_address,
         "notify_on_expiry": new.notify_on_expiry,
         "created_at": services.now(),
     }
+
+
+def _sealed_secret(services: Services, app_id: str, client_secret: str) -> bytes:
+    if not client_secret:
+        raise AppError("the client secret must not be empty")
+    return services.keyring.seal(client_secret, client_secret_place(app_id))
+
+
+def _choice_columns(choices: AppChoices) -> dict[str, object]:
+    values = {c.name: getattr(choices, c.name) for c in fields(AppChoices)}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
+
+
+def _choices_of(app: Row[Any]) -> AppChoices:
+    values: dict[str, Any] = {}
+    for choice in fields(AppChoices):
+        value = getattr(app, choice.name)
+        values[choice.name] = tuple(value) if isinstance(value, list) else value
+    return AppChoices(**values)

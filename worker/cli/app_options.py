@@ -1,0 +1,93 @@
+"""What `apps add` and `apps set` have in common: the options that say how an app is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import IO, Any, Final
+
+import click
+
+from worker.cli import door
+from worker.cli.door import Failure
+from worker.lifecycle.app_admin import AppChoices
+from worker.registry import CAPABILITIES
+
+_TEN_YEARS: Final = 10 * 366 * 24 * 3600
+_SECONDS: Final = click.IntRange(1, _TEN_YEARS)
+
+# By option, the member of `AppChoices` it sets, and how it is read.
+_OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "require-amr": (
+        "amr_all_of",
+        {"multiple": True, "metavar": "AMR", "help": "Every login needs all of these."},
+    ),
+    "require-any-amr": (
+        "amr_any_of",
+        {"multiple": True, "metavar": "AMR", "help": "Every login needs one of these."},
+    ),
+    "max-age": (
+        "max_age_seconds",
+        {"type": _SECONDS, "metavar": "SECONDS", "help": "A login may be this old."},
+    ),
+    "capability": (
+        "capabilities",
+        {
+            "multiple": True,
+            "type": click.Choice(sorted(CAPABILITIES)),
+            "help": "What it may do beyond its own sessions.",
+        },
+    ),
+    "base-url": ("base_url", {"help": "Its Mosaic host, where it differs from the settings."}),
+    "token-url": ("token_url", {"help": "Its token endpoint, likewise."}),
+    "jwks-url": ("jwks_url", {"help": "Its signing keys, likewise."}),
+    "issuer": ("issuer", {"help": "The iss of its ID tokens, likewise."}),
+    "session-lifetime": (
+        "session_lifetime_seconds",
+        {"type": _SECONDS, "metavar": "SECONDS", "help": "How long its sessions live."},
+    ),
+}
+
+unset_option: Callable[[Any], Any] = click.option(
+    "--unset",
+    multiple=True,
+    type=click.Choice(list(_OPTIONS)),
+    metavar="NAME",
+    help="Take one of these options back, e.g. max-age, as if it had never been given.",
+)
+
+
+def choice_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give *verb* an option for each of `AppChoices`, under its name there."""
+    for option, (choice, how) in reversed(_OPTIONS.items()):
+        verb = click.option(f"--{option}", choice, **how)(verb)
+    return verb
+
+
+def secret_option(unsaid: str) -> Callable[[Any], Any]:
+    """Return the option that says where the client secret is; *unsaid* is what it is without."""
+    return click.option(
+        "--client-secret-file",
+        type=click.File(encoding="utf-8"),
+        metavar="FILE",
+        help=f"Where its secret is; - is standard input. {unsaid}",
+    )
+
+
+def read_secret(file: IO[str] | None) -> str:
+    """Return the client secret. Never an argument: those are visible to everybody in `ps`."""
+    if file is not None:
+        return file.read().strip()
+    if not door.is_at_a_terminal():
+        raise Failure("where is the client secret? Give --client-secret-file FILE, or - for stdin")
+    return str(click.prompt("Client secret", hide_input=True, err=True)).strip()
+
+
+def changes(given: dict[str, Any], unset: tuple[str, ...]) -> dict[str, Any]:
+    """Return the `AppChoices` that change: those *given*, and the defaults of those *unset*."""
+    found = {choice: value for choice, value in given.items() if value not in (None, ())}
+    for option in unset:
+        choice, _ = _OPTIONS[option]
+        if choice in found:
+            raise click.UsageError(f"--{option} or --unset {option}, not both")
+        found[choice] = getattr(AppChoices(), choice)
+    return found
