@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic.config import Config
@@ -30,7 +31,7 @@ def database_url(config: Config) -> str:
 
 def head() -> str:
     """Return the newest revision this code knows."""
-    revision = ScriptDirectory.from_config(config_for()).get_current_head()
+    revision = _scripts().get_current_head()
     assert revision is not None, "there is always a first migration"  # noqa: S101
     return revision
 
@@ -42,5 +43,9 @@ def revision_of(connection: Connection) -> str | None:
 
 def knows(revision: str) -> bool:
     """Whether *revision* is one of ours: a newer release's database has one that is not."""
-    scripts = ScriptDirectory.from_config(config_for())
-    return revision in {script.revision for script in scripts.walk_revisions()}
+    return revision in {script.revision for script in _scripts().walk_revisions()}
+
+
+@cache  # the monitor asks every few seconds, and each reading runs all files
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(config_for())

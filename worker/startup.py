@@ -59,13 +59,20 @@ def check_database(store: Store) -> None:
     """Check that the database stands at this release's schema."""
     with store.read() as connection:
         revision = target.revision_of(connection)
+    trouble = schema_trouble(revision)
+    if trouble is not None:
+        raise ConfigurationError(trouble)
+
+
+def schema_trouble(revision: str | None) -> str | None:
+    """Say why no worker starts on a database at *revision*; None when one does."""
     if revision == target.head():
-        return
+        return None
     if revision is not None and not target.knows(revision):
-        raise ConfigurationError(
+        return (
             f"the database is at {revision}, which is newer than this release: deploy the newer one"
         )
-    raise ConfigurationError(
+    return (
         f"the database is at {revision or 'nothing'}, this release needs {target.head()}: "
         "run `alembic upgrade head`"
     )

@@ -100,6 +100,7 @@ def test_a_running_worker_takes_up_a_changed_client_secret(stack: Stack, tmp_pat
 
 def test_status_follows_the_workers(stack: Stack) -> None:
     before = told(stack, "status", expect=69)
+    stack.beat()
     worker = stack.worker()
     during = told(stack, "status")
     worker.terminate(timeout=90)

@@ -27,8 +27,11 @@ from tests.integration.notices_rig import (
     token_in,
     verify_logout_token,
 )
+from tests.stage import redis_client
 from worker import listening
 from worker import settings as settings_module
+from worker.lifecycle import last_runs
+from worker.lifecycle.last_runs import Run
 from worker.notices import build_notice_sender
 
 
@@ -109,6 +112,7 @@ def test_health_follows_workers_broker_and_database(stack: Stack) -> None:
     _, url = monitor(stack)
 
     alone = health(url)
+    stack.beat()
     worker = stack.worker()
     well = becomes(url, lambda code, _: code == 200)
     worker.terminate(timeout=30)
@@ -123,6 +127,27 @@ def test_health_follows_workers_broker_and_database(stack: Stack) -> None:
         "broker": "does not answer",
         "workers": "unknown, since Redis does not answer",
     }
+
+
+def test_health_follows_the_queues_and_the_sweeps(stack: Stack) -> None:
+    _, url = monitor(stack)
+    queues = "sessions,logout,idp,notify,maintenance"
+    stack.worker("-Q", queues)
+
+    alone = becomes(url, lambda _, said: "alive" not in json.dumps(said["wrong"]))
+    stack.worker("-Q", "auth", name="second")
+    beat = stack.beat()
+    with redis_client(stack.broker_url) as client:
+        key = last_runs.key_of(Run.SWEEP)
+        poll_until(lambda: client.exists(key), 60, what="a sweep")
+        becomes(url, lambda code, _: code == 200)
+        beat.terminate(timeout=30)
+        # Nobody waits a minute for a test: this is the sweep as it will be then.
+        client.pexpire(key, (last_runs.KEPT_SECONDS - 90) * 1000)
+        left = becomes(url, lambda code, _: code == 503)
+
+    assert alone["wrong"]["workers"] == "no worker takes queue auth"
+    assert left["wrong"].keys() == {"sweep"}
 
 
 def test_a_dead_database_is_told_without_a_secret(stack: Stack) -> None:

@@ -13,7 +13,8 @@ from models import Notice, NoticeMethod
 from tests.stage import Stage
 from worker.cli.root import commands
 from worker.errors import NoticeRefused, NoticeUndelivered
-from worker.lifecycle import app_notices
+from worker.lifecycle import app_notices, last_runs
+from worker.lifecycle.last_runs import Run
 
 
 def run(*arguments: str, expect: int = 0, stdin: str | None = None) -> Result:
@@ -49,6 +50,13 @@ def three_notices(stage: Stage) -> tuple[UUID, UUID, UUID]:
     failing = _owed(stage, NoticeUndelivered("it did not answer"))
     stage.pass_time(seconds=100)
     return given_up, failing, _owed(stage, None)
+
+
+def make_older(stage: Stage, run: Run, seconds: float) -> None:
+    """Make the latest *run* that much older: Redis' own clock cannot be moved."""
+    key = last_runs.key_of(run)
+    left: Any = stage.services.redis.pttl(key)
+    stage.services.redis.pexpire(key, int(left - seconds * 1000))
 
 
 def _owed(stage: Stage, error: Exception | None) -> UUID:

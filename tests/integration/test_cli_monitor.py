@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from sandbox.processes import poll_until
+from tests.integration.cli_rig import make_older
+from tests.stage import Stage
+from worker import heartbeat
 from worker.cli import monitor
 from worker.cli.monitor import MonitorServer, Probe
+from worker.lifecycle.last_runs import Run
+from worker.tasks import maintenance
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +86,75 @@ def test_many_requests_ask_no_more_often(monkeypatch: pytest.MonkeyPatch) -> Non
             server.health()
 
     assert len(asked) == 1
+
+
+# --- what is asked
+
+QUEUES = ["auth", "idp", "logout", "maintenance", "notify", "sessions"]
+
+
+def found(stage: Stage) -> dict[str, str]:
+    answers = {probe.name: probe.ask() for probe in monitor.probes(stage.services)}
+    return {name: wrong for name, wrong in answers.items() if wrong is not None}
+
+
+def live_worker(stage: Stage, queues: list[str]) -> None:
+    facts = {
+        "hostname": "worker@here",
+        "queues": queues,
+        "visibility_timeout": 180,
+        "started_at": "2020-01-01T00:00:00+00:00",
+    }
+    stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(facts), ex=600)
+
+
+def test_a_queue_that_no_worker_takes_is_unhealthy(sqlite_stage: Stage) -> None:
+    maintenance.sweep()
+    live_worker(sqlite_stage, QUEUES)
+    well = found(sqlite_stage)
+    live_worker(sqlite_stage, QUEUES[1:])
+
+    assert well == {}
+    assert found(sqlite_stage) == {"workers": "no worker takes queue auth"}
+
+
+def test_without_a_sweep_it_is_unhealthy(sqlite_stage: Stage) -> None:
+    live_worker(sqlite_stage, QUEUES)
+    never = found(sqlite_stage)
+    maintenance.sweep()
+    well = found(sqlite_stage)
+    make_older(sqlite_stage, Run.SWEEP, 90)
+    late = found(sqlite_stage)
+
+    assert never.keys() == late.keys() == {"sweep"}
+    assert "there was no sweep" in never["sweep"]
+    assert "the last sweep was 9" in late["sweep"]
+    assert well == {}
+
+
+def test_without_a_worker_nothing_else_is_said_of_its_work(sqlite_stage: Stage) -> None:
+    assert found(sqlite_stage) == {"workers": "none is alive"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE alembic_version SET version_num = '9999'", "newer than this release"),
+        ("DELETE FROM alembic_version", "run `alembic upgrade head`"),
+    ],
+)
+def test_a_schema_that_is_not_this_releases_is_unhealthy(
+    sqlite_stage: Stage, change: str, words: str
+) -> None:
+    maintenance.sweep()
+    live_worker(sqlite_stage, QUEUES)
+    with sqlite_stage.services.store.write() as connection:
+        connection.execute(text(change))
+
+    wrong = found(sqlite_stage)
+
+    assert wrong.keys() == {"database"}
+    assert words in wrong["database"]
 
 
 def test_it_listens_on_ipv6() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -18,25 +19,28 @@ from sandbox.redis_server import RedisServer
 from simulator.endpoints import Endpoint
 from simulator.faults import FaultKind
 from simulator.server import SimulatorServer
-from tests.integration.cli_rig import run, three_notices, told
+from tests.integration.cli_rig import make_older, run, three_notices, told
 from tests.stage import Stage
 from worker import heartbeat, wiring
 from worker.lifecycle import idp_logout
+from worker.lifecycle.last_runs import Run
+from worker.tasks import maintenance
 
 FACTS = {
     "hostname": "worker@here",
     "pid": 4711,
     "pool": "SafeThreadPool",
     "slots": 8,
-    "queues": ["auth", "logout"],
+    "queues": ["auth", "idp", "logout", "maintenance", "notify", "sessions"],
     "visibility_timeout": 180,
     "started_at": "2030-01-01T00:00:00+00:00",
 }
 
 
-def live_worker(stage: Stage) -> None:
+def live_worker(stage: Stage, name: str = "", **changes: object) -> None:
     """Say what a worker says every few seconds; real ones do in tests/acceptance."""
-    stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(FACTS), ex=20)
+    key = heartbeat.key_of_this_process() + name
+    stage.services.redis.set(key, json.dumps(FACTS | changes), ex=600)
 
 
 def test_no_worker_is_exit_code_69(sqlite_stage: Stage) -> None:
@@ -188,11 +192,88 @@ def test_a_newer_database_is_told_apart(sqlite_stage: Stage, sqlite_url: str) ->
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
 
-    said = told("status")
+    said = told("status", expect=1)
 
+    (problem,) = said["problems"]
+    assert "newer than this release" in problem
     assert said["database"]["revision"] == "9999"
     assert said["database"]["is_at_head"] is False
     assert said["live_sessions"] == 0
+
+
+# --- when nobody does the work
+
+
+def test_a_queue_that_no_worker_takes_is_a_problem(sqlite_stage: Stage) -> None:
+    live_worker(sqlite_stage, queues=["logout", "sessions", "idp", "notify", "maintenance"])
+    sqlite_stage.services.redis.lpush("auth", "a", "b")
+
+    result = run("status", expect=1)
+
+    assert "Problem: no worker takes queue auth\n" in result.stderr
+    (line,) = [line for line in result.stdout.splitlines() if "waiting in auth" in line]
+    assert "2" in line
+
+
+def test_workers_may_share_the_queues_out(sqlite_stage: Stage) -> None:
+    live_worker(sqlite_stage, "-1", queues=["auth"])
+    live_worker(sqlite_stage, "-2", queues=["sessions", "logout"])
+    incomplete = told("status", expect=1)["problems"]
+    live_worker(sqlite_stage, "-3", queues=["idp", "notify", "maintenance"])
+
+    assert incomplete == ["no worker takes queue idp, notify, maintenance"]
+    assert told("status")["problems"] == []
+
+
+@pytest.mark.parametrize("queues", [None, 5, "auth", [["auth"]], {}])
+def test_queues_that_no_worker_wrote_are_none(sqlite_stage: Stage, queues: object) -> None:
+    live_worker(sqlite_stage, queues=queues)
+
+    (problem,) = told("status", expect=1)["problems"]
+    assert problem.startswith("no worker takes queue auth, ")
+
+
+def started(stage: Stage, seconds_ago: float) -> str:
+    return (stage.now() - timedelta(seconds=seconds_ago)).isoformat()
+
+
+def test_a_sweep_that_is_overdue_is_a_problem_until_there_is_one(sqlite_stage: Stage) -> None:
+    live_worker(sqlite_stage, started_at=started(sqlite_stage, 600))
+    never = told("status", expect=1)["problems"]
+    maintenance.sweep()
+    swept = told("status")
+    make_older(sqlite_stage, Run.SWEEP, 90)
+    late = told("status", expect=1)["problems"]
+    maintenance.sweep()
+
+    assert never == ["there was no sweep: does beat run, and does a worker take queue maintenance?"]
+    assert swept["problems"] == []
+    assert 0 <= swept["last_run_seconds"]["sweep"] < 60
+    assert swept["last_run_seconds"]["expire_sessions"] is None
+    assert "the last sweep was 9" in late[0]
+    assert told("status")["problems"] == []
+    assert " s ago" in run("status").stdout
+
+
+def test_sweeps_that_are_scheduled_farther_apart_are_late_later(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic, sweep_every_seconds="60") as stage:
+        live_worker(stage, started_at=started(stage, 600))
+        maintenance.sweep()
+        make_older(stage, Run.SWEEP, 200)
+        well = told("status")["problems"]
+        make_older(stage, Run.SWEEP, 101)
+
+        assert well == []
+        assert "the last sweep was 3" in told("status", expect=1)["problems"][0]
+
+
+@pytest.mark.parametrize("started_at", ["yesterday", None, 5, "2020-01-01T00:00:00"])
+def test_when_a_worker_started_may_be_nonsense(sqlite_stage: Stage, started_at: object) -> None:
+    live_worker(sqlite_stage, started_at=started_at)
+
+    assert told("status")["problems"] == []
 
 
 # --- when something is down
@@ -261,4 +342,7 @@ def test_a_database_behind_head_is_told(
     with Stage(sqlite_url, redis_url, mosaic) as stage:
         live_worker(stage)
 
-        assert told("status", expect=1)["database"]["is_at_head"] is False
+        said = told("status", expect=1)
+
+    assert said["database"]["is_at_head"] is False
+    assert "run `alembic upgrade head`" in said["problems"][-1]

@@ -19,12 +19,15 @@ import redis
 import structlog
 from kombu import Connection
 from kombu.exceptions import OperationalError
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from worker import heartbeat
+from migrations import target
+from worker import heartbeat, startup
+from worker.cli import checks
 from worker.cli.door import Failure, services
 from worker.errors import StoreUnavailable
+from worker.lifecycle import last_runs
+from worker.lifecycle.last_runs import Run
 from worker.listening import REQUEST_SECONDS, Listener, Page
 from worker.setting_values import is_redis
 from worker.wiring import REDIS_TIMEOUT_SECONDS, Services, connect_redis
@@ -81,16 +84,17 @@ def probes(services: Services) -> list[Probe]:
         Probe("database", lambda: _ask_database(services)),
         Probe("broker", lambda: _ask_broker(services.settings.broker_url.get_secret_value())),
         Probe("workers", lambda: _ask_workers(services)),
+        Probe("sweep", lambda: _ask_sweep(services)),
     ]
 
 
 def _ask_database(services: Services) -> str | None:
     try:
         with services.store.read() as connection:
-            connection.execute(select(1))
+            revision = target.revision_of(connection)
     except (StoreUnavailable, SQLAlchemyError):
         return _NO_ANSWER
-    return None
+    return startup.schema_trouble(revision)
 
 
 def _ask_broker(url: str) -> str | None:
@@ -120,7 +124,20 @@ def _ask_workers(services: Services) -> str | None:
         living = heartbeat.living_workers(services.redis)
     except redis.RedisError:
         return "unknown, since Redis does not answer"
-    return None if living else "none is alive"
+    return checks.queues_left_alone(living) if living else "none is alive"
+
+
+def _ask_sweep(services: Services) -> str | None:
+    try:
+        age = last_runs.ages(services.redis)[Run.SWEEP]
+        if checks.is_in_time(services.settings, age):
+            return None  # without looking for workers, which takes longer
+        living = heartbeat.living_workers(services.redis)
+    except redis.RedisError:
+        return None  # said of the workers already
+    if not living:
+        return None  # likewise
+    return checks.late_sweep(services.settings, age, living, services.now())
 
 
 class MonitorServer(Listener):

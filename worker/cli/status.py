@@ -14,15 +14,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
 from session_client import contract
-from worker import heartbeat
-from worker.cli import output
+from worker import heartbeat, startup
+from worker.cli import checks, output
 from worker.cli.door import FAILED, database_trouble, redis_trouble, services
 from worker.errors import StoreUnavailable
-from worker.lifecycle import backlog, overview
+from worker.lifecycle import backlog, last_runs, overview
 from worker.lifecycle.backlog import Backlog, Head
+from worker.lifecycle.last_runs import Run
 from worker.lifecycle.overview_rows import DutyCounts, StoreCounts
 from worker.lifecycle.overview_traffic import traffic_state
 from worker.setting_values import is_redis
+from worker.settings import Settings
 from worker.traffic import BreakerState, BudgetLeft, Lane, TrafficState
 from worker.wiring import Services
 
@@ -51,6 +53,7 @@ class Health:
     asked_at: datetime
     workers: list[dict[str, Any]] | None = None
     backlog: Backlog | None = None
+    last_runs: dict[Run, float | None] | None = None
     schema: Schema | None = None
     store: StoreCounts | None = None
     traffic: TrafficState | None = None
@@ -58,7 +61,7 @@ class Health:
 
     @property
     def exit_code(self) -> int:
-        """69 when no worker is alive; 1 when something could not be asked; else 0."""
+        """69 when no worker is alive; 1 when there is another problem; else 0."""
         if self.workers == []:
             return NO_WORKER_ANSWERS
         return FAILED if self.problems else 0
@@ -73,17 +76,29 @@ class Health:
             self._add(database_trouble(error))
         return None
 
-    def _add(self, problem: str) -> None:
-        if problem not in self.problems:
+    def judge(self, settings: Settings) -> None:
+        """Add to the problems what is wrong with what was found."""
+        if self.schema is not None:
+            self._add(startup.schema_trouble(self.schema.revision))
+        if not self.workers or self.last_runs is None:
+            return  # that none is alive, or that Redis cannot be asked, says the rest
+        self._add(checks.queues_left_alone(self.workers))
+        age = self.last_runs[Run.SWEEP]
+        self._add(checks.late_sweep(settings, age, self.workers, self.asked_at))
+
+    def _add(self, problem: str | None) -> None:
+        if problem is not None and problem not in self.problems:
             self.problems.append(problem)
 
 
 @click.command()
 @output.as_json_option
 def status(*, as_json: bool) -> None:
-    """Tell whether workers are alive, and what waits.
+    """Tell whether workers are alive and take every queue, and what waits.
 
-    Exit codes: 0 workers are alive, 69 none is, 1 Redis or the database could not be asked.
+    Exit codes: 0 all is well, 69 no worker is alive, 1 there is another problem: Redis or the
+    database could not be asked, no worker takes a queue, no sweep runs, or the schema is not at
+    this release's.
     """
     health = examine(services())
     if as_json:
@@ -100,10 +115,12 @@ def examine(services: Services) -> Health:
     broker_url = services.settings.broker_url.get_secret_value()
     if is_redis(broker_url):
         health.backlog = health.ask(lambda: backlog.read(broker_url))
+    health.last_runs = health.ask(lambda: last_runs.ages(services.redis))
     health.schema = health.ask(lambda: _schema(services))
     if health.schema is not None:
         health.store = health.ask(lambda: _store_counts(services))
         health.traffic = health.ask(lambda: traffic_state(services))
+    health.judge(services.settings)
     return health
 
 
@@ -127,6 +144,7 @@ def _wire(health: Health) -> dict[str, Any]:
         if waiting is None
         else {queue: head and head.age(health.asked_at) for queue, head in waiting.heads.items()},
         "unacknowledged": None if waiting is None else waiting.unacknowledged,
+        "last_run_seconds": health.last_runs,
         "live_sessions": None if store is None else store.live_sessions,
         "logouts": None
         if store is None
@@ -159,7 +177,12 @@ def _wire(health: Health) -> dict[str, Any]:
 def _print_health(health: Health) -> None:
     _print_workers(health.workers)
     output.print_facts(
-        {**_backlog_facts(health), **_store_facts(health), **_traffic_facts(health.traffic)}
+        {
+            **_backlog_facts(health),
+            **_run_facts(health.last_runs),
+            **_store_facts(health),
+            **_traffic_facts(health.traffic),
+        }
     )
     for problem in health.problems:
         click.echo(f"Problem: {problem}", err=True)
@@ -188,6 +211,15 @@ def _backlog_facts(health: Health) -> dict[str, object]:
         },
         "taken, not done": "unknown" if found is None else found.unacknowledged,
     }
+
+
+def _run_facts(ages: dict[Run, float | None] | None) -> dict[str, object]:
+    names = {Run.SWEEP: "last sweep", Run.EXPIRE_SESSIONS: "last expiry"}
+    return {name: "unknown" if ages is None else _ago(ages[run]) for run, name in names.items()}
+
+
+def _ago(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds:.0f} s ago"
 
 
 def _waiting(count: int, head: Head | None, now: datetime) -> str:

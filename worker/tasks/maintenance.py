@@ -11,7 +11,8 @@ from session_client.contract import Queue
 from worker import wiring
 from worker.app import app
 from worker.errors import Implausible, StoreUnavailable
-from worker.lifecycle import maintenance, outbox
+from worker.lifecycle import last_runs, maintenance, outbox
+from worker.lifecycle.last_runs import Run
 from worker.lifecycle.maintenance import Counts
 from worker.tasks import wake
 from worker.wiring import Services
@@ -37,12 +38,15 @@ def sweep() -> None:
             wake.notices(outbox.wake_due(services, Notice))
     except StoreUnavailable as error:
         log.warning("sweep_skipped", detail=str(error))
+    else:
+        last_runs.note(services, Run.SWEEP)
 
 
 @app.task(name=EXPIRE_SESSIONS)
 def expire_sessions() -> None:
     """Mark sessions past their expiry as ended."""
-    _run("sessions_expired", maintenance.expire_sessions)
+    if _run("sessions_expired", maintenance.expire_sessions):
+        last_runs.note(wiring.current(), Run.EXPIRE_SESSIONS)
 
 
 @app.task(name=PURGE_HISTORY)
@@ -51,7 +55,8 @@ def purge_history() -> None:
     _run("history_purged", maintenance.purge_history)
 
 
-def _run(event: str, work: Callable[[Services], Counts]) -> None:
+def _run(event: str, work: Callable[[Services], Counts]) -> bool:
+    """Return whether the work could be done."""
     try:
         counts = work(wiring.current())
     except Implausible as error:
@@ -60,3 +65,5 @@ def _run(event: str, work: Callable[[Services], Counts]) -> None:
         log.warning("maintenance_skipped", what=event, detail=str(error))  # the next run goes on
     else:
         log.info(event, is_complete=counts.is_complete, **counts.rows)
+        return True
+    return False
