@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from tests.acceptance.client_rig import Apps
 
 PATIENT = 60.0
 ASKED = 12
-SOURCES = ("broker", "database", "traffic")
+SOURCES = ("broker", "database", "traffic", "maintenance")
 POOLS = {"threads": ("-c", "2"), "prefork": ("-P", "processes", "-c", "2")}
 
 
@@ -109,7 +110,7 @@ def is_idle(scrape: Scrape) -> bool:
 
 
 def knows_that_redis_is_away(scrape: Scrape) -> bool:
-    return up(scrape) == {"broker": 0, "database": 1, "traffic": 0}
+    return up(scrape) == {"broker": 0, "database": 1, "traffic": 0, "maintenance": 0}
 
 
 def sign_in(apps: Apps) -> dict[str, str]:
@@ -201,13 +202,14 @@ def test_files_are_as_many_as_places_in_the_pool_however_many_children_come(day:
 
 def test_the_installations_facts_are_shown(day: Day) -> None:
     facts = day.busy
-    assert [facts.get("source_up", source=s) for s in SOURCES] == [1] * 3
+    assert [facts.get("source_up", source=s) for s in SOURCES] == [1] * 4
     assert facts.get("queue_depth", queue="auth") == 0
     assert facts.get("queue_oldest_age_seconds", queue="auth") == 0
     assert facts.get("duties_pending", duty="logout") is not None
     assert facts.get("budget_left_ratio", budget="source", lane="logout") is not None
     assert facts.get("breaker_state", lane="auth", state="closed") == 1
     assert facts.get("breaker_state", lane="auth", state="open") == 0
+    assert facts.get("last_run_age_seconds", task="sweep") == math.inf  # there is no beat
 
 
 @pytest.mark.parametrize(

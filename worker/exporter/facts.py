@@ -5,6 +5,7 @@ Every worker shows the same facts of the installation: in a query take their max
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from worker.exporter.sources import WAIT_SECONDS, Source
-from worker.lifecycle import backlog, overview
+from worker.lifecycle import backlog, last_runs, overview
 from worker.lifecycle.backlog import Backlog, Head
+from worker.lifecycle.last_runs import Run
 from worker.lifecycle.overview_rows import StoreCounts
 from worker.lifecycle.overview_traffic import traffic_state
 from worker.metrics.meters import NAMESPACE
@@ -27,6 +29,7 @@ from worker.wiring import Services
 
 BROKER_EVERY_SECONDS: Final = 3.0
 TRAFFIC_EVERY_SECONDS: Final = 3.0
+MAINTENANCE_EVERY_SECONDS: Final = 3.0
 DATABASE_EVERY_SECONDS: Final = 15.0  # it counts rows
 _BREAKER_STATES: Final = ("closed", "open", "half_open")
 
@@ -64,11 +67,16 @@ OLDEST = Gauge("duties_oldest_pending_seconds", "How long the oldest has been pe
 BUDGET = Gauge("budget_left_ratio", "How much may be called at once, 0 to 1.", ("budget", "lane"))
 PAUSE = Gauge("pause_seconds", "For how long Mosaic asked us to wait.", ("budget", "lane"))
 BREAKER = Gauge("breaker_state", "1 for the state it is in.", ("host", "lane", "state"))
+LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
 OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST)
 OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER)
-ALL: Final = (UP, IN_FLIGHT, CONCURRENCY, *OF_BROKER, *OF_DATABASE, *OF_TRAFFIC)
+OF_MAINTENANCE: Final = (LAST_RUN,)
+ALL: Final = (
+    *(UP, IN_FLIGHT, CONCURRENCY),
+    *(*OF_BROKER, *OF_DATABASE, *OF_TRAFFIC, *OF_MAINTENANCE),
+)
 
 
 class Ages:
@@ -127,6 +135,11 @@ def sources(services: Services) -> list[Source]:
     found = [
         Source("database", DATABASE_EVERY_SECONDS, lambda: _of_store(_count(services))),
         Source("traffic", TRAFFIC_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
+        Source(
+            "maintenance",
+            MAINTENANCE_EVERY_SECONDS,
+            lambda: _of_maintenance(last_runs.ages(services.redis)),
+        ),
     ]
     if is_redis(broker_url):  # another broker has tools of its own
         found.append(
@@ -176,3 +189,8 @@ def _of_traffic(found: TrafficState) -> list[Metric]:
             for state in _BREAKER_STATES
         ),
     ]
+
+
+def _of_maintenance(found: dict[Run, float | None]) -> list[Metric]:
+    # What was never done is infinitely long ago: left out, no alert would be raised by it.
+    return [LAST_RUN.of(((run,), math.inf if age is None else age) for run, age in found.items())]
