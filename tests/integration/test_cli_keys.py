@@ -34,6 +34,33 @@ def test_after_rotating_everything_opens_without_the_old_key(
     assert "k1 may be removed from MOSAIC_SESSIONS_ENCRYPTION_KEYS" in second
 
 
+def test_a_pair_made_for_rotating_goes_last_then_first_then_alone(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    printed = run("keys", "generate", "--rotate").stdout
+    pair, old = printed.strip(), f"k1:{ENCRYPTION_KEY}"
+    with Stage(sqlite_url, redis_url, mosaic, encryption_keys=f"{old},{pair}") as stage:
+        key = stage.add_app("shop")
+        session = stage.registered()
+    with Stage(sqlite_url, redis_url, mosaic, encryption_keys=f"{pair},{old}"):
+        run("keys", "rotate")
+    with Stage(sqlite_url, redis_url, mosaic, encryption_keys=pair) as stage:
+        stage.keys["shop"] = key
+        opened = stage.silent_auth("ada", "shop")
+
+    assert printed.count("\n") == 1
+    assert opened.session_ref == str(session)
+
+
+def test_the_help_puts_a_new_pair_last_before_it_is_first() -> None:
+    making, rotating = (run("keys", verb, "--help").stdout for verb in ("generate", "rotate"))
+
+    assert "in front" not in making
+    assert "`keys rotate --help`" in " ".join(making.split())
+    assert rotating.index("LAST") < rotating.index("first everywhere")
+    assert "docs/operations.md" in rotating
+
+
 def test_progress_is_told_batch_by_batch(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:

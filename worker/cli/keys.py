@@ -23,14 +23,21 @@ def keys() -> None:
 
 
 @keys.command("generate")
-def generate() -> None:
+@click.option(
+    "--rotate", is_flag=True, help="Only a pair to add to the ring, as kid:base64. See `rotate`."
+)
+def generate(*, rotate: bool) -> None:
     """Print fresh keys as settings to paste. Reads no settings and stores nothing.
 
-    To rotate, put a new pair in front of the old ones: the first seals, all of them open. The
-    lookup key stays as it is for ever: with another one no stored session is found.
+    They are for a new installation. To change the encryption key of one that runs, take a pair from
+    --rotate and follow the steps of `keys rotate --help`. The lookup key stays as it is for ever:
+    with another one no stored session is found.
     """
-    kid = f"k{secrets.token_hex(3)}"
-    click.echo(f"{variable_name('encryption_keys')}={kid}:{_random_key()}")
+    pair = f"k{secrets.token_hex(3)}:{_random_key()}"
+    if rotate:
+        click.echo(pair)
+        return
+    click.echo(f"{variable_name('encryption_keys')}={pair}")
     click.echo(f"{variable_name('lookup_key')}={_random_key()}")
 
 
@@ -38,8 +45,15 @@ def generate() -> None:
 def rotate() -> None:
     """Seal everything under the first key of the ring. Safe to stop, to repeat, and beside workers.
 
-    Run it when every worker has been restarted with the new key first.
-    """
+    It is the third of four steps (docs/operations.md, Keys):
+
+    \b
+    1. put a new pair (`keys generate --rotate`) LAST everywhere, and restart:
+       whoever has not been restarted could not open what it seals
+    2. put it first everywhere, and restart
+    3. run this, until it has nothing left to seal
+    4. remove the old pair everywhere, and restart
+    """  # noqa: D301 - click wants the character itself
     found = sealing_services()
     ring = list(parse_key_ring(found.settings.encryption_keys.get_secret_value()))
     totals: Counter[str] = Counter()
