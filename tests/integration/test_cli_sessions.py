@@ -10,6 +10,7 @@ from simulator.endpoints import Endpoint
 from simulator.faults import FaultKind
 from tests.integration.cli_rig import complaint, run, told
 from tests.stage import Stage
+from worker.cli import output
 from worker.lifecycle import idp_logout
 
 
@@ -76,6 +77,41 @@ def test_a_person_sees_user_apps_and_reference_on_one_line(busy: Stage) -> None:
 
     assert "ada" in line
     assert "shop, forum" in line
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_a_reference_can_be_copied_from_a_narrow_terminal(
+    sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(output, "_WIDTH_IN_A_PIPE", width)
+    sqlite_stage.add_app("shop")
+    ref = sqlite_stage.registered("ada", "shop", amr=("pwd", "mfa"))
+    sqlite_stage.log_out("ada", "shop", session_ref=str(ref))
+
+    lines = run("sessions", "list", "--all").stdout.splitlines()
+
+    assert sum(str(ref) in line for line in lines) == 1
+    assert max(len(line) for line in lines) <= width
+
+
+def test_where_a_table_is_too_wide_each_session_is_told_by_itself(
+    sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_WIDTH_IN_A_PIPE", 80)
+    sqlite_stage.add_app("shop")
+    for user in ("ada", "bob"):
+        sqlite_stage.registered(user, "shop", amr=("pwd", "mfa"))
+
+    bob, ada = run("sessions", "list").stdout.strip().split("\n\n")
+
+    assert [line.split()[-1] for line in bob.splitlines() if line.startswith("user")] == ["bob"]
+    assert "amr        mfa, pwd" in [line.rstrip() for line in ada.splitlines()]
+
+
+def test_an_app_that_is_not_there_is_said_to_be_missing(sqlite_stage: Stage) -> None:
+    message = complaint("sessions", "list", "--app", "nobody")
+
+    assert "there is no app 'nobody' (mosaic-sessions apps list)" in message
 
 
 def test_a_user_id_cannot_play_with_the_terminal(busy: Stage) -> None:

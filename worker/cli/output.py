@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import click
 from rich import box
@@ -18,6 +19,9 @@ from rich.text import Text
 from session_client import times
 
 _WIDTH_IN_A_PIPE: Final = 400  # wide enough that `grep` finds a row on one line
+_REFERENCE_WIDTH: Final = 36
+_PADDING: Final = 3  # of each column, the space to the next one included
+_NARROWEST: Final = 6  # a column, to be of use
 
 as_json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, for machines."
@@ -30,13 +34,31 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; lists are joined, times are to the second and in UTC."""
+    """Print a table; lists are joined, times are to the second and in UTC.
+
+    A reference stays on one line, to be copied. Where too little is left beside it, each row is
+    printed by itself, a value a line.
+    """
+    console = _console()
+    found = list(rows)
+    references = {i for row in found for i, value in enumerate(row) if isinstance(value, UUID)}
+    if references and _room_beside(references, columns, console.width) < _NARROWEST:
+        for row in found:
+            print_facts(dict(zip(columns, row, strict=True)))
+            click.echo()
+        return
     table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=i in references)
+    for row in found:
         table.add_row(*(Text(shown(value)) for value in row))
-    _console().print(table)
+    console.print(table)
+
+
+def _room_beside(references: set[int], columns: Sequence[str], width: int) -> float:
+    """Return how wide the other columns can be, each."""
+    left = width - _REFERENCE_WIDTH * len(references) - _PADDING * len(columns)
+    return left / max(1, len(columns) - len(references))
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

@@ -29,6 +29,8 @@ def list_(
     *, user: str | None, app: str | None, include_ended: bool, limit: int, as_json: bool
 ) -> None:
     """List sessions, newest first."""
+    if app is not None:
+        door.require_app(app)
     found = overview.list_sessions(
         services(), user_id=user, app_id=app, include_ended=include_ended, limit=limit
     )
