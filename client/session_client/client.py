@@ -7,9 +7,16 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final, Self
 
-import redis.connection
-
-from session_client import answers, contract, messages, receipts, requests, sealing, timeouts
+from session_client import (
+    answers,
+    contract,
+    messages,
+    receipts,
+    requests,
+    sealing,
+    timeouts,
+    urls,
+)
 from session_client.contract import LogoutScope, LogoutWait
 from session_client.errors import InvalidArgumentError
 from session_client.keys import AppKey
@@ -36,13 +43,14 @@ class SessionClient:
         app_key: the key that command printed. Keep it like a password.
         reply_url: the Redis that carries answers; the broker's unless the broker is no Redis.
 
-    Raises `InvalidArgumentError` and `InvalidAppKeyError`, which quote neither URL nor key.
+    Raises `InvalidArgumentError`, which names the argument, and `InvalidAppKeyError`; neither
+    quotes URL or key. Nothing is connected to yet.
 
     Every call takes ``timeout`` in seconds (fractions count) and returns an answer with a verdict
     or raises one of `session_client.errors` within about that time, also when the broker is dead
     or accepts connections and never answers:
 
-    - `InvalidArgumentError`: the call cannot be a request;
+    - `InvalidArgumentError`: the call cannot be a request, or its ``timeout`` is no duration;
     - `BrokerUnavailable`: the broker does not take the request, or cannot be asked for the answer;
     - `NotAnswered`: the request was sent, and no answer came;
     - `SealBroken`: an answer came that this app's key does not open, or to another request.
@@ -53,11 +61,10 @@ class SessionClient:
     ) -> None:
         if not contract.is_app_id(app_id):
             raise InvalidArgumentError("app_id: lower-case letters, digits, - and _ (64 at most)")
-        reply_url = reply_url or broker_url
-        _check_reply_url(reply_url)
+        urls.check(broker_url, reply_url)
         self._app_id = app_id
         self._key = app_key if isinstance(app_key, AppKey) else AppKey.parse(app_key)
-        self._links = Links(broker_url, reply_url, f"app-{app_id}")
+        self._links = Links(broker_url, reply_url or broker_url, f"app-{app_id}")
         self._republisher = Republisher(self._links, self._key)
 
     def __repr__(self) -> str:
@@ -193,6 +200,7 @@ class SessionClient:
         """
         if wait not in set(LogoutWait):
             raise InvalidArgumentError("wait: local, idp or all")
+        timeouts.lifetime(timeout)
         until = time.monotonic() + timeout
         message = self.seal_logout(
             user_id=user_id,
@@ -279,12 +287,3 @@ class SessionClient:
         return messages.seal(
             request, app_id=self._app_id, key=self._key, request_id=request_id, lifetime=lifetime
         )
-
-
-def _check_reply_url(url: str) -> None:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise InvalidArgumentError("reply_url must name a Redis when the broker is none")
-    try:
-        redis.connection.parse_url(url)
-    except ValueError:
-        raise InvalidArgumentError("broker_url or reply_url is no valid URL") from None

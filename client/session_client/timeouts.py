@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from datetime import timedelta
 from typing import Final
@@ -12,9 +11,9 @@ from session_client.errors import InvalidArgumentError
 _LONGEST_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
-def lifetime(timeout: float) -> timedelta:
+def lifetime(timeout: object) -> timedelta:
     """Return *timeout*, in seconds, as a duration. Raises `InvalidArgumentError`."""
-    if not (math.isfinite(timeout) and 0 < timeout <= _LONGEST_TIMEOUT_SECONDS):
+    if not (isinstance(timeout, int | float) and 0 < timeout <= _LONGEST_TIMEOUT_SECONDS):
         raise InvalidArgumentError("timeout: a positive number of seconds, a day at most")
     return timedelta(seconds=timeout)
 

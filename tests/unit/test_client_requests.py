@@ -162,8 +162,21 @@ def test_a_request_larger_than_the_contract_allows_is_refused_here() -> None:
         client().register(user_id="ada", session_id="s" * 70_000, id_token="t")
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9])
-def test_a_timeout_that_is_no_duration_is_refused(timeout: float) -> None:
+@pytest.mark.parametrize(
+    "timeout",
+    [
+        0,
+        -1,
+        float("nan"),
+        float("inf"),
+        1e9,
+        pytest.param(10**400, id="more than a float holds"),
+        None,
+        "3",
+        timedelta(seconds=3),
+    ],
+)
+def test_a_timeout_that_is_no_duration_is_refused(timeout: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="timeout"):
         client().status(user_id="ada", timeout=timeout)
     with pytest.raises(InvalidArgumentError, match="timeout"):
@@ -194,11 +207,48 @@ def test_a_broker_that_is_no_redis_needs_a_place_for_answers() -> None:
     client(broker_url="amqp://127.0.0.1:1//", reply_url=NOWHERE)
 
 
-def test_a_url_that_is_none_is_refused_without_being_quoted() -> None:
-    with pytest.raises(InvalidArgumentError) as caught:
-        client(broker_url="redis://:hunter2@host:port/0")
+@pytest.mark.parametrize("name", ["broker_url", "reply_url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        b"redis://127.0.0.1:1/0",
+        6379,
+        "localhost:6379",
+        "redis:/host/0",
+        "http://host/0",
+        "redis://:hunter2@host:port/0",
+        "redis://:hunter2@host:99999/0",
+        "redis://:hunter2@host/abc",
+        "redis://:hunter2@host/0/1",
+        "rediss://:hunter2@host/-1",
+    ],
+)
+def test_a_url_that_is_none_is_refused_by_the_arguments_name_and_without_being_quoted(
+    name: str, url: Any
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^{name}: ") as caught:
+        client(**{name: url})
 
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [None, "", "unix:///run/redis.sock"])
+def test_a_broker_that_is_none_is_refused_though_answers_have_a_place(url: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^broker_url: "):
+        client(broker_url=url, reply_url=NOWHERE)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "redis://host/",
+        "rediss://shop:secret@host:6380/15?ssl_ca_certs=/etc/ssl/company.pem",
+        "unix:///run/redis.sock?db=3",
+    ],
+)
+def test_these_are_places_for_answers(url: str) -> None:
+    client(broker_url="sentinel://host:26379", reply_url=url)
 
 
 def test_times_travel_in_utc() -> None:

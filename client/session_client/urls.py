@@ -1,0 +1,63 @@
+"""Where broker and answers are: looked at when a client is made, not at its first call.
+
+A message names the argument and quotes nothing of it: a URL may hold a password.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+import redis.connection
+from kombu.transport import TRANSPORT_ALIASES
+
+from session_client.errors import InvalidArgumentError
+
+_REDIS: Final = ("redis", "rediss")
+_ANSWERS: Final = (*_REDIS, "unix")
+_EXAMPLE: Final = "such as rediss://user:password@host:6379/0"
+
+
+def check(broker_url: str, reply_url: str | None) -> None:
+    """Raise `InvalidArgumentError` unless both can be used; without *reply_url* the first is both.
+
+    Nothing is connected to.
+    """
+    _check_broker(broker_url)
+    if reply_url:
+        _check_answers(reply_url)
+    elif _scheme_of("broker_url", broker_url) not in _REDIS:
+        raise InvalidArgumentError("reply_url: needed, a Redis for answers, as the broker is none")
+
+
+def _check_broker(url: str) -> None:
+    scheme = _scheme_of("broker_url", url)
+    if scheme in _REDIS:
+        _check_redis("broker_url", url)
+    elif scheme.partition("+")[0] not in TRANSPORT_ALIASES:
+        raise InvalidArgumentError(f"broker_url: not a kind of broker Celery knows; {_EXAMPLE}")
+
+
+def _check_answers(url: str) -> None:
+    if _scheme_of("reply_url", url) not in _ANSWERS:
+        raise InvalidArgumentError("reply_url: must name a Redis (redis://, rediss:// or unix://)")
+    _check_redis("reply_url", url)
+
+
+def _scheme_of(name: str, url: object) -> str:
+    scheme, found, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
+    if not found:
+        raise InvalidArgumentError(f"{name}: must be a URL {_EXAMPLE}")
+    return scheme
+
+
+def _check_redis(name: str, url: str) -> None:
+    try:
+        redis.connection.parse_url(url)
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidArgumentError(f"{name}: not a valid URL; its port or an option?") from None
+    # redis-py would take any other path for database 0, and kombu raise at the first call.
+    if parts.scheme in _REDIS and not re.fullmatch(r"(?:/[0-9]*)?", parts.path):
+        raise InvalidArgumentError(f"{name}: the database after the host must be a number")
