@@ -51,6 +51,11 @@ class Answer:
         """Whether what was asked for happened."""
         return self.verdict in {Verdict.OK, Verdict.AUTHENTICATED}
 
+    def in_words(self) -> str:
+        """Return verdict, reason and detail as one line for a log; it holds no secret."""
+        told = f"{self.verdict}: {self.reason}" if self.reason else str(self.verdict)
+        return f"{told} ({self.detail})" if self.detail else told
+
     @classmethod
     def from_wire(cls, content: dict[str, Any]) -> Self:
         """Read an opened answer; fields it does not know are left out.

@@ -84,6 +84,7 @@ class SessionClient:
         id_token: str,
         device_id: str | None = None,
         until_acknowledged: bool = False,
+        request_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> answers.Registration:
         """Tell the worker of a session after an active login, or again after an added factor.
@@ -95,6 +96,7 @@ class SessionClient:
             device_id: the app's name for the device, if it logs devices out.
             until_acknowledged: repeat the request under one request id until the worker has
                 answered, and raise `NotAcknowledged` when it does not answer.
+            request_id: of an earlier `NotAcknowledged`, to repeat that very request.
             timeout: in seconds.
 
         The answer's ``session_ref`` names the session from now on and is no secret. A refusal,
@@ -104,9 +106,10 @@ class SessionClient:
             user_id=user_id, session_id=session_id, id_token=id_token, device_id=device_id
         )
         if until_acknowledged:
-            message = self._seal(request, None, contract.MAX_LIFETIME[request.task])
+            message = self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
             return self._republisher.until_answered(message, answers.Registration, timeout)
-        return self.send(request, answers.Registration, timeout=timeout).wait(timeout)
+        pending = self.send(request, answers.Registration, request_id=request_id, timeout=timeout)
+        return pending.wait(timeout)
 
     def silent_auth(  # noqa: PLR0913
         self,
@@ -195,8 +198,9 @@ class SessionClient:
             timeout: in seconds.
 
         The request is repeated under one request id until the worker has acknowledged it.
-        Raises `NotAcknowledged` otherwise, also when the worker refuses: then treat the user as
-        *not yet* logged out elsewhere, and call again with the ``request_id`` of the error.
+        Raises `NotAcknowledged` otherwise: treat the user as *not yet* logged out elsewhere, and
+        call again with the error's ``request_id``, unless its ``is_final`` says that the worker
+        refused.
         """
         if wait not in set(LogoutWait):
             raise InvalidArgumentError("wait: local, idp or all")
@@ -221,14 +225,24 @@ class SessionClient:
         return self.send(request, answers.LogoutReceipt, timeout=timeout).wait(timeout)
 
     def confirm_notice(
-        self, notice: LogoutNotice, *, timeout: float = DEFAULT_TIMEOUT_SECONDS
+        self,
+        notice: LogoutNotice,
+        *,
+        request_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         """Tell the worker that a notice from this app's queue was acted on.
 
-        Until then the notice comes again. Raises `NotAcknowledged`. *timeout* is in seconds.
+        Args:
+            notice: as `session_client.open_notice` returned it.
+            request_id: of an earlier `NotAcknowledged`, to repeat that very request.
+            timeout: in seconds.
+
+        Raises `NotAcknowledged`. Until the worker knows, the notice comes again by itself, so that
+        an app may also let the error pass and confirm the next one.
         """
         request = requests.ConfirmNotice(notice_id=notice.notice_id)
-        message = self._seal(request, None, contract.MAX_LIFETIME[request.task])
+        message = self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
         self._republisher.until_acknowledged(message, answers.Answer, timeout)
 
     def seal_logout(self, *, request_id: str | None = None, **fields: Any) -> Message:

@@ -17,10 +17,15 @@ promises that returning means done, turns one into `NotAcknowledged`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from session_client.contract import Reason, Verdict
 
 if TYPE_CHECKING:
     from session_client.answers import Answer
+
+# Refusals that only say that the request is too old, or that a clock was wrong.
+SEND_ANEW: Final = frozenset({Reason.DEADLINE_PASSED.value, Reason.CLOCK_SKEW.value})
 
 
 class SessionClientError(Exception):
@@ -41,7 +46,17 @@ class InvalidArgumentError(SessionClientError, ValueError):
 class BrokerUnavailable(SessionClientError):  # noqa: N818 - reads as the state it reports
     """The broker cannot be reached, or does not answer in time.
 
-    The request may have arrived all the same: a lost confirmation looks like this too.
+    The request may have arrived all the same: a lost confirmation looks like this too. The message
+    ends with the type of the error behind it, and quotes neither its text nor the URL:
+
+    - ``gaierror``: no such host; ``ConnectionRefusedError``: nobody listens on that port;
+    - ``AuthenticationError``: wrong user or password; ``NoPermissionError``: a right is missing in
+      this user's Redis ACL (``docs/operations.md`` has what an app needs);
+    - ``ResponseError``: Redis answers no, for instance to a database number it does not have;
+      ``OutOfMemoryError``, ``ReadOnlyError``: it is full, or a replica;
+    - ``SSLCertVerificationError``: its certificate is of no authority known here;
+    - ``TimeoutError``, or "in time" instead of a type: it does not answer. A ``rediss://`` URL to a
+      Redis without TLS looks like this too.
     """
 
 
@@ -52,9 +67,9 @@ class NotAnswered(SessionClientError):  # noqa: N818
 class NotAcknowledged(SessionClientError):  # noqa: N818
     """The worker has not confirmed that it committed the request.
 
-    Treat the user as *not yet* logged out elsewhere, and repeat the call with this
-    ``request_id``: repeating is harmless. ``answer`` is the worker's last word if it said
-    anything; on ``invalid_request`` and ``unauthorized`` repeating does not help either.
+    Treat the user as *not yet* logged out elsewhere, and look at ``is_final``. When it is False,
+    repeat the call with this ``request_id``: repeating is harmless. ``why`` says in words what
+    happened; ``answer`` is the worker's last word, None if it said nothing.
     """
 
     def __init__(self, request_id: str, why: str, answer: Answer | None = None) -> None:
@@ -63,7 +78,22 @@ class NotAcknowledged(SessionClientError):  # noqa: N818
         self.why = why
         self.answer = answer
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the worker refused, so that repeating cannot help until the cause is put right.
+
+        Such as ``no_session``, ``invalid_payload``, ``not_permitted`` or ``wrong_key``: see
+        ``answer.reason`` and ``answer.detail``.
+        """
+        return (
+            self.answer is not None
+            and self.answer.verdict is not Verdict.TEMPORARILY_UNAVAILABLE
+            and self.answer.reason not in SEND_ANEW
+        )
+
     def __str__(self) -> str:
+        if self.is_final:
+            return f"refused ({self.why}); repeating request {self.request_id} cannot help"
         return f"not acknowledged ({self.why}); repeat it with request_id={self.request_id}"
 
 

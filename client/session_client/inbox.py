@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, ConnectionPool
 from redis.retry import Retry
 
+from session_client import causes
 from session_client.errors import BrokerUnavailable
 
 # A server-side wait ends a little before the caller's, so that a healthy Redis says "nothing yet"
@@ -60,7 +61,7 @@ class Inbox:
                 # An old connection may have died of age, so a fresh one is tried. A fresh one
                 # that times out may meet a Redis that is busy for a moment; all else is an answer.
                 if not was_connected and not timed_out:
-                    told = f"waiting for an answer: {type(error).__name__}"
+                    told = f"waiting for an answer: {causes.name_of(error)}"
                     raise BrokerUnavailable(told) from None
             except BaseException:
                 # Somebody else's answer must never be read from a half-used connection.

@@ -119,6 +119,6 @@ def _refusal_in_clear(text: str, request_id: str) -> dict[str, Any]:
     if content.get("verdict") != Verdict.UNAUTHORIZED or content.get("request_id") != request_id:
         raise SealBroken("an unsealed answer may only refuse")
     reason = content.get("reason")
-    if not isinstance(reason, str) or len(reason) > _LONGEST_REASON:
-        reason = None
+    if not (isinstance(reason, str) and len(reason) <= _LONGEST_REASON and reason.isprintable()):
+        reason = None  # it may be written to a log, where a line of its own would look like ours
     return {"verdict": Verdict.UNAUTHORIZED, "request_id": request_id, "reason": reason}

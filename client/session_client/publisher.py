@@ -15,21 +15,17 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final
 
-import redis
 from celery import Celery
 from celery.loaders.app import AppLoader
 from kombu import Connection
-from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
 
-from session_client import broker, contract, times
+from session_client import broker, causes, contract, times
 from session_client.errors import BrokerUnavailable
 from session_client.messages import Message
 
 _MOST_AT_ONCE: Final = 16
 _RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0.0, "interval_max": 0.2}
-# Whatever a transport raises for a broker that is away, full, read-only, or refuses us.
-_BROKER_ERRORS: Final = (KombuError, OSError, redis.RedisError)
 
 
 class Publisher:
@@ -78,8 +74,8 @@ class Publisher:
             sending.result(timeout=_left(until))
         except FutureTimeout:
             raise BrokerUnavailable("the broker did not confirm the message in time") from None
-        except _BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"publishing: {type(error).__name__}") from None
+        except causes.BROKER_ERRORS as error:
+            raise BrokerUnavailable(f"publishing: {causes.name_of(error)}") from None
 
     def close(self) -> None:
         """Close the connections; messages under way are given up."""

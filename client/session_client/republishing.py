@@ -53,7 +53,7 @@ class Republisher:
         """Send *message* likewise. A refusal raises `NotAcknowledged` too."""
         answer = self.until_answered(message, answer_type, timeout)
         if answer.verdict is not Verdict.OK:
-            raise NotAcknowledged(message.request_id, f"{answer.verdict}: {answer.reason}", answer)
+            raise NotAcknowledged(message.request_id, answer.in_words(), answer)
         return answer
 
 
@@ -103,7 +103,7 @@ class _Delivery(Generic[AnswerT]):
         """Return *answer*, unless it only says to try later: then note when."""
         if answer.verdict is not Verdict.TEMPORARILY_UNAVAILABLE:
             return answer
-        self.why, self.last = f"{answer.verdict}: {answer.reason}", answer
+        self.why, self.last = answer.in_words(), answer
         # The worker may try again by itself, so wait for that rather than sleep.
         self._publish_at = time.monotonic() + (answer.retry_after or self._pause)
         return None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from session_client.contract import Reason, Verdict
-from session_client.errors import NotAcknowledged, SealBroken
+from session_client.errors import SEND_ANEW, NotAcknowledged, SealBroken
 from session_client.keys import AppKey
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ PAUSE_SECONDS: Final = 2.0
 DELIVERY_TIMEOUT_SECONDS: Final = 10.0
 _BATCH: Final = 100
 _BUSY_SECONDS: Final = 10.0
-# Refusals that only say that the request is too old, or that a clock was wrong.
-_SEND_ANEW: Final = frozenset({Reason.DEADLINE_PASSED.value, Reason.CLOCK_SKEW.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +247,7 @@ class LogoutSpool:
         if answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE:
             # A defect that one request meets must not keep back the others.
             return answer.reason == Reason.INTERNAL_ERROR
-        if answer.reason in _SEND_ANEW:
+        if answer.reason in SEND_ANEW:
             self._send_anew(spooled)
         else:
             self._store.refuse(spooled.request_id, error.why)

@@ -75,7 +75,7 @@ def test_a_redis_with_a_certificate_of_nobody_we_know_gets_no_job(
     strangers, _, _ = url.partition("?")
     with (
         SessionClient(broker_url=strangers, app_id="shop", app_key=AppKey.generate()) as client,
-        pytest.raises(BrokerUnavailable),
+        pytest.raises(BrokerUnavailable, match="SSLCertVerificationError"),
     ):
         client.silent_auth(user_id="ada", timeout=5)
     with redis.Redis.from_url(own_redis.url()) as admin:

@@ -14,6 +14,7 @@ import redis
 from session_client import (
     Authentication,
     Logout,
+    LogoutNotice,
     LogoutReceipt,
     NotAcknowledged,
     NotAnswered,
@@ -144,8 +145,10 @@ def test_a_logout_with_forged_answers_only_is_not_acknowledged(
 def test_a_refused_logout_is_not_acknowledged_and_says_why(
     client: SessionClient, redis_url: str
 ) -> None:
+    refusal = {"verdict": "unauthorized", "reason": "not_permitted", "detail": "capability needed"}
+
     def answers(request: dict[str, Any]) -> list[bytes]:
-        return [sealed(answer_to(request, verdict="unauthorized", reason="not_permitted"))]
+        return [sealed(answer_to(request, **refusal))]
 
     with Responder(redis_url, answers), pytest.raises(NotAcknowledged) as caught:
         client.logout(user_id="ada", scope="user", timeout=60)
@@ -153,6 +156,8 @@ def test_a_refused_logout_is_not_acknowledged_and_says_why(
     assert caught.value.answer is not None
     assert caught.value.answer.verdict is Verdict.UNAUTHORIZED
     assert caught.value.answer.reason == "not_permitted"
+    assert caught.value.is_final
+    assert "unauthorized: not_permitted (capability needed)" in str(caught.value)
 
 
 def test_a_logout_is_repeated_to_the_bit_until_it_is_acknowledged(
@@ -185,6 +190,8 @@ def test_a_logout_put_off_by_the_worker_ends_with_its_last_word(
 
     assert caught.value.answer is not None
     assert caught.value.answer.reason == "store_unavailable"
+    assert not caught.value.is_final
+    assert "(temporarily_unavailable: store_unavailable)" in str(caught.value)
 
 
 def test_an_answer_that_comes_by_itself_after_a_put_off_is_taken(
@@ -211,6 +218,38 @@ def test_a_registration_is_acknowledged_in_the_same_way(
 
     assert answer.verdict is Verdict.OK
     assert {request["task"] for request in worker.requests} == {"sessions.register"}
+
+
+@pytest.mark.parametrize("until_acknowledged", [False, True])
+def test_a_registration_can_be_repeated_as_the_error_says(
+    client: SessionClient, redis_url: str, *, until_acknowledged: bool
+) -> None:
+    given = {"user_id": "ada", "session_id": "s", "id_token": "t"}
+    with pytest.raises(NotAcknowledged) as caught:
+        client.register(**given, until_acknowledged=True, timeout=0.3)
+    request_id = caught.value.request_id
+
+    with Responder(redis_url) as worker:
+        answer = client.register(
+            **given, until_acknowledged=until_acknowledged, request_id=request_id, timeout=60
+        )
+
+    assert answer.request_id == request_id
+    assert {request["request_id"] for request in worker.requests} == {request_id}
+
+
+def test_a_confirmation_can_be_repeated_as_the_error_says(
+    client: SessionClient, redis_url: str
+) -> None:
+    notice = LogoutNotice(notice_id="n", user_id="ada", session_ref="r")
+    with pytest.raises(NotAcknowledged) as caught:
+        client.confirm_notice(notice, timeout=0.3)
+    request_id = caught.value.request_id
+
+    with Responder(redis_url) as worker:
+        client.confirm_notice(notice, request_id=request_id, timeout=60)
+
+    assert {request["request_id"] for request in worker.requests} == {request_id}
 
 
 def test_duplicate_answers_are_harmless(client: SessionClient, redis_url: str) -> None:

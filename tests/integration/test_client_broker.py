@@ -116,11 +116,34 @@ def test_a_dead_broker_is_an_error_in_time_for_every_call_on_old_and_new_connect
         assert max(took) < IN_TIME
 
 
-def test_a_refused_connection_is_told_as_such(server: RedisServer) -> None:
-    server.stop()
+@pytest.mark.usefixtures("patient_sockets")
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("redis://127.0.0.1:1/0", "ConnectionRefusedError"),
+        ("redis://:hunter2@nowhere.invalid/0", "gaierror"),
+        ("redis://nobody:hunter2@127.0.0.1:{port}/0", "AuthenticationError"),
+        ("redis://reader:hunter2@127.0.0.1:{port}/0", "NoPermissionError"),
+        ("redis://127.0.0.1:{port}/99", "ResponseError"),
+    ],
+)
+@pytest.mark.parametrize("doing", ["publishing", "waiting for an answer"])
+def test_why_the_broker_cannot_be_used_is_named_and_nothing_is_quoted(
+    server: RedisServer, url: str, cause: str, doing: str
+) -> None:
+    with redis.Redis.from_url(server.url()) as admin:
+        admin.execute_command(
+            "ACL", "SETUSER", "reader", "on", ">hunter2", "+@all", "-lpush", "-blpop", "~*"
+        )
+    bad, good = url.format(port=server.port), server.url()
+    broker_url, reply_url = (bad, good) if doing == "publishing" else (good, bad)
 
-    with client_at(server.port) as client, pytest.raises(BrokerUnavailable, match="publishing"):
+    client = SessionClient(broker_url=broker_url, reply_url=reply_url, app_id="shop", app_key=KEY)
+    with client, pytest.raises(BrokerUnavailable) as caught:
         client.status(user_id="ada", timeout=60)
+
+    assert str(caught.value) == f"{doing}: {cause}"
+    assert "hunter2" not in repr(caught.value)
 
 
 def test_an_acknowledgement_that_cannot_come_names_the_request(server: RedisServer) -> None:

@@ -212,7 +212,7 @@ def test_what_is_no_answer_is_refused(raw: bytes) -> None:
         opened(raw)
 
 
-@pytest.mark.parametrize("reason", [{"a": 1}, ["x"], "x" * 100, 5, None])
+@pytest.mark.parametrize("reason", [{"a": 1}, ["x"], "x" * 100, "x\nERROR y", 5, None])
 def test_a_reason_in_clear_is_a_short_word_or_nothing(reason: object) -> None:
     refusal = {"verdict": "unauthorized", "reason": reason, "request_id": REQUEST_ID}
 

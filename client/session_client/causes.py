@@ -1,0 +1,27 @@
+"""What lies behind an error of the broker: a type's name, never its text.
+
+A text may quote the URL, and so the password; but without the name a wrong password, an unknown
+host and a broker that is down all look alike.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import redis
+from kombu.exceptions import KombuError, OperationalError
+
+# Whatever a transport raises for a broker that is away, full, read-only, or refuses us.
+BROKER_ERRORS: Final = (KombuError, OSError, redis.RedisError)
+# What kombu and redis-py put around the error that tells something. Their subclasses tell, too.
+_WRAPPERS: Final = (OperationalError, redis.ConnectionError, redis.TimeoutError)
+
+
+def name_of(error: BaseException) -> str:
+    """Return the type of what *error* wraps: ``AuthenticationError``, ``gaierror`` and so on."""
+    while type(error) in _WRAPPERS:
+        inner = error.__cause__ or error.__context__
+        if not isinstance(inner, BROKER_ERRORS):  # an empty pool's IndexError is no cause
+            break
+        error = inner
+    return type(error).__name__
