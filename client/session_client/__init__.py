@@ -46,7 +46,13 @@ from session_client.requests import (
     SilentAuth,
     Status,
 )
-from session_client.spool import LogoutSpool, SpooledLogout, SpoolStore, SqliteSpool
+from session_client.spool import (
+    LogoutSpool,
+    SpoolCounts,
+    SpooledLogout,
+    SpoolStore,
+    SqliteSpool,
+)
 
 __all__ = [
     "Answer",
@@ -79,6 +85,7 @@ __all__ = [
     "SessionInfo",
     "SessionList",
     "SilentAuth",
+    "SpoolCounts",
     "SpoolStore",
     "SpooledLogout",
     "SqliteSpool",

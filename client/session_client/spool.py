@@ -3,125 +3,52 @@
 `LogoutSpool.logout` writes the request down and returns; a background thread (or a job of the
 app's own that calls `LogoutSpool.deliver`) keeps sending it until the worker has acknowledged it,
 across restarts of the app. What is written is sealed: the spool holds no secret in clear.
+
+Nobody waits for the outcome, so it is told in other ways. The logger ``session_client.spool`` gets
+an error for each logout that the worker refuses for good, and a warning, once a minute at most,
+while a logout is not acknowledged. `LogoutSpool.counts` is for a health check, ``on_refused`` for
+whatever else the app wants to do.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from session_client.contract import Reason, Verdict
 from session_client.errors import SEND_ANEW, NotAcknowledged, SealBroken
 from session_client.keys import AppKey
+from session_client.spool_store import SpooledLogout, SpoolStore, SqliteSpool
 
 if TYPE_CHECKING:
     from session_client.client import SessionClient
+
+__all__ = ["LogoutSpool", "SpoolCounts", "SpoolStore", "SpooledLogout", "SqliteSpool"]
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 2.0
 DELIVERY_TIMEOUT_SECONDS: Final = 10.0
+WARN_EVERY_SECONDS: Final = 60.0
 _BATCH: Final = 100
-_BUSY_SECONDS: Final = 10.0
+_MOST_COUNTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class SpooledLogout:
-    """One logout that is not acknowledged yet, sealed. ``refused`` says why it never will be."""
+class SpoolCounts:
+    """How much lies in a spool.
 
-    request_id: str
-    envelope: str = field(repr=False)
-    refused: str | None = None
-
-
-class SpoolStore(Protocol):
-    """Where spooled logouts are kept: a file, or a table in the app's own database.
-
-    Each method takes effect durably before it returns. Several processes may share one store: a
-    logout that two of them deliver is one logout.
+    ``waiting`` counts what the worker has not acknowledged yet, to ten thousand at most; when it
+    grows, worker or broker is down. ``refused`` counts what the worker refused for good; when it is
+    not 0, somebody must look.
     """
 
-    def add(self, logout: SpooledLogout) -> None:
-        """Keep *logout*; one with the same request id is replaced."""
-        ...
-
-    def waiting(self, limit: int) -> list[SpooledLogout]:
-        """Return the oldest ones that are neither acknowledged nor refused."""
-        ...
-
-    def acknowledged(self, request_id: str) -> None:
-        """Forget one."""
-        ...
-
-    def refuse(self, request_id: str, why: str) -> None:
-        """Keep one as refused: somebody must look at it."""
-        ...
-
-    def refused(self) -> list[SpooledLogout]:
-        """Return those that the worker refused."""
-        ...
-
-
-class SqliteSpool:
-    """The default store: one SQLite file."""
-
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._path.touch(mode=0o600)  # SQLite would make it readable for all, if only for a moment
-        self._path.chmod(0o600)
-        with self._connect() as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS spooled_logouts ("
-                " request_id TEXT PRIMARY KEY, envelope TEXT NOT NULL, refused TEXT)"
-            )
-
-    def add(self, logout: SpooledLogout) -> None:
-        """Keep *logout*; one with the same request id is replaced."""
-        with self._connect() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO spooled_logouts VALUES (?, ?, ?)",
-                (logout.request_id, logout.envelope, logout.refused),
-            )
-
-    def waiting(self, limit: int) -> list[SpooledLogout]:
-        """Return the oldest ones that are neither acknowledged nor refused."""
-        return self._read("WHERE refused IS NULL ORDER BY rowid LIMIT ?", limit)
-
-    def acknowledged(self, request_id: str) -> None:
-        """Forget one."""
-        with self._connect() as connection:
-            connection.execute("DELETE FROM spooled_logouts WHERE request_id = ?", (request_id,))
-
-    def refuse(self, request_id: str, why: str) -> None:
-        """Keep one as refused."""
-        with self._connect() as connection:
-            connection.execute(
-                "UPDATE spooled_logouts SET refused = ? WHERE request_id = ?", (why, request_id)
-            )
-
-    def refused(self) -> list[SpooledLogout]:
-        """Return those that the worker refused."""
-        return self._read("WHERE refused IS NOT NULL ORDER BY rowid")
-
-    def _read(self, clause: str, *values: object) -> list[SpooledLogout]:
-        with self._connect() as connection:
-            query = f"SELECT request_id, envelope, refused FROM spooled_logouts {clause}"  # noqa: S608
-            return [SpooledLogout(*row) for row in connection.execute(query, values)]
-
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        # A connection each time: the spool is used rarely, and from any thread and process.
-        with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as connection:
-            connection.execute("PRAGMA synchronous=FULL")
-            with connection:
-                yield connection
+    waiting: int
+    refused: int
 
 
 class LogoutSpool:
@@ -132,6 +59,16 @@ class LogoutSpool:
         store: where they are kept, e.g. ``SqliteSpool("logouts.db")``.
         earlier_keys: app keys from before a rotation, as long as logouts may lie in the store
             that were sealed with them.
+        on_refused: called with each `SpooledLogout` that is refused for good, once it is kept as
+            such; its ``refused`` says why. The user may still be signed in elsewhere. It is called
+            in the thread that delivers; what it raises is logged and changes nothing. A crash may
+            leave the call out: `refused` knows all of them.
+
+    Refused for good means that repeating cannot help until somebody puts the cause right: a wrong
+    ``app_key`` or ``app_id``, a ``session_ref`` that the worker does not know, a capability that
+    the app lacks. Such a logout stays in the store, out of the way of the others, and
+    `retry_refused` sends it again; one that was sealed with a wrong key, if that key is then among
+    *earlier_keys*.
     """
 
     def __init__(
@@ -140,9 +77,12 @@ class LogoutSpool:
         store: SpoolStore,
         *,
         earlier_keys: Iterable[AppKey | str] = (),
+        on_refused: Callable[[SpooledLogout], object] | None = None,
     ) -> None:
         self._client = client
         self._store = store
+        self._on_refused = on_refused
+        self._warned_at: float | None = None
         self._earlier_keys = [
             key if isinstance(key, AppKey) else AppKey.parse(key) for key in earlier_keys
         ]
@@ -168,6 +108,15 @@ class LogoutSpool:
         Stops at the first one that nobody acknowledges: the others would wait in vain as well.
         """
         return self._deliver(timeout, threading.Event())
+
+    def counts(self) -> SpoolCounts:
+        """Return how many logouts wait, and how many were refused for good."""
+        waiting = self._store.waiting(_MOST_COUNTED)
+        return SpoolCounts(waiting=len(waiting), refused=len(self._store.refused()))
+
+    def refused(self) -> list[SpooledLogout]:
+        """Return what the worker refused for good; the ``refused`` of each says why."""
+        return self._store.refused()
 
     def retry_refused(self) -> int:
         """Try what the worker refused again, after somebody put the cause right; return how many.
@@ -222,6 +171,7 @@ class LogoutSpool:
             try:
                 self._client.send_logout(current.request_id, current.envelope, timeout=timeout)
             except NotAcknowledged as error:
+                self._warn_unless_refused(current, error)
                 if not self._is_settled(current, error):
                     break
             else:
@@ -236,7 +186,7 @@ class LogoutSpool:
                 return spooled
             return self._send_anew(spooled)
         except SealBroken:
-            self._store.refuse(spooled.request_id, "sealed with a key that is not among ours")
+            self._refuse(spooled, "sealed with a key that is not among ours")
             return None
 
     def _is_settled(self, spooled: SpooledLogout, error: NotAcknowledged) -> bool:
@@ -250,8 +200,37 @@ class LogoutSpool:
         if answer.reason in SEND_ANEW:
             self._send_anew(spooled)
         else:
-            self._store.refuse(spooled.request_id, error.why)
+            self._refuse(spooled, error.why)
         return True
+
+    def _refuse(self, spooled: SpooledLogout, why: str) -> None:
+        """Keep it out of the way of the others, and tell."""
+        self._store.refuse(spooled.request_id, why)
+        log.error(
+            "logout %s is refused and kept; look at it, then retry_refused(): %s",
+            spooled.request_id,
+            why,
+        )
+        if self._on_refused is None:
+            return
+        try:
+            self._on_refused(replace(spooled, refused=why))
+        except Exception:
+            # The others must not wait for an app's own fault.
+            log.exception("on_refused failed for logout %s", spooled.request_id)
+
+    def _warn_unless_refused(self, spooled: SpooledLogout, error: NotAcknowledged) -> None:
+        if error.is_final:
+            return
+        now = time.monotonic()
+        if self._warned_at is None or now - self._warned_at >= WARN_EVERY_SECONDS:
+            self._warned_at = now
+            log.warning(
+                "logout %s is not acknowledged (%s) and will be sent again; %s wait",
+                spooled.request_id,
+                error.why,
+                self.counts().waiting,
+            )
 
     def _send_anew(self, spooled: SpooledLogout) -> SpooledLogout:
         """Replace it by the same logout as a request of now. Raises `SealBroken`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import redis
 
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
-from session_client import LogoutSpool, Reason, SqliteSpool, Verdict
+from session_client import AppKey, LogoutSpool, Reason, SpoolCounts, SqliteSpool, Verdict
 from tests.acceptance.client_rig import Apps, count, working
 
 
@@ -39,4 +40,33 @@ def test_a_spooled_logout_is_committed_once_by_a_worker_that_comes_later(tmp_pat
             assert (silent.verdict, silent.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
             assert count(stack, "logout_requests") == 1
         assert store.refused() == []
+        apps.close()
+
+
+def test_logouts_of_an_app_with_a_wrong_key_stand_in_sight_and_go_out_once_it_has_the_right_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, wrong_key = SqliteSpool(tmp_path / "logouts.db"), AppKey.generate()
+    with Stack() as stack:
+        stack.migrate()
+        apps = Apps(stack, "shop")
+        with working(stack):
+            session = apps.register("ada").session_ref
+            with apps.client("shop", wrong_key.text()) as mistaken:
+                spool = LogoutSpool(mistaken, store)
+                request_id = spool.logout(user_id="ada", session_ref=session)
+                assert spool.deliver(timeout=60) == 0
+
+            assert spool.counts() == SpoolCounts(waiting=0, refused=1)
+            assert f"logout {request_id} is refused" in caplog.text
+            assert "unauthorized: wrong_key" in caplog.text
+            assert wrong_key.text() not in caplog.text
+
+            spool = LogoutSpool(apps.clients["shop"], store, earlier_keys=[wrong_key])
+            assert spool.retry_refused() == 1
+            assert spool.deliver(timeout=60) == 1
+            assert spool.counts() == SpoolCounts(waiting=0, refused=0)
+
+            silent = apps.clients["shop"].silent_auth(user_id="ada", timeout=20)
+            assert (silent.verdict, silent.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
         apps.close()

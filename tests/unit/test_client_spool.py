@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import stat
 import threading
@@ -23,6 +24,7 @@ from session_client import (
     NotAcknowledged,
     Reason,
     SessionClient,
+    SpoolCounts,
     SpooledLogout,
     SpoolStore,
     SqliteSpool,
@@ -281,6 +283,119 @@ def test_one_added_again_under_its_id_is_there_once(store: SpoolStore) -> None:
 
 def test_the_envelope_is_in_no_repr() -> None:
     assert "sealed-text" not in repr(SpooledLogout("a", "sealed-text"))
+
+
+# --- what is said of them
+
+
+def logged(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+def test_a_refusal_for_good_is_an_error_in_the_log_without_the_secret(
+    store: SpoolStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client((Verdict.UNAUTHORIZED, Reason.WRONG_KEY))
+    (refused_id, _) = spooled(client, store, 2)
+
+    LogoutSpool(client, store).deliver()
+
+    (error,) = logged(caplog, logging.ERROR)
+    assert refused_id in error
+    assert "unauthorized: wrong_key" in error
+    assert {record.name for record in caplog.records} == {"session_client.spool"}
+    assert SECRET not in caplog.text
+    assert USER not in caplog.text
+    assert "eyJ" not in caplog.text  # how an envelope begins
+
+
+def test_one_that_no_key_opens_is_an_error_in_the_log_too(
+    store: SpoolStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.add(SpooledLogout("damaged", "x"))
+
+    LogoutSpool(Client(), store).deliver()
+
+    (error,) = logged(caplog, logging.ERROR)
+    assert "damaged" in error
+    assert "not among ours" in error
+
+
+def test_the_app_is_told_of_each_refusal_once_it_is_kept(store: SpoolStore) -> None:
+    client = Client((Verdict.UNAUTHORIZED, Reason.WRONG_KEY))
+    (refused_id, _) = spooled(client, store, 2)
+    told: list[tuple[SpooledLogout, list[SpooledLogout]]] = []
+
+    spool = LogoutSpool(client, store, on_refused=lambda one: told.append((one, store.refused())))
+    spool.deliver()
+    spool.deliver()
+
+    ((one, kept),) = told
+    assert (one.request_id, one.refused) == (refused_id, "unauthorized: wrong_key")
+    assert kept == [one]
+
+
+def test_an_app_that_fails_when_it_is_told_does_not_keep_back_the_others(
+    store: SpoolStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: SpooledLogout) -> None:
+        raise RuntimeError("the pager is down")
+
+    client = Client((Verdict.UNAUTHORIZED, Reason.WRONG_KEY))
+    ids = spooled(client, store, 2)
+
+    assert LogoutSpool(client, store, on_refused=fail).deliver() == 1
+
+    assert client.sent == ids
+    assert "on_refused" in caplog.text
+
+
+def test_silence_is_a_warning_now_and_then_and_not_each_time(
+    store: SpoolStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(None, DOWN, None, None)
+    ids = spooled(client, store, 2)
+    logouts = LogoutSpool(client, store)
+    monkeypatch.setattr(spool, "WARN_EVERY_SECONDS", 3600.0)
+    logouts.deliver()
+    logouts.deliver()
+    logouts.deliver()
+
+    (warning,) = logged(caplog, logging.WARNING)
+    assert ids[0] in warning
+    assert "no answer in time" in warning
+    assert "2 wait" in warning
+    assert SECRET not in caplog.text
+
+    monkeypatch.setattr(spool, "WARN_EVERY_SECONDS", 0.0)
+    logouts.deliver()
+
+    assert len(logged(caplog, logging.WARNING)) == 2
+
+
+def test_a_delivery_without_trouble_says_nothing(
+    store: SpoolStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    spooled(client, store, 2)
+
+    LogoutSpool(client, store).deliver()
+
+    assert caplog.records == []
+
+
+def test_a_spool_tells_what_waits_and_what_was_refused(store: SpoolStore) -> None:
+    client = Client((Verdict.UNAUTHORIZED, Reason.WRONG_KEY), None)
+    ids = spooled(client, store, 4)
+    spool = LogoutSpool(client, store)
+    spool.deliver()
+
+    assert spool.counts() == SpoolCounts(waiting=3, refused=1)
+    assert [one.request_id for one in spool.refused()] == ids[:1]
+
+    spool.retry_refused()
+
+    assert spool.counts() == SpoolCounts(waiting=4, refused=0)
 
 
 # --- the background thread
