@@ -5,7 +5,11 @@ Register it at the worker with `--notice-queue desk-notices`, then:
     export BROKER_URL=…           # the worker's broker
     export APP_ID=desk APP_KEY=…  # as `mosaic-sessions apps add` printed it
     export SESSIONS_DB=…          # this example's local sessions, a SQLite file
-    celery -A examples.queue_app worker -Q desk-notices -l info
+    celery -A examples.queue_app worker -Q desk-notices -l info \
+        --without-gossip --without-mingle --without-heartbeat
+
+Without these three it would publish to other workers of the broker and listen to them, for which
+the Redis user that docs/operations.md gives it has no right.
 """
 
 from __future__ import annotations
@@ -25,8 +29,12 @@ APP_KEY = config("APP_KEY")
 SESSIONS_DB = config("SESSIONS_DB")
 
 app = Celery("desk", broker=BROKER_URL)
-# As the worker does it: a shorter visibility timeout would run the others' jobs twice.
-app.conf.broker_transport_options = broker.transport_options(client_name=f"app-{APP_ID}")
+# As the worker does it, but what is under way is noted under keys of this app's own: the others'
+# jobs are none of its business.
+app.conf.broker_transport_options = broker.transport_options(
+    client_name=f"app-{APP_ID}", app_id=APP_ID
+)
+app.conf.broker_use_ssl = broker.tls_options(BROKER_URL)
 app.conf.task_ignore_result = True
 app.conf.worker_enable_remote_control = False
 

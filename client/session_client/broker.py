@@ -1,7 +1,8 @@
 """How to talk to the broker: one function for worker, beat and clients, so they cannot differ.
 
-Every consumer applies *its own* visibility timeout to everybody's unacknowledged jobs (kombu's
-Redis transport), so a stranger with a shorter one would run the others' jobs a second time.
+Every consumer applies *its own* visibility timeout to all unacknowledged jobs that are noted under
+the same keys (kombu's Redis transport), so a stranger with a shorter one would run the others' jobs
+a second time. Workers share kombu's keys; an app that takes notices has keys of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 
 from session_client import contract
+from session_client.errors import InvalidArgumentError
 
 # More than twice the longest job (60 s): a job that is still running must never come again.
 VISIBILITY_TIMEOUT_SECONDS: Final = 180
@@ -22,9 +24,23 @@ def transport_options(
     socket_timeout_seconds: float = 5.0,
     connect_timeout_seconds: float = 2.0,
     visibility_timeout_seconds: float = VISIBILITY_TIMEOUT_SECONDS,
+    app_id: str | None = None,
 ) -> dict[str, Any]:
-    """Return Celery's ``broker_transport_options`` for Redis."""
+    """Return Celery's ``broker_transport_options`` for Redis.
+
+    Args:
+        client_name: how the connections are called in Redis' ``CLIENT LIST``.
+        socket_timeout_seconds: how long a command may take.
+        connect_timeout_seconds: how long connecting may take.
+        visibility_timeout_seconds: how long a job may take before it is given to another worker.
+        app_id: the app's name at the worker, for an app whose own Celery worker takes notices from
+            a queue. The jobs it has under way are then noted as ``app:<app_id>:unacked…``, and its
+            Redis user need not reach those of the session workers (``docs/operations.md``).
+
+    Raises `InvalidArgumentError` for an *app_id* of another form.
+    """
     return {
+        **({} if app_id is None else _own_keys(app_id)),
         "visibility_timeout": visibility_timeout_seconds,
         # By default a dead worker's jobs come back up to 100 s late: each tenth look every 10 s.
         "unacked_restore_interval": 5 if visibility_timeout_seconds > 10 else 1,  # noqa: PLR2004
@@ -42,6 +58,13 @@ def transport_options(
         "priority_steps": [0],
         "client_name": client_name,
     }
+
+
+def _own_keys(app_id: str) -> dict[str, str]:
+    if not contract.is_app_id(app_id):
+        raise InvalidArgumentError("app_id: lower-case letters, digits, - and _ (64 at most)")
+    names = ("unacked", "unacked_index", "unacked_mutex")
+    return {f"{name}_key": f"app:{app_id}:{name}" for name in names}
 
 
 def tls_options(url: str) -> dict[str, Any] | None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess
 from sandbox.stack import Stack
 from session_client import Registration, SessionClient, Verdict, broker
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +70,26 @@ def working(stack: Stack, *arguments: str) -> Iterator[ManagedProcess]:
         yield worker
     finally:
         worker.terminate(timeout=20)
+
+
+# The command of examples/queue_app.py, with one thread for a machine that is busy with the rest.
+TAKE_NOTICES: Final = (
+    "celery", "-A", "examples.queue_app", "worker", "-Q", "desk-notices",
+    "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info",
+    "-P", "threads", "-c", "1",
+)  # fmt: skip
+
+
+@contextmanager
+def running(name: str, folder: Path, *command: str, **environment: str) -> Iterator[ManagedProcess]:
+    """Run a command of ours that is no part of the stack."""
+    with ManagedProcess(
+        [Path(sys.executable).parent / command[0], *command[1:]],
+        environment={**base_variables(), **environment},
+        log_path=folder / f"{name}.log",
+        cwd=ROOT,
+    ) as process:
+        yield process
 
 
 def subject_of(id_token: str | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,15 +18,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sandbox.environment import base_variables
 from sandbox.ports import free_port
-from sandbox.processes import ManagedProcess, poll_until
+from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import Verdict
-from tests.acceptance.client_rig import Apps, working
+from tests.acceptance.client_rig import TAKE_NOTICES, Apps, running, working
 from worker.notices.logout_tokens import LogoutTokens
 
-ROOT = Path(__file__).parent.parent.parent
 ISSUER = "https://sessions.example.com"
 PATIENT = 60.0
 
@@ -73,17 +70,6 @@ def serving(content: dict[str, Any]) -> Iterator[str]:
         server.shutdown()
 
 
-@contextmanager
-def running(name: str, folder: Path, *command: str, **environment: str) -> Iterator[ManagedProcess]:
-    with ManagedProcess(
-        [Path(sys.executable).parent / command[0], *command[1:]],
-        environment={**base_variables(), **environment},
-        log_path=folder / f"{name}.log",
-        cwd=ROOT,
-    ) as process:
-        yield process
-
-
 def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
     signing: Signing, tmp_path: Path
 ) -> None:
@@ -122,8 +108,7 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
             ) as web,
             running(
                 "desk", tmp_path,
-                "celery", "-A", "examples.queue_app", "worker",
-                "-Q", "desk-notices", "-P", "threads", "-c", "1", "-l", "info",
+                *TAKE_NOTICES,
                 BROKER_URL=stack.broker_url, APP_ID="desk", APP_KEY=apps.keys["desk"],
                 SESSIONS_DB=str(database),
             ) as desk,

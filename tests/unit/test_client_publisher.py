@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 
+from session_client import InvalidArgumentError, broker
 from session_client.publisher import Publisher
 
 
@@ -23,3 +24,20 @@ def test_rediss_means_a_certificate_that_is_looked_at(url: str, spoken: object) 
 
     assert publisher._connections.connection.ssl == spoken
     publisher.close()
+
+
+def test_an_app_that_takes_notices_notes_its_jobs_under_keys_of_its_own() -> None:
+    of_the_workers = broker.transport_options(client_name="session-worker")
+    of_the_app = broker.transport_options(client_name="app-desk", app_id="desk")
+
+    added = {key: of_the_app[key] for key in of_the_app if key not in of_the_workers}
+    assert added == {
+        "unacked_key": "app:desk:unacked",
+        "unacked_index_key": "app:desk:unacked_index",
+        "unacked_mutex_key": "app:desk:unacked_mutex",
+    }
+
+
+def test_an_app_id_that_is_none_becomes_no_key() -> None:
+    with pytest.raises(InvalidArgumentError, match="app_id"):
+        broker.transport_options(client_name="app-desk", app_id="desk:1")
