@@ -46,6 +46,10 @@ class SessionClient:
     Raises `InvalidArgumentError`, which names the argument, and `InvalidAppKeyError`; neither
     quotes URL or key. Nothing is connected to yet.
 
+    Every call blocks its thread. In an async handler run it on another one, or all requests of the
+    process wait with it: ``await asyncio.to_thread(client.silent_auth, user_id="ada")``, or
+    ``run_in_threadpool`` of Starlette and FastAPI.
+
     Every call takes ``timeout`` in seconds (fractions count) and returns an answer with a verdict
     or raises one of `session_client.errors` within about that time, also when the broker is dead
     or accepts connections and never answers:
@@ -53,7 +57,10 @@ class SessionClient:
     - `InvalidArgumentError`: the call cannot be a request, or its ``timeout`` is no duration;
     - `BrokerUnavailable`: the broker does not take the request, or cannot be asked for the answer;
     - `NotAnswered`: the request was sent, and no answer came;
-    - `SealBroken`: an answer came that this app's key does not open, or to another request.
+    - `SealBroken`: an answer came that this app's key does not open, or to another request;
+    - `NotAcknowledged`: instead of the last three, from the calls that are repeated until the
+      worker has confirmed them (`logout`, `confirm_notice`, `register` when asked to); also when it
+      refuses a logout or a confirmation.
     """
 
     def __init__(

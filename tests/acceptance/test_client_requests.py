@@ -188,14 +188,14 @@ def test_a_bare_celery_app_can_publish_a_request(
     ref = apps.register("celery-user").session_ref
     message = sealed_status(apps, "celery-user")
     bare = Celery("bare", broker=apps.stack.broker_url, set_as_current=False)
-    bare.conf.task_queues = [Queue("auth")]
+    bare.conf.task_queues = [Queue(message.queue.value)]
 
     with bare.connection_for_write() as connection, bare.amqp.Producer(connection) as producer:
         bare.send_task(
             "sessions.status",
             kwargs=message.kwargs,
             task_id=message.request_id,
-            queue="auth",
+            queue=message.queue.value,
             ignore_result=True,
             producer=producer,
         )
@@ -218,14 +218,14 @@ def test_a_message_written_by_hand_as_a_node_app_does_is_served(
         "properties": {
             "body_encoding": "base64",
             "correlation_id": message.request_id,
-            "delivery_info": {"exchange": "", "routing_key": "auth"},
+            "delivery_info": {"exchange": "", "routing_key": message.queue.value},
             "delivery_mode": 2,
             "delivery_tag": "any-unique-text-1",
             "priority": 0,
         },
     }
 
-    broker.lpush("auth", json.dumps(written))
+    broker.lpush(message.queue.value, json.dumps(written))
 
     (session,) = answer_to(apps, broker, message).sessions
     assert session.session_ref == ref

@@ -125,6 +125,21 @@ def test_the_page_names_every_queue() -> None:
     assert all(f"`{queue.value}`" in section("## Tasks") for queue in Queue)
 
 
+def test_the_pages_examples_send_each_task_to_its_queue() -> None:
+    text = section("## The message")
+    with_celery = re.search(r'send_task\(\s*"([^"]+)",.*?queue="([^"]+)"', text, re.DOTALL)
+    by_hand = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+    assert with_celery is not None
+    assert by_hand is not None
+    message = json.loads(by_hand[1])
+    delivery = message["properties"]["delivery_info"]
+
+    told = [with_celery.groups(), (message["headers"]["task"], delivery["routing_key"])]
+
+    for task, queue in told:
+        assert contract.QUEUE_OF[Task(task)] == queue, task
+
+
 def test_the_page_lists_the_verdicts() -> None:
     assert [row[0] for row in table("## Verdicts")] == [verdict.value for verdict in Verdict]
 

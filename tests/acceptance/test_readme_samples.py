@@ -1,0 +1,126 @@
+"""The code in README.md runs as it stands there, against a worker and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import session_client
+from sandbox.processes import poll_until
+from sandbox.redis_server import RedisServer
+from sandbox.stack import Stack
+from session_client import NotAcknowledged, Reason, SessionClient, SpoolCounts, Verdict
+from tests.acceptance.client_rig import ROOT, Apps, working
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST, NOT_LOST, IN_AN_APP = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+CALLS = (SessionClient.register, SessionClient.silent_auth, SessionClient.logout)
+
+
+class App(dict[str, Any]):
+    """The names around a sample: what the app's own functions are called with is kept."""
+
+    def __init__(self, **names: Any) -> None:
+        super().__init__({name: getattr(session_client, name) for name in session_client.__all__})
+        self.update(names)
+        self.called: list[tuple[str, Any]] = []
+        for name in ("sign_in", "send_to_login", "end_own_session", "log_out_again_later"):
+            self[name] = lambda *given, name=name: self.called.append((name, given))
+
+    def run(self, sample: str) -> None:
+        exec(compile(sample, "README.md", "exec"), self)  # noqa: S102 - it is ours
+
+    def call(self, name: str, *given: Any) -> Any:
+        return asyncio.run(self[name](*given))
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """How long a call waits whose sample does not say: this machine may be busy."""
+    return waiting(60.0, monkeypatch)
+
+
+@pytest.fixture
+def haste(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The same where nothing can come."""
+    return waiting(0.3, monkeypatch)
+
+
+def waiting(seconds: float, monkeypatch: pytest.MonkeyPatch) -> float:
+    for call in CALLS:
+        assert call.__kwdefaults__ is not None
+        monkeypatch.setitem(call.__kwdefaults__, "timeout", seconds)
+    return seconds
+
+
+@pytest.mark.usefixtures("patience")
+def test_the_samples_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # one opens a spool
+    with Stack() as stack, ExitStack() as exits:
+        stack.migrate()
+        stack.beat()
+        apps = Apps(stack, "shop", "forum")
+        exits.callback(apps.close)
+        exits.enter_context(working(stack))
+        apps.register("ada")
+        app = App()
+
+        app.run(
+            FIRST.replace("rediss://…", stack.broker_url).replace("3f9c….…", apps.keys["forum"])
+        )
+        exits.callback(app["client"].close)
+        ((name, _),) = app.called
+        assert name == "sign_in"
+
+        app["ref"] = apps.register("ada", "forum").session_ref
+        app.run(NOT_LOST)
+        exits.callback(app["spool"].stop)
+        assert app["receipt"].sessions_ended == 1
+        poll_until(lambda: app["spool"].counts() == SpoolCounts(waiting=0, refused=0), 60)
+
+        app.run(IN_AN_APP)
+        login = apps.login("ada", "forum")
+        ref = app.call("after_login", "ada", login.session_id, login.id_token)
+        shop = apps.clients["shop"]
+        assert shop.silent_auth(user_id="ada").verdict is Verdict.AUTHENTICATED
+        app.call("log_out", "ada", ref)
+        assert shop.silent_auth(user_id="ada").reason == Reason.LOGGED_OUT
+        assert app.called[1:] == [("end_own_session", ("ada",))]
+
+
+@pytest.fixture(params=["no broker", "no worker"])
+def lonely(request: pytest.FixtureRequest) -> Iterator[SessionClient]:
+    """A client with nobody at the other end."""
+    with RedisServer() as server:
+        client = SessionClient(
+            broker_url=server.url(), app_id="shop", app_key=session_client.AppKey.generate()
+        )
+        if request.param == "no broker":
+            server.stop()
+        with client:
+            yield client
+
+
+@pytest.mark.usefixtures("haste")
+def test_without_broker_or_worker_users_get_in_here_and_out_here(lonely: SessionClient) -> None:
+    app = App(client=lonely)
+    app.run(IN_AN_APP)
+
+    ref = app.call("after_login", "ada", "a-session", "a-token")
+    app.call("log_out", "ada", ref)
+    app.call("log_out", "bob", "a-ref-of-yesterday")
+
+    assert ref is None
+    *ended, (later, (error,)) = app.called
+    assert ended == [("end_own_session", (user,)) for user in ("ada", "bob")]
+    assert later == "log_out_again_later"
+    assert isinstance(error, NotAcknowledged)
+    assert not error.is_final
