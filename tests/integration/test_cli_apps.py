@@ -350,6 +350,11 @@ def test_apps_are_listed_with_their_keys_and_policy(sqlite_stage: Stage) -> None
         "amr_any_of": ["sms"],
         "max_age_seconds": 600,
         "capabilities": [],
+        "base_url": None,
+        "token_url": None,
+        "jwks_url": None,
+        "issuer": None,
+        "session_lifetime_seconds": None,
         "notice_method": None,
         "notice_address": None,
         "notify_on_expiry": False,
@@ -358,11 +363,27 @@ def test_apps_are_listed_with_their_keys_and_policy(sqlite_stage: Stage) -> None
     }
 
 
-def test_no_listing_tells_a_key(sqlite_stage: Stage) -> None:
+def test_what_is_set_of_an_app_is_shown_by_the_option_that_sets_it(sqlite_stage: Stage) -> None:
+    add("--require-amr", "mfa", "--require-amr", "pwd", "--token-url", "https://login.example/t")
+    run("apps", "set", "shop", "--session-lifetime", "3600")
+
+    lines = [line.split(maxsplit=1) for line in run("apps", "show", "shop").stdout.splitlines()]
+
+    shown = {name: text.strip() for name, text in lines}
+    assert shown["require-amr"] == "mfa, pwd"
+    assert shown["token-url"] == "https://login.example/t"
+    assert shown["session-lifetime"] == "3600"
+    assert shown["base-url"] == "-"
+    assert told("apps", "show", "shop") == told("apps", "list")[0]
+
+
+@pytest.mark.parametrize("listing", [("list",), ("show", "shop")])
+def test_no_listing_tells_a_key_or_a_secret(sqlite_stage: Stage, listing: tuple[str, ...]) -> None:
     key = add()
 
-    for result in (run("apps", "list"), run("apps", "list", "--json")):
+    for result in (run("apps", *listing), run("apps", *listing, "--json")):
         assert key.text().partition(".")[2] not in result.output
+        assert SECRET not in result.output
 
 
 # --- notices
@@ -593,6 +614,7 @@ def test_an_app_that_shares_a_session_is_not_removed(stage: Stage) -> None:
     "arguments",
     [
         ("rotate-key",),
+        ("show",),
         ("disable",),
         ("enable",),
         ("remove",),

@@ -56,6 +56,11 @@ unset_option: Callable[[Any], Any] = click.option(
 )
 
 
+def by_option(app: AppChoices) -> dict[str, object]:
+    """Return what is chosen for *app*, by the option that chooses it."""
+    return {option: getattr(app, choice) for option, (choice, _) in _OPTIONS.items()}
+
+
 def choice_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Give *verb* an option for each of `AppChoices`, under its name there."""
     for option, (choice, how) in reversed(_OPTIONS.items()):

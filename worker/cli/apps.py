@@ -11,6 +11,7 @@ from models import NoticeMethod
 from session_client.keys import AppKey
 from worker.cli import output
 from worker.cli.app_options import (
+    by_option,
     changes,
     choice_options,
     read_secret,
@@ -121,6 +122,28 @@ def list_(*, as_json: bool) -> None:
             )
             for app in found
         ),
+    )
+
+
+@apps.command("show")
+@_app_id
+@output.as_json_option
+def show(*, app_id: str, as_json: bool) -> None:
+    """Show all that is set for an app; what is not is as the settings say."""
+    app = app_admin.find_app(services(), app_id)
+    if as_json:
+        output.print_json(app)
+        return
+    output.print_facts(
+        {
+            "app": app.app_id,
+            "client": app.client_id,
+            "keys": app.kids,
+            **by_option(app),
+            "is told": _is_told(app),
+            "registered": app.created_at,
+            "disabled": app.disabled_at,
+        }
     )
 
 

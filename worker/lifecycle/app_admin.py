@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -59,15 +59,11 @@ class NewApp(AppChoices):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AppInfo:
-    """An app as `apps list` shows it."""
+class AppInfo(AppChoices):
+    """An app as `apps list` and `apps show` show it."""
 
     app_id: str
     client_id: str
-    amr_all_of: tuple[str, ...]
-    amr_any_of: tuple[str, ...]
-    max_age_seconds: int | None
-    capabilities: tuple[str, ...]
     notice_method: str | None
     notice_address: str | None
     notify_on_expiry: bool
@@ -99,10 +95,7 @@ def list_apps(services: Services) -> list[AppInfo]:
         AppInfo(
             app_id=app.app_id,
             client_id=app.client_id,
-            amr_all_of=tuple(app.amr_all_of),
-            amr_any_of=tuple(app.amr_any_of),
-            max_age_seconds=app.max_age_seconds,
-            capabilities=tuple(app.capabilities),
+            **_choices_in(app),
             notice_method=app.notice_method,
             notice_address=_shown_address(app.notice_method, app.notice_address),
             notify_on_expiry=app.notify_on_expiry,
@@ -112,6 +105,14 @@ def list_apps(services: Services) -> list[AppInfo]:
         )
         for app in apps
     ]
+
+
+def find_app(services: Services, app_id: str) -> AppInfo:
+    """Return one app. Raises `AppError` when there is none."""
+    found = {app.app_id: app for app in list_apps(services)}
+    if app_id not in found:
+        raise _no_app(app_id)
+    return found[app_id]
 
 
 def _shown_address(method: str | None, address: str | None) -> str | None:
@@ -131,7 +132,7 @@ def set_app(
         app = connection.execute(query).one_or_none()
         if app is None:
             raise _no_app(app_id)
-        choices = replace(_choices_of(app), **changes)
+        choices = AppChoices(**(_choices_in(app) | changes))
         _check_choices(services, choices)
         values = _choice_columns(choices)
         if client_secret is not None:
@@ -334,9 +335,7 @@ def _choice_columns(choices: AppChoices) -> dict[str, object]:
     return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
 
-def _choices_of(app: Row[Any]) -> AppChoices:
-    values: dict[str, Any] = {}
-    for choice in fields(AppChoices):
-        value = getattr(app, choice.name)
-        values[choice.name] = tuple(value) if isinstance(value, list) else value
-    return AppChoices(**values)
+def _choices_in(app: Row[Any]) -> dict[str, Any]:
+    """Return the `AppChoices` of a row, by name."""
+    values = {choice.name: getattr(app, choice.name) for choice in fields(AppChoices)}
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
