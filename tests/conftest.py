@@ -15,6 +15,7 @@ from migrations.target import config_for
 from sandbox.postgres_server import PostgresDatabases, PostgresServer
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
+from tests.databases import EmptyDatabases
 from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_client
 
 # The same examples at every run, and no clock in the verdict: a red suite must be about the
@@ -78,10 +79,25 @@ def postgres_url(postgres: PostgresDatabases, postgres_at_head: str) -> Iterator
     postgres.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def empty_databases(postgres: PostgresDatabases, postgres_at_head: str) -> Iterator[EmptyDatabases]:
+    databases = EmptyDatabases(postgres, postgres_at_head)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def empty_postgres_url(empty_databases: EmptyDatabases) -> Iterator[str]:
+    """An empty PostgreSQL database at head, not necessarily a fresh one."""
+    with empty_databases.one() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest) -> str:
-    """A fresh database at head, once on each kind."""
-    url: str = request.getfixturevalue(f"{request.param.removesuffix('ql')}_url")
+    """An empty database at head, once on each kind."""
+    fixture = "sqlite_url" if request.param == "sqlite" else "empty_postgres_url"
+    url: str = request.getfixturevalue(fixture)
     return url
 
 
