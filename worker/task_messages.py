@@ -12,6 +12,8 @@ from typing import Any, Final
 
 # All that is needed to run a task, and to run it again a little later.
 _HEADERS: Final = ("task", "id", "retries", "eta", "expires")
+# In place of what the arguments look like, or Celery would look for itself and show it.
+_HIDDEN: Final = {"argsrepr": "-", "kwargsrepr": "-"}
 _MOST_RETRIES: Final = 100
 _LONGEST_NAME: Final = 155  # Celery's own limit for ids and task names in its result tables
 # Our own retries wait for 30 s at most; the rest is for clocks that differ.
@@ -28,7 +30,7 @@ def reduce(message: Any) -> bool:
     headers = message.headers
     if not (_is_addressed(headers) and _is_patient(headers) and _is_alone(message.payload)):
         return False
-    message.headers = {name: headers[name] for name in _HEADERS if name in headers}
+    message.headers = {name: headers[name] for name in _HEADERS if name in headers} | _HIDDEN
     return True
 
 

@@ -42,8 +42,6 @@ RETRIED = rb"retries\": 1"
 # Sent in clear on purpose, by a publisher that does everything wrong: the broker holds it, but
 # nothing else may.
 BLURTED = "Blurted.Out.Canary.4711"
-# What a publisher writes for dashboards to show; they get it when events are on, and only then.
-SHOWN_ON_PURPOSE = "Shown.On.Purpose.4711"
 # Looked for at each place, since what is sealed may by chance begin like a token just before one.
 JWS = re.compile(rb"(?=(eyJ[A-Za-z0-9_-]{10,})\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{4,})")
 
@@ -318,7 +316,7 @@ class Flow:
             {"content_type": "application/x-yaml", "body": BLURTED},
             {"headers": {"eta": BLURTED}},
             {"headers": {"expires": BLURTED}},
-            {"headers": {"argsrepr": SHOWN_ON_PURPOSE, "kwargsrepr": SHOWN_ON_PURPOSE}},
+            {"headers": {"argsrepr": BLURTED, "kwargsrepr": BLURTED}},
             {"headers": {"compression": "zlib"}, "body": BLURTED},
             {"headers": {"timelimit": BLURTED}},
         ]
@@ -462,7 +460,6 @@ def test_nothing_shaped_like_a_signed_token_is_anywhere(flow: Flow) -> None:
 
 def test_what_a_bad_publisher_blurts_out_goes_no_further(flow: Flow) -> None:
     assert flow.evidence.leaks({"blurted out": BLURTED}) == set()
-    assert flow.evidence.leaks({"shown": SHOWN_ON_PURPOSE}) == {("shown", "events")}
     assert flow.stack.processes["worker"].is_alive
 
 

@@ -24,6 +24,7 @@ from tests.stage import Stage
 from worker import metrics
 from worker.exporter.facts import Facts, sources
 from worker.lifecycle.last_runs import Run
+from worker.metrics import Silence
 from worker.metrics.meters import Meters
 from worker.tasks import maintenance
 
@@ -50,6 +51,7 @@ def scrape(stage: Stage, *, and_counts: bool = False) -> list[Sample]:
     if and_counts:
         metrics.record_with(Meters(registry))
         metrics.answered(Task.SILENT_AUTH, Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED)
+        metrics.unanswered(Task.SILENT_AUTH, Silence.APP_UNREADABLE)
     page = generate_latest(registry).decode()
     families = text_string_to_metric_families(page)
     return [sample for family in families for sample in family.samples]

@@ -172,7 +172,13 @@ def test_what_no_message_can_ask_for_any_more_goes_when_nothing_is_to_be_kept(
 
     counts = maintenance.purge_history(forgetful.services)
 
-    assert counts.rows == {"sessions": 1, "watermarks": 1, "receipts": 1, "events": 0}
+    assert counts.rows == {
+        "sessions": 1,
+        "watermarks": 1,
+        "device_watermarks": 0,
+        "receipts": 1,
+        "events": 0,
+    }
 
 
 def test_when_its_time_is_up_the_next_run_goes_on(

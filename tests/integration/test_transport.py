@@ -198,7 +198,7 @@ def read_only(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    ("refuse", "says"), [(read_only, "read only replica"), (full_of_noise, "WRONGTYPE")]
+    ("refuse", "says"), [(read_only, "is a replica"), (full_of_noise, "WRONGTYPE")]
 )
 def test_what_a_redis_that_refuses_writes_holds_is_served_once_afterwards(
     own_redis: RedisServer, refuse: Callable[[redis.Redis], None], says: str

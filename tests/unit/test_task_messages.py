@@ -11,6 +11,7 @@ import pytest
 from worker.task_messages import reduce
 
 HEADERS = {"task": "sessions.status", "id": "an-id"}
+HIDDEN = {"argsrepr": "-", "kwargsrepr": "-"}
 PLAIN: list[Any] = [[], {"app_id": "shop"}, {}]
 PURGE = {"task": "maintenance.purge_history", "options": {"queue": "maintenance"}}
 
@@ -45,7 +46,7 @@ def test_what_our_own_retries_and_schedule_say_is_kept(headers: dict[str, Any]) 
     told = message(**headers)
 
     assert reduce(told)
-    assert told.headers == HEADERS | headers
+    assert told.headers == HEADERS | headers | HIDDEN
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_other_headers_are_not_passed_on(header: str) -> None:
     told = message(**{header: [PURGE]})
 
     assert reduce(told)
-    assert told.headers == HEADERS
+    assert told.headers == HEADERS | HIDDEN
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_other_headers_are_not_passed_on(header: str) -> None:
         {"task": "sessions.status", "id": ""},
         {"task": "sessions.status", "id": "x" * 156},
         *({**HEADERS, "retries": retries} for retries in (-1, 101, 1.5, "1", True)),
-        *(HEADERS | {"eta": after(**wait)} for wait in ({"minutes": 3}, {"days": 3000})),
+        *(HEADERS | {"eta": after(**wait)} for wait in ({"hours": 3}, {"days": 3000})),
     ],
 )
 def test_headers_that_ask_for_more_or_for_nothing_are_refused(headers: Any) -> None:
