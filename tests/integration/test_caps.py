@@ -14,7 +14,7 @@ from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.propagation_rig import ASK, by_queue, notices
 from tests.stage import Stage
-from worker.lifecycle import maintenance
+from worker.lifecycle import app_admin, maintenance
 
 DAY = 86_400
 CAPS = {
@@ -146,6 +146,20 @@ def test_another_apps_longer_lifetime_hides_no_idle_session_from_a_prune(
     ref = stage.registered("ada", "kiosk")
     stage.pass_time(days=3, minutes=3)
 
+    assert expire(stage) == {"expired": 0, "capped": 1}
+    assert stage.session(ref).end_cause == "cap_reached"
+
+
+def test_a_lifetime_that_was_longer_once_hides_no_idle_session_from_a_prune(
+    stage_with: StageWith,
+) -> None:
+    stage = stage_with(**CAPS["idle"])
+    stage.add_app("kiosk", session_lifetime_seconds=90 * DAY)
+    ref = stage.registered("ada", "kiosk")
+    app_admin.set_app(stage.services, "kiosk", session_lifetime_seconds=DAY)
+    stage.pass_time(days=3, minutes=3)
+
+    assert maintenance.expire_sessions(stage.services, dry_run=True).rows["capped"] == 1
     assert expire(stage) == {"expired": 0, "capped": 1}
     assert stage.session(ref).end_cause == "cap_reached"
 

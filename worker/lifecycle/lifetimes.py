@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, false, func, or_, select
 
-from models import App, IdpSession
+from models import IdpSession
 from worker.settings import Settings
 
 _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
@@ -50,25 +50,33 @@ def reaches_within_caps(settings: Settings, now: datetime) -> tuple[datetime, da
 
 
 def past_a_cap(
-    settings: Settings, now: datetime, longest_lifetime: timedelta | None = None
+    settings: Settings, now: datetime, last_idle_expiry: datetime | None = None
 ) -> ColumnElement[bool]:
-    """Return which sessions are past a cap. With *longest_lifetime* an index finds them."""
+    """Return which sessions are past a cap. With *last_idle_expiry* an index finds them."""
     capped: list[ColumnElement[bool]] = [false()]
     if settings.session_absolute_cap_seconds is not None:
         age = timedelta(seconds=settings.session_absolute_cap_seconds)
         capped.append(IdpSession.created_at <= now - age)
     if settings.session_idle_cap_seconds is not None:
-        unused_since = now - timedelta(seconds=settings.session_idle_cap_seconds)
-        idle = IdpSession.last_used_at <= unused_since
-        if longest_lifetime is not None:
-            # Said a second time through the expiry, which has an index: what was used before then
-            # expires within the longest lifetime of it.
-            idle &= IdpSession.expires_at <= unused_since + longest_lifetime
+        idle = _idle(now, settings.session_idle_cap_seconds)
+        if last_idle_expiry is not None:
+            idle &= IdpSession.expires_at <= last_idle_expiry  # that has an index
         capped.append(idle)
     return or_(*capped)
 
 
-def longest_lifetime(connection: Connection, settings: Settings) -> timedelta:
-    """Return the longest time that any app's sessions live without being used."""
-    longest = connection.execute(select(func.max(App.session_lifetime_seconds))).scalar()
-    return timedelta(seconds=max(longest or 0, settings.session_lifetime_seconds))
+def last_idle_expiry(connection: Connection, settings: Settings, now: datetime) -> datetime | None:
+    """Return when the last of the sessions past the idle cap expires; None when there are none.
+
+    Looked for once a run, among all live sessions: how far use has put an expiry off depends on the
+    lifetime of an app as it was then, which nobody remembers.
+    """
+    if settings.session_idle_cap_seconds is None:
+        return None
+    idle = _idle(now, settings.session_idle_cap_seconds)
+    query = select(func.max(IdpSession.expires_at)).where(IdpSession.ended_at.is_(None), idle)
+    return connection.execute(query).scalar()
+
+
+def _idle(now: datetime, cap_seconds: float) -> ColumnElement[bool]:
+    return IdpSession.last_used_at <= now - timedelta(seconds=cap_seconds)

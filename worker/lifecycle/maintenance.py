@@ -40,7 +40,7 @@ from session_client import contract
 from worker.lifecycle.batches import among_keys, first_free, locked
 from worker.lifecycle.ending import Ending
 from worker.lifecycle.events import Cause
-from worker.lifecycle.lifetimes import has_caps, longest_lifetime, past_a_cap
+from worker.lifecycle.lifetimes import has_caps, last_idle_expiry, past_a_cap
 from worker.lifecycle.revoking import refuse_implausible, refuse_jumped_clock
 from worker.wiring import Services
 
@@ -93,8 +93,8 @@ def expire_sessions(
     live = IdpSession.ended_at.is_(None)
     expired = live & (IdpSession.expires_at <= cutoff)
     with services.store.read() as connection:
-        longest = longest_lifetime(connection, services.settings)
-        capped = live & past_a_cap(services.settings, cutoff, longest)
+        last_expiry = last_idle_expiry(connection, services.settings, cutoff)
+        capped = live & past_a_cap(services.settings, cutoff, last_expiry)
         if not (dry_run or override_guard):
             refuse_jumped_clock(connection, services)
             refuse_implausible(connection, services, expired | capped)
