@@ -139,15 +139,45 @@ def test_another_users_login_is_not_touched(stage: Stage) -> None:
     assert stage.remember(login, "bob").verdict is Verdict.OK
 
 
-def test_a_logout_of_one_session_or_device_leaves_later_registrations_alone(stage: Stage) -> None:
+def test_a_logout_of_one_session_leaves_later_registrations_alone(stage: Stage) -> None:
     login = stage.login("ada", "shop")
     ref = stage.registered(device_id="phone")
     stage.pass_time(seconds=2)
     stage.log_out(session_ref=str(ref))
-    stage.log_out(scope=LogoutScope.DEVICE, device_id="phone")
+
+    assert (marks(stage), device_marks(stage)) == ([], [])
+    assert stage.remember(login, device_id="phone").verdict is Verdict.OK
+
+
+def test_a_device_logout_leaves_a_later_registration_without_a_device_alone(stage: Stage) -> None:
+    login = stage.login("ada", "shop")
+    stage.pass_time(seconds=2)
+    from_phone(stage)
 
     assert marks(stage) == []
     assert stage.remember(login).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("leaving", ["shop", "desk"])
+@pytest.mark.parametrize("shared_by", ["registering it", "getting tokens from it"])
+def test_a_session_that_becomes_of_the_device_only_after_its_logout_is_ended_then(
+    stage: Stage, leaving: str, shared_by: str
+) -> None:
+    login = stage.login("ada", "shop")
+    if shared_by == "registering it":
+        stage.remember(login)
+    else:
+        at_forum = stage.mosaic.state.add_factor(login.session_id, "client-forum", "sms")
+        stage.remember(at_forum, app_id="forum")
+        assert stage.silent_auth(app_id="shop").verdict is Verdict.AUTHENTICATED
+    stage.pass_time(seconds=2)
+    from_phone(stage, leaving)
+
+    late = stage.remember(login, device_id="phone")
+
+    assert late.reason == Reason.LOGGED_OUT
+    assert stage.silent_auth(device_id="phone").verdict is Verdict.LOGIN_REQUIRED
+    assert live(stage) == []
 
 
 @pytest.mark.parametrize("leaving", ["shop", "desk"])

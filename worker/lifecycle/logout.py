@@ -116,9 +116,9 @@ def _named_session(connection: Connection, services: Services, asked: Asked) -> 
         raise InvalidRequest(Reason.NO_SESSION)
     # Who has the session id has proven the session. Were the app to share it as well, a logout that
     # overtakes its own app's registration would be refused if another app registered before it.
-    may_end = command.session_id is not None or sessions.is_shared_by(
-        connection, session.id, asked.app.app_id
-    )
-    if session.user_id != command.user_id or not may_end:
+    has_proven_it = command.session_id is not None
+    if not (has_proven_it or sessions.is_shared_by(connection, session.id, asked.app.app_id)):
         raise Unauthorized(Reason.NOT_PERMITTED, "the app does not share this session")
+    if session.user_id != command.user_id:
+        raise Unauthorized(Reason.NOT_PERMITTED, "the session is another user's")
     return session.id

@@ -76,9 +76,12 @@ def _is_late(
     if is_before_watermark(connection, session.user_id, logged_in_at):
         return True
     device_id = command.device_id or session.device_id
-    # What the app shares and is live is no business of an earlier logout: it was ended by it, or
-    # the app was given tokens from it since.
-    if device_id is None or sessions.is_shared_by(connection, session.id, app.app_id):
+    if device_id is None:
+        return False
+    # What the app shares, was of the device then and is live has been used since, or the logout had
+    # ended it. What becomes of the device only now had escaped it.
+    was_of_device = session.device_id == device_id
+    if was_of_device and sessions.is_shared_by(connection, session.id, app.app_id):
         return False
     return is_before_device_watermark(
         connection, session.user_id, device_id, app.app_id, logged_in_at
