@@ -88,12 +88,20 @@ def test_the_samples_run_one_after_the_other(
 
         app.run(IN_AN_APP)
         login = apps.login("ada", "forum")
-        ref = app.call("after_login", "ada", login.session_id, login.id_token)
+        named = app.call("after_login", "ada", login.session_id, login.id_token)
+        assert named.keys() == {"session_ref"}
         shop = apps.clients["shop"]
         assert shop.silent_auth(user_id="ada").verdict is Verdict.AUTHENTICATED
-        app.call("log_out", "ada", ref)
+        app.call("log_out", "ada", named)
         assert shop.silent_auth(user_id="ada").reason == Reason.LOGGED_OUT
         assert app.called[1:] == [("end_own_session", ("ada",))]
+
+        login = apps.login("bob", "forum")
+        with monkeypatch.context() as patch:
+            waiting(0.01, patch)  # it is done, and the app has given up by then
+            named = app.call("after_login", "bob", login.session_id, login.id_token)
+        app.call("log_out", "bob", named)
+        assert shop.silent_auth(user_id="bob").reason == Reason.LOGGED_OUT
 
 
 @pytest.fixture(params=["no broker", "no worker"])
@@ -114,13 +122,12 @@ def test_without_broker_or_worker_users_get_in_here_and_out_here(lonely: Session
     app = App(client=lonely)
     app.run(IN_AN_APP)
 
-    ref = app.call("after_login", "ada", "a-session", "a-token")
-    app.call("log_out", "ada", ref)
-    app.call("log_out", "bob", "a-ref-of-yesterday")
+    named = app.call("after_login", "ada", "a-session", "a-token")
+    app.call("log_out", "ada", named)
 
-    assert ref is None
-    *ended, (later, (error,)) = app.called
-    assert ended == [("end_own_session", (user,)) for user in ("ada", "bob")]
+    assert named == {"session_id": "a-session"}
+    ended, (later, (error,)) = app.called
+    assert ended == ("end_own_session", ("ada",))
     assert later == "log_out_again_later"
     assert isinstance(error, NotAcknowledged)
     assert not error.is_final
