@@ -44,7 +44,7 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
     except Exception as error:  # noqa: BLE001 - an unchecked worker must not start either
         why = f"an unforeseen {type(error).__name__} while checking"
         # Nobody knows whether it passes: a supervisor that gives up would take all workers down.
-        _exit(f"does not start: {why}", startup.NOT_YET_EXIT_CODE)
+        _exit(f"does not start yet: {why}", startup.NOT_YET_EXIT_CODE)
 
 
 def _exit(why: str, code: int) -> NoReturn:

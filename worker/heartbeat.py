@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import threading
 from contextlib import suppress
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 KEY_PREFIX: Final = "mosaic-sessions:worker:"
 EVERY_SECONDS: Final = 5.0
 LIFETIME_SECONDS: Final = 20
+_TOKEN: Final = secrets.token_hex(4)  # containers of one host name are all process 1
 
 
 class Heartbeat(bootsteps.StartStopStep):
@@ -106,7 +108,7 @@ class _Pulse:
 
 def key_of_this_process() -> str:
     """Return the key under which this process says that it is alive."""
-    return f"{KEY_PREFIX}{socket.gethostname()}:{os.getpid()}"
+    return f"{KEY_PREFIX}{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
 
 
 def living_workers(client: redis.Redis) -> list[dict[str, Any]]:

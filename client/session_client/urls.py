@@ -58,6 +58,9 @@ def _check_redis(name: str, url: str) -> None:
         parts = urlsplit(url)
     except ValueError:
         raise InvalidArgumentError(f"{name}: not a valid URL; its port or an option?") from None
-    # redis-py would take any other path for database 0, and kombu raise at the first call.
-    if parts.scheme in _REDIS and not re.fullmatch(r"(?:/[0-9]*)?", parts.path):
+    if ";" in url:
+        raise InvalidArgumentError(f"{name}: one URL, not a list; for a failover name what moves")
+    # redis-py would take any other path for database 0, and kombu raise at the first call. Two
+    # slashes are how URLs of other brokers name the default.
+    if parts.scheme in _REDIS and not re.fullmatch(r"/{0,2}[0-9]*", parts.path):
         raise InvalidArgumentError(f"{name}: the database after the host must be a number")

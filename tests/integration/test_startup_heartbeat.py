@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -132,3 +134,18 @@ def test_a_redis_that_hangs_does_not_hold_up_the_loop(
         server.thaw()
         step.stop(consumer)
     assert elapsed < REDIS_TIMEOUT_SECONDS / 2
+
+
+def test_two_workers_that_are_process_1_of_the_same_host_name_have_a_key_each() -> None:
+    ask = "from worker import heartbeat; print(heartbeat.key_of_this_process())"
+
+    told = {
+        subprocess.run(  # noqa: S603 - ours
+            [sys.executable, "-c", f"import os; os.getpid = lambda: 1; {ask}"],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    }
+
+    assert len(told) == 2

@@ -232,6 +232,11 @@ def test_a_url_that_is_none_is_refused_by_the_arguments_name_and_without_being_q
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_list_of_brokers_is_refused_as_one() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^broker_url: one URL, not a list"):
+        client(broker_url="redis://a:6379/0;redis://b:6379/0")
+
+
 @pytest.mark.parametrize("url", [None, "", "unix:///run/redis.sock"])
 def test_a_broker_that_is_none_is_refused_though_answers_have_a_place(url: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^broker_url: "):
@@ -243,6 +248,7 @@ def test_a_broker_that_is_none_is_refused_though_answers_have_a_place(url: Any) 
     [
         "redis://host",
         "redis://host/",
+        "redis://host//",
         "rediss://shop:secret@host:6380/15?ssl_ca_certs=/etc/ssl/company.pem",
         "unix:///run/redis.sock?db=3",
     ],
