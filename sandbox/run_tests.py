@@ -9,8 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-# Three at a time also on two cores, because most tests wait; each has servers of its own.
-IN_PARALLEL = ["-n", "3"]
+# Four at a time also on two cores, because most tests wait; each has servers of its own.
+IN_PARALLEL = ["-n", "4"]
 # A file stays on one, because its tests share what its fixtures started; files begin in the order
 # of pyproject.toml's `testpaths`.
 IN_PARALLEL += ["--dist", "loadfile", "--no-loadscope-reorder"]
