@@ -3,12 +3,15 @@
 Celery obeys its own fields from whoever can publish: tasks to send when this one is done, also
 such as an app may not send; an hour to begin at, for which the worker would hold the message, and
 hold it once more at each redelivery; limits of its own. Apps need none of them, so none is obeyed.
+It also brings tasks of its own (``celery.group`` and the like), which send whatever they are told.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from session_client import contract
 
 # All that is needed to run a task, and to run it again a little later.
 _HEADERS: Final = ("task", "id", "retries", "eta", "expires")
@@ -18,6 +21,8 @@ _MOST_RETRIES: Final = 100
 _LONGEST_NAME: Final = 155  # Celery's own limit for ids and task names in its result tables
 # Our own retries wait for 30 s at most; the rest is for clocks that differ.
 _LONGEST_WAIT: Final = timedelta(minutes=2)
+_OF_APPS: Final = frozenset(task.value for task in contract.Task)
+_FOR_APPS: Final = frozenset(queue.value for queue in contract.QUEUE_OF.values())
 # What Celery always writes beside the arguments, though it is empty.
 _AFTERWARDS: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
@@ -30,6 +35,8 @@ def reduce(message: Any) -> bool:
     headers = message.headers
     if not (_is_addressed(headers) and _is_patient(headers) and _is_alone(message.payload)):
         return False
+    if not _may_lie_in(message.delivery_info["routing_key"], headers["task"]):
+        return False
     message.headers = {name: headers[name] for name in _HEADERS if name in headers} | _HIDDEN
     return True
 
@@ -40,6 +47,11 @@ def _is_addressed(headers: Any) -> bool:
         return False
     names = (headers.get("task"), headers.get("id"))
     return all(isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME for name in names)
+
+
+def _may_lie_in(queue: str, task: str) -> bool:
+    """Whether the task may be sent by those who may write to the queue."""
+    return task in _OF_APPS if queue in _FOR_APPS else not task.startswith("celery.")
 
 
 def _is_patient(headers: dict[str, Any]) -> bool:

@@ -64,6 +64,8 @@ POISON: dict[str, bytes] = {
     "endless retries": raw(TASK, more_headers={"retries": -1_000_000}),
     **{f"{name} in the body": raw(TASK, content=[[], {}, {name: [MORE]}]) for name in AFTERWARDS},
     **{f"{name} in the headers": raw(TASK, more_headers={name: [MORE]}) for name in AFTERWARDS},
+    "a task of Celery's": raw("celery.group", content=[[[MORE], "id", [], True], {}, {}]),
+    "a task of the worker's own": raw(PURGE),
     "bad expires": raw(TASK, more_headers={"expires": f"soon {CANARY}"}),
     "deep nesting": raw(TASK, body=b64(b"[" * 100_000)),
     "ten megabytes": raw(TASK, {"app_id": "shop", "envelope": CANARY * 400_000}),

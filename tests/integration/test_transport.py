@@ -26,6 +26,7 @@ from tests.integration.transport_rig import (
     STOCKS,
     Taker,
     connection_to,
+    item,
     publish,
     records,
     sweep,
@@ -69,6 +70,12 @@ def is_listened_for(taker: Taker, push: Callable[[], Any]) -> None:
     taker.look()
 
 
+def without_its_way(message: Any) -> Any:
+    """Return a message without what its sender says of where it went."""
+    del message["properties"]["delivery_info"]
+    return message
+
+
 WAYS = pytest.mark.parametrize("way", [waits, is_listened_for])
 
 
@@ -77,7 +84,7 @@ WAYS = pytest.mark.parametrize("way", [waits, is_listened_for])
 
 @WAYS
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_the_record_of_a_job_is_the_one_kombu_writes(
+def test_the_record_of_a_job_is_the_one_kombu_writes_but_for_the_way_it_came(
     redis_url: str, client: redis.Redis, body: Any, way: Callable[..., None]
 ) -> None:
     queue = Queue(QUEUE, Exchange(ODD, type="direct"), routing_key=ODD)
@@ -92,10 +99,30 @@ def test_the_record_of_a_job_is_the_one_kombu_writes(
     with Taker(redis_url, queue) as ours:
         way(ours, lambda: client.lpush(QUEUE, raw))
 
-        assert records(client) == expected
+        ((message, *way_back),) = records(client).values()
+        ((expected_message, *_),) = expected.values()
+        assert without_its_way(message) == without_its_way(expected_message)
+        assert way_back == ["", QUEUE]
         assert set(taken_at(client)) == tags == set(expected)
         assert time.time() - taken_at(client).popitem()[1] < 60
         ours.die()
+
+
+@WAYS
+def test_a_job_goes_back_to_the_queue_it_came_from_whatever_its_sender_says(
+    redis_url: str, client: redis.Redis, way: Callable[..., None]
+) -> None:
+    client.sadd("_kombu.binding.evil", "key\x06\x16\x06\x16elsewhere")  # as any app may
+    lie = item(delivery_info={"exchange": "evil", "routing_key": "key"})
+
+    with Taker(redis_url) as taker:
+        way(taker, lambda: client.lpush(QUEUE, lie))
+        told = [message.delivery_info for message in taker.got]
+        taker.die()
+    sweep(redis_url)
+
+    assert told == [{"exchange": "", "routing_key": QUEUE}]
+    assert (client.llen(QUEUE), client.llen("elsewhere")) == (1, 0)
 
 
 def test_kombu_puts_back_what_we_took_whole_and_says_that_it_comes_again(

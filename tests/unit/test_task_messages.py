@@ -16,9 +16,12 @@ PLAIN: list[Any] = [[], {"app_id": "shop"}, {}]
 PURGE = {"task": "maintenance.purge_history", "options": {"queue": "maintenance"}}
 
 
-def message(headers: Any = HEADERS, content: Any = PLAIN, **more: Any) -> Any:
+def message(
+    headers: Any = HEADERS, content: Any = PLAIN, queue: str = "sessions", **more: Any
+) -> Any:
     headers = {**headers, **more} if more else headers
-    return SimpleNamespace(headers=headers, payload=content)
+    way = {"exchange": "", "routing_key": queue}
+    return SimpleNamespace(headers=headers, payload=content, delivery_info=way)
 
 
 def after(**duration: float) -> str:
@@ -54,7 +57,7 @@ def test_what_our_own_retries_and_schedule_say_is_kept(headers: dict[str, Any]) 
     ["callbacks", "chain", "group", "ignore_result", "kwargsrepr", "shadow", "timelimit", "x"],
 )
 def test_other_headers_are_not_passed_on(header: str) -> None:
-    told = message(**{header: [PURGE]})
+    told = message(HEADERS | {header: [PURGE]})
 
     assert reduce(told)
     assert told.headers == HEADERS | HIDDEN
@@ -101,3 +104,18 @@ def test_an_hour_nobody_can_read_is_an_error(eta: Any) -> None:
 )
 def test_a_body_that_asks_for_more_or_for_nothing_is_refused(content: Any) -> None:
     assert not reduce(message(content=content))
+
+
+@pytest.mark.parametrize("queue", ["auth", "sessions", "logout"])
+@pytest.mark.parametrize(
+    "task",
+    ["celery.group", "celery.map", "maintenance.sweep", "logouts.end_at_idp", "notices.deliver"],
+)
+def test_what_an_app_must_not_send_is_refused_where_apps_may_write(queue: str, task: str) -> None:
+    assert not reduce(message(queue=queue, task=task))
+
+
+@pytest.mark.parametrize("queue", ["idp", "notify", "maintenance"])
+def test_the_queues_of_the_worker_carry_its_own_tasks_and_none_of_celerys(queue: str) -> None:
+    assert reduce(message(queue=queue, task="maintenance.sweep"))
+    assert not reduce(message(queue=queue, task="celery.group"))

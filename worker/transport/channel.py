@@ -134,6 +134,18 @@ class Transport(stock.Transport):
         super().__init__(*args, **kwargs)
         self.cycle = _Poller()
 
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        """Deliver it as what lay in *queue*, whatever its sender says of the way it came.
+
+        A retry goes back that way, and so does a job that was lost: an app could name a queue that
+        it must not write to, or any key of Redis.
+        """
+        way = message["properties"]["delivery_info"]
+        if not way.keys() >= {"exchange", "routing_key"}:
+            raise LookupError
+        way.update(exchange="", routing_key=queue)
+        super()._deliver(message, queue)
+
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Let *loop* tell us when there is something to read, and each time before it waits."""
         super().register_with_event_loop(connection, loop)
