@@ -78,6 +78,15 @@ def test_an_answer_sealed_for_another_flight_is_flown_over(process: Process) -> 
     flight(process)
 
 
+def test_an_old_answer_that_is_said_to_be_new_is_flown_over(process: Process) -> None:
+    land(flight(process), {}, version=1, seconds=60)
+    raw: Any = process.redis.lpop(ANSWER)
+    landed_at, _, sealed = raw.partition(b":")
+
+    process.redis.rpush(ANSWER, b"%d:%b" % (int(landed_at) + 1, sealed))
+    flight(process)
+
+
 def test_keys_of_another_kind_cost_the_sharing_and_nothing_else(process: Process) -> None:
     process.redis.set(ANSWER, "not a list")
 

@@ -140,9 +140,11 @@ class Flights:
 
     def landing(self, flight: Flight, shared: dict[str, Any], seconds: float) -> Call:
         """See `Flight.landing`."""
-        sealed = self._keyring.seal(json.dumps(shared), _place(flight.name))
+        landed_at = _ms(self._now())
+        sealed = self._keyring.seal(json.dumps({**shared, "at": landed_at}), _place(flight.name))
         life = min(seconds, max(self._reuse_seconds, PASSING_SECONDS))
-        return self._scripts.landing(_keys(flight.name), self._left(flight, b"+" + sealed, life))
+        left = _left(flight, b"+" + sealed, life, landed_at)
+        return self._scripts.landing(_keys(flight.name), left)
 
     def fail(self, flight: Flight, error: TryLater) -> None:
         """See `Flight.fail`."""
@@ -154,15 +156,12 @@ class Flights:
         self._leave(flight, None, PASSING_SECONDS)
 
     def _leave(self, flight: Flight, value: bytes | None, seconds: float) -> None:
-        self._scripts.land(_keys(flight.name), self._left(flight, value, seconds))
-
-    def _left(self, flight: Flight, value: bytes | None, seconds: float) -> tuple[Argument, ...]:
-        left = b"abandoned" if value is None else b"%d:%b" % (_ms(self._now()), value)
-        return (flight.token, left, int(seconds * 1000))
+        left = _left(flight, value, seconds, _ms(self._now()))
+        self._scripts.land(_keys(flight.name), left)
 
     def _read(self, plan: FlightPlan, answer: bytes) -> Landed | Superseded | None:
         """Return what was shared, None when it is not for us. Raises `HeldBack`."""
-        value = answer.partition(b":")[2]
+        landed_at, _, value = answer.partition(b":")
         if value.startswith(b"-"):
             failure = _failure(value[1:])
             if failure is None:
@@ -172,9 +171,18 @@ class Flights:
             shared = json.loads(self._keyring.open(value[1:], _place(plan.name)))
         except SealedValueUnreadable:
             return None  # sealed with a key that left the ring
+        if shared.get("at") != int(landed_at):
+            return None  # what is older was given another time, by somebody who has no key
         if shared["version"] > plan.version:
             return Superseded()
         return Landed(shared["content"]) if shared["version"] == plan.version else None
+
+
+def _left(
+    flight: Flight, value: bytes | None, seconds: float, landed_at: int
+) -> tuple[Argument, ...]:
+    left = b"abandoned" if value is None else b"%d:%b" % (landed_at, value)
+    return (flight.token, left, int(seconds * 1000))
 
 
 def _failure(told: bytes) -> HeldBack | None:
