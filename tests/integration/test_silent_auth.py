@@ -258,7 +258,7 @@ def test_a_session_gone_at_mosaic_ends_here_and_the_next_one_is_tried(stage: Sta
 
 
 def test_when_all_sessions_are_gone_at_mosaic_the_user_must_log_in(stage: Stage) -> None:
-    for _ in range(5):  # more than are tried in one go
+    for _ in range(2):
         login = stage.login("ada", "shop")
         stage.remember(login)
         stage.mosaic.state.end_session(login.session_id)
@@ -267,7 +267,22 @@ def test_when_all_sessions_are_gone_at_mosaic_the_user_must_log_in(stage: Stage)
 
     assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.GONE_AT_IDP)
     assert {session.end_cause for session in stage.sessions()} == {"gone_at_idp"}
-    assert asked_of_mosaic(stage) == 5
+    assert asked_of_mosaic(stage) == 2
+
+
+def test_a_request_tries_no_more_sessions_than_the_settings_say(stage: Stage) -> None:
+    for _ in range(5):
+        login = stage.login("ada", "shop")
+        stage.remember(login)
+        stage.mosaic.state.end_session(login.session_id)
+
+    first, calls = stage.silent_auth(), asked_of_mosaic(stage)
+    second = stage.silent_auth()
+
+    assert stage.settings.max_candidates == calls == 3
+    for answer in (first, second):
+        assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.GONE_AT_IDP)
+    assert {session.end_cause for session in stage.sessions()} == {"gone_at_idp"}
 
 
 def test_a_session_that_turns_out_to_be_somebody_elses_is_quarantined(stage: Stage) -> None:

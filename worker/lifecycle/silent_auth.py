@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from session_client.contract import Verdict
+from session_client.contract import Reason, Verdict
 from worker import metrics
 from worker.errors import SessionChanged
 from worker.lifecycle import sessions
@@ -39,8 +39,8 @@ def silent_auth(
     requested = policy_of(command.amr_all_of, command.amr_any_of, command.max_age)
     policy = app.policy.and_also(requested)
     asked = Asked(services, app, command, policy, by, services.now(), deadline)
-    changes = 0
-    while changes < _ROUNDS:
+    changes = ended = 0
+    while changes < _ROUNDS and ended < services.settings.max_candidates:
         found = _one_round(asked)
         if isinstance(found, Outcome):
             return found
@@ -48,7 +48,13 @@ def silent_auth(
             services.traffic.flights.wait(found, asked.seconds_left())
         elif found is Again.CHANGED:
             changes += 1
-    raise SessionChanged
+        else:
+            ended += 1
+    if changes == _ROUNDS:
+        raise SessionChanged
+    # There may be more. Each costs a call, and any app that has a token of the user can have
+    # registered as many as it likes.
+    return Outcome(Verdict.LOGIN_REQUIRED, Reason.GONE_AT_IDP)
 
 
 def _one_round(asked: Asked) -> Outcome | Flying | Again:
