@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, select
 from models import App, AppKey
 from session_client.keys import AppKey as ClientKey
 from worker.database import Store
-from worker.errors import StoreUnavailable
+from worker.errors import OperatorMustAct, StoreUnavailable
 from worker.keyring import KeyRing
 from worker.mosaic import MosaicApp, endpoints_for
 from worker.policy import Policy, policy_of
@@ -83,6 +83,20 @@ class AppRegistry:
             return known
         self._remember(app_id, fresh)
         return fresh
+
+    def is_of_same_mosaic(self, app: KnownApp, other_id: str) -> bool:
+        """Whether another app's sessions are kept where *app* asks. Raises `StoreUnavailable`.
+
+        A session's id is sent there: to a host that is not its own Mosaic's it would be given away,
+        and an answer of that host says nothing of the session.
+        """
+        if app.app_id == other_id:
+            return True
+        try:
+            other = self.find(other_id)
+        except OperatorMustAct:
+            return True  # its row does not open: that alone must keep no logout from being told
+        return other is None or other.mosaic.base_url == app.mosaic.base_url
 
     def _is_stale(self, known: KnownApp, kid: str | None) -> bool:
         age = self._monotonic() - known.loaded_at

@@ -77,7 +77,7 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
     for app_id in dict.fromkeys((claim.requested_by, claim.registered_by)):
         try:
             app = services.apps.find(app_id)
-            if app is None:
+            if app is None or not services.apps.is_of_same_mosaic(app, claim.registered_by):
                 continue
             # Waiting for our turn takes from the call's time: the lease outlives two of these.
             end_at = time.monotonic() + services.settings.mosaic_timeout_seconds

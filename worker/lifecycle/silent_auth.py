@@ -64,10 +64,13 @@ def _one_round(asked: Asked) -> Outcome | Flying | Again:
     now = services.now()
     # What is past a cap is passed by and not ended: should this machine's clock have jumped, it
     # would be lost for good, at Mosaic too. Maintenance ends it, which looks at the clocks first.
-    found = sessions.candidates(services, user_id, device_id, now)
+    live = sessions.candidates(services, user_id, device_id, now)
+    found = [s for s in live if services.apps.is_of_same_mosaic(asked.app, s.registered_by)]
     if not found:
         metrics.call_saved(Saving.PREFLIGHT)
-        reason = sessions.why_none(services, user_id, device_id, now)
+        reason = Reason.NO_SESSION
+        if not live:
+            reason = sessions.why_none(services, user_id, device_id, now)
         return Outcome(Verdict.LOGIN_REQUIRED, reason)
     strong = [s for s in found if not asked.policy.shortfall(s.amr, s.authenticated_at, now)]
     if not strong:
