@@ -326,6 +326,7 @@ def test_one_bad_key_does_not_spoil_the_others() -> None:
         {**good, "alg": "RS512"},
         {**good, "alg": ["RS256"]},
         {**good, "e": "AA"},
+        {**good, "e": "AQAAAAAB"},  # of 41 bits
     ]
 
     assert [key.kid for key in read_key_set({"keys": [*bad, good]}).keys] == ["k1"]

@@ -27,6 +27,7 @@ RSA_ALGORITHMS: Final = frozenset({"RS256", "PS256"})
 EC_ALGORITHMS: Final = frozenset({"ES256"})
 SMALLEST_RSA_BITS: Final = 2048
 LARGEST_RSA_BITS: Final = 8192  # verifying with more is slow enough to be an attack
+LARGEST_EXPONENT_BITS: Final = 32  # likewise; everybody's is 65537
 MOST_KEYS: Final = 64
 
 log = structlog.get_logger()
@@ -176,7 +177,10 @@ def _read_key(entry: Any) -> VerificationKey | None:
 def _import_key(entry: dict[str, Any]) -> RSAKey | ECKey | None:
     """Import the public numbers alone: whatever else is in the entry is not our business."""
     kind = entry.get("kty")
-    if kind == "RSA" and SMALLEST_RSA_BITS <= _bits(entry["n"]) <= LARGEST_RSA_BITS:
+    if kind == "RSA":
+        is_sound = SMALLEST_RSA_BITS <= _bits(entry["n"]) <= LARGEST_RSA_BITS
+        if not is_sound or _bits(entry["e"]) > LARGEST_EXPONENT_BITS:
+            return None
         return RSAKey.import_key({"kty": "RSA", "n": entry["n"], "e": entry["e"]})
     if kind == "EC" and entry["crv"] == "P-256":
         return ECKey.import_key({name: entry[name] for name in ("kty", "crv", "x", "y")})
