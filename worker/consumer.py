@@ -49,8 +49,8 @@ class SafeConsumer(Consumer):
 
         def on_task_received(message: Any) -> Any:
             try:
-                if not task_messages.reduce(message):
-                    return self._turn_away(message, "not_a_task", None)
+                if why := task_messages.reduce(message):
+                    return self._turn_away(message, why, None)
                 return handle(message)
             except _UNREADABLE as error:
                 return self._turn_away(message, "unreadable", error)

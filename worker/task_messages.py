@@ -27,18 +27,20 @@ _FOR_APPS: Final = frozenset(queue.value for queue in contract.QUEUE_OF.values()
 _AFTERWARDS: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
 
-def reduce(message: Any) -> bool:
-    """Leave of the headers what is needed; whether *message* asks for one task and for no more.
+def reduce(message: Any) -> str | None:
+    """Leave of the headers what is needed. Return why *message* must not be run, if so.
 
     Raises what reading a malformed message raises.
     """
     headers = message.headers
-    if not (_is_addressed(headers) and _is_patient(headers) and _is_alone(message.payload)):
-        return False
+    if not _is_addressed(headers):
+        return "not_a_task"
     if not _may_lie_in(message.delivery_info["routing_key"], headers["task"]):
-        return False
+        return "unknown_task"  # to those who may write there
+    if not (_is_patient(headers) and _is_alone(message.payload)):
+        return "asks_for_more"
     message.headers = {name: headers[name] for name in _HEADERS if name in headers} | _HIDDEN
-    return True
+    return None
 
 
 def _is_addressed(headers: Any) -> bool:
