@@ -10,7 +10,8 @@ from benchmarks import people
 from benchmarks.peers import peer
 from models import IdpSession, new_id
 from session_client.keys import AppKey
-from worker.lifecycle.app_admin import NewApp, add_app
+from worker.lifecycle.app_admin import add_app
+from worker.lifecycle.app_choices import NewApp
 from worker.lifecycle.sessions import session_id_place
 from worker.wiring import Services
 

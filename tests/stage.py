@@ -31,7 +31,7 @@ from worker import settings as settings_module
 from worker import wiring
 from worker.app import app as celery_app
 from worker.lifecycle import app_admin, idp_logout
-from worker.lifecycle.app_admin import NewApp
+from worker.lifecycle.app_choices import NewApp
 from worker.settings import Settings
 from worker.tasks import logouts as _logouts  # noqa: F401 - registers its tasks
 from worker.tasks import maintenance as _maintenance  # noqa: F401

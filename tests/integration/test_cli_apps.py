@@ -15,7 +15,7 @@ from simulator.server import SimulatorServer
 from tests.integration.cli_rig import complaint, run, told
 from tests.integration.propagation_rig import signing
 from tests.stage import Stage
-from worker.lifecycle.app_admin import AppError
+from worker.lifecycle.app_choices import AppError
 
 SECRET = "client-secret-canary-09d1"
 ADD = ("apps", "add", "shop", "--client-id", "client-shop", "--client-secret-file", "-")

@@ -19,7 +19,7 @@ from worker import wiring
 from worker.cli import main
 from worker.cli.door import failure_of
 from worker.errors import ClientRefused, ConfigurationError, MosaicUnavailable, StoreUnavailable
-from worker.lifecycle.app_admin import AppError
+from worker.lifecycle.app_choices import AppError
 
 VERBS = [
     ("apps", "list"),

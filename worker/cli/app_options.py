@@ -9,7 +9,7 @@ import click
 
 from worker.cli import door
 from worker.cli.door import Failure
-from worker.lifecycle.app_admin import AppChoices
+from worker.lifecycle.app_choices import AppChoices
 from worker.registry import CAPABILITIES
 
 _TEN_YEARS: Final = 10 * 366 * 24 * 3600

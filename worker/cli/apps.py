@@ -20,7 +20,7 @@ from worker.cli.app_options import (
 )
 from worker.cli.door import sealing_services, services
 from worker.lifecycle import app_admin
-from worker.lifecycle.app_admin import AppInfo, NewApp
+from worker.lifecycle.app_choices import AppInfo, NewApp
 from worker.registry import RELOAD_AFTER_SECONDS
 from worker.wiring import Services
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker import startup, wiring
 from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
 from worker.lifecycle import key_check, overview
-from worker.lifecycle.app_admin import AppError
+from worker.lifecycle.app_choices import AppError
 from worker.wiring import Services
 
 FAILED: Final = 1

@@ -2,79 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models import App, AppKey, NoticeMethod, new_id
-from session_client import contract
 from session_client.keys import AppKey as ClientKey
-from worker.errors import ConfigurationError, NoticeRefused
-from worker.mosaic import endpoints_for
-from worker.notices import check_address
-from worker.registry import CAPABILITIES, app_key_place, client_secret_place
-from worker.setting_values import check_http_url, without_password
-from worker.setting_variables import variable_name
+from worker.lifecycle.app_choices import (
+    AppChoices,
+    AppError,
+    AppInfo,
+    NewApp,
+    check_choices,
+    check_new,
+    check_notice,
+)
+from worker.registry import app_key_place, client_secret_place
+from worker.setting_values import without_password
 from worker.wiring import Services
-
-_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-
-class AppError(ConfigurationError):
-    """What the operator asked for cannot be done. The message says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppChoices:
-    """What an operator may change of an app at any time. Named as its columns are.
-
-    Times are in seconds; None means: as the settings say.
-    """
-
-    amr_all_of: tuple[str, ...] = ()
-    amr_any_of: tuple[str, ...] = ()
-    max_age_seconds: int | None = None
-    capabilities: tuple[str, ...] = ()
-    base_url: str | None = None
-    token_url: str | None = None
-    jwks_url: str | None = None
-    issuer: str | None = None
-    session_lifetime_seconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewApp(AppChoices):
-    """An app as an operator describes it."""
-
-    app_id: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    notice_method: NoticeMethod | None = None
-    notice_address: str | None = None
-    notify_on_expiry: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppInfo(AppChoices):
-    """An app as `apps list` and `apps show` show it."""
-
-    app_id: str
-    client_id: str
-    notice_method: str | None
-    notice_address: str | None
-    notify_on_expiry: bool
-    kids: tuple[str, ...]
-    created_at: datetime
-    disabled_at: datetime | None
 
 
 def add_app(services: Services, new: NewApp) -> ClientKey:
     """Register an app and return its first key: the only time it is shown."""
-    _check(services, new)
+    check_new(services, new)
     key = ClientKey.generate()
     try:
         with services.store.write() as connection:
@@ -133,7 +86,7 @@ def set_app(
         if app is None:
             raise _no_app(app_id)
         choices = AppChoices(**(_choices_in(app) | changes))
-        _check_choices(services, choices)
+        check_choices(services, choices)
         values = _choice_columns(choices)
         if client_secret is not None:
             values["sealed_client_secret"] = _sealed_secret(services, app_id, client_secret)
@@ -193,7 +146,7 @@ def set_notice(
         if notify_on_expiry is None:
             before = select(App.notify_on_expiry).where(App.app_id == app_id).with_for_update()
             notify_on_expiry = connection.execute(before).scalar_one() and method is not None
-        _check_notice(services, method, address, notify_on_expiry)
+        check_notice(services, method, address, notify_on_expiry)
         connection.execute(
             update(App)
             .where(App.app_id == app_id)
@@ -242,73 +195,6 @@ def _add_key(connection: Connection, services: Services, app_id: str, key: Clien
             created_at=services.now(),
         )
     )
-
-
-def _check(services: Services, new: NewApp) -> None:
-    if not contract.is_app_id(new.app_id):
-        raise AppError("an app id has lower-case letters, digits, - and _, 64 at most")
-    if not new.client_id:
-        raise AppError("the client id must not be empty")
-    _check_choices(services, new)
-    _check_notice(services, new.notice_method, new.notice_address, new.notify_on_expiry)
-
-
-def _check_choices(services: Services, choices: AppChoices) -> None:
-    unknown = set(choices.capabilities) - CAPABILITIES
-    if unknown:
-        raise AppError(f"unknown capability {', '.join(sorted(unknown))}")
-    for seconds in (choices.max_age_seconds, choices.session_lifetime_seconds):
-        if seconds is not None and seconds <= 0:
-            raise AppError("ages and lifetimes are positive numbers of seconds")
-    for name in ("base_url", "token_url", "jwks_url"):
-        _check_url(name, getattr(choices, name))
-    endpoints_for(
-        services.settings,
-        base_url=choices.base_url,
-        token_url=choices.token_url,
-        jwks_url=choices.jwks_url,
-        issuer=choices.issuer,
-    )
-
-
-def _check_notice(
-    services: Services,
-    method: NoticeMethod | None,
-    address: str | None,
-    notify_on_expiry: bool,  # noqa: FBT001 - read with its name
-) -> None:
-    if (method is None) != (address is None):
-        raise AppError("a notice method needs an address, and an address a method")
-    if method is None and notify_on_expiry:
-        raise AppError("an app that is to be told of expiry needs a notice address")
-    if method is NoticeMethod.BACKCHANNEL:
-        _check_notice_url(services, str(address))
-    if method is NoticeMethod.QUEUE and address in set(contract.Queue):
-        raise AppError("the notice queue must be the app's own, not one of the worker's")
-    if method is NoticeMethod.QUEUE and not _QUEUE_NAME.fullmatch(str(address)):
-        raise AppError("a notice queue's name has letters, digits, ., -, _ and :, 128 at most")
-
-
-def _check_notice_url(services: Services, url: str) -> None:
-    try:
-        check_address(url, allow_private=services.settings.notice_private_addresses)
-    except NoticeRefused as refusal:
-        raise AppError(str(refusal)) from None
-    if not services.notices.can_sign:
-        # Noticed at the first logout otherwise, which the app would then not be told of.
-        raise AppError(
-            f"a notice to a URL is signed: set {variable_name('notice_issuer')} and "
-            f"{variable_name('notice_signing_keys')} first, for the workers too"
-        )
-
-
-def _check_url(name: str, url: str | None) -> None:
-    if url is None:
-        return
-    try:
-        check_http_url(url)
-    except ValueError as error:
-        raise AppError(f"{name.replace('_', '-')} {error}") from None
 
 
 def _row(services: Services, new: NewApp) -> dict[str, object]:
