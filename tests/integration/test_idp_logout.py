@@ -180,6 +180,18 @@ def test_where_the_callers_secret_no_longer_opens_the_registrants_client_is_used
     assert not sqlite_stage.mosaic.state.is_live(login.session_id)
 
 
+def test_where_the_registrants_row_does_not_open_the_callers_client_is_used(
+    sqlite_stage: Stage,
+) -> None:
+    login = sqlite_stage.login("ada", "shop")
+    sqlite_stage.remember(login)
+    sqlite_stage.log_out(app_id="desk", scope=LogoutScope.USER)
+    _spoil_secret(sqlite_stage, "shop")
+
+    assert sqlite_stage.tell_mosaic() == ["confirmed"]
+    assert not sqlite_stage.mosaic.state.is_live(login.session_id)
+
+
 def _spoil_secret(stage: Stage, app_id: str) -> None:
     with stage.services.store.write() as connection:
         connection.execute(

@@ -285,6 +285,27 @@ def test_a_request_tries_no_more_sessions_than_the_settings_say(stage: Stage) ->
     assert {session.end_cause for session in stage.sessions()} == {"gone_at_idp"}
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("wrong_sub", Reason.QUARANTINED), (None, Reason.GONE_AT_IDP)]
+)
+def test_where_only_one_is_tried_its_end_is_the_reason(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, fault: str | None, reason: Reason
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic, max_candidates="1") as stage:
+        stage.add_app("shop")
+        stage.add_app("forum")
+        login = stage.login("ada", "shop")
+        stage.remember(login)
+        if fault is None:
+            mosaic.state.end_session(login.session_id)
+        else:
+            mosaic.state.faults.add(ASK, fault, times=1)
+
+        answer = stage.silent_auth()
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, reason)
+
+
 def test_a_session_that_turns_out_to_be_somebody_elses_is_quarantined(stage: Stage) -> None:
     login = stage.login("ada", "shop")
     stage.remember(login)

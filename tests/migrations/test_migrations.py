@@ -243,7 +243,8 @@ def upgrade():
 
 
 def downgrade():
-    raise NotImplementedError
+    with op.batch_alter_table("idp_sessions", recreate="always") as batch:
+        batch.drop_column("colour")
 '''
 
 
@@ -259,9 +260,10 @@ def test_altering_a_table_on_sqlite_keeps_the_rows_that_refer_to_it(
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", f"{HERE / 'versions'}\n{tmp_path}")
 
-    command.upgrade(config, "head")
+    for change, revision in ((command.upgrade, "head"), (command.downgrade, "-1")):
+        change(config, revision)
 
-    engine = make_engine(sqlite_url)
-    with engine.connect() as connection:
-        assert len(connection.execute(select(AppSession.app_id)).all()) == 1
-    engine.dispose()
+        engine = make_engine(sqlite_url)
+        with engine.connect() as connection:
+            assert len(connection.execute(select(AppSession.app_id)).all()) == 1
+        engine.dispose()

@@ -48,7 +48,8 @@ _OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions)
 class Again(Enum):
     """Why the store must be read anew."""
 
-    ENDED = auto()  # by us: there is one session less each time
+    GONE = auto()  # ended by us: there is one session less each time
+    QUARANTINED = auto()  # likewise
     CHANGED = auto()  # by others, under our hands
 
 
@@ -126,11 +127,11 @@ def _fly(
         # Only what Mosaic was asked about is gone: a row that has another id by now, or a new
         # factor, is somebody's live session.
         end(asked, unchanged(session), EndCause.GONE_AT_IDP)
-        return Again.ENDED
+        return Again.GONE
     except WrongSubject:
         log.warning("session_quarantined", session=str(session.id), user=session.user_id)
         end(asked, IdpSession.id == session.id, EndCause.QUARANTINED)
-        return Again.ENDED
+        return Again.QUARANTINED
     settled = settle(asked, session, tokens, identity)
     if settled is None:
         return Again.CHANGED

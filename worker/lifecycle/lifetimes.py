@@ -66,7 +66,7 @@ def past_a_cap(
 
 
 def last_idle_expiry(connection: Connection, settings: Settings, now: datetime) -> datetime | None:
-    """Return when the last of the sessions past the idle cap expires; None when there are none.
+    """Return when the last of the sessions past the idle cap expires; None without such a cap.
 
     Looked for once a run, among all live sessions: how far use has put an expiry off depends on the
     lifetime of an app as it was then, which nobody remembers.
@@ -75,7 +75,7 @@ def last_idle_expiry(connection: Connection, settings: Settings, now: datetime) 
         return None
     idle = _idle(now, settings.session_idle_cap_seconds)
     query = select(func.max(IdpSession.expires_at)).where(IdpSession.ended_at.is_(None), idle)
-    return connection.execute(query).scalar()
+    return connection.execute(query).scalar() or _ALWAYS  # there are none
 
 
 def _idle(now: datetime, cap_seconds: float) -> ColumnElement[bool]:

@@ -26,6 +26,7 @@ from worker.wiring import Services
 
 # How often we start over because the session changed while Mosaic was asked.
 _ROUNDS: Final = 3
+_ENDED: Final = {Again.GONE: Reason.GONE_AT_IDP, Again.QUARANTINED: Reason.QUARANTINED}
 
 
 def silent_auth(
@@ -39,8 +40,9 @@ def silent_auth(
     requested = policy_of(command.amr_all_of, command.amr_any_of, command.max_age)
     policy = app.policy.and_also(requested)
     asked = Asked(services, app, command, policy, by, services.now(), deadline)
-    changes = ended = 0
-    while changes < _ROUNDS and ended < services.settings.max_candidates:
+    changes = 0
+    ended: list[Reason] = []
+    while changes < _ROUNDS and len(ended) < services.settings.max_candidates:
         found = _one_round(asked)
         if isinstance(found, Outcome):
             return found
@@ -49,12 +51,12 @@ def silent_auth(
         elif found is Again.CHANGED:
             changes += 1
         else:
-            ended += 1
+            ended.append(_ENDED[found])
     if changes == _ROUNDS:
         raise SessionChanged
     # There may be more. Each costs a call, and any app that has a token of the user can have
     # registered as many as it likes.
-    return Outcome(Verdict.LOGIN_REQUIRED, Reason.GONE_AT_IDP)
+    return Outcome(Verdict.LOGIN_REQUIRED, ended[-1])
 
 
 def _one_round(asked: Asked) -> Outcome | Flying | Again:

@@ -108,11 +108,12 @@ class MosaicGateway:
         """Return the body of Mosaic's answer; if it did not like our client token, of another.
 
         A role an operator has just granted is in new tokens only (protocol sheet, "Client access
-        token"). Once, never in a loop. *watch* does not see the client token being fetched: its
+        token"). Only once. *watch* does not see the client token being fetched: its
         endpoint may be an app's own, and must not speak for the one all apps share.
         """
         url = f"{app.base_url}{_AUTH}/{endpoint}"
-        for is_second in (False, True):
+        is_second = False
+        while True:
             token = self._client_tokens.get(app, deadline)
             with watch.asking(deadline.remaining()):
                 answer = self._http.post_json(endpoint, url, payload, token, deadline)
@@ -120,9 +121,9 @@ class MosaicGateway:
                     self._client_tokens.accepted(app, token)
                 elif not is_second and self._client_tokens.rejected(app, token, answer.status):
                     metrics.mosaic_call(endpoint, CallOutcome.CLIENT_REFUSED, answer.seconds)
+                    is_second = True
                     continue
                 return answers.accept(endpoint, answer)
-        raise AssertionError("the second answer is the last")
 
 
 def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:
