@@ -21,7 +21,7 @@ import redis
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import AppKey, LogoutReceipt, Registration, SessionClient, open_notice
-from simulator.records import Login
+from simulator.idp.records import Login
 
 # Two weeks are long for a demo: this one app's sessions live for seconds.
 KIOSK_SECONDS: Final = 3

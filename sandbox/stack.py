@@ -23,7 +23,7 @@ from migrations.target import config_for
 from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
-from simulator.remote import RemoteSimulator
+from simulator.controls.remote import RemoteSimulator
 from worker import settings as worker_settings
 from worker import wiring
 from worker.cli.root import commands

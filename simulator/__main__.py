@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from threading import Event
 
-from simulator.policy import Policy
+from simulator.idp.policy import Policy
+from simulator.idp.state import MosaicState
 from simulator.server import SimulatorServer
-from simulator.state import MosaicState
 
 
 def main() -> None:

@@ -9,9 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from simulator import admin, api
-from simulator.errors import envelope
-from simulator.state import MosaicState
+from simulator.controls import admin
+from simulator.idp import api
+from simulator.idp.errors import envelope
+from simulator.idp.state import MosaicState
 
 
 def create_app(state: MosaicState) -> Starlette:

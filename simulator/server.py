@@ -12,9 +12,9 @@ from typing import Self
 import uvicorn
 
 from simulator.app import create_app
-from simulator.connection import HangUpProtocol
-from simulator.gates import wait_until
-from simulator.state import MosaicState
+from simulator.controls.connection import HangUpProtocol
+from simulator.controls.gates import wait_until
+from simulator.idp.state import MosaicState
 
 START_SECONDS = 60.0
 STOP_SECONDS = 2.0

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from sandbox.redis_server import RedisServer
-from simulator.records import Login
+from simulator.idp.records import Login
 from simulator.server import SimulatorServer
 from worker.keyring import KeyRing
 from worker.mosaic import (

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from session_client.contract import Reason, Task, Verdict
-from simulator.endpoints import Endpoint
-from simulator.faults import FaultKind
+from simulator.controls.faults import FaultKind
+from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
 from tests.integration.cli_rig import make_older
 from tests.integration.traffic_rig import pass_redis_time

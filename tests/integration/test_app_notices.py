@@ -18,7 +18,7 @@ from models import EndCause, IdpSession, new_id
 from session_client import open_notice
 from session_client.contract import LOGOUT_NOTICE_TASK, Reason, Verdict
 from session_client.errors import InvalidNotice
-from simulator.gates import wait_until
+from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.notices_rig import (
     ISSUER,

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import select, update
 
 from models import IdpSession, SessionEvent
-from simulator.endpoints import Endpoint
-from simulator.faults import FaultKind
+from simulator.controls.faults import FaultKind
+from simulator.idp.endpoints import Endpoint
 from tests.integration.cli_rig import complaint, run, told
 from tests.stage import Stage
 from worker.cli import output

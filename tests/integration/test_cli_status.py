@@ -16,8 +16,8 @@ from migrations import target
 from migrations.target import config_for
 from sandbox.ports import free_port
 from sandbox.redis_server import RedisServer
-from simulator.endpoints import Endpoint
-from simulator.faults import FaultKind
+from simulator.controls.faults import FaultKind
+from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
 from tests.integration.cli_rig import make_older, run, three_notices, told
 from tests.stage import Stage

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from simulator.faults import FaultKind
+from simulator.controls.faults import FaultKind
 from tests.integration.mosaic_rig import (
     Free,
     Rig,

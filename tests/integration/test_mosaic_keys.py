@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 from joserfc import jws
 
-from simulator.keys import rsa_key
+from simulator.idp.keys import rsa_key
 from tests.integration.mosaic_rig import Rig, at_once, authenticate, running_rig
 from worker.errors import MosaicUnavailable, TokenRejected
 from worker.mosaic import MosaicGateway

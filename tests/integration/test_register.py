@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from models import AppSession, IdpSession
 from session_client import requests
 from session_client.contract import Reason, Verdict
-from simulator.gates import wait_until
+from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.pg_locks import patient_locks, somebody_waits_for_a_lock
 from tests.stage import Stage

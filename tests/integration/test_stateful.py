@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from models import Logout
 from session_client import requests, times
 from session_client.contract import LogoutScope, Task, Verdict
-from simulator.errors import RefusedError
+from simulator.idp.errors import RefusedError
 from simulator.server import SimulatorServer
 from tests.stage import Sent, Stage
 from worker.lifecycle import maintenance

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from session_client.contract import Reason
-from simulator.gates import wait_until
+from simulator.controls.gates import wait_until
 from tests.integration.traffic_rig import (
     Process,
     Starter,

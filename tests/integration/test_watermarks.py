@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from models import DeviceWatermark, IdpSession, UserWatermark
 from session_client.contract import LogoutScope, Reason, Verdict
-from simulator.gates import wait_until
+from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.pg_locks import patient_locks
 from tests.integration.propagation_rig import by_queue, notices, waits_for_a_lock

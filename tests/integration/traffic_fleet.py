@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
-from simulator.gates import wait_until
+from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.traffic_rig import waiting
 from tests.stage import Stage, patient_redis, redis_client

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, inspect, select, text
 from migrations.target import HERE, config_for, head, knows, revision_of
 from models import AppSession, Base
 from sandbox.postgres_server import PostgresDatabases
-from simulator.gates import wait_until
+from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.stage import Stage
 from worker import database

@@ -9,7 +9,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from simulator.keys import rsa_key
+from simulator.idp.keys import rsa_key
 from worker import settings as settings_module
 from worker.errors import ConfigurationError
 from worker.setting_texts import describe

@@ -10,9 +10,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
-from simulator.policy import DAY_SECONDS
+from simulator.idp.policy import DAY_SECONDS
+from simulator.idp.state import MosaicState
 from simulator.server import SimulatorServer
-from simulator.state import MosaicState
 
 AUTH = "/cis/v1/auth"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load all root certificates

@@ -14,8 +14,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from simulator.app import create_app
+from simulator.idp.state import MosaicState
 from simulator.server import SimulatorServer
-from simulator.state import MosaicState
 
 AUTHENTICATE = "session/authenticate"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load all root certificates

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from simulator.policy import DAY_SECONDS
-from simulator.remote import RemoteError, RemoteSimulator
+from simulator.controls.remote import RemoteError, RemoteSimulator
+from simulator.idp.policy import DAY_SECONDS
 from simulator.server import SimulatorServer
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from simulator.faults import FaultKind
-from simulator.keys import KeyRing
+from simulator.controls.faults import FaultKind
+from simulator.idp.keys import KeyRing
 
 Claims = Mapping[str, Any]
 Header = Mapping[str, str]

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from threading import Lock
 
-from simulator.endpoints import Endpoint
+from simulator.idp.endpoints import Endpoint
 
 LOG_LENGTH = 10_000
 

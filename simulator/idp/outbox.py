@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from secrets import randbelow, token_urlsafe
 
-from simulator.clock import Clock
-from simulator.errors import refused
-from simulator.policy import Policy
+from simulator.controls.clock import Clock
+from simulator.idp.errors import refused
+from simulator.idp.policy import Policy
 
 EMAIL_LINK = "eml"
 

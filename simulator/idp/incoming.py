@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator import shapes
-from simulator.errors import refused
-from simulator.faults import FaultKind, Plan
-from simulator.state import MosaicState
+from simulator.controls.faults import FaultKind, Plan
+from simulator.idp import shapes
+from simulator.idp.errors import refused
+from simulator.idp.state import MosaicState
 
 BEARER = "bearer "
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from threading import Lock
 from typing import TypedDict, Unpack
 
-from simulator.endpoints import Endpoint
+from simulator.idp.endpoints import Endpoint
 
 EVERY_ENDPOINT = "*"
 

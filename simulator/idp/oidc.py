@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from simulator import shapes
-from simulator.client_auth import authenticate_client
-from simulator.errors import RefusedError, oauth_refused
-from simulator.incoming import Answer, Incoming
+from simulator.idp import shapes
+from simulator.idp.client_auth import authenticate_client
+from simulator.idp.errors import RefusedError, oauth_refused
+from simulator.idp.incoming import Answer, Incoming
 
 
 def issue_client_token(call: Incoming) -> Answer:

@@ -13,9 +13,9 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import Key
 
-from simulator.errors import RefusedError, oauth_refused
-from simulator.records import Client
-from simulator.state import MosaicState
+from simulator.idp.errors import RefusedError, oauth_refused
+from simulator.idp.records import Client
+from simulator.idp.state import MosaicState
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_ALGORITHMS = ["RS256", "PS256", "ES256"]

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from secrets import token_urlsafe
 
-from simulator.clock import Clock
-from simulator.errors import refused, session_not_found
-from simulator.policy import Policy
-from simulator.records import Session
+from simulator.controls.clock import Clock
+from simulator.idp.errors import refused, session_not_found
+from simulator.idp.policy import Policy
+from simulator.idp.records import Session
 
 
 class Sessions:

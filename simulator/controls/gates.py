@@ -9,7 +9,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from simulator.endpoints import Endpoint
+from simulator.idp.endpoints import Endpoint
 
 LOOK_AGAIN_SECONDS = 0.005
 

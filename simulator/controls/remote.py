@@ -8,11 +8,11 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from simulator.calls import Call
-from simulator.faults import FaultDetails
-from simulator.gates import wait_until
-from simulator.outbox import Message
-from simulator.records import Login, Session
+from simulator.controls.calls import Call
+from simulator.controls.faults import FaultDetails
+from simulator.controls.gates import wait_until
+from simulator.idp.outbox import Message
+from simulator.idp.records import Login, Session
 
 TIMEOUT_SECONDS = 60.0
 

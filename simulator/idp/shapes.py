@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from simulator.errors import refused
+from simulator.idp.errors import refused
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from simulator.calls import Call
-from simulator.client_auth import claimed_client_id, read_basic
-from simulator.connection import hang_up, send_half
-from simulator.endpoints import Endpoint
-from simulator.errors import RefusedError, envelope
-from simulator.faults import Fault, FaultKind, Plan
-from simulator.incoming import Answer, Handler, Incoming
-from simulator.shapes import read_form
-from simulator.state import MosaicState
+from simulator.controls.calls import Call
+from simulator.controls.connection import hang_up, send_half
+from simulator.controls.faults import Fault, FaultKind, Plan
+from simulator.idp.client_auth import claimed_client_id, read_basic
+from simulator.idp.endpoints import Endpoint
+from simulator.idp.errors import RefusedError, envelope
+from simulator.idp.incoming import Answer, Handler, Incoming
+from simulator.idp.shapes import read_form
+from simulator.idp.state import MosaicState
 
 
 class Conduct:

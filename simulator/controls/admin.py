@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from simulator.errors import RefusedError
-from simulator.gates import Gate
-from simulator.state import MosaicState
+from simulator.controls.gates import Gate
+from simulator.idp.errors import RefusedError
+from simulator.idp.state import MosaicState
 
 Verb = Callable[..., Any]
 

@@ -9,18 +9,18 @@ from typing import Any
 
 from joserfc.jwk import import_key
 
-from simulator.calls import Calls
-from simulator.clients import Clients
-from simulator.clock import Clock
-from simulator.errors import refused
-from simulator.faults import FaultKind, Faults, Plan
-from simulator.gates import Gates
-from simulator.keys import KeyRing
-from simulator.outbox import Outbox
-from simulator.policy import Policy
-from simulator.records import Client, Login, Session, User, Wishes
-from simulator.sessions import RefreshTokens, Sessions
-from simulator.tokens import TokenMaker
+from simulator.controls.calls import Calls
+from simulator.controls.clock import Clock
+from simulator.controls.faults import FaultKind, Faults, Plan
+from simulator.controls.gates import Gates
+from simulator.idp.clients import Clients
+from simulator.idp.errors import refused
+from simulator.idp.keys import KeyRing
+from simulator.idp.outbox import Outbox
+from simulator.idp.policy import Policy
+from simulator.idp.records import Client, Login, Session, User, Wishes
+from simulator.idp.sessions import RefreshTokens, Sessions
+from simulator.idp.tokens import TokenMaker
 
 UNSPOILT = Plan()
 NO_WISHES = Wishes()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from simulator import active, backend_sessions, oidc
-from simulator.conduct import Conduct
-from simulator.endpoints import Endpoint
-from simulator.incoming import Handler
-from simulator.state import MosaicState
+from simulator.controls.conduct import Conduct
+from simulator.idp import active, backend_sessions, oidc
+from simulator.idp.endpoints import Endpoint
+from simulator.idp.incoming import Handler
+from simulator.idp.state import MosaicState
 
 AUTH = "/cis/v1/auth"
 

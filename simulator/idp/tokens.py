@@ -5,12 +5,12 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import Any
 
-from simulator.clock import Clock
-from simulator.faults import FaultKind
-from simulator.forgery import Claims, forge, sign
-from simulator.keys import KeyRing
-from simulator.policy import Policy
-from simulator.records import MFA, Session, User, Wishes
+from simulator.controls.clock import Clock
+from simulator.controls.faults import FaultKind
+from simulator.controls.forgery import Claims, forge, sign
+from simulator.idp.keys import KeyRing
+from simulator.idp.policy import Policy
+from simulator.idp.records import MFA, Session, User, Wishes
 
 
 class TokenMaker:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from secrets import token_urlsafe
 
-from simulator.clock import Clock
-from simulator.errors import refused
-from simulator.policy import Policy
-from simulator.records import Client
+from simulator.controls.clock import Clock
+from simulator.idp.errors import refused
+from simulator.idp.policy import Policy
+from simulator.idp.records import Client
 
 
 class Clients:

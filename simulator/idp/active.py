@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simulator import shapes
-from simulator.errors import refused
-from simulator.incoming import Answer, Incoming
-from simulator.records import Session, User, Wishes
+from simulator.idp import shapes
+from simulator.idp.errors import refused
+from simulator.idp.incoming import Answer, Incoming
+from simulator.idp.records import Session, User, Wishes
 
 AMR_BY_CHANNEL = {"email": "eotp", "sms": "sms"}
 

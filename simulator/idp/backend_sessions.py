@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from simulator import shapes
-from simulator.errors import RefusedError, refused, session_not_found
-from simulator.faults import FaultKind
-from simulator.incoming import Answer, Incoming
-from simulator.policy import Policy
-from simulator.records import Session, Wishes
+from simulator.controls.faults import FaultKind
+from simulator.idp import shapes
+from simulator.idp.errors import RefusedError, refused, session_not_found
+from simulator.idp.incoming import Answer, Incoming
+from simulator.idp.policy import Policy
+from simulator.idp.records import Session, Wishes
 
 
 def authenticate_session(call: Incoming) -> Answer:
