@@ -21,6 +21,7 @@ from worker.mosaic.http import HttpAnswer
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 AUTHENTICATE, LOGOUT = Endpoint.AUTHENTICATE, Endpoint.LOGOUT
 DONE = None
+URL = "https://mosaic.example/cis"
 GONE = {"message": "Session not found", "error_code": 400}
 OTHER = {"message": "device_id must be a string", "error_code": 400}
 PAGE = b"<html>welcome</html>"
@@ -52,11 +53,12 @@ def answer(status: int, body: Any, retry_after: float | None = None) -> HttpAnsw
         (AUTHENTICATE, 400, {"error_description": "Session not found"}, SessionGone),
         (LOGOUT, 400, GONE, DONE),
         (LOGOUT, 404, GONE, DONE),
-        (LOGOUT, 404, {"message": "Simulated"}, DONE),
-        (LOGOUT, 404, b"", DONE),
-        # A 404 about the address must not confirm a logout.
+        (LOGOUT, 404, {"error_code": "auth_session_not_found", "message": "?"}, DONE),
+        (LOGOUT, 400, {"error_code": 400, "ts_error_code": "invalid_auth_session"}, DONE),
+        # What says nothing of the session must not confirm a logout.
+        (LOGOUT, 404, b"", MosaicContractBroken),
         (LOGOUT, 404, PAGE, MosaicContractBroken),
-        (LOGOUT, 404, {"message": "Cannot POST /v1/auth"}, MosaicContractBroken),
+        (LOGOUT, 404, {"message": "Not Found", "error_code": 404}, MosaicContractBroken),
         (LOGOUT, 200, PAGE, MosaicContractBroken),
         (LOGOUT, 202, b"", MosaicContractBroken),
         # Our own fault never ends a session.
@@ -124,11 +126,11 @@ def test_each_answer_means_one_thing(
     endpoint: Endpoint, status: int, body: Any, expected: type[SessionWorkerError] | None
 ) -> None:
     if expected is DONE:
-        accept(endpoint, answer(status, body))
+        accept(endpoint, URL, answer(status, body))
         return
 
     with pytest.raises(SessionWorkerError) as caught:
-        accept(endpoint, answer(status, body))
+        accept(endpoint, URL, answer(status, body))
 
     assert type(caught.value) is expected
 
@@ -136,21 +138,21 @@ def test_each_answer_means_one_thing(
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_wait_mosaic_asks_for_is_passed_on(status: int) -> None:
     with pytest.raises((MosaicRateLimited, MosaicUnavailable)) as caught:
-        accept(AUTHENTICATE, answer(status, b"", retry_after=17.0))
+        accept(AUTHENTICATE, URL, answer(status, b"", retry_after=17.0))
 
     assert caught.value.retry_after == 17.0
 
 
 def test_without_a_wait_the_usual_one_is_suggested() -> None:
     with pytest.raises(MosaicRateLimited) as caught:
-        accept(AUTHENTICATE, answer(429, b""))
+        accept(AUTHENTICATE, URL, answer(429, b""))
 
     assert caught.value.retry_after == 1.0
 
 
 def test_no_error_repeats_what_mosaic_said() -> None:
     with pytest.raises(MosaicContractBroken) as caught:
-        accept(AUTHENTICATE, answer(400, {"message": "bad session s3cr3t", "error": "s3cr3t"}))
+        accept(AUTHENTICATE, URL, answer(400, {"message": "bad session s3cr3t", "error": "s3cr3t"}))
 
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__context__ is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -93,19 +94,26 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
 
 def _put_off(services: Services, claim: _Claim, error: SessionWorkerError) -> str | None:
     """Set the next attempt, or give up when the session has expired at Mosaic by itself."""
-    log.warning(
-        "idp_logout_failed",
-        logout=str(claim.lease.id),
-        session=str(claim.session),
-        attempts=claim.lease.attempts,
-        error=type(error).__name__,
-        detail=str(error),
-    )
+    _log_failure(claim, error)
     if services.now() >= claim.lease.give_up_at:
         return _close(services, claim, EXPIRED_UNCONFIRMED, events.IDP_GIVEN_UP)
     with services.store.write() as connection:
         outbox.put_off(connection, services, claim.lease, error)
     return None
+
+
+def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
+    is_ours = isinstance(error, OperatorMustAct)  # no patience will help
+    log.log(
+        logging.ERROR if is_ours else logging.WARNING,
+        "operator_must_act" if is_ours else "idp_logout_failed",
+        logout=str(claim.lease.id),
+        session=str(claim.session),
+        app=claim.requested_by,
+        attempts=claim.lease.attempts,
+        error=type(error).__name__,
+        detail=str(error),
+    )
 
 
 def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str | None:

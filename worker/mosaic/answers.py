@@ -1,7 +1,9 @@
 """What each answer of Mosaic means, as one table.
 
-The status decides first. Only a 400 that says "session not found" ends a session: any other 400
-is our own fault, and ending sessions for it would log people out because of our bug.
+Success is recognised and never assumed: a logout counts as done by what the answer itself says, or
+a gateway's 404 for a wrong base URL would confirm logouts that never happened. Only a 400 that says
+"session not found" ends a session: any other 400 is our own fault, and ending sessions for it
+would log people out because of our bug. Source: "Errors" in the protocol sheet.
 """
 
 from __future__ import annotations
@@ -70,13 +72,17 @@ class Content:
             is_json=True,
             value=value,
             messages=_words(told.get("message"), told.get("error_description")),
-            codes=_words(told.get("error_code"), told.get("error")),
+            codes=_words(*(told.get(name) for name in _CODES)),
         )
 
     def says(self, *phrases: str) -> bool:
         """Whether a code is one of *phrases*, or every message is."""
         every_message = bool(self.messages) and all(text in phrases for text in self.messages)
         return every_message or any(code in phrases for code in self.codes)
+
+
+# A code stands in one of these, depending on the page and its year.
+_CODES: Final = ("ts_error_code", "error_code", "error")
 
 
 def _words(*values: object) -> tuple[str, ...]:
@@ -101,25 +107,43 @@ def _is_json(content: Content) -> bool:
     return content.is_json
 
 
-def _is_json_or_empty(content: Content) -> bool:
-    return content.is_json or content.is_empty
-
-
 def _session_not_found(content: Content) -> bool:
-    return content.says("session not found")
+    return content.says("session not found", "auth session not found", "invalid auth session")
 
 
 def _invalid_client(content: Content) -> bool:
     return content.says("invalid client", "unauthorized client", "invalid client credentials")
 
 
-def _no_such_address(content: Content) -> bool:
-    """Whether this 404 is about the path: a wrong base URL, not an unknown session.
+# Where a body tells of an error, whoever wrote it, and what it says there when there is none. A
+# success told in other words is not recognised, which costs a second call: that one says that the
+# session is not found.
+_TOLD_IN: Final = frozenset(
+    {"code", "status", "error", "errors", "fault", "exception", "message", "messages", "msg"}
+    | {"reason", "title", "type", "detail", "details"}
+)
+_NO_ERROR: Final = frozenset({"ok", "success", "200", "204"})
 
-    Taken for success it would confirm logouts that never happened.
-    """
-    is_a_page = not content.is_json and not content.is_empty
-    return is_a_page or any(text.startswith("cannot post") for text in content.messages)
+
+def _tells_no_error(content: Content) -> bool:
+    """Whether there is no body, or an object without an error anywhere in it."""
+    if not isinstance(content.value, dict):
+        return content.is_empty
+    unread: list[Any] = [content.value]
+    while unread:  # not by recursion: a body may be nested deeper than we may call
+        value = unread.pop()
+        members = value if isinstance(value, list) else list(value.values())
+        if isinstance(value, dict) and any(_is_error(*member) for member in value.items()):
+            return False
+        unread += [member for member in members if isinstance(member, dict | list)]
+    return True
+
+
+def _is_error(name: str, value: object) -> bool:
+    is_told_here = not _TOLD_IN.isdisjoint(normalised(name).split())
+    if value is False:
+        return not is_told_here  # "success": false
+    return is_told_here and bool(value) and normalised(str(value)) not in _NO_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +157,10 @@ class Row:
     words: str
 
 
+_NO_WORD: Final = (
+    "without a word of the session: the path, the app or the client is unknown there. Check the"
+    " app's base URL and client id"
+)
 _E: Final = Endpoint
 _M: Final = Meaning
 _SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT)
@@ -146,10 +174,9 @@ TABLE: Final = (
     Row((_E.TOKEN, _E.JWKS, _E.AUTHENTICATE), (200,), _is_json, _M.DONE, "as asked"),
     Row((_E.JWKS,), _ANY_STATUS, _anything, _M.UNAVAILABLE, "no key set"),
     Row((_E.LOGOUT,), (204,), _anything, _M.DONE, "the session is ended"),
-    Row((_E.LOGOUT,), (200,), _is_json_or_empty, _M.DONE, "the session is ended"),
-    Row((_E.LOGOUT,), (400,), _session_not_found, _M.DONE, "it was over already"),
-    Row((_E.LOGOUT,), (404,), _no_such_address, _M.CONTRACT_BROKEN, "wrong base URL"),
-    Row((_E.LOGOUT,), (404,), _anything, _M.DONE, "it was over already"),
+    Row((_E.LOGOUT,), (200,), _tells_no_error, _M.DONE, "the session is ended"),
+    Row((_E.LOGOUT,), (400, 404), _session_not_found, _M.DONE, "it was over already"),
+    Row((_E.LOGOUT,), (404,), _anything, _M.CONTRACT_BROKEN, _NO_WORD),
     Row((_E.AUTHENTICATE,), (400,), _session_not_found, _M.SESSION_GONE, "session not found"),
     Row((_E.TOKEN,), (400,), _invalid_client, _M.CLIENT_REFUSED, "wrong client id or secret"),
     Row((_E.TOKEN,), (401, 403), _anything, _M.CLIENT_REFUSED, "wrong client id or secret"),
@@ -163,15 +190,19 @@ TABLE: Final = (
 )
 
 
-def accept(endpoint: Endpoint, answer: HttpAnswer) -> Any:
-    """Return the JSON of a success (None without a body), or raise what the table says."""
+def accept(endpoint: Endpoint, url: str, answer: HttpAnswer) -> Any:
+    """Return the JSON of a success (None without a body), or raise what the table says.
+
+    *url* is where it was asked: operators must see which address to put right.
+    """
     content = Content.of(answer)
     row = next(row for row in TABLE if _fits(row, endpoint, answer.status, content))
     metrics.mosaic_call(endpoint, _OUTCOMES[row.meaning], answer.seconds)
     if row.meaning is Meaning.DONE:
         return content.value
     # Mosaic's own words stay out: they may quote what we sent.
-    raise _error(row.meaning, f"{endpoint}: {answer.status} {row.words}", answer.retry_after)
+    told = f"{endpoint} at {url}: {answer.status} {row.words}"
+    raise _error(row.meaning, told, answer.retry_after)
 
 
 _OUTCOMES: Final = {

@@ -140,7 +140,7 @@ class ClientTokens:
             Endpoint.TOKEN, app.token_url, form, deadline.at_most(FETCH_SECONDS)
         )
         try:
-            body = answers.accept(Endpoint.TOKEN, answer)
+            body = answers.accept(Endpoint.TOKEN, app.token_url, answer)
         except ClientRefused:
             slot.refused_at = self._timestamp()
             raise

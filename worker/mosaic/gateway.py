@@ -123,7 +123,7 @@ class MosaicGateway:
                     metrics.mosaic_call(endpoint, CallOutcome.CLIENT_REFUSED, answer.seconds)
                     is_second = True
                     continue
-                return answers.accept(endpoint, answer)
+                return answers.accept(endpoint, url, answer)
 
 
 def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:

@@ -119,7 +119,8 @@ class KeySets:
             return None
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
-        body = answers.accept(Endpoint.JWKS, self._http.get(Endpoint.JWKS, slot.url, deadline))
+        answer = self._http.get(Endpoint.JWKS, slot.url, deadline)
+        body = answers.accept(Endpoint.JWKS, slot.url, answer)
         keys = read_key_set(body)
         if not keys.keys:
             raise MosaicUnavailable(f"{Endpoint.JWKS}: no usable signature key")
