@@ -137,7 +137,8 @@ class SessionClient:
 
         Args:
             user_id: who is at the browser, as the app knows from its own sign-in state.
-            device_id: only use sessions of this device.
+            device_id: use only sessions registered with this device; without it, only sessions
+                registered without any.
             amr_all_of: methods (``amr`` values) the session must all have; they add to the
                 app's policy and cannot weaken it.
             amr_any_of: methods of which it must have one.

@@ -222,10 +222,13 @@ def test_newer_sessions_past_a_cap_take_no_place_from_one_within_it(
     stage_with: StageWith,
 ) -> None:
     stage = stage_with(**CAPS["idle"], max_candidates="2")
-    used = stage.registered()
+    login = stage.login("ada", "shop")
+    logged_in_at = int(stage.now().timestamp())
+    used = UUID(stage.remember(login, device_id="phone").session_ref)
     idle = [stage.registered(device_id="phone") for _ in range(3)]
     stage.pass_time(days=2)
-    assert UUID(stage.silent_auth().session_ref) == used
+    token = stage.mosaic.state.mint_id_token(aud="client-shop", auth_time=logged_in_at)
+    assert stage.remember(login, id_token=token).session_ref == str(used)
     stage.pass_time(days=1, seconds=1)
 
     answer = stage.silent_auth(device_id="phone")

@@ -416,12 +416,27 @@ def test_a_session_bound_to_a_device_is_offered_to_that_device_only(stage: Stage
     assert asked_of_mosaic(stage) == 1
 
 
-def test_a_session_without_a_device_serves_every_device(sqlite_stage: Stage) -> None:
-    ref = sqlite_stage.registered()
+def test_a_session_without_a_device_serves_requests_without_one_only(stage: Stage) -> None:
+    unbound = stage.registered()
 
-    answer = sqlite_stage.silent_auth(device_id="laptop")
+    named = stage.silent_auth(device_id="laptop")
+    nameless = stage.silent_auth()
 
-    assert UUID(answer.session_ref) == ref
+    assert (named.verdict, named.reason) == (Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+    assert UUID(nameless.session_ref) == unbound
+    assert asked_of_mosaic(stage) == 1
+
+
+def test_a_device_that_was_logged_out_is_not_signed_in_by_a_login_elsewhere(stage: Stage) -> None:
+    stage.registered(device_id="laptop")
+    stage.registered(device_id="phone")
+    stage.registered()
+    stage.log_out(scope="device", device_id="laptop")
+
+    answer = stage.silent_auth(device_id="laptop")
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert asked_of_mosaic(stage) == 0
 
 
 # --- ids that change

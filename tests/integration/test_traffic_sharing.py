@@ -68,6 +68,7 @@ def test_requests_that_differ_in_what_mosaic_is_asked_do_not_share(
     fleet: Fleet, other: str
 ) -> None:
     fleet.stage.registered("bob")
+    fleet.stage.registered(device_id="phone")
     with (
         fleet.stage.mosaic.state.gates.hold(ASK) as gate,
         fleet.asking({}, DIFFERENT[other]) as asking,

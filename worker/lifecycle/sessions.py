@@ -15,7 +15,6 @@ from sqlalchemy import (
     bindparam,
     case,
     literal,
-    or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
@@ -82,8 +81,10 @@ def session_id_place(session: UUID) -> str:
 
 
 def _usable_from(device_id: Any) -> ColumnElement[bool]:
-    unbound = IdpSession.device_id.is_(None)
-    return unbound if device_id is None else or_(unbound, IdpSession.device_id == device_id)
+    # Strictly: were a session without a device to serve one that is named, the user who logged
+    # that device out would be signed in on it again by a login elsewhere.
+    device = IdpSession.device_id
+    return device.is_(None) if device_id is None else device == device_id
 
 
 def _candidates(device_id: Any) -> Select[*tuple[Any, ...]]:
@@ -118,7 +119,8 @@ def candidates(
 ) -> list[Session]:
     """Return the user's live sessions that a request from *device_id* may use, newest first.
 
-    A session bound to a device is offered only to requests that name it; one past a cap to none.
+    With a device its sessions alone, without one those alone that have none. One past a cap is
+    offered to no request.
     """
     settings = services.settings
     parameters = {"user_id": user_id, "now": now, "most": settings.max_candidates}
