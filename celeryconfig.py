@@ -7,6 +7,7 @@ deliver it twice, also at the same time. Whatever matters works from a row it ha
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from session_client import broker, contract
@@ -97,9 +98,19 @@ worker_soft_shutdown_timeout = 20
 
 # --- schedule: all three may run twice at once; a message not taken in time is not needed any more
 
+# Keeps no file, which beat would need a writable folder for. What it would be kept for: a beat that
+# is restarted every half hour must still have the history purged. So a start has all done at once.
+beat_scheduler = "celery.beat:Scheduler"
+_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
 
 def _every(seconds: float, task: str) -> dict[str, Any]:
-    return {"task": task, "schedule": seconds, "options": {"expires": max(seconds, 1.0)}}
+    return {
+        "task": task,
+        "schedule": seconds,
+        "options": {"expires": max(seconds, 1.0)},
+        "last_run_at": _LONG_AGO,
+    }
 
 
 beat_schedule = {

@@ -92,20 +92,19 @@ class Stack:
         worker.wait_for_line("ready.", timeout=START_SECONDS)
         return worker
 
-    def beat(self, name: str = "beat") -> ManagedProcess:
+    def beat(self, name: str = "beat", cwd: Path | None = None) -> ManagedProcess:
         """Start `celery -A worker beat`."""
-        schedule = str(self.folder / f"{name}-schedule")
-        beat = self.start(name, "celery", "-A", "worker", "beat", "--schedule", schedule)
+        beat = self.start(name, "celery", "-A", "worker", "beat", cwd=cwd)
         beat.wait_for_line("beat: Starting", timeout=START_SECONDS)
         return beat
 
-    def start(self, name: str, *command: str) -> ManagedProcess:
+    def start(self, name: str, *command: str, cwd: Path | None = None) -> ManagedProcess:
         """Start one of the project's commands under *name*; it ends with the stack."""
         process = ManagedProcess(
             _command(command),
             environment=self.environment,
             log_path=self.folder / f"{name}.log",
-            cwd=_root(),
+            cwd=cwd or _root(),
         )
         self.processes[name] = self._exit.enter_context(process)
         return process
