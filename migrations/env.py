@@ -1,4 +1,4 @@
-"""Runs migrations one at a time, and never waits long for a lock.
+"""Runs migrations one at a time, says what it does, and never waits long for a lock.
 
 An ALTER TABLE that waits behind an open reader blocks all later readers. So it waits for less than
 a user would notice, lets those pass who have queued up behind it, and tries again for a while.
@@ -6,25 +6,41 @@ a user would notice, lets those pass who have queued up behind it, and tries aga
 
 from __future__ import annotations
 
-import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from alembic import context
+from alembic import command, context
+from alembic.runtime.migration import MigrationInfo
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from migrations.target import database_url
+from migrations.target import database_url, head, revision_of
 from models import Base
 from worker.database import make_engine
+from worker.driver import refuses_writes
+from worker.errors import ConfigurationError
 
 LOCK_TIMEOUT_MS = 500
 LOCK_PAUSE_SECONDS = 1.0
 LOCK_PATIENCE_SECONDS = 60.0
 LOCK_NOT_AVAILABLE = "55P03"
+NO_PERMISSION = "42501"
 ADVISORY_LOCK = 0x4D6F7361  # "Mosa": two deployments at once take turns
 
-log = logging.getLogger("alembic.env")
+
+def _say(line: str) -> None:
+    """Tell whoever runs the command; what calls Alembic from Python is told nothing."""
+    if context.config.cmd_opts is not None:
+        context.config.print_stdout(line)
+
+
+def _say_step(*_: Any, **told: Any) -> None:
+    step: MigrationInfo = told["step"]
+    script: Any = step.up_revision
+    _say(f"{'up to' if step.is_upgrade else 'back from'} {script.revision}: {script.doc}")
 
 
 def _migrate(connection: Connection) -> None:
@@ -33,6 +49,7 @@ def _migrate(connection: Connection) -> None:
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,
+        on_version_apply=_say_step,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -45,11 +62,10 @@ def _migrate_patiently(connection: Connection) -> None:
         try:
             _migrate(connection)
         except OperationalError as error:
-            is_locked = getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE
-            if not is_locked or time.monotonic() > until:
+            if _state(error) != LOCK_NOT_AVAILABLE or time.monotonic() > until:
                 raise
             connection.rollback()
-            log.warning("a table is in use: trying again in %g s", LOCK_PAUSE_SECONDS)
+            _say(f"a table is in use: trying again in {LOCK_PAUSE_SECONDS:g} s")
             time.sleep(LOCK_PAUSE_SECONDS)
         else:
             return
@@ -71,6 +87,48 @@ def _guard(connection: Connection) -> None:
         driver.execute("PRAGMA foreign_keys=OFF")
 
 
+@contextmanager
+def _connected() -> Iterator[Connection]:
+    """Give a connection. What an operator can put right is told in a line, not in a traceback."""
+    try:
+        engine = make_engine(database_url(context.config), pool_size=1)
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from None
+    try:
+        connection = engine.connect()
+    except SQLAlchemyError as error:
+        cause = type(getattr(error, "orig", None) or error).__name__
+        raise CommandError(
+            f"the database does not answer ({cause}). Is it running, and is DATABASE_URL right?"
+        ) from None
+    try:
+        with connection:
+            yield connection
+    except DBAPIError as error:
+        trouble = _trouble(error)
+        if trouble is None:
+            raise
+        raise CommandError(trouble) from None
+    finally:
+        # It also gives the advisory lock back, whatever happened.
+        engine.dispose()
+
+
+def _trouble(error: DBAPIError) -> str | None:
+    """Say what an operator must put right before it can work; None for anything else."""
+    if refuses_writes(error.orig):
+        return "the database is read-only: is DATABASE_URL that of a replica?"
+    if _state(error) == LOCK_NOT_AVAILABLE:
+        return "a table stayed in use for a minute: run it again when less is done"
+    if _state(error) == NO_PERMISSION:
+        return "the user in DATABASE_URL may not change the schema: migrate as its owner"
+    return None
+
+
+def _state(error: DBAPIError) -> object:
+    return getattr(error.orig, "sqlstate", None)
+
+
 def run() -> None:
     """Run what alembic asked for, on the database the settings (or a test) name."""
     if context.is_offline_mode():
@@ -80,14 +138,23 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    engine = make_engine(database_url(context.config), pool_size=1)
-    try:
-        with engine.connect() as connection:
-            _guard(connection)
-            _migrate_patiently(connection)
-    finally:
-        # Closing the connection also gives the advisory lock back, whatever happened.
-        engine.dispose()
+    with _connected() as connection:
+        _guard(connection)
+        before = revision_of(connection)
+        connection.commit()
+        _migrate_patiently(connection)
+        _say_where(connection, before)
+
+
+def _say_where(connection: Connection, before: str | None) -> None:
+    """Tell where the database stands, if it was asked to be brought there."""
+    asked: Any = getattr(context.config.cmd_opts, "cmd", [None])
+    if asked[0] not in (command.upgrade, command.downgrade):
+        return
+    now = revision_of(connection)
+    is_ready = "as this release needs" if now == head() else f"this release needs {head()}"
+    done = ": there was nothing to do" if now == before else ""
+    _say(f"the database is at {now or 'nothing'}, {is_ready}{done}")
 
 
 run()

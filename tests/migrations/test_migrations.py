@@ -164,22 +164,78 @@ def test_a_migration_is_numbered_and_answers_both_questions(path: Path) -> None:
     assert re.search(r"(?m)^Safe while the previous release runs: (yes|no)\b", script.longdoc)
 
 
-def test_the_command_needs_nothing_but_the_database_url(empty_url: str, engine: Engine) -> None:
-    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": empty_url}  # noqa: TID251
-
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"],
+def alembic(url: str, *words: str, expect: int = 0) -> str:
+    """Run the command with nothing but the database's URL, and return what it says."""
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-m", "alembic", *words],
         cwd=ROOT,
-        env=environment,
-        capture_output=True,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url},  # noqa: TID251
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
+    assert done.returncode == expect, done.stdout
+    return done.stdout
 
-    assert done.returncode == 0, done.stderr
+
+def test_the_command_says_what_it_did(empty_url: str, engine: Engine) -> None:
+    first = alembic(empty_url, "upgrade", "head")
+    second = alembic(empty_url, "upgrade", "head")
+    back = alembic(empty_url, "downgrade", "base")
+
+    steps = [f"{script.revision}: {script.doc}" for script in SCRIPTS.walk_revisions()]
+    at_head = f"the database is at {head()}, as this release needs"
+    assert first.splitlines() == [*(f"up to {step}" for step in reversed(steps)), at_head]
+    assert second.splitlines() == [f"{at_head}: there was nothing to do"]
+    assert back.splitlines() == [
+        *(f"back from {step}" for step in steps),
+        f"the database is at nothing, this release needs {head()}",
+    ]
     with engine.connect() as connection:
-        assert revision_of(connection) == head()
+        assert revision_of(connection) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql+psycopg://u:canary@127.0.0.1:1/x", "the database does not answer"),
+        ("sqlite:////nowhere/x.db", "the database does not answer"),
+        ("mysql://u:canary@127.0.0.1/x", "DATABASE_URL: needs"),
+    ],
+)
+def test_the_command_says_in_one_line_that_it_cannot_reach_the_database(url: str, why: str) -> None:
+    (line,) = alembic(url, "upgrade", "head", expect=255).strip().splitlines()
+
+    assert why in line
+    assert "canary" not in line
+
+
+@pytest.fixture
+def stranger(postgres: PostgresDatabases) -> Iterator[str]:
+    """A role that owns nothing."""
+    name = f"stranger_{uuid4().hex}"
+    engine = make_engine(postgres.url())
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {name}"))
+    yield name
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP ROLE {name}"))
+    engine.dispose()
+
+
+def test_the_command_says_in_one_line_that_it_may_not_write(
+    postgres_url: str, stranger: str
+) -> None:
+    for setting, why in (
+        ("default_transaction_read_only%3Don", "the database is read-only"),
+        (f"role%3D{stranger}", "may not change the schema"),
+    ):
+        url = f"{postgres_url}?options=-c%20{setting}"
+        (line,) = alembic(url, "downgrade", "base", expect=255).strip().splitlines()
+
+        assert why in line
 
 
 def test_sql_for_a_database_administrator_can_be_printed(
