@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from models.app import App, AppKey
 from models.base import Base, UtcDateTime, new_id
+from models.browser_token import BrowserToken, TokenOrigin
 from models.idp_session import AppSession, EndCause, IdpSession, SessionAlias
+from models.login_call import CallKind, CallOutcome, LoginCall
 from models.logout import Logout, LogoutRequest, LogoutRequestSession
 from models.notice import Notice, NoticeMethod
 from models.retention import RETENTION, Retention
 from models.session_event import SessionEvent
+from models.ticket import Ticket
 from models.watermark import ALL_APPS, DeviceWatermark, UserWatermark
 
 __all__ = [
@@ -18,9 +21,13 @@ __all__ = [
     "AppKey",
     "AppSession",
     "Base",
+    "BrowserToken",
+    "CallKind",
+    "CallOutcome",
     "DeviceWatermark",
     "EndCause",
     "IdpSession",
+    "LoginCall",
     "Logout",
     "LogoutRequest",
     "LogoutRequestSession",
@@ -29,6 +36,8 @@ __all__ = [
     "Retention",
     "SessionAlias",
     "SessionEvent",
+    "Ticket",
+    "TokenOrigin",
     "UserWatermark",
     "UtcDateTime",
     "new_id",

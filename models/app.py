@@ -30,8 +30,14 @@ class App(Base):
     amr_all_of: Mapped[list[str]]
     amr_any_of: Mapped[list[str]]
     max_age_seconds: Mapped[int | None]
-    # What it may do beyond its own sessions, e.g. "logout_user".
+    # What it may do beyond its own sessions, and beyond the browsers that come to it.
     capabilities: Mapped[list[str]]
+    # The login methods it may use, by their names in the contract.
+    methods: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
+    # Where the browsers that are sent to it deliver their tickets, and the apps that may send them.
+    # None and none: it takes no tickets.
+    transfer_url: Mapped[str | None]
+    tickets_from: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
 
     # Overrides; None means: as the settings say.
     base_url: Mapped[str | None]

@@ -21,6 +21,7 @@ class EndCause(StrEnum):
     QUARANTINED = "quarantined"
     REVOKED = "revoked"
     CAP_REACHED = "cap_reached"
+    REPLACED = "replaced"  # the same browser signed in anew
 
 
 _LIVE = text("ended_at IS NULL")

@@ -26,7 +26,8 @@ class LogoutRequest(Base):
     # SHA-256 of the sealed content: the same request id with other content is refused.
     digest: Mapped[bytes]
     scope: Mapped[str]
-    user_id: Mapped[str]
+    # None when it named a session by a browser token that is nobody's.
+    user_id: Mapped[str | None]
     sessions_ended: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(index=True)
 

@@ -10,7 +10,8 @@ class Retention(Enum):
 
     KEPT = "until an operator removes it"
     WITH_SESSION = "with the session it belongs to"
-    # These three are kept for two days at least: a message may come again.
+    EXPIRED_TICKETS = "an hour after its time is over, or with its session"
+    # These are kept for two days at least: a message may come again.
     ENDED_SESSIONS = "keep_ended_days after the session ended, once Mosaic need not be told"
     OLD_REQUESTS = "keep_ended_days after it was made"
     OLD_WATERMARKS = "keep_ended_days after the logout it stands for"
@@ -23,6 +24,9 @@ RETENTION = {
     "idp_sessions": Retention.ENDED_SESSIONS,
     "session_aliases": Retention.WITH_SESSION,
     "app_sessions": Retention.WITH_SESSION,
+    "browser_tokens": Retention.WITH_SESSION,
+    "tickets": Retention.EXPIRED_TICKETS,
+    "login_calls": Retention.OLD_REQUESTS,
     "logouts": Retention.WITH_SESSION,
     "notices": Retention.WITH_SESSION,
     "user_watermarks": Retention.OLD_WATERMARKS,

@@ -12,9 +12,9 @@ from models.base import Base, new_id
 
 
 class SessionEvent(Base):
-    """Something that happened to a session. Only ever added; holds no secret.
+    """Something that happened to a session, or to somebody who wanted one. Only ever added.
 
-    No foreign keys: the trail outlives what it is about.
+    Holds no secret, and no foreign keys: the trail outlives what it is about.
     """
 
     __tablename__ = "session_events"
@@ -24,7 +24,8 @@ class SessionEvent(Base):
     at: Mapped[datetime] = mapped_column(index=True)
     event: Mapped[str]
     idp_session_id: Mapped[UUID | None]
-    user_id: Mapped[str]
+    # None where nobody knows whose it is: a sign-in that was refused has no user.
+    user_id: Mapped[str | None]
     app_id: Mapped[str | None]
     detail: Mapped[str | None]
     # The request id of the app's request, or what else caused it.

@@ -10,10 +10,13 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from worker.errors import ConfigurationError, OperatorMustAct
 from worker.setting_values import parse_key_ring
@@ -21,6 +24,20 @@ from worker.settings import Settings
 
 _NONCE_BYTES: Final = 12
 _VERSION: Final = b"\x01"
+_HASH_KEY_BYTES: Final = 32
+
+
+class Hashed(StrEnum):
+    """A kind of value that is found by its keyed hash; the label its key is derived with.
+
+    A key for each kind: were they hashed with one, a browser token would be found by the hash of a
+    session id of the same text, and what text a session id is the apps say.
+    """
+
+    BROWSER_TOKEN = "browser-token/1"  # noqa: S105 - a label, not a password
+    TICKET = "ticket/1"
+    IDENTIFIER = "identifier/1"
+    REFRESH_TOKEN = "refresh/1"  # noqa: S105
 
 
 class SealedValueUnreadable(OperatorMustAct):
@@ -36,6 +53,7 @@ class KeyRing:
         self._ciphers = {kid: AESGCM(key) for kid, key in keys.items()}
         self._sealing_kid = next(iter(keys))
         self._lookup_key = lookup_key
+        self._hash_keys = {kind: _derived(lookup_key, kind) for kind in Hashed}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> KeyRing:
@@ -89,6 +107,15 @@ class KeyRing:
     def lookup_hash(self, session_id: str) -> bytes:
         """Return the keyed hash by which a session id is found: HMAC-SHA-256, 32 bytes."""
         return hmac.digest(self._lookup_key, session_id.encode(), hashlib.sha256)
+
+    def keyed_hash(self, kind: Hashed, value: str) -> bytes:
+        """Return the keyed hash by which a value of *kind* is found: HMAC-SHA-256, 32 bytes."""
+        return hmac.digest(self._hash_keys[kind], value.encode(), hashlib.sha256)
+
+
+def _derived(lookup_key: bytes, kind: Hashed) -> bytes:
+    derivation = HKDF(hashes.SHA256(), _HASH_KEY_BYTES, salt=None, info=kind.value.encode())
+    return derivation.derive(lookup_key)
 
 
 def kid_of(sealed: bytes) -> str:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, select, text
+from sqlalchemy import JSON, Connection, Engine, inspect, select, text
 
 from migrations.target import HERE, config_for, head, knows, revision_of
 from models import AppSession, Base
@@ -31,25 +30,6 @@ from worker.database import make_engine
 ROOT = HERE.parent
 ADVISORY_LOCK = 0x4D6F7361  # as in migrations/env.py, which only Alembic can import
 SCRIPTS = ScriptDirectory.from_config(config_for())
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database without a table."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-        return
-    postgres: PostgresDatabases = request.getfixturevalue("postgres")
-    name = f"empty_{uuid4().hex}"
-    yield postgres.create_database(name)
-    postgres.drop_database(name)
-
-
-@pytest.fixture
-def engine(empty_url: str) -> Iterator[Engine]:
-    engine = make_engine(empty_url)
-    yield engine
-    engine.dispose()
 
 
 def schema(connection: Connection) -> dict[str, Any]:
@@ -78,6 +58,12 @@ def schema(connection: Connection) -> dict[str, Any]:
     }
 
 
+def _is_other_default(_context: Any, _found: Any, column: Any, *_: Any) -> bool | None:
+    # PostgreSQL cannot compare two values of JSON; `schema` compares how they are written. None
+    # leaves the others to Alembic.
+    return False if isinstance(column.type, JSON) else None
+
+
 def _by_name(found: Any) -> dict[str, Any]:
     return {one["name"]: {k: v for k, v in one.items() if k != "comment"} for one in found}
 
@@ -98,7 +84,7 @@ def test_migrations_build_exactly_the_models(empty_url: str, engine: Engine) -> 
     with engine.connect() as connection:
         migrated = schema(connection)
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
+            connection, opts={"compare_type": True, "compare_server_default": _is_other_default}
         )
         assert compare_metadata(context, Base.metadata) == []
     command.downgrade(config_for(empty_url), "base")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import ConfigurationError
-from worker.keyring import KeyRing, SealedValueUnreadable, kid_of
+from worker.keyring import Hashed, KeyRing, SealedValueUnreadable, kid_of
 
 OLD, NEW, LOOKUP = b"o" * 32, b"n" * 32, b"l" * 32
 PLACE = "idp_sessions:1:session_id"
@@ -142,3 +142,37 @@ def test_the_lookup_hash_depends_on_its_key_and_on_the_id() -> None:
     }
 
     assert len(hashes) == 4
+
+
+LABELS = {
+    Hashed.BROWSER_TOKEN: b"browser-token/1",
+    Hashed.TICKET: b"ticket/1",
+    Hashed.IDENTIFIER: b"identifier/1",
+    Hashed.REFRESH_TOKEN: b"refresh/1",
+}
+
+
+def test_every_kind_of_value_is_hashed_under_a_key_derived_for_it_alone() -> None:
+    """HKDF-SHA-256 of RFC 5869, by hand: stored hashes must be found by every later release."""
+    extracted = hmac.digest(bytes(32), LOOKUP, hashlib.sha256)
+    assert set(LABELS) == set(Hashed)
+    for kind, label in LABELS.items():
+        key = hmac.digest(extracted, label + b"\x01", hashlib.sha256)
+        expected = hmac.digest(key, SECRET.encode(), hashlib.sha256)
+
+        assert ring().keyed_hash(kind, SECRET) == expected
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_a_value_of_one_kind_is_never_found_as_one_of_another(text: str) -> None:
+    ours = [ring().keyed_hash(kind, text) for kind in Hashed]
+
+    assert len({*ours, ring().lookup_hash(text)}) == len(ours) + 1
+
+
+def test_a_keyed_hash_survives_a_rotation_and_differs_from_another_installations() -> None:
+    for kind in Hashed:
+        found = ring(old=OLD).keyed_hash(kind, SECRET)
+
+        assert found == ring(new=NEW, old=OLD).keyed_hash(kind, SECRET)
+        assert found != ring(lookup_key=b"m" * 32).keyed_hash(kind, SECRET)

@@ -54,7 +54,8 @@ def test_what_goes_with_its_session_is_deleted_with_it() -> None:
             for key in Base.metadata.tables[name].constraints
             if isinstance(key, ForeignKeyConstraint)
         }
-        assert (("idp_sessions", "CASCADE") in owners) == (retention is Retention.WITH_SESSION)
+        goes_along = {Retention.WITH_SESSION, Retention.EXPIRED_TICKETS}
+        assert (("idp_sessions", "CASCADE") in owners) == (retention in goes_along)
 
 
 def test_every_constraint_and_index_has_a_name() -> None:
