@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from kombu.transport import TRANSPORT_ALIASES
+
 from session_client import broker, contract
 from worker import settings as settings_module
 from worker.errors import ConfigurationError
@@ -24,10 +26,25 @@ except ConfigurationError as error:
 _MAINTENANCE: Final = contract.Queue.MAINTENANCE.value
 
 # --- broker
-broker_url = _settings.broker_url.get_secret_value()
 # Takes a job and notes who has it in one step; kombu's own can lose it in between, and costs more.
-broker_transport = "worker.transport:Transport" if is_redis(broker_url) else None
-broker_use_ssl = broker.tls_options(broker_url)  # without it jobs would go in clear over rediss://
+_TRANSPORT: Final = "session-worker"
+TRANSPORT_ALIASES[_TRANSPORT] = "worker.transport:Transport"
+
+
+def _as_kombu_spells_it(url: str) -> str:
+    # Of a socket's URL it takes the transport from the scheme, whatever `broker_transport` says.
+    if not url.startswith("unix://"):
+        return url
+    place, question, options = url.removeprefix("unix://").partition("?")
+    options = options.replace("db=", "virtual_host=")
+    return f"{_TRANSPORT}+socket://{place}{question}{options}"
+
+
+_broker = _settings.broker_url.get_secret_value()
+# Not `broker_url`: the environment's CELERY_BROKER_URL, as it is spelt there, would win over it.
+broker_read_url = broker_write_url = _as_kombu_spells_it(_broker)
+broker_transport = _TRANSPORT if is_redis(_broker) else None
+broker_use_ssl = broker.tls_options(_broker)  # without it jobs would go in clear over rediss://
 broker_transport_options = broker.transport_options(
     client_name="session-worker", visibility_timeout_seconds=_settings.visibility_timeout_seconds
 )

@@ -23,6 +23,14 @@ from sqlalchemy.exc import SQLAlchemyError
 KEY_BYTES: Final = 32
 SMALLEST_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
 MASK: Final = "********"
+_NEEDS_REDIS: Final = "needs redis://, rediss:// or unix://, as redis-py reads them"
+# How Celery and Valkey spell what redis-py calls by the other name.
+_SPELLINGS: Final = {
+    **{scheme: scheme for scheme in ("redis", "rediss", "unix")},
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "redis+socket": "unix",
+}
 _KID: Final = re.compile(r"[A-Za-z0-9]{1,32}")  # its length is stored in one byte
 _PEM: Final = re.compile(r"-----BEGIN (?P<label>[A-Z ]+)-----[^-]+-----END (?P=label)-----")
 # Scheme, host and path with nothing strange in them: what does not match is masked as a whole.
@@ -42,8 +50,30 @@ def check_ca_certificates(text: str) -> str:
 
 
 def is_redis(url: str) -> bool:
-    """Whether *url* names a Redis server."""
+    """Whether *url* names a Redis server, in redis-py's spelling."""
     return url.startswith(("redis://", "rediss://", "unix://"))
+
+
+def as_redis_py_spells_it(url: str) -> str:
+    """Return *url* in redis-py's spelling; one that names no kind of Redis as it is.
+
+    Raises ValueError for a Redis that is reached in a way we do not know.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or not re.search("redis|valkey|sentinel", scheme):
+        return url
+    if "sentinel" in scheme:
+        raise ValueError(
+            "Redis Sentinel is not supported: name the master, by a host name or an address that "
+            "moves with it"
+        )
+    if "cluster" in scheme:
+        raise ValueError("Redis Cluster is not supported: name a Redis that is none")
+    if scheme not in _SPELLINGS:
+        raise ValueError(_NEEDS_REDIS)
+    place, question, options = rest.partition("?")
+    options = options.replace("virtual_host=", "db=")
+    return f"{_SPELLINGS[scheme]}://{place}{question}{options}"
 
 
 def parse_key_ring(text: str) -> dict[str, bytes]:
@@ -114,18 +144,24 @@ def check_database_url(url: str) -> str:
 
 
 def check_broker_url(url: str) -> str:
-    """Return *url*; a Redis must be one that can be read."""
+    """Return *url*; a Redis must be one that can be read, and is spelt as redis-py does."""
+    known = as_redis_py_spells_it(url)
     # Another kind of broker is Celery's to judge.
-    return check_redis_url(url) if is_redis(url) else url
+    return check_redis_url(known) if is_redis(known) else known
 
 
 def check_redis_url(url: str) -> str:
-    """Return *url* if redis-py can read it."""
+    """Return *url* in redis-py's spelling."""
+    known = as_redis_py_spells_it(url)
     try:
-        parse_url(url)
+        parse_url(known)
+        path = urlsplit(known).path
     except (ValueError, TypeError):
-        raise ValueError("needs redis://, rediss:// or unix://, as redis-py reads them") from None
-    return url
+        raise ValueError(_NEEDS_REDIS) from None
+    # redis-py would take another path for database 0, and kombu fail at its first use.
+    if not known.startswith("unix://") and not re.fullmatch(r"/{0,2}[0-9]*", path):
+        raise ValueError("the database after the host must be a number")
+    return known
 
 
 def check_http_url(url: str) -> str:

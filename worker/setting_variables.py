@@ -54,6 +54,9 @@ def _refuse_unknown(environment: Mapping[str, str], names: Iterable[str]) -> Non
     unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in known)
     if unknown:
         raise ConfigurationError(f"unknown setting {', '.join(unknown)}: misspelt? (see README)")
+    for name in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        if name in environment:  # Celery lets them win, and nobody would have checked what they say
+            raise ConfigurationError(f"{name} is set: unset it, CELERY_BROKER_URL says it all")
     if "CELERY_RESULT_BACKEND" in environment:
         # Celery lets it win over our configuration, and answers would be readable by every app.
         raise ConfigurationError("CELERY_RESULT_BACKEND is set: unset it, answers do not use one")

@@ -53,6 +53,10 @@ def _secret(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check_secret)
 
 
+def _secret_url(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda value: SecretStr(check(value.get_secret_value())))
+
+
 BaseUrl = Annotated[str, AfterValidator(check_http_url)]
 
 
@@ -67,11 +71,11 @@ class Settings(BaseModel):
     database_url: Annotated[SecretStr, _secret(check_database_url)] = SecretStr(
         "sqlite:///mosaic-sessions.db"
     )
-    broker_url: Annotated[SecretStr, _secret(check_broker_url)] = SecretStr(
+    broker_url: Annotated[SecretStr, _secret_url(check_broker_url)] = SecretStr(
         "redis://127.0.0.1:6379/0"
     )
     # Answers and caches; the broker's when that is Redis.
-    redis_url: Annotated[SecretStr, _secret(check_redis_url)] | None = None
+    redis_url: Annotated[SecretStr, _secret_url(check_redis_url)] | None = None
 
     # Keys
     # "kid:base64,kid:base64": the first seals, all open.
@@ -156,7 +160,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
         if self.redis_url is None and not is_redis(self.broker_url.get_secret_value()):
-            raise ValueError("REDIS_URL is missing: answers need one when the broker is not Redis")
+            raise ValueError("REDIS_URL is missing: answers need one when the broker is no Redis")
         if self.delivery_lease_seconds <= 2 * self.mosaic_timeout_seconds:
             # Two credentials may be tried under one lease; it must outlive both calls.
             raise ValueError(

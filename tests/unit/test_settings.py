@@ -206,6 +206,56 @@ def test_celerys_result_backend_is_refused() -> None:
     assert CANARY not in message
 
 
+@pytest.mark.parametrize("name", ["CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_what_celery_would_read_past_us_is_refused(name: str) -> None:
+    message = refusal({**KEYS, name: f"redis://:{CANARY}@host/0"})
+
+    assert message.startswith(f"{name} is set: unset it")
+    assert CANARY not in message
+
+
+@pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    ("spelt", "known"),
+    [
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("redis+socket:///run/redis.sock?virtual_host=1", "unix:///run/redis.sock?db=1"),
+        (
+            "redis+socket://u:virtual_host=@/run/redis.sock",
+            "unix://u:virtual_host=@/run/redis.sock",
+        ),
+        ("valkey://host:6379/2", "redis://host:6379/2"),
+        ("valkeys://host:6379/2", "rediss://host:6379/2"),
+        ("redis://host//", "redis://host//"),
+    ],
+)
+def test_a_redis_may_have_the_name_that_others_give_it(name: str, spelt: str, known: str) -> None:
+    kept = read({**KEYS, name: spelt})
+
+    assert kept.cache_url == known
+    assert name != "CELERY_BROKER_URL" or kept.broker_url.get_secret_value() == known
+
+
+@pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    ("scheme", "why"),
+    [
+        ("sentinel", "Redis Sentinel is not supported"),
+        ("redis+sentinel", "Redis Sentinel is not supported"),
+        ("rediss+cluster", "Redis Cluster is not supported"),
+        ("redis-cluster", "Redis Cluster is not supported"),
+        ("redis+tls", "needs redis://"),
+    ],
+)
+def test_a_redis_that_is_reached_in_another_way_is_refused_by_name(
+    name: str, scheme: str, why: str
+) -> None:
+    message = refusal({**KEYS, name: f"{scheme}://u:{CANARY}@host/0"})
+
+    assert message.startswith(f"{name}: {why}")
+    assert CANARY not in message
+
+
 MALFORMED = {
     "database_url": [
         f"{CANARY}",
@@ -214,7 +264,12 @@ MALFORMED = {
         f"postgresql+{CANARY}://host/db",
         f"postgresql+psycopg://u:p@host:{CANARY}/db",
     ],
-    "broker_url": [f"redis://:pw@host:{CANARY}/0", f"redis://host/0?socket_timeout={CANARY}"],
+    "broker_url": [
+        f"redis://:pw@host:{CANARY}/0",
+        f"redis://host/0?socket_timeout={CANARY}",
+        f"redis://host/{CANARY}",
+        f"redis://host/0;redis://{CANARY}/0",
+    ],
     "redis_url": [f"amqp://u:{CANARY}@host", f"redis://[{CANARY}/0"],
     "encryption_keys": [
         CANARY,
