@@ -7,6 +7,7 @@ authentication that is decided once. Connections still are the engine's, and err
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,11 +22,14 @@ _READ_ONLY_SQL_TRANSACTION: Final = "25006"
 
 
 def refuses_writes(error: BaseException | None) -> bool:
-    """Whether it is the error of a PostgreSQL that is read-only, as a replica after a failover.
+    """Whether it is the error of a database that is read-only, as a replica after a failover.
 
     Its connection counts as lost: kept, it would lead to the replica until the next restart.
     """
-    return getattr(error, "sqlstate", None) == _READ_ONLY_SQL_TRANSACTION
+    if getattr(error, "sqlstate", None) == _READ_ONLY_SQL_TRANSACTION:
+        return True
+    # The low byte of SQLite's extended codes is the kind of error.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 class DriverStatement:

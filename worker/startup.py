@@ -12,20 +12,29 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
+from sqlalchemy import false, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
+from models import IdpSession
 from worker import heartbeat
 from worker.database import Store, make_engine
 from worker.errors import ConfigurationError, NotReady, StoreUnavailable
 from worker.keyring import KeyRing
 from worker.lifecycle import key_check
+from worker.redis_roles import cause_of, is_cluster
 from worker.setting_values import is_redis
 from worker.settings import Settings
 from worker.wiring import connect_redis
 
 EXIT_CODE: Final = 78  # EX_CONFIG: only a person can put it right, a supervisor need not try again
 NOT_YET_EXIT_CODE: Final = 75  # EX_TEMPFAIL: a supervisor is to try again until it works
+
+_NO_PERMISSION: Final = "42501"  # PostgreSQL's
+_MAY_NOT_WRITE: Final = (
+    "the user in DATABASE_URL may not read and write all tables: grant it SELECT, INSERT, UPDATE "
+    "and DELETE"
+)
 
 # Everything else that Redis says may pass: it loads its file, is a replica without its master, has
 # too many clients. When in doubt, that is the lesser harm: a worker that is started in vain.
@@ -56,12 +65,16 @@ def check(settings: Settings) -> None:
 
 
 def check_database(store: Store) -> None:
-    """Check that the database stands at this release's schema."""
+    """Check that the database stands at this release's schema, and takes writes."""
     with store.read() as connection:
         revision = target.revision_of(connection)
     trouble = schema_trouble(revision)
     if trouble is not None:
         raise ConfigurationError(trouble)
+    # What it says of a row that is none it would say of each: a worker there answers nobody.
+    nothing = update(IdpSession).where(false()).values(version=IdpSession.version)
+    with store.write() as connection:
+        connection.execute(nothing)
 
 
 def schema_trouble(revision: str | None) -> str | None:
@@ -85,16 +98,18 @@ def _opened_store(settings: Settings) -> Iterator[Store]:
         yield store
     except StoreUnavailable as error:
         # A wrong password looks the same: drivers tell it only in words, in many languages.
-        raise NotReady(_cannot_be_read(str(error))) from None
+        raise NotReady(_cannot_be_used(str(error))) from None
     except SQLAlchemyError as error:
-        raise ConfigurationError(_cannot_be_read(type(error).__name__)) from None
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == _NO_PERMISSION:
+            raise ConfigurationError(_MAY_NOT_WRITE) from None
+        raise ConfigurationError(_cannot_be_used(type(error).__name__)) from None
     finally:
         store.close()
 
 
-def _cannot_be_read(cause: str) -> str:
+def _cannot_be_used(cause: str) -> str:
     return (
-        f"the database cannot be read: {cause}. Is it running, and is DATABASE_URL right "
+        f"the database cannot be used: {cause}. Is it running, and is DATABASE_URL right "
         "(mosaic-sessions config)?"
     )
 
@@ -128,11 +143,16 @@ def _with_redis(
 ) -> None:
     client = connect_redis(url)
     try:
+        if is_cluster(client):
+            raise ConfigurationError(
+                f"{name} names a Redis Cluster, in which our scripts cannot reach all of their "
+                "keys: use a Redis that is none"
+            )
         check_it(client, settings)
     except redis.RedisError as error:
         kind = ConfigurationError if isinstance(error, _REFUSES_US) else NotReady
         raise kind(
-            f"Redis cannot be asked ({type(error).__name__}). Is it running, and is {name} right "
+            f"Redis cannot be asked ({cause_of(error)}). Is it running, and is {name} right "
             "(mosaic-sessions config)?"
         ) from None
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -17,10 +18,12 @@ from sqlalchemy import create_engine, text
 
 from migrations import target
 from migrations.target import config_for
-from sandbox.ports import free_port
+from sandbox.ports import HOST, free_port
 from sandbox.processes import poll_until
+from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
+from tests.certificates import make_certificate, server_context
 from tests.stage import environment, redis_client
 from worker import heartbeat, startup
 from worker import settings as settings_module
@@ -116,7 +119,7 @@ def test_an_unreachable_database_names_its_setting(sqlite_settings: Settings) ->
 
     message = delay(with_urls(sqlite_settings, database_url=url))
 
-    assert message.startswith("the database cannot be read: the database does not answer")
+    assert message.startswith("the database cannot be used: the database does not answer")
     assert "is DATABASE_URL right" in message
 
 
@@ -128,7 +131,7 @@ def test_a_locked_database_is_waited_for(sqlite_settings: Settings) -> None:
 
         message = delay(sqlite_settings)
 
-    assert message.startswith("the database cannot be read: the database does not answer")
+    assert message.startswith("the database cannot be used: the database does not answer")
 
 
 def test_a_folder_that_is_not_there_names_the_setting(
@@ -147,7 +150,46 @@ def test_a_file_that_is_no_database_names_the_setting(
 
     message = refusal(with_urls(sqlite_settings, database_url=f"sqlite:///{file}"))
 
-    assert message.startswith("the database cannot be read")
+    assert message.startswith("the database cannot be used")
+
+
+def test_a_replica_of_the_database_is_waited_for(
+    sqlite_settings: Settings, postgres_url: str
+) -> None:
+    url = f"{postgres_url}?options=-c%20default_transaction_read_only%3Don"
+
+    message = delay(with_urls(sqlite_settings, database_url=url))
+
+    assert message.startswith("the database cannot be used: the database is read-only")
+
+
+def test_a_file_that_takes_no_writes_is_said_to_be_read_only(sqlite_settings: Settings) -> None:
+    path = sqlite_settings.store_url.removeprefix("sqlite:///")
+    url = f"sqlite:///file:{path}?mode=ro&uri=true"
+
+    message = delay(with_urls(sqlite_settings, database_url=url))
+
+    assert message.startswith("the database cannot be used: the database is read-only")
+
+
+def test_a_user_of_the_database_that_may_only_read_is_refused(
+    sqlite_settings: Settings, postgres_url: str
+) -> None:
+    reader = f"reader_{uuid4().hex}"
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {reader}"))
+        connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}"))
+
+    message = refusal(
+        with_urls(sqlite_settings, database_url=f"{postgres_url}?options=-c%20role%3D{reader}")
+    )
+
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {reader}"))
+        connection.execute(text(f"DROP ROLE {reader}"))
+    engine.dispose()
+    assert message.startswith("the user in DATABASE_URL may not read and write all tables")
 
 
 # --- Redis
@@ -235,7 +277,61 @@ def test_a_user_of_redis_that_may_not_look_is_refused(
         admin.execute_command("ACL", "SETUSER", "app", "-info")
     url = managed_redis.url().replace("redis://", f"redis://app:{CANARY}@")
 
-    assert "(NoPermissionError)" in refusal(with_urls(sqlite_settings, broker_url=url))
+    message = refusal(with_urls(sqlite_settings, broker_url=url))
+
+    assert "(NoPermissionError: our user may not use the command info)" in message
+
+
+@pytest.mark.parametrize("database", [0, 1])
+@pytest.mark.parametrize(
+    ("field", "name"), [("broker_url", "CELERY_BROKER_URL"), ("redis_url", "REDIS_URL")]
+)
+def test_a_redis_cluster_is_refused(
+    sqlite_settings: Settings, database: int, field: str, name: str
+) -> None:
+    with RedisServer(extra_config={"cluster-enabled": "yes"}) as server:
+        message = refusal(with_urls(sqlite_settings, **{field: server.url(database)}))
+
+    assert message.startswith(f"{name} names a Redis Cluster")
+
+
+def test_a_redis_whose_user_may_not_ask_about_clusters_is_accepted(
+    sqlite_settings: Settings, managed_redis: RedisServer
+) -> None:
+    with redis_client(managed_redis.url()) as admin:
+        admin.config_set("maxmemory-policy", "noeviction")
+        admin.execute_command("ACL", "SETUSER", "app", "+config", "-info")
+    url = managed_redis.url().replace("redis://", f"redis://app:{CANARY}@")
+
+    startup.check(with_urls(sqlite_settings, broker_url=url))
+
+
+def test_a_certificate_of_nobody_we_know_is_named(
+    sqlite_settings: Settings, redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    context = server_context(make_certificate(tmp_path, HOST))
+    with FaultProxy(HOST, redis_server.port, tls=context) as proxy:
+        url = f"rediss://{HOST}:{proxy.port}/0"
+
+        message = delay(with_urls(sqlite_settings, broker_url=url))
+
+    assert "its certificate is not accepted, self" in message
+
+
+def test_a_port_without_tls_is_told_from_a_server_that_is_away(
+    sqlite_settings: Settings, redis_url: str
+) -> None:
+    url = redis_url.replace("redis://", "rediss://")
+
+    assert "it does not answer in TLS" in delay(with_urls(sqlite_settings, broker_url=url))
+
+
+def test_the_system_says_why_a_redis_is_not_reached(sqlite_settings: Settings) -> None:
+    url = f"redis://{HOST}:{free_port()}/0"
+
+    assert "(ConnectionError: Connection refused)" in delay(
+        with_urls(sqlite_settings, broker_url=url)
+    )
 
 
 def test_another_kind_of_broker_is_not_asked_about_redis_matters(

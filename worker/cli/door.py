@@ -15,6 +15,7 @@ from worker import startup, wiring
 from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
 from worker.lifecycle import key_check, overview
 from worker.lifecycle.app_choices import AppError
+from worker.redis_roles import cause_of
 from worker.wiring import Services
 
 FAILED: Final = 1
@@ -111,9 +112,9 @@ def database_trouble(error: Exception) -> str:
     )
 
 
-def redis_trouble(error: Exception) -> str:
+def redis_trouble(error: redis.RedisError) -> str:
     """Say that Redis cannot be used, and what to look at."""
     return (
-        f"Redis cannot be used ({type(error).__name__}). Is it running, and are "
+        f"Redis cannot be used ({cause_of(error)}). Is it running, and are "
         "CELERY_BROKER_URL and REDIS_URL right (mosaic-sessions config)?"
     )
