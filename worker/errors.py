@@ -8,13 +8,15 @@
     │   └── Unauthorized          it is not proven who asks, or they may not
     ├── TryLater                nobody must act: it passes
     │   ├── MosaicUnavailable     no usable answer: reset, 5xx
-    │   │   └── MosaicTimedOut      no answer within the time it was given
+    │   │   ├── MosaicTimedOut      no answer within the time it was given
+    │   │   └── PageInstead         something on the way to Mosaic answered in its place
     │   ├── MosaicRateLimited     429
     │   ├── StoreUnavailable      the database does not answer, or takes no writes
     │   ├── NoticeUndelivered     an app did not take a notice this time
     │   ├── NotReady              what a worker stands on: it does not start yet
     │   └── SessionChanged        other writers kept winning
     ├── SessionGone             the session does not exist at Mosaic (any more)
+    ├── UserRefused             Mosaic says that this user may not: a verdict, it is nobody's fault
     ├── OperatorMustAct
     │   ├── ConfigurationError    settings, keys, schema: the worker does not start
     │   ├── ClientRefused         Mosaic refuses this app's client id, secret or rights
@@ -74,6 +76,10 @@ class MosaicTimedOut(MosaicUnavailable):
     """Mosaic did not answer within the time it was given, which may have been too short."""
 
 
+class PageInstead(MosaicUnavailable):
+    """A page came, and no answer of Mosaic: something on the way there is down, or keeps us out."""
+
+
 class MosaicRateLimited(TryLater):
     """Mosaic asks us to slow down, for *retry_after* seconds if it says so."""
 
@@ -116,6 +122,14 @@ class SessionChanged(TryLater):
 
 class SessionGone(SessionWorkerError):  # noqa: N818
     """Mosaic does not know the session: it was ended elsewhere, or it expired."""
+
+
+class UserRefused(SessionWorkerError):  # noqa: N818
+    """Mosaic will not serve this user: locked, not active, unknown. *reason* tells the app."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class OperatorMustAct(SessionWorkerError):  # noqa: N818

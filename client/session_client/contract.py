@@ -74,6 +74,9 @@ class Reason(StrEnum):
     QUARANTINED = "quarantined"
     REVOKED = "revoked"
     CAP_REACHED = "cap_reached"
+    USER_NOT_ACTIVE = "user_not_active"
+    USER_LOCKED = "user_locked"
+    USER_UNKNOWN = "user_unknown"
     # interaction_required: the session lives, but is too weak for this app
     AMR_MISSING = "amr_missing"
     MAX_AGE_EXCEEDED = "max_age_exceeded"
@@ -92,6 +95,7 @@ class Reason(StrEnum):
     CLOCK_SKEW = "clock_skew"
     REQUEST_ID_REUSED = "request_id_reused"
     INVALID_PAYLOAD = "invalid_payload"
+    OPTIONS_REFUSED = "options_refused"
     NO_RECEIPT = "no_receipt"
     ID_TOKEN_INVALID = "id_token_invalid"  # noqa: S105 - a reason, not a password
     SUBJECT_MISMATCH = "subject_mismatch"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from session_client import requests
+from tests.integration.gateway_rig import PAGE, Gateway, behind, told_operator
 from tests.integration.mosaic_rig import RawServer
 from tests.stage import Stage
 from worker.lifecycle import app_admin
@@ -26,39 +24,10 @@ KONG = {"message": "no Route matched with those values"}
 APP_UNKNOWN = {"error_code": "404", "message": "App not found"}
 CLIENT_UNKNOWN = {"error_code": "client_not_found", "message": "?"}
 USER_UNKNOWN = {"error_code": "user_not_found", "message": "User not found"}
-PAGE = b"<html>Session not found</html>"
-
-
-@dataclass
-class Gateway:
-    """Stands before Mosaic's calls and answers every one of them in its own way."""
-
-    status: int = 404
-    body: Any = None
-
-    def __call__(self, connection: socket.socket) -> None:
-        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        head = f"HTTP/1.1 {self.status} X\r\nContent-Length: {len(body)}\r\nConnection: close"
-        connection.sendall(head.encode() + b"\r\n\r\n" + body)
-
-
-@contextmanager
-def behind(stage: Stage, gateway: Gateway) -> Iterator[RawServer]:
-    """An app whose base URL leads to *gateway*; everything else of it is Mosaic's."""
-    with RawServer(gateway) as server:
-        mosaic = stage.mosaic
-        stage.add_app(
-            "shop", base_url=server.url, token_url=mosaic.token_url, jwks_url=mosaic.jwks_url
-        )
-        yield server
 
 
 def receipt(stage: Stage, receipt_id: str) -> Any:
     return stage.ask("shop", requests.Receipt(receipt_id=receipt_id))
-
-
-def told_operator(logs: list[Any]) -> list[str]:
-    return [line["detail"] for line in logs if line["event"] == "operator_must_act"]
 
 
 def test_a_typo_in_the_base_url_confirms_nothing_and_the_mended_url_delivers(
@@ -100,7 +69,7 @@ def test_a_typo_in_the_base_url_confirms_nothing_and_the_mended_url_delivers(
         (404, APP_UNKNOWN, 1),
         (404, CLIENT_UNKNOWN, 1),
         (404, USER_UNKNOWN, 1),
-        (404, PAGE, 1),
+        (404, b"<p>Session not found</p>", 1),
         (404, b"", 1),
         (400, {"message": "Bad request"}, 1),
         (410, NOT_FOUND, 1),

@@ -355,8 +355,8 @@ def test_tokens_that_do_not_verify_are_withheld_and_change_nothing(
 FAULTS: list[tuple[str, dict[str, Any], Reason]] = [
     ("status", {"status": 500}, Reason.IDP_UNAVAILABLE),
     ("status", {"status": 503}, Reason.IDP_UNAVAILABLE),
-    ("status", {"status": 400, "message": "Invalid resource"}, Reason.INTERNAL_ERROR),
-    ("status", {"status": 404, "message": "Session not found"}, Reason.INTERNAL_ERROR),
+    ("status", {"status": 400, "message": "Bad request"}, Reason.IDP_UNAVAILABLE),
+    ("status", {"status": 404, "message": "Not found"}, Reason.IDP_UNAVAILABLE),
     ("status", {"status": 401}, Reason.CLIENT_REFUSED),
     ("status", {"status": 403}, Reason.CLIENT_REFUSED),
     ("rate_limited", {"retry_after": 7}, Reason.RATE_LIMITED),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +12,6 @@ import pytest
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.traffic_fleet import ASK, Fleet, running_fleet
-from worker.errors import SessionWorkerError
-from worker.lifecycle.outcomes import Outcome
 
 
 @pytest.fixture
@@ -93,41 +90,32 @@ def test_another_session_of_the_same_user_is_asked_about_anew(fleet: Fleet) -> N
         assert UUID(first[0].result().data["session_ref"]) != newer
 
 
+LATER, LOGIN = Verdict.TEMPORARILY_UNAVAILABLE, Verdict.LOGIN_REQUIRED
+INACTIVE = {"status": 403, "message": "User is not active"}
+
+
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("kind", "details", "verdict", "reason"),
     [
-        ("status", Reason.IDP_UNAVAILABLE),
-        ("rate_limited", Reason.RATE_LIMITED),
-        ("wrong_iss", Reason.IDP_UNAVAILABLE),
-        ("missing_id_token", Reason.INTERNAL_ERROR),
+        ("status", {"status": 503}, LATER, Reason.IDP_UNAVAILABLE),
+        ("rate_limited", {"retry_after": 1}, LATER, Reason.RATE_LIMITED),
+        ("wrong_iss", {}, LATER, Reason.IDP_UNAVAILABLE),
+        ("status", {"status": 409}, LATER, Reason.IDP_UNAVAILABLE),
+        ("status", INACTIVE, LOGIN, Reason.USER_NOT_ACTIVE),
     ],
 )
 def test_a_call_that_fails_fails_all_who_wait_for_it_without_a_call_each(
-    fleet: Fleet, kind: str, reason: Reason
+    fleet: Fleet, kind: str, details: Any, verdict: Verdict, reason: Reason
 ) -> None:
-    fleet.stage.mosaic.state.faults.add(ASK, kind, times=1, **_details(kind))
-    failures: list[SessionWorkerError] = []
-    waiters: list[Future[Outcome]] = []
+    fleet.stage.mosaic.state.faults.add(ASK, kind, times=1, **details)
     with fleet.stage.mosaic.state.gates.hold(ASK) as gate, fleet.asking(*[{}] * 6) as asking:
         fleet.wait_for_waiters(5)
         gate.release()
-        for future in asking:
-            error = future.exception()
-            if isinstance(error, SessionWorkerError):
-                failures.append(error)  # the one who flew, where only an operator can help
-            else:
-                waiters.append(future)
 
-    answers = [future.result() for future in waiters]
-    assert len(failures) <= 1
-    assert {answer.verdict for answer in answers} == {Verdict.TEMPORARILY_UNAVAILABLE}
-    assert {answer.reason for answer in answers} == {reason}
-    assert all(answer.retry_after for answer in answers)
+    answers = [future.result() for future in asking]
+    assert {(answer.verdict, answer.reason) for answer in answers} == {(verdict, reason)}
+    assert {answer.retry_after is None for answer in answers} == {verdict is LOGIN}
     assert fleet.asked() == 1
-
-
-def _details(kind: str) -> dict[str, Any]:
-    return {"status": {"status": 503}, "rate_limited": {"retry_after": 1}}.get(kind, {})
 
 
 def test_one_with_a_hasty_deadline_fails_alone(fleet: Fleet) -> None:

@@ -13,11 +13,10 @@ from simulator.server import SimulatorServer
 from tests.integration.traffic_rig import waiting
 from tests.stage import Stage, patient_redis, redis_client
 from worker import wiring
-from worker.errors import TryLater
-from worker.lifecycle import outcomes
+from worker.errors import SessionWorkerError
 from worker.lifecycle.commands import SilentAuthCommand
 from worker.lifecycle.events import Cause
-from worker.lifecycle.outcomes import Outcome
+from worker.lifecycle.outcomes import Outcome, failure_of
 from worker.lifecycle.silent_auth import silent_auth
 from worker.wiring import Services
 
@@ -44,8 +43,8 @@ class Fleet:
         deadline = services.now() + timedelta(seconds=lasts)
         try:
             outcome = silent_auth(services, app, command, Cause(app_id, None), deadline)
-        except TryLater as error:
-            return outcomes.try_later(error)
+        except SessionWorkerError as error:
+            return failure_of(error)
         # The answer takes along what the others are to have.
         services.mailbox.push(app_id, f"request-{self._next}", b"answer", None, outcome.landing)
         return outcome

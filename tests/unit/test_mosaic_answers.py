@@ -1,4 +1,4 @@
-"""Every answer Mosaic can give, and what it means to us."""
+"""Every answer Mosaic can give, and what it means to us: one case a row, and its borders."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from session_client.contract import Reason
 from worker.errors import (
     ClientRefused,
+    InvalidRequest,
     MosaicContractBroken,
     MosaicRateLimited,
     MosaicUnavailable,
+    PageInstead,
     SessionGone,
     SessionWorkerError,
+    UserRefused,
 )
-from worker.mosaic.answers import TABLE, Content, Endpoint, accept, normalised
+from worker.mosaic.answers import TABLE, Asked, Endpoint, Reading, Row, accept
 from worker.mosaic.http import HttpAnswer
+from worker.mosaic.response_content import Content, normalised
 
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 AUTHENTICATE, LOGOUT = Endpoint.AUTHENTICATE, Endpoint.LOGOUT
@@ -24,9 +31,98 @@ DONE = None
 URL = "https://mosaic.example/cis"
 GONE = {"message": "Session not found", "error_code": 400}
 OTHER = {"message": "device_id must be a string", "error_code": 400}
+INACTIVE = {"message": "User is not active", "error_code": "user_not_active"}
 PAGE = b"<html>welcome</html>"
 
 Case = tuple[Endpoint, int, Any, type[SessionWorkerError] | None]
+
+CASES: list[Case] = [
+    # What was asked for.
+    (TOKEN, 200, {}, DONE),
+    (TOKEN, 201, {}, DONE),
+    (JWKS, 200, {}, DONE),
+    (AUTHENTICATE, 200, {}, DONE),
+    (AUTHENTICATE, 201, {}, DONE),
+    (AUTHENTICATE, 202, {}, MosaicContractBroken),
+    (AUTHENTICATE, 204, b"", MosaicContractBroken),
+    (LOGOUT, 204, b"", DONE),
+    (LOGOUT, 200, b"", DONE),
+    (LOGOUT, 200, {"result": 1}, DONE),
+    (LOGOUT, 200, {"error": "maintenance"}, MosaicContractBroken),
+    (LOGOUT, 201, {}, MosaicContractBroken),
+    (LOGOUT, 202, b"", MosaicContractBroken),
+    # The session is gone: a 400 or a 404 that says so, and no other.
+    (LOGOUT, 400, GONE, DONE),
+    (LOGOUT, 404, GONE, DONE),
+    (LOGOUT, 409, GONE, MosaicContractBroken),
+    (AUTHENTICATE, 400, GONE, SessionGone),
+    (AUTHENTICATE, 404, GONE, SessionGone),
+    (AUTHENTICATE, 422, GONE, MosaicContractBroken),
+    (AUTHENTICATE, 403, GONE, ClientRefused),
+    (AUTHENTICATE, 500, GONE, MosaicUnavailable),
+    (AUTHENTICATE, 400, {"error_code": "auth_session_not_found"}, SessionGone),
+    (AUTHENTICATE, 400, {"error_code": 400, "ts_error_code": "invalidAuthSession"}, SessionGone),
+    (AUTHENTICATE, 400, {"error": "session_not_found"}, SessionGone),
+    (AUTHENTICATE, 400, {"error_description": "  SESSION   not-found. "}, SessionGone),
+    (AUTHENTICATE, 400, {"message": ["Session not found"]}, SessionGone),
+    (AUTHENTICATE, 400, {"message": ["Session not found", "and more"]}, MosaicContractBroken),
+    (AUTHENTICATE, 400, {"message": "Session not found for device"}, MosaicContractBroken),
+    (AUTHENTICATE, 400, ["Session not found"], MosaicContractBroken),
+    (AUTHENTICATE, 400, OTHER, MosaicContractBroken),
+    (AUTHENTICATE, 404, OTHER, MosaicContractBroken),
+    (LOGOUT, 404, OTHER, MosaicContractBroken),
+    (LOGOUT, 404, b"", MosaicContractBroken),
+    # It passes.
+    (JWKS, 404, PAGE, MosaicUnavailable),
+    (JWKS, 429, b"", MosaicUnavailable),
+    (AUTHENTICATE, 429, INACTIVE, MosaicRateLimited),
+    (LOGOUT, 429, GONE, MosaicRateLimited),
+    (TOKEN, 429, PAGE, MosaicRateLimited),
+    (AUTHENTICATE, 408, {}, MosaicUnavailable),
+    (LOGOUT, 421, INACTIVE, MosaicUnavailable),
+    (TOKEN, 425, {}, MosaicUnavailable),
+    (LOGOUT, 500, GONE, MosaicUnavailable),
+    (TOKEN, 599, {}, MosaicUnavailable),
+    (AUTHENTICATE, 600, b"", MosaicContractBroken),
+    # About the user: neither client nor operator has to do with it.
+    (AUTHENTICATE, 403, INACTIVE, UserRefused),
+    (AUTHENTICATE, 401, INACTIVE, UserRefused),
+    (AUTHENTICATE, 404, {"error_code": "user_not_found"}, UserRefused),
+    (AUTHENTICATE, 400, {"message": "User not found", "error_code": "400"}, UserRefused),
+    (AUTHENTICATE, 403, {"error_code": 403, "ts_error_code": "auth_locked"}, UserRefused),
+    (AUTHENTICATE, 403, {"message": ["User is not active", "?"]}, ClientRefused),
+    (LOGOUT, 403, INACTIVE, UserRefused),
+    (TOKEN, 403, INACTIVE, ClientRefused),
+    # About the client.
+    (AUTHENTICATE, 400, {"message": "App not found"}, ClientRefused),
+    (LOGOUT, 404, {"error_code": "client_not_found"}, ClientRefused),
+    (TOKEN, 400, {"error": "invalid_client"}, ClientRefused),
+    (TOKEN, 400, {"message": "Invalid client credentials"}, ClientRefused),
+    (TOKEN, 400, {"error": "invalid_request"}, MosaicContractBroken),
+    (TOKEN, 401, OTHER, ClientRefused),
+    (TOKEN, 403, OTHER, ClientRefused),
+    (AUTHENTICATE, 401, OTHER, ClientRefused),
+    (LOGOUT, 403, {"message": "Forbidden"}, ClientRefused),
+    # Who answered was not Mosaic.
+    (AUTHENTICATE, 300, GONE, MosaicContractBroken),
+    (TOKEN, 399, b"", MosaicContractBroken),
+    (TOKEN, 404, PAGE, MosaicContractBroken),
+    (AUTHENTICATE, 404, b"", MosaicContractBroken),
+    (AUTHENTICATE, 405, PAGE, MosaicContractBroken),
+    (TOKEN, 401, b"", ClientRefused),
+    (LOGOUT, 401, PAGE, ClientRefused),
+    (TOKEN, 403, PAGE, PageInstead),
+    (AUTHENTICATE, 403, b"", PageInstead),
+    (LOGOUT, 403, PAGE, PageInstead),
+    (AUTHENTICATE, 400, PAGE, PageInstead),
+    (LOGOUT, 200, PAGE, PageInstead),
+    (TOKEN, 503, PAGE, PageInstead),
+    (AUTHENTICATE, 200, b"", PageInstead),
+    (AUTHENTICATE, 200, b'{"access_tok', PageInstead),
+    (AUTHENTICATE, 200, b"[" * 100_000, PageInstead),
+    (AUTHENTICATE, 200, b"\xff\xfe\xfd", PageInstead),
+    (AUTHENTICATE, 200, None, PageInstead),
+]
 
 
 def answer(status: int, body: Any, retry_after: float | None = None) -> HttpAnswer:
@@ -34,97 +130,15 @@ def answer(status: int, body: Any, retry_after: float | None = None) -> HttpAnsw
     return HttpAnswer(status, content, retry_after)
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "status", "body", "expected"),
-    [
-        (AUTHENTICATE, 200, {}, DONE),
-        (LOGOUT, 204, b"", DONE),
-        (LOGOUT, 200, b"", DONE),
-        (LOGOUT, 200, {"result": 1}, DONE),
-        (TOKEN, 200, {}, DONE),
-        (JWKS, 200, {}, DONE),
-        # The session is gone.
-        (AUTHENTICATE, 400, GONE, SessionGone),
-        (AUTHENTICATE, 400, {"message": ["Session not found"]}, SessionGone),
-        (AUTHENTICATE, 400, {"message": "  SESSION   not-found. "}, SessionGone),
-        (AUTHENTICATE, 400, {"message": "?", "error_code": "session_not_found"}, SessionGone),
-        (AUTHENTICATE, 400, {"error_code": "sessionNotFound"}, SessionGone),
-        (AUTHENTICATE, 400, {"error": "session_not_found"}, SessionGone),
-        (AUTHENTICATE, 400, {"error_description": "Session not found"}, SessionGone),
-        (LOGOUT, 400, GONE, DONE),
-        (LOGOUT, 404, GONE, DONE),
-        (LOGOUT, 404, {"error_code": "auth_session_not_found", "message": "?"}, DONE),
-        (LOGOUT, 400, {"error_code": 400, "ts_error_code": "invalid_auth_session"}, DONE),
-        # What says nothing of the session must not confirm a logout.
-        (LOGOUT, 404, b"", MosaicContractBroken),
-        (LOGOUT, 404, PAGE, MosaicContractBroken),
-        (LOGOUT, 404, {"message": "Not Found", "error_code": 404}, MosaicContractBroken),
-        (LOGOUT, 200, PAGE, MosaicContractBroken),
-        (LOGOUT, 202, b"", MosaicContractBroken),
-        # Our own fault never ends a session.
-        (AUTHENTICATE, 400, OTHER, MosaicContractBroken),
-        (AUTHENTICATE, 400, {"message": ["Session not found", "and more"]}, MosaicContractBroken),
-        (AUTHENTICATE, 400, {"message": "Session not found for device"}, MosaicContractBroken),
-        (AUTHENTICATE, 400, {"message": 7, "error_code": 400}, MosaicContractBroken),
-        (AUTHENTICATE, 400, {"message": []}, MosaicContractBroken),
-        (AUTHENTICATE, 400, ["Session not found"], MosaicContractBroken),
-        (AUTHENTICATE, 400, b"Session not found", MosaicContractBroken),
-        (AUTHENTICATE, 400, None, MosaicContractBroken),
-        (AUTHENTICATE, 404, GONE, MosaicContractBroken),
-        (AUTHENTICATE, 409, OTHER, MosaicContractBroken),
-        (AUTHENTICATE, 413, OTHER, MosaicContractBroken),
-        (AUTHENTICATE, 422, GONE, MosaicContractBroken),
-        (LOGOUT, 400, OTHER, MosaicContractBroken),
-        (LOGOUT, 409, OTHER, MosaicContractBroken),
-        (LOGOUT, 422, OTHER, MosaicContractBroken),
-        (TOKEN, 400, {"error": "invalid_request"}, MosaicContractBroken),
-        (TOKEN, 404, PAGE, MosaicContractBroken),
-        # The client is refused.
-        (AUTHENTICATE, 401, {"message": "Unauthorized"}, ClientRefused),
-        (AUTHENTICATE, 403, GONE, ClientRefused),
-        (LOGOUT, 401, b"", ClientRefused),
-        (LOGOUT, 403, {"message": "Forbidden"}, ClientRefused),
-        (TOKEN, 400, {"error": "invalid_client"}, ClientRefused),
-        (TOKEN, 400, {"error": "unauthorized_client"}, ClientRefused),
-        (TOKEN, 400, {"message": "Invalid client credentials"}, ClientRefused),
-        (TOKEN, 401, {"error": "invalid_client", "error_description": "no"}, ClientRefused),
-        (TOKEN, 401, b"", ClientRefused),
-        (TOKEN, 403, PAGE, ClientRefused),
-        # Later.
-        (AUTHENTICATE, 429, b"", MosaicRateLimited),
-        (LOGOUT, 429, GONE, MosaicRateLimited),
-        (TOKEN, 429, PAGE, MosaicRateLimited),
-        (AUTHENTICATE, 408, b"", MosaicUnavailable),
-        (LOGOUT, 408, b"", MosaicUnavailable),
-        (AUTHENTICATE, 500, GONE, MosaicUnavailable),
-        (AUTHENTICATE, 502, PAGE, MosaicUnavailable),
-        (AUTHENTICATE, 503, None, MosaicUnavailable),
-        (LOGOUT, 500, GONE, MosaicUnavailable),
-        (LOGOUT, 504, b"", MosaicUnavailable),
-        (TOKEN, 503, b"", MosaicUnavailable),
-        (JWKS, 400, OTHER, MosaicUnavailable),
-        (JWKS, 404, PAGE, MosaicUnavailable),
-        (JWKS, 429, b"", MosaicUnavailable),
-        (JWKS, 500, b"", MosaicUnavailable),
-        (JWKS, 200, PAGE, MosaicUnavailable),
-        # What we cannot read.
-        (AUTHENTICATE, 301, b"", MosaicContractBroken),
-        (AUTHENTICATE, 302, GONE, MosaicContractBroken),
-        (LOGOUT, 307, b"", MosaicContractBroken),
-        (TOKEN, 308, b"", MosaicContractBroken),
-        (AUTHENTICATE, 200, PAGE, MosaicContractBroken),
-        (AUTHENTICATE, 200, b'{"access_tok', MosaicContractBroken),
-        (AUTHENTICATE, 200, b"[" * 100_000, MosaicContractBroken),
-        (AUTHENTICATE, 200, b"\xff\xfe\xfd", MosaicContractBroken),
-        (AUTHENTICATE, 200, None, MosaicContractBroken),
-        (AUTHENTICATE, 204, b"", MosaicContractBroken),
-        (TOKEN, 200, b"", MosaicContractBroken),
-        (AUTHENTICATE, 999, b"", MosaicContractBroken),
-    ],
-)
-def test_each_answer_means_one_thing(
-    endpoint: Endpoint, status: int, body: Any, expected: type[SessionWorkerError] | None
-) -> None:
+def row_of(case: Case) -> Row:
+    endpoint, status, body, _ = case
+    asked = Asked(endpoint, URL, answer(status, body))
+    return next(row for row in TABLE if row.fits(Content.of(asked.answer), asked))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_answer_means_one_thing(case: Case) -> None:
+    endpoint, status, body, expected = case
     if expected is DONE:
         accept(endpoint, URL, answer(status, body))
         return
@@ -135,6 +149,53 @@ def test_each_answer_means_one_thing(
     assert type(caught.value) is expected
 
 
+def test_every_row_has_a_case() -> None:
+    asks_for_options = {row for row in TABLE if row.words == "options refused"}
+
+    assert {row_of(case) for case in CASES} == set(TABLE) - asks_for_options
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "options", "expected"),
+    [
+        (400, OTHER, ("claims", "resource"), InvalidRequest),
+        (422, OTHER, ("org_id",), InvalidRequest),
+        (400, OTHER, (), MosaicContractBroken),
+        (400, GONE, ("org_id",), SessionGone),
+        (400, {"message": "User not found"}, ("org_id",), UserRefused),
+        (400, PAGE, ("org_id",), PageInstead),
+        (403, OTHER, ("org_id",), ClientRefused),
+    ],
+)
+def test_a_request_with_options_may_be_refused_for_them(
+    status: int, body: Any, options: tuple[str, ...], expected: type[SessionWorkerError]
+) -> None:
+    with pytest.raises(SessionWorkerError) as caught:
+        Reading(Asked(AUTHENTICATE, URL, answer(status, body), options)).value()
+
+    assert type(caught.value) is expected
+    if isinstance(caught.value, InvalidRequest):
+        told = (caught.value.reason, caught.value.detail)
+        assert told == (Reason.OPTIONS_REFUSED, ", ".join(options))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (INACTIVE, Reason.USER_NOT_ACTIVE),
+        ({"message": "User was suspended"}, Reason.USER_NOT_ACTIVE),
+        ({"message": "?", "error_code": "auth_locked"}, Reason.USER_LOCKED),
+        ({"message": "The user account is locked."}, Reason.USER_LOCKED),
+        ({"error_code": "404", "message": "User not found"}, Reason.USER_UNKNOWN),
+    ],
+)
+def test_what_is_said_of_the_user_is_told_in_a_word_of_ours(body: Any, reason: Reason) -> None:
+    with pytest.raises(UserRefused) as caught:
+        accept(AUTHENTICATE, URL, answer(403, body))
+
+    assert caught.value.reason is reason
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_wait_mosaic_asks_for_is_passed_on(status: int) -> None:
     with pytest.raises((MosaicRateLimited, MosaicUnavailable)) as caught:
@@ -143,9 +204,10 @@ def test_the_wait_mosaic_asks_for_is_passed_on(status: int) -> None:
     assert caught.value.retry_after == 17.0
 
 
-def test_without_a_wait_the_usual_one_is_suggested() -> None:
-    with pytest.raises(MosaicRateLimited) as caught:
-        accept(AUTHENTICATE, URL, answer(429, b""))
+@pytest.mark.parametrize("status", [429, 503])
+def test_without_a_wait_the_usual_one_is_suggested(status: int) -> None:
+    with pytest.raises((MosaicRateLimited, MosaicUnavailable)) as caught:
+        accept(AUTHENTICATE, URL, answer(status, b""))
 
     assert caught.value.retry_after == 1.0
 
@@ -158,18 +220,26 @@ def test_no_error_repeats_what_mosaic_said() -> None:
     assert caught.value.__context__ is None
 
 
-def test_every_status_has_a_meaning_at_every_endpoint() -> None:
-    for endpoint in Endpoint:
-        for status in range(100, 600):
-            content = Content.of(answer(status, {}))
-            assert any(
-                endpoint in row.endpoints and status in row.statuses and row.content(content)
-                for row in TABLE
-            )
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+)
 
 
-def test_every_row_says_in_words_what_it_is() -> None:
-    assert all(row.words for row in TABLE)
+@given(
+    endpoint=st.sampled_from(Endpoint),
+    status=st.integers(100, 999),
+    body=st.binary(max_size=40) | ANY_JSON | st.none(),
+)
+def test_whatever_is_answered_is_one_of_our_errors_or_a_success(
+    endpoint: Endpoint, status: int, body: Any
+) -> None:
+    try:
+        accept(endpoint, URL, answer(status, body))
+    except SessionWorkerError as error:
+        assert str(error)  # noqa: PT017 - either way is right, if it is one of these
+    else:
+        assert status in {200, 201, 204, 400, 404}
 
 
 @pytest.mark.parametrize(

@@ -18,18 +18,16 @@ from session_client import times
 from session_client.contract import Reason, Verdict
 from worker import metrics
 from worker.errors import (
-    ClientRefused,
     HeldBack,
     MosaicTimedOut,
     RequestRefused,
     SessionGone,
     SessionWorkerError,
-    TokenRejected,
     TryLater,
     WrongSubject,
 )
 from worker.lifecycle import sessions
-from worker.lifecycle.outcomes import Outcome
+from worker.lifecycle.outcomes import Outcome, failure_of
 from worker.lifecycle.sessions import Session
 from worker.lifecycle.settling import Asked, end, settle, step_up, unchanged
 from worker.metrics import Saving
@@ -40,8 +38,6 @@ log = structlog.get_logger()
 
 # How long a request that has time waits for its turn in the budget.
 _PATIENCE_SECONDS: Final = 1.0
-# When only an operator can help, those who wait need not come back at once.
-_OPERATOR_NEEDS_SECONDS: Final = 30.0
 _OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions))
 
 
@@ -82,19 +78,17 @@ def ask(asked: Asked, session: Session) -> Outcome | Flying | Again:
 
 def _pass_on(flight: Flight, error: SessionWorkerError) -> None:
     """Fail those who wait for us, unless they may have better luck than we."""
-    is_ours_alone = isinstance(error, MosaicTimedOut) and flight.is_hasty
-    if is_ours_alone or isinstance(error, RequestRefused):
+    is_too_slow = isinstance(error, MosaicTimedOut) and flight.is_hasty
+    is_too_late = isinstance(error, RequestRefused) and error.reason is Reason.DEADLINE_PASSED
+    if is_too_slow or is_too_late:
         flight.abandon()
     elif isinstance(error, TryLater):
         flight.fail(error)
     else:
         # One after the other they would get the same answer, each a call later.
-        reason = Reason.INTERNAL_ERROR
-        if isinstance(error, ClientRefused):
-            reason = Reason.CLIENT_REFUSED
-        elif isinstance(error, TokenRejected):
-            reason = Reason.IDP_UNAVAILABLE
-        flight.fail(HeldBack(str(error), reason, _OPERATOR_NEEDS_SECONDS))
+        failure = failure_of(error)
+        assert failure.reason is not None, "a failure has a reason"  # noqa: S101
+        flight.fail(HeldBack(str(error), failure.reason, failure.retry_after or 0.0))
 
 
 def _join(

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection, update
 
 from models import IdpSession, Logout
-from worker.errors import MosaicUnavailable, OperatorMustAct, SessionWorkerError
+from worker.errors import MosaicUnavailable, OperatorMustAct, SessionWorkerError, UserRefused
 from worker.lifecycle import events, outbox, sessions
 from worker.lifecycle.events import Cause
 from worker.lifecycle.outbox import CONFIRMED, Lease
@@ -85,7 +85,7 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
             permit = services.traffic.admit_logout(app.mosaic)
             left = max(0.0, end_at - time.monotonic())
             services.mosaic.logout_session(permit, app.mosaic, session_id, timeout_seconds=left)
-        except OperatorMustAct as error:
+        except (OperatorMustAct, UserRefused) as error:
             refusal = error
         else:
             return
@@ -103,7 +103,8 @@ def _put_off(services: Services, claim: _Claim, error: SessionWorkerError) -> st
 
 
 def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
-    is_ours = isinstance(error, OperatorMustAct)  # no patience will help
+    # No patience will help: the session lives on, though its user may not use it.
+    is_ours = isinstance(error, OperatorMustAct | UserRefused)
     log.log(
         logging.ERROR if is_ours else logging.WARNING,
         "operator_must_act" if is_ours else "idp_logout_failed",

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from session_client.contract import Reason, Verdict
-from worker.errors import InvalidRequest, RequestRefused, TryLater
+from worker.errors import (
+    ClientRefused,
+    InvalidRequest,
+    MosaicContractBroken,
+    RequestRefused,
+    SessionWorkerError,
+    TokenRejected,
+    TryLater,
+    UserRefused,
+)
 from worker.redis_scripts import Call
+
+# When only an operator can help, those who wait need not come back at once.
+_OPERATOR_NEEDS_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +46,39 @@ class Outcome:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def refused(refusal: RequestRefused) -> Outcome:
-    """Return the answer to a request that was refused."""
-    invalid = isinstance(refusal, InvalidRequest)
-    verdict = Verdict.INVALID_REQUEST if invalid else Verdict.UNAUTHORIZED
-    return Outcome(verdict, refusal.reason, detail=refusal.detail or None)
+# An identical request that failed shares its reason alone: this is what that one's verdict was.
+_SHARED_VERDICTS: Final = {
+    Reason.USER_NOT_ACTIVE: Verdict.LOGIN_REQUIRED,
+    Reason.USER_LOCKED: Verdict.LOGIN_REQUIRED,
+    Reason.USER_UNKNOWN: Verdict.LOGIN_REQUIRED,
+    Reason.OPTIONS_REFUSED: Verdict.INVALID_REQUEST,
+}
 
 
-def try_later(error: TryLater) -> Outcome:
-    """Return the answer to a request that may succeed later."""
+def failure_of(error: Exception) -> Outcome:
+    """Return what an app is answered when *error* kept its request from being served."""
+    if isinstance(error, RequestRefused):
+        is_invalid = isinstance(error, InvalidRequest)
+        verdict = Verdict.INVALID_REQUEST if is_invalid else Verdict.UNAUTHORIZED
+        return Outcome(verdict, error.reason, detail=error.detail or None)
+    if isinstance(error, UserRefused):
+        return Outcome(Verdict.LOGIN_REQUIRED, error.reason)
+    if isinstance(error, TryLater):
+        verdict = _SHARED_VERDICTS.get(error.reason, Verdict.TEMPORARILY_UNAVAILABLE)
+        is_verdict = verdict is not Verdict.TEMPORARILY_UNAVAILABLE
+        wait = None if is_verdict else round(error.retry_after, 3)
+        return Outcome(verdict, error.reason, retry_after=wait)
+    is_known = isinstance(error, SessionWorkerError)
     return Outcome(
-        Verdict.TEMPORARILY_UNAVAILABLE, error.reason, retry_after=round(error.retry_after, 3)
+        Verdict.TEMPORARILY_UNAVAILABLE,
+        _reason_of(error),
+        retry_after=_OPERATOR_NEEDS_SECONDS if is_known else TryLater().retry_after,
     )
+
+
+def _reason_of(error: Exception) -> Reason:
+    if isinstance(error, ClientRefused):
+        return Reason.CLIENT_REFUSED
+    if isinstance(error, MosaicContractBroken | TokenRejected):
+        return Reason.IDP_UNAVAILABLE  # not ours: "a defect of the worker" would mislead
+    return Reason.INTERNAL_ERROR

@@ -29,6 +29,8 @@ class CallOutcome(StrEnum):
 
     OK = "ok"
     SESSION_GONE = "session_gone"
+    USER_REFUSED = "user_refused"
+    OPTIONS_REFUSED = "options_refused"
     CLIENT_REFUSED = "client_refused"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"

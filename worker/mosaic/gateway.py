@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import redis
 
-from worker import metrics
+from worker.errors import PageInstead
 from worker.keyring import KeyRing
-from worker.metrics import CallOutcome
-from worker.mosaic import answers
-from worker.mosaic.answers import Endpoint
+from worker.mosaic.answers import Asked, Endpoint, Reading
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.http import MosaicHttp
@@ -32,7 +31,6 @@ from worker.mosaic.types import (
 from worker.settings import Settings
 
 _AUTH: Final = "/cis/v1/auth"
-_TOKEN_NOT_ACCEPTED: Final = frozenset({401, 403})
 
 
 class MosaicGateway:
@@ -108,22 +106,37 @@ class MosaicGateway:
         """Return the body of Mosaic's answer; if it did not like our client token, of another.
 
         A role an operator has just granted is in new tokens only (protocol sheet, "Client access
-        token"). Only once. *watch* does not see the client token being fetched: its
-        endpoint may be an app's own, and must not speak for the one all apps share.
+        token"). Only once.
         """
         url = f"{app.base_url}{_AUTH}/{endpoint}"
+        options = tuple(sorted(payload.keys() - {"session_id"}))
         is_second = False
         while True:
-            token = self._client_tokens.get(app, deadline)
+            token = self._client_token(watch, app, deadline)
             with watch.asking(deadline.remaining()):
                 answer = self._http.post_json(endpoint, url, payload, token, deadline)
-                if answer.status not in _TOKEN_NOT_ACCEPTED:
+                reading = Reading(Asked(endpoint, url, answer, options))
+                if reading.proves_client_token:
                     self._client_tokens.accepted(app, token)
-                elif not is_second and self._client_tokens.rejected(app, token, answer.status):
-                    metrics.mosaic_call(endpoint, CallOutcome.CLIENT_REFUSED, answer.seconds)
-                    is_second = True
-                    continue
-                return answers.accept(endpoint, url, answer)
+                elif reading.blames_client_token and not is_second:
+                    is_second = self._client_tokens.rejected(app, token, answer.status)
+                    if is_second:
+                        continue
+                return reading.value()
+
+    def _client_token(self, watch: Watch, app: MosaicApp, deadline: Deadline) -> str:
+        """Return the app's client token. A page in its place counts as a failure of Mosaic.
+
+        No other failure does: it may be about this client alone. Nor does an endpoint elsewhere,
+        which is the app's own and must not speak for the one that all apps share.
+        """
+        try:
+            return self._client_tokens.get(app, deadline)
+        except PageInstead:
+            if urlsplit(app.token_url).netloc != urlsplit(app.base_url).netloc:
+                raise
+            with watch.asking(deadline.remaining()):
+                raise
 
 
 def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:

@@ -12,20 +12,20 @@ from typing import Any, Final
 import structlog
 from celery import Task as CeleryTask
 
-from session_client.contract import Reason, Task, Verdict
+from session_client.contract import Task, Verdict
 from worker import metrics, wiring
 from worker.errors import (
-    ClientRefused,
     OperatorMustAct,
     RequestRefused,
+    SessionWorkerError,
     StoreUnavailable,
-    TokenRejected,
     TryLater,
     Unauthorized,
+    UserRefused,
 )
-from worker.lifecycle import intake, outcomes, replies
+from worker.lifecycle import intake, replies
 from worker.lifecycle.intake import Message, OpenedRequest, Sender
-from worker.lifecycle.outcomes import Outcome
+from worker.lifecycle.outcomes import Outcome, failure_of
 from worker.metrics import Silence
 from worker.tasks.base import TaskFailed
 from worker.wiring import Services
@@ -34,7 +34,6 @@ log = structlog.get_logger()
 
 Work = Callable[[Services, OpenedRequest], Outcome]
 
-_OPERATOR_NEEDS_SECONDS: Final = 30.0
 _RETRIES: Final = 5
 _RETRY_MOST_SECONDS: Final = 30
 
@@ -92,17 +91,17 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         outcome = work(services, request)
     except TryLater as error:
         log.warning("request_put_off", error=type(error).__name__, detail=str(error))
-        _reply(services, message, sender, outcomes.try_later(error))
+        _reply(services, message, sender, failure_of(error))
         return error
-    except RequestRefused as refusal:
-        log.info("request_refused", reason=refusal.reason.value, detail=refusal.detail)
-        outcome = outcomes.refused(refusal)
-    except (OperatorMustAct, TokenRejected) as error:
+    except (RequestRefused, UserRefused) as refusal:
+        log.info("request_refused", reason=refusal.reason.value, detail=str(refusal))
+        outcome = failure_of(refusal)
+    except SessionWorkerError as error:
         _call_the_operator(error)
-        outcome = _operator_must_act(error)
+        outcome = failure_of(error)
     except Exception as error:  # noqa: BLE001 - reported, answered, and raised as a failed task
         _report_bug(error)
-        _reply(services, message, sender, outcomes.try_later(TryLater()))
+        _reply(services, message, sender, failure_of(error))
         raise TaskFailed(type(error).__name__) from None
     _reply(services, message, sender, outcome)
     log.info("request_answered", verdict=outcome.verdict.value, reason=outcome.reason)
@@ -117,15 +116,6 @@ def _reply(services: Services, message: Message, sender: Sender, outcome: Outcom
 def _call_the_operator(error: Exception) -> None:
     # Not log.exception: the message says it all, and holds no data.
     log.error("operator_must_act", error=type(error).__name__, detail=str(error))
-
-
-def _operator_must_act(error: Exception) -> Outcome:
-    reason = Reason.INTERNAL_ERROR
-    if isinstance(error, ClientRefused):
-        reason = Reason.CLIENT_REFUSED
-    elif isinstance(error, TokenRejected):
-        reason = Reason.IDP_UNAVAILABLE
-    return Outcome(Verdict.TEMPORARILY_UNAVAILABLE, reason, retry_after=_OPERATOR_NEEDS_SECONDS)
 
 
 def _report_bug(error: Exception) -> None:
