@@ -13,6 +13,7 @@ from session_client.keys import AppKey
 from worker.lifecycle.app_admin import add_app
 from worker.lifecycle.app_choices import NewApp
 from worker.lifecycle.sessions import session_id_place
+from worker.registry import SILENT_BY_USER
 from worker.wiring import Services
 
 _LIFETIME = timedelta(days=14)
@@ -27,6 +28,7 @@ def add_apps(services: Services) -> dict[str, AppKey]:
                 app_id=app_id,
                 client_id=people.client_id(app_id),
                 client_secret=people.client_secret(app_id),
+                capabilities=(SILENT_BY_USER,),
             ),
         )
         for app_id in people.APP_IDS

@@ -32,6 +32,7 @@ from worker import wiring
 from worker.app import app as celery_app
 from worker.lifecycle import app_admin, idp_logout
 from worker.lifecycle.app_choices import NewApp
+from worker.registry import SILENT_BY_USER
 from worker.settings import Settings
 from worker.tasks import logouts as _logouts  # noqa: F401 - registers its tasks
 from worker.tasks import maintenance as _maintenance  # noqa: F401
@@ -143,12 +144,19 @@ class Stage:
         self.mosaic.state.clock.advance(timedelta(**duration).total_seconds())
 
     def add_app(self, app_id: str, **choices: Any) -> AppKey:
-        """Register an app here, and its client at Mosaic."""
+        """Register an app here, and its client at Mosaic.
+
+        It may ask by user id, as most tests do, unless *silent_by_user* is false.
+        """
+        capabilities = set(choices.pop("capabilities", ()))
+        if choices.pop("silent_by_user", True):
+            capabilities.add(SILENT_BY_USER)
         self.mosaic.state.add_client(f"client-{app_id}", f"secret-of-{app_id}")
         new = NewApp(
             app_id=app_id,
             client_id=f"client-{app_id}",
             client_secret=f"secret-of-{app_id}",
+            capabilities=tuple(sorted(capabilities)),
             **choices,
         )
         self.keys[app_id] = app_admin.add_app(self.services, new)

@@ -28,8 +28,13 @@ RELOAD_AFTER_SECONDS: Final = 5.0
 _RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS: Final = 0.5
 _MOST_APPS: Final = 10_000
 
-LOGOUT_USER: Final = "logout_user"
-CAPABILITIES: Final = frozenset({LOGOUT_USER})
+# What an operator may allow an app beyond its own sessions and the browsers that come to it: power
+# over people who are not there. An app has none of them unless it was given.
+SILENT_BY_USER: Final = "silent_by_user"  # tokens for a user it names, whoever is at the browser
+LOGOUT_USER: Final = "logout_user"  # ending all of a user's sessions
+REVOKE_USER: Final = "revoke_user"  # the same at Mosaic, also of what was never registered
+OFFLINE: Final = "offline"  # refreshing tokens while the user is away
+CAPABILITIES: Final = frozenset({SILENT_BY_USER, LOGOUT_USER, REVOKE_USER, OFFLINE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,10 @@ class KnownApp:
     keys: dict[str, ClientKey] = field(repr=False)
     policy: Policy
     capabilities: frozenset[str]
+    methods: frozenset[str]
+    # Where tickets for it are delivered, and the apps that may send them; None and none: nowhere.
+    transfer_url: str | None
+    tickets_from: frozenset[str]
     disabled_at: datetime | None
     loaded_at: float
 
@@ -137,6 +146,9 @@ class AppRegistry:
             keys=opened,
             policy=policy_of(app.amr_all_of, app.amr_any_of, app.max_age_seconds),
             capabilities=frozenset(app.capabilities),
+            methods=frozenset(app.methods),
+            transfer_url=app.transfer_url,
+            tickets_from=frozenset(app.tickets_from),
             disabled_at=app.disabled_at,
             loaded_at=self._monotonic(),
         )

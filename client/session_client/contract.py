@@ -109,6 +109,21 @@ class Reason(StrEnum):
     CLIENT_REFUSED = "client_refused"
 
 
+class Method(StrEnum):
+    """How a user signs in. The operator grants an app each method by its name."""
+
+    PASSWORD = "password"  # noqa: S105 - a name
+    OTP = "otp"  # a code by SMS or mail
+    LINK = "link"  # a link by mail
+    TOTP = "totp"
+    WEBAUTHN = "webauthn"
+    MOBILE_BIOMETRICS = "mobile_biometrics"
+    # With these the app itself may say who signs in: it can then be anybody.
+    SOCIAL = "social"
+    OTP_DIRECT = "otp_direct"
+    LINK_DIRECT = "link_direct"
+
+
 class LogoutScope(StrEnum):
     """How much a logout ends."""
 

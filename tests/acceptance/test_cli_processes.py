@@ -49,7 +49,7 @@ def test_an_added_app_is_listed_and_its_key_works(stack: Stack, tmp_path: Path) 
     stack.mosaic.add_client("client-shop", "the secret of its client")
     key = cli(
         stack, "apps", "add", "shop", "--client-id", "client-shop",
-        "--client-secret-file", str(secret_file), "--quiet",
+        "--client-secret-file", str(secret_file), "--quiet", "--allow", "silent_by_user",
     ).strip()  # fmt: skip
     stack.worker()
 

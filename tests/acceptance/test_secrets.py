@@ -176,7 +176,7 @@ class Flow:
         secret_file.write_text(client_secret, encoding="utf-8")
         printed = self.stack.run(
             "mosaic-sessions", "apps", "add", app_id, "--client-id", f"client-{app_id}",
-            "--client-secret-file", str(secret_file), "--quiet",
+            "--client-secret-file", str(secret_file), "--quiet", "--allow", "silent_by_user",
         )  # fmt: skip
         secret_file.unlink()
         key = printed.strip().splitlines()[-1]

@@ -72,9 +72,12 @@ def test_the_key_is_shown_with_the_setting_it_belongs_to(sqlite_stage: Stage) ->
 
 
 def test_every_option_reaches_the_store(sqlite_stage: Stage) -> None:
+    sqlite_stage.add_app("hub")
     add(
         *("--require-amr", "mfa", "--require-amr", "pwd", "--require-any-amr", "sms"),
-        *("--require-any-amr", "otp", "--max-age", "600", "--capability", "logout_user"),
+        *("--require-any-amr", "otp", "--max-age", "600", "--allow", "logout_user"),
+        *("--methods", "password,otp", "--transfer-url", "https://shop.example/in"),
+        *("--tickets-from", "hub"),
         *("--base-url", "https://b.example", "--token-url", "https://t.example/token"),
         *("--jwks-url", "https://j.example/jwks", "--issuer", "https://i.example"),
         *("--session-lifetime", "3600"),
@@ -84,6 +87,8 @@ def test_every_option_reaches_the_store(sqlite_stage: Stage) -> None:
     assert (app.amr_all_of, app.amr_any_of) == (["mfa", "pwd"], ["sms", "otp"])
     assert (app.max_age_seconds, app.session_lifetime_seconds) == (600, 3600)
     assert app.capabilities == ["logout_user"]
+    assert (app.methods, app.tickets_from) == (["password", "otp"], ["hub"])
+    assert app.transfer_url == "https://shop.example/in"
     assert (app.base_url, app.token_url) == ("https://b.example", "https://t.example/token")
     assert (app.jwks_url, app.issuer) == ("https://j.example/jwks", "https://i.example")
 
@@ -181,7 +186,14 @@ def test_an_address_that_cannot_be_called_is_refused(
         ("--max-age", "0"),
         ("--max-age", "99999999999"),
         ("--session-lifetime", "-1"),
-        ("--capability", "everything"),
+        ("--allow", "everything"),
+        ("--capability", "logout_user"),
+        ("--deny", "logout_user"),
+        ("--methods", "password,telepathy"),
+        ("--methods", "password otp"),
+        ("--methods", "password,,otp"),
+        ("--methods", ""),
+        ("--tickets-from", ","),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_written(
@@ -192,10 +204,23 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(
     assert told("apps", "list") == []
 
 
+TICKETS: dict[str, Any] = {"transfer_url": "https://shop.example/in", "tickets_from": ("hub",)}
+
+
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"capabilities": ("fly",)}, "unknown capability fly"),
+        ({"capabilities": ("fly",)}, "unknown capability fly; known: logout_user"),
+        ({"methods": ("telepathy",)}, "unknown method telepathy; known: link, "),
+        ({"tickets_from": ("hub",)}, "give both, or neither"),
+        ({"transfer_url": "https://shop.example/in"}, "give both, or neither"),
+        (TICKETS | {"tickets_from": ("Hub!",)}, "names apps, by their app ids"),
+        (TICKETS | {"tickets_from": ("shop",)}, "no tickets from itself"),
+        (TICKETS | {"transfer_url": "nonsense"}, "transfer-url needs an http"),
+        (TICKETS | {"transfer_url": "https://u:canary@shop.example"}, "without user, query"),
+        (TICKETS | {"transfer_url": "https://shop.example/in?next=x"}, "without user, query"),
+        (TICKETS | {"transfer_url": "http://shop.example/in"}, "needs https"),
+        (TICKETS, "there is no app 'hub'"),
         ({"max_age_seconds": 0}, "positive numbers"),
         ({"session_lifetime_seconds": -1}, "positive numbers"),
         ({"base_url": "nonsense"}, "base-url needs"),
@@ -206,6 +231,24 @@ def test_other_callers_are_refused_the_same(
 ) -> None:
     with pytest.raises(AppError, match=words):
         sqlite_stage.add_app("shop", **choices)
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "[::1]"])
+def test_a_ticket_may_travel_in_clear_within_one_machine_alone(
+    sqlite_stage: Stage, host: str
+) -> None:
+    sqlite_stage.add_app("hub")
+
+    add("--transfer-url", f"http://{host}/in", "--tickets-from", "hub")
+
+    assert row(sqlite_stage).transfer_url == f"http://{host}/in"
+
+
+def test_an_app_that_is_added_may_do_nothing_it_was_not_given(sqlite_stage: Stage) -> None:
+    add()
+
+    app = row(sqlite_stage)
+    assert (app.capabilities, app.methods, app.transfer_url, app.tickets_from) == ([], [], None, [])
 
 
 # --- changing
@@ -267,7 +310,7 @@ def test_every_choice_can_be_taken_back(sqlite_stage: Stage) -> None:
         "--require-amr": "mfa",
         "--require-any-amr": "sms",
         "--max-age": "600",
-        "--capability": "logout_user",
+        "--methods": "password",
         "--base-url": "https://b.example",
         "--token-url": "https://t.example",
         "--jwks-url": "https://j.example",
@@ -279,6 +322,8 @@ def test_every_choice_can_be_taken_back(sqlite_stage: Stage) -> None:
     changed = row(sqlite_stage)
     for option in given:
         change("--unset", option.removeprefix("--"))
+    change("--allow", "logout_user", "--allow", "offline")
+    change("--deny", "logout_user", "--deny", "offline")
 
     kept = [name for name in as_added._fields if getattr(as_added, name) == getattr(changed, name)]
     assert len(as_added) - len(kept) == len(given)
@@ -291,16 +336,54 @@ def test_a_capability_given_later_is_one(stage: Stage) -> None:
     asked = requests.Logout(user_id="ada", scope=LogoutScope.USER)
     before = stage.ask("shop", asked)
 
-    change("--capability", "logout_user")
+    change("--allow", "logout_user")
     stage.services.apps._apps.clear()  # as after RELOAD_AFTER_SECONDS
 
     assert before.reason == Reason.NOT_PERMITTED
     assert stage.ask("shop", asked).verdict is Verdict.OK
 
 
+def test_capabilities_are_given_and_taken_one_by_one(stage: Stage) -> None:
+    add("--allow", "silent_by_user", "--allow", "logout_user")
+
+    change("--allow", "offline")
+    given = row(stage).capabilities
+    change("--deny", "logout_user", "--allow", "revoke_user")
+
+    assert given == ["logout_user", "offline", "silent_by_user"]
+    assert row(stage).capabilities == ["offline", "revoke_user", "silent_by_user"]
+    assert told("apps", "show", "shop")["capabilities"] == row(stage).capabilities
+
+
+def test_where_tickets_are_taken_is_given_and_taken_back(sqlite_stage: Stage) -> None:
+    sqlite_stage.add_app("hub")
+    sqlite_stage.add_app("portal")
+    add("--transfer-url", "https://shop.example/in", "--tickets-from", "hub")
+
+    change("--tickets-from", "hub, portal")
+    more = row(sqlite_stage).tickets_from
+    change("--unset", "transfer-url", "--unset", "tickets-from")
+
+    assert more == ["hub", "portal"]
+    assert (row(sqlite_stage).transfer_url, row(sqlite_stage).tickets_from) == (None, [])
+
+
+def test_an_app_whose_ticket_source_is_gone_can_still_be_changed(sqlite_stage: Stage) -> None:
+    sqlite_stage.add_app("hub")
+    add("--transfer-url", "https://shop.example/in", "--tickets-from", "hub")
+    run("apps", "remove", "hub")
+
+    change("--max-age", "600")
+
+    assert row(sqlite_stage).max_age_seconds == 600
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--tickets-from", "hub"), "give both, or neither"),
+        (("--transfer-url", "http://x.example", "--tickets-from", "hub"), "needs https"),
+        (("--transfer-url", "https://x.example", "--tickets-from", "hub"), "no app 'hub'"),
         (("--base-url", "nonsense"), "base-url needs an http(s) URL"),
         (("--jwks-url", "https://u:canary@h"), "jwks-url needs an http(s) URL"),
         (("--max-age", "60", "--client-secret-file", "-"), "secret must not be empty"),
@@ -321,7 +404,13 @@ def test_a_change_that_cannot_be_meant_changes_nothing(
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--max-age", "60", "--unset", "max-age"), ("--unset", "client-secret-file")],
+    [
+        (),
+        ("--max-age", "60", "--unset", "max-age"),
+        ("--unset", "client-secret-file"),
+        ("--unset", "allow"),
+        ("--allow", "offline", "--deny", "offline"),
+    ],
 )
 def test_a_change_says_what_and_says_it_once(
     sqlite_stage: Stage, arguments: tuple[str, ...]
@@ -350,6 +439,9 @@ def test_apps_are_listed_with_their_keys_and_policy(sqlite_stage: Stage) -> None
         "amr_any_of": ["sms"],
         "max_age_seconds": 600,
         "capabilities": [],
+        "methods": [],
+        "transfer_url": None,
+        "tickets_from": [],
         "base_url": None,
         "token_url": None,
         "jwks_url": None,
@@ -364,7 +456,10 @@ def test_apps_are_listed_with_their_keys_and_policy(sqlite_stage: Stage) -> None
 
 
 def test_what_is_set_of_an_app_is_shown_by_the_option_that_sets_it(sqlite_stage: Stage) -> None:
-    add("--require-amr", "mfa", "--require-amr", "pwd", "--token-url", "https://login.example/t")
+    add(
+        *("--require-amr", "mfa", "--require-amr", "pwd", "--methods", "password,otp"),
+        *("--allow", "offline", "--token-url", "https://login.example/t"),
+    )
     run("apps", "set", "shop", "--session-lifetime", "3600")
 
     lines = [line.split(maxsplit=1) for line in run("apps", "show", "shop").stdout.splitlines()]
@@ -373,7 +468,8 @@ def test_what_is_set_of_an_app_is_shown_by_the_option_that_sets_it(sqlite_stage:
     assert shown["require-amr"] == "mfa, pwd"
     assert shown["token-url"] == "https://login.example/t"
     assert shown["session-lifetime"] == "3600"
-    assert shown["base-url"] == "-"
+    assert shown["base-url"] == shown["transfer-url"] == "-"
+    assert (shown["methods"], shown["allow"]) == ("password, otp", "offline")
     assert told("apps", "show", "shop") == told("apps", "list")[0]
 
 

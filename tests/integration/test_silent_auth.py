@@ -606,3 +606,19 @@ def test_no_further_session_is_tried_once_the_deadline_has_passed(sqlite_stage: 
 
     assert asking.result().reason == Reason.DEADLINE_PASSED
     assert asked_of_mosaic(sqlite_stage) == 1
+
+
+# --- what the operator has not given
+
+
+def test_a_user_is_named_only_by_an_app_that_was_given_the_power(stage: Stage) -> None:
+    stage.add_app("kiosk", silent_by_user=False)
+    stage.registered("ada", "kiosk")
+    before = stage.dump()
+
+    answer = stage.silent_auth("ada", "kiosk")
+
+    assert (answer.verdict, answer.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
+    assert "silent_by_user" in answer.detail
+    assert stage.dump() == before
+    assert asked_of_mosaic(stage) == 0

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Any, Final
 
 import click
 
+from session_client import contract
 from worker.cli import door
 from worker.cli.door import Failure
 from worker.lifecycle.app_choices import AppChoices
 from worker.registry import CAPABILITIES
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Several names in one word, with commas between them."""
+
+    name = "names"
+
+    def __init__(self, known: Sequence[str] = ()) -> None:
+        self._known = known
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        """Show which names there are."""
+        del param, ctx
+        return f"[{','.join(self._known)}]" if self._known else None
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names, each once, in the order given."""
+        if isinstance(value, tuple):  # the default
+            return value
+        names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",")))
+        if not all(names):
+            self.fail("a name is missing: they stand with one comma between them", param, ctx)
+        unknown = [name for name in names if self._known and name not in self._known]
+        if unknown:
+            self.fail(f"{unknown[0]!r} is none of {', '.join(self._known)}", param, ctx)
+        return names
+
 
 _TEN_YEARS: Final = 10 * 366 * 24 * 3600
 _SECONDS: Final = click.IntRange(1, _TEN_YEARS)
@@ -29,12 +59,25 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "max_age_seconds",
         {"type": _SECONDS, "metavar": "SECONDS", "help": "A login may be this old."},
     ),
-    "capability": (
-        "capabilities",
+    "methods": (
+        "methods",
         {
-            "multiple": True,
-            "type": click.Choice(sorted(CAPABILITIES)),
-            "help": "What it may do beyond its own sessions.",
+            "type": Names([method.value for method in contract.Method]),
+            "default": (),
+            "help": "How its users may sign in, e.g. password,otp; without it, in no way.",
+        },
+    ),
+    "transfer-url": (
+        "transfer_url",
+        {"metavar": "URL", "help": "Where browsers deliver tickets for it."},
+    ),
+    "tickets-from": (
+        "tickets_from",
+        {
+            "type": Names(),
+            "default": (),
+            "metavar": "APP,…",
+            "help": "The apps whose tickets it takes.",
         },
     ),
     "base-url": ("base_url", {"help": "Its Mosaic host, where it differs from the settings."}),
@@ -47,6 +90,16 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ),
 }
 
+_CAPABILITY: Final = click.Choice(sorted(CAPABILITIES))
+allow_option: Callable[[Any], Any] = click.option(
+    "--allow",
+    multiple=True,
+    type=_CAPABILITY,
+    help="What it may do beyond its own sessions and the browsers that come to it.",
+)
+deny_option: Callable[[Any], Any] = click.option(
+    "--deny", multiple=True, type=_CAPABILITY, help="What it may do no longer."
+)
 unset_option: Callable[[Any], Any] = click.option(
     "--unset",
     multiple=True,
@@ -58,7 +111,8 @@ unset_option: Callable[[Any], Any] = click.option(
 
 def by_option(app: AppChoices) -> dict[str, object]:
     """Return what is chosen for *app*, by the option that chooses it."""
-    return {option: getattr(app, choice) for option, (choice, _) in _OPTIONS.items()}
+    chosen = {option: getattr(app, choice) for option, (choice, _) in _OPTIONS.items()}
+    return chosen | {"allow": app.capabilities}
 
 
 def choice_options(verb: Callable[..., None]) -> Callable[..., None]:

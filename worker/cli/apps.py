@@ -11,9 +11,11 @@ from models import NoticeMethod
 from session_client.keys import AppKey
 from worker.cli import output
 from worker.cli.app_options import (
+    allow_option,
     by_option,
     changes,
     choice_options,
+    deny_option,
     read_secret,
     secret_option,
     unset_option,
@@ -48,6 +50,7 @@ def apps() -> None:
 @click.option("--client-id", required=True, help="The app's client at Mosaic.")
 @secret_option("Without it a terminal is asked.")
 @choice_options
+@allow_option
 @_notice_url
 @_notice_queue
 @click.option("--notify-on-expiry", is_flag=True, help="Tell it also when a session expires.")
@@ -57,6 +60,7 @@ def add(  # noqa: PLR0913 - one for each option
     app_id: str,
     client_id: str,
     client_secret_file: IO[str] | None,
+    allow: tuple[str, ...],
     notice_url: str | None,
     notice_queue: str | None,
     notify_on_expiry: bool,
@@ -73,6 +77,7 @@ def add(  # noqa: PLR0913 - one for each option
         notice_method=method,
         notice_address=address,
         notify_on_expiry=notify_on_expiry,
+        capabilities=tuple(sorted(set(allow))),
         **choices,
     )
     _print_key(app_id, app_admin.add_app(found, new), quiet=quiet)
@@ -82,20 +87,33 @@ def add(  # noqa: PLR0913 - one for each option
 @_app_id
 @secret_option("A new one, after it was changed at Mosaic.")
 @choice_options
+@allow_option
+@deny_option
 @unset_option
 def set_(
-    *, app_id: str, client_secret_file: IO[str] | None, unset: tuple[str, ...], **given: Any
+    *,
+    app_id: str,
+    client_secret_file: IO[str] | None,
+    allow: tuple[str, ...],
+    deny: tuple[str, ...],
+    unset: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Change an app: what is given, and nothing else.
 
-    An option that may be repeated replaces all that was there. Where the app is told of ended
-    sessions is changed with `set-notice`.
+    An option that names several replaces all that was there; --allow and --deny alone add and take
+    away. Where the app is told of ended sessions is changed with `set-notice`.
     """
     changed = changes(given, unset)
-    if client_secret_file is None and not changed:
+    both = sorted(set(allow) & set(deny))
+    if both:
+        raise click.UsageError(f"--allow {both[0]} or --deny {both[0]}, not both")
+    if client_secret_file is None and not (changed or allow or deny):
         raise click.UsageError("say what to change")
     secret = None if client_secret_file is None else read_secret(client_secret_file)
-    app_admin.set_app(sealing_services(), app_id, client_secret=secret, **changed)
+    app_admin.set_app(
+        sealing_services(), app_id, client_secret=secret, allow=allow, deny=deny, **changed
+    )
     click.echo(f"{app_id} is changed. {_SOON}")
 
 
@@ -108,13 +126,24 @@ def list_(*, as_json: bool) -> None:
         output.print_json(found)
         return
     output.print_table(
-        ("app", "client", "keys", "policy", "may", "is told", "registered", "disabled"),
+        (
+            "app",
+            "client",
+            "keys",
+            "policy",
+            "signs in by",
+            "may",
+            "is told",
+            "registered",
+            "disabled",
+        ),
         (
             (
                 app.app_id,
                 app.client_id,
                 app.kids,
                 _policy(app),
+                app.methods,
                 app.capabilities,
                 _is_told(app),
                 app.created_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -31,6 +32,7 @@ def add_app(services: Services, new: NewApp) -> ClientKey:
     key = ClientKey.generate()
     try:
         with services.store.write() as connection:
+            _require_sources(connection, new.app_id, new.tickets_from)
             connection.execute(insert(App).values(_row(services, new)))
             _add_key(connection, services, new.app_id, key)
     except IntegrityError:
@@ -74,19 +76,30 @@ def _shown_address(method: str | None, address: str | None) -> str | None:
 
 
 def set_app(
-    services: Services, app_id: str, *, client_secret: str | None = None, **changes: Any
+    services: Services,
+    app_id: str,
+    *,
+    client_secret: str | None = None,
+    allow: Collection[str] = (),
+    deny: Collection[str] = (),
+    **changes: Any,
 ) -> None:
     """Change the app's client secret, if one is given, and those of its `AppChoices` named.
 
-    What is not named stays as it is. Workers serve the app like this once they have reread it.
+    Capabilities are given and taken one by one, by *allow* and *deny*. What is not named stays as
+    it is. Workers serve the app like this once they have reread it.
     """
     with services.store.write() as connection:
         query = select(App.__table__).where(App.app_id == app_id).with_for_update()
         app = connection.execute(query).one_or_none()
         if app is None:
             raise _no_app(app_id)
-        choices = AppChoices(**(_choices_in(app) | changes))
+        capabilities = tuple(sorted({*app.capabilities, *allow}.difference(deny)))
+        before = _choices_in(app) | {"capabilities": capabilities}
+        choices = AppChoices(**(before | changes))
         check_choices(services, choices)
+        if "tickets_from" in changes:
+            _require_sources(connection, app_id, choices.tickets_from)
         values = _choice_columns(choices)
         if client_secret is not None:
             values["sealed_client_secret"] = _sealed_secret(services, app_id, client_secret)
@@ -178,6 +191,16 @@ def _require(connection: Connection, app_id: str) -> None:
     found = connection.execute(select(App.app_id).where(App.app_id == app_id)).first()
     if found is None:
         raise _no_app(app_id)
+
+
+def _require_sources(connection: Connection, app_id: str, sources: Collection[str]) -> None:
+    """Raise `AppError` unless tickets can come from *sources*: a slip would be found at a login."""
+    if app_id in sources:
+        raise AppError("an app needs no tickets from itself")
+    known = connection.execute(select(App.app_id).where(App.app_id.in_(sources))).scalars()
+    missing = sorted(set(sources).difference(known))
+    if missing:
+        raise _no_app(missing[0])
 
 
 def _no_app(app_id: str) -> AppError:

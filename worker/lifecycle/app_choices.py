@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 from models import NoticeMethod
 from session_client import contract
@@ -17,6 +19,7 @@ from worker.setting_values import check_http_url
 from worker.setting_variables import variable_name
 from worker.wiring import Services
 
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -35,6 +38,9 @@ class AppChoices:
     amr_any_of: tuple[str, ...] = ()
     max_age_seconds: int | None = None
     capabilities: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    transfer_url: str | None = None
+    tickets_from: tuple[str, ...] = ()
     base_url: str | None = None
     token_url: str | None = None
     jwks_url: str | None = None
@@ -80,9 +86,9 @@ def check_new(services: Services, new: NewApp) -> None:
 
 def check_choices(services: Services, choices: AppChoices) -> None:
     """Raise `AppError`, or `ConfigurationError` by `endpoints_for`, unless all can be meant."""
-    unknown = set(choices.capabilities) - CAPABILITIES
-    if unknown:
-        raise AppError(f"unknown capability {', '.join(sorted(unknown))}")
+    _check_known("capability", choices.capabilities, CAPABILITIES)
+    _check_known("method", choices.methods, set(contract.Method))
+    _check_tickets(choices)
     for seconds in (choices.max_age_seconds, choices.session_lifetime_seconds):
         if seconds is not None and seconds <= 0:
             raise AppError("ages and lifetimes are positive numbers of seconds")
@@ -95,6 +101,32 @@ def check_choices(services: Services, choices: AppChoices) -> None:
         jwks_url=choices.jwks_url,
         issuer=choices.issuer,
     )
+
+
+def _check_known(what: str, names: tuple[str, ...], known: Collection[str]) -> None:
+    unknown = sorted(set(names).difference(known))
+    if unknown:
+        raise AppError(f"unknown {what} {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def _check_tickets(choices: AppChoices) -> None:
+    if (choices.transfer_url is None) != (not choices.tickets_from):
+        raise AppError(
+            "an app takes tickets from apps (--tickets-from) at an address (--transfer-url): "
+            "give both, or neither"
+        )
+    if not all(contract.is_app_id(app_id) for app_id in choices.tickets_from):
+        raise AppError("tickets-from names apps, by their app ids")
+    if choices.transfer_url is not None:
+        _check_transfer_url(choices.transfer_url)
+
+
+def _check_transfer_url(url: str) -> None:
+    _check_url("transfer_url", url)
+    parts = urlsplit(url)
+    # A browser carries the ticket there: in clear it could be read on its way.
+    if parts.scheme != "https" and parts.hostname not in _THIS_MACHINE:
+        raise AppError("transfer-url needs https; http is for localhost alone")
 
 
 def check_notice(

@@ -11,7 +11,7 @@ from typing import Final
 
 from session_client.contract import Reason, Verdict
 from worker import metrics
-from worker.errors import SessionChanged
+from worker.errors import SessionChanged, Unauthorized
 from worker.lifecycle import sessions
 from worker.lifecycle.asking import Again, ask
 from worker.lifecycle.commands import SilentAuthCommand
@@ -20,7 +20,7 @@ from worker.lifecycle.outcomes import Outcome
 from worker.lifecycle.settling import Asked, step_up
 from worker.metrics import Saving
 from worker.policy import policy_of
-from worker.registry import KnownApp
+from worker.registry import SILENT_BY_USER, KnownApp
 from worker.traffic import Flying
 from worker.wiring import Services
 
@@ -35,8 +35,12 @@ def silent_auth(
     """Return tokens for the app's own client, or what stands in the way.
 
     Safe to repeat: it may ask Mosaic again and extend the session again. Raises `TryLater`,
-    `OperatorMustAct` and `TokenRejected` as the door to Mosaic does.
+    `OperatorMustAct` and `TokenRejected` as the door to Mosaic does, and `Unauthorized` when the
+    app may not name a user.
     """
+    if not app.may(SILENT_BY_USER):
+        # A user id is nobody's browser: with it the app acts for people who may be far away.
+        raise Unauthorized(Reason.NOT_PERMITTED, f"needs the capability {SILENT_BY_USER}")
     requested = policy_of(command.amr_all_of, command.amr_any_of, command.max_age)
     policy = app.policy.and_also(requested)
     asked = Asked(services, app, command, policy, by, services.now(), deadline)
