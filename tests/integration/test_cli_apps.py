@@ -48,7 +48,7 @@ def test_the_printed_key_seals_requests_that_are_served(stage: Stage) -> None:
 
 def test_an_added_app_signs_users_in_with_its_secret(sqlite_stage: Stage) -> None:
     sqlite_stage.mosaic.state.add_client("client-shop", SECRET)
-    sqlite_stage.keys["shop"] = add()
+    sqlite_stage.keys["shop"] = add("--allow", "silent_by_user")
     sqlite_stage.registered("ada", "shop")
 
     assert sqlite_stage.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
@@ -260,7 +260,7 @@ def change(*arguments: str, stdin: str | None = None) -> str:
 
 def test_a_process_that_served_an_app_serves_it_again_with_its_new_secret(stage: Stage) -> None:
     stage.mosaic.state.add_client("client-shop", SECRET)
-    stage.keys["shop"] = add()
+    stage.keys["shop"] = add("--allow", "silent_by_user")
     stage.registered("ada", "shop")
     before = stage.silent_auth("ada", "shop")
 
