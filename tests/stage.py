@@ -45,8 +45,13 @@ LOOKUP_KEY = base64.b64encode(b"l" * 32).decode()
 ANSWERS: dict[Task, type[answers.Answer]] = {
     Task.REGISTER: answers.Registration,
     Task.SILENT_AUTH: answers.Authentication,
+    Task.START: answers.Answer,
+    Task.AUTHENTICATE: answers.Authentication,
+    Task.TICKET: answers.Ticket,
+    Task.REFRESH: answers.Authentication,
     Task.STATUS: answers.SessionList,
     Task.LOGOUT: answers.LogoutReceipt,
+    Task.REVOKE_USER: answers.LogoutReceipt,
     Task.RECEIPT: answers.LogoutReceipt,
     Task.CONFIRM_NOTICE: answers.Answer,
 }

@@ -79,39 +79,70 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration(Answer):
-    """The session is remembered; ``session_ref`` names it from now on and is no secret."""
+    """The session is remembered; ``session_ref`` names it from now on and is no secret.
+
+    ``browser_token`` names it in the browser that has just signed in, and is one.
+    """
 
     session_ref: str | None = None
     expires_at: datetime | None = None
+    browser_token: str | None = field(default=None, repr=False)
 
     @classmethod
     def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
         return {
             "session_ref": data.get("session_ref"),
             "expires_at": _moment(data.get("expires_at")),
+            "browser_token": data.get("browser_token"),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication(Answer):
-    """Tokens, or what is missing: on ``interaction_required`` step up on ``session_ref``."""
+    """Tokens, or what is missing: on ``interaction_required`` step this browser's session up.
+
+    ``user_id`` says who it is. ``browser_token`` comes where the browser gets a new one: after an
+    active login, an added factor, a ticket. ``known_browser`` marks the browser as one in which
+    this user has signed in; keep it in a cookie of its own, for `authenticate`.
+    """
 
     tokens: Tokens | None = None
+    user_id: str | None = None
     session_ref: str | None = None
     expires_at: datetime | None = None
+    amr: tuple[str, ...] = ()
     missing_amr: tuple[str, ...] = ()
     max_age_exceeded: bool = False
+    browser_token: str | None = field(default=None, repr=False)
+    known_browser: str | None = field(default=None, repr=False)
 
     @classmethod
     def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
         tokens = data.get("tokens")
         return {
             "tokens": Tokens.from_wire(tokens) if tokens else None,
+            "user_id": data.get("user_id"),
             "session_ref": data.get("session_ref"),
             "expires_at": _moment(data.get("expires_at")),
+            "amr": tuple(data.get("amr", ())),
             "missing_amr": tuple(data.get("missing_amr", ())),
             "max_age_exceeded": bool(data.get("max_age_exceeded", False)),
+            "browser_token": data.get("browser_token"),
+            "known_browser": data.get("known_browser"),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket(Answer):
+    """Send the browser with ``ticket`` to ``transfer_url`` of the other app, within a minute."""
+
+    ticket: str | None = field(default=None, repr=False)
+    transfer_url: str | None = None
+    expires_in: int | None = None
+
+    @classmethod
+    def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {name: data.get(name) for name in ("ticket", "transfer_url", "expires_in")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +188,9 @@ class LogoutReceipt(Answer):
     sessions that Mosaic has ended and those it must still be told about; ``idp_unconfirmed``
     those that expired there before it could be told, and ``idp_failed`` those it could not be
     told about until an operator acts. ``apps_…`` name the other apps that have confirmed that
-    they were told, that are still to be told, and that could not be told.
+    they were told, that are still to be told, and that could not be told. ``idp_user`` says, after
+    `revoke_user`, what became of the user's sessions at Mosaic that nobody registered: ``pending``,
+    ``confirmed`` or ``failed``.
     """
 
     receipt_id: str | None = None
@@ -166,6 +199,7 @@ class LogoutReceipt(Answer):
     idp_pending: int = 0
     idp_unconfirmed: int = 0
     idp_failed: int = 0
+    idp_user: str | None = None
     apps_confirmed: tuple[str, ...] = ()
     apps_pending: tuple[str, ...] = ()
     apps_failed: tuple[str, ...] = ()
@@ -192,6 +226,7 @@ class LogoutReceipt(Answer):
         return {
             "receipt_id": data.get("receipt_id"),
             **{name: int(data.get(name, 0)) for name in counts},
+            "idp_user": data.get("idp_user"),
             **{name: tuple(data.get(name, ())) for name in apps},
         }
 

@@ -5,6 +5,8 @@ The worker takes every name from here, and ``docs/contract.md`` is tested agains
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from datetime import timedelta
 from enum import StrEnum
@@ -18,8 +20,13 @@ class Task(StrEnum):
 
     REGISTER = "sessions.register"
     SILENT_AUTH = "sessions.silent_auth"
+    START = "sessions.start"
+    AUTHENTICATE = "sessions.authenticate"
+    TICKET = "sessions.ticket"
+    REFRESH = "sessions.refresh"
     STATUS = "sessions.status"
     LOGOUT = "sessions.logout"
+    REVOKE_USER = "sessions.revoke_user"
     RECEIPT = "sessions.receipt"
     CONFIRM_NOTICE = "notices.confirm"
 
@@ -28,6 +35,7 @@ class Queue(StrEnum):
     """One queue a class of work, so that a slow class never holds up another."""
 
     AUTH = "auth"  # waits for Mosaic, and a user waits for it
+    LOGIN = "login"  # likewise, and for the gateways that Mosaic sends codes through
     SESSIONS = "sessions"  # answered from the store
     LOGOUT = "logout"  # done in the store; Mosaic and the apps are told later
     IDP = "idp"  # the worker's own: sessions to end at Mosaic
@@ -44,8 +52,13 @@ PUBLISHED_AT: Final = "published_at"
 QUEUE_OF: Final = {
     Task.REGISTER: Queue.SESSIONS,
     Task.SILENT_AUTH: Queue.AUTH,
+    Task.START: Queue.LOGIN,
+    Task.AUTHENTICATE: Queue.LOGIN,
+    Task.TICKET: Queue.SESSIONS,
+    Task.REFRESH: Queue.AUTH,
     Task.STATUS: Queue.SESSIONS,
     Task.LOGOUT: Queue.LOGOUT,
+    Task.REVOKE_USER: Queue.LOGOUT,
     Task.RECEIPT: Queue.LOGOUT,
     Task.CONFIRM_NOTICE: Queue.LOGOUT,
 }
@@ -58,6 +71,7 @@ class Verdict(StrEnum):
     AUTHENTICATED = "authenticated"
     LOGIN_REQUIRED = "login_required"
     INTERACTION_REQUIRED = "interaction_required"
+    ACCESS_DENIED = "access_denied"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
     INVALID_REQUEST = "invalid_request"
     UNAUTHORIZED = "unauthorized"
@@ -74,18 +88,31 @@ class Reason(StrEnum):
     QUARANTINED = "quarantined"
     REVOKED = "revoked"
     CAP_REACHED = "cap_reached"
+    REPLACED = "replaced"
+    TOKEN_REPLACED = "token_replaced"  # noqa: S105 - a reason, not a password
+    TICKET_REFUSED = "ticket_refused"
+    # login_required; access_denied to apps alone that may learn which accounts there are
     USER_NOT_ACTIVE = "user_not_active"
     USER_LOCKED = "user_locked"
     USER_UNKNOWN = "user_unknown"
     # interaction_required: the session lives, but is too weak for this app
     AMR_MISSING = "amr_missing"
     MAX_AGE_EXCEEDED = "max_age_exceeded"
+    # access_denied: an active login, or a step of one, that is not accepted
+    INVALID_CREDENTIALS = "invalid_credentials"
+    CODE_EXPIRED = "code_expired"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    WRONG_BROWSER = "wrong_browser"
+    NOT_ALLOWED = "not_allowed"
+    REFUSED_BY_IDP = "refused_by_idp"
     # temporarily_unavailable: ask again after retry_after seconds
     IDP_UNAVAILABLE = "idp_unavailable"
     RATE_LIMITED = "rate_limited"
     STORE_UNAVAILABLE = "store_unavailable"
     SESSION_CHANGED = "session_changed"
     INTERNAL_ERROR = "internal_error"
+    # likewise, without retry_after: the proof is used up, perhaps, and the user begins anew
+    OUTCOME_UNKNOWN = "outcome_unknown"
     # invalid_request: asking again unchanged cannot help
     MALFORMED = "malformed"
     TOO_LARGE = "too_large"
@@ -152,26 +179,109 @@ ANSWER_LIFETIME: Final = timedelta(seconds=60)
 MAX_LIFETIME: Final = {
     Task.REGISTER: timedelta(minutes=15),
     Task.SILENT_AUTH: timedelta(minutes=5),
+    Task.START: timedelta(minutes=5),
+    Task.AUTHENTICATE: timedelta(minutes=5),
+    Task.TICKET: timedelta(minutes=5),
+    Task.REFRESH: timedelta(minutes=5),
     Task.STATUS: timedelta(minutes=5),
     Task.LOGOUT: timedelta(hours=24),
+    Task.REVOKE_USER: timedelta(hours=24),
     Task.RECEIPT: timedelta(minutes=5),
     Task.CONFIRM_NOTICE: timedelta(hours=24),
 }
 
+# How long a ticket may be redeemed, and the handle of a first step used.
+TICKET_LIFETIME: Final = timedelta(seconds=60)
+LOGIN_LIFETIME: Final = timedelta(minutes=10)
+
 APP_ID_PATTERN: Final = r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?"
 REQUEST_ID_PATTERN: Final = r"[A-Za-z0-9_-]{16,64}"
+# 256 random bits behind a prefix, by which client, worker and secret scanners tell what it is.
+BROWSER_TOKEN_PATTERN: Final = r"msb1_[A-Za-z0-9_-]{43}"  # noqa: S105 - a form
+TICKET_PATTERN: Final = r"mst1_[A-Za-z0-9_-]{43}"
+# As in PKCE (RFC 7636): the challenge is base64url of the verifier's SHA-256.
+VERIFIER_PATTERN: Final = r"[A-Za-z0-9._~-]{43,128}"
+CHALLENGE_PATTERN: Final = r"[A-Za-z0-9_-]{43}"
 
 
 def is_app_id(value: object) -> bool:
     """Whether *value* has the form of an app id. What has not never becomes part of a key."""
-    return isinstance(value, str) and re.fullmatch(APP_ID_PATTERN, value) is not None
+    return _has_form(APP_ID_PATTERN, value)
 
 
 def is_request_id(value: object) -> bool:
     """Whether *value* has the form of a request id."""
-    return isinstance(value, str) and re.fullmatch(REQUEST_ID_PATTERN, value) is not None
+    return _has_form(REQUEST_ID_PATTERN, value)
+
+
+def is_browser_token(value: object) -> bool:
+    """Whether *value* has the form of a browser token. What has not names no session."""
+    return _has_form(BROWSER_TOKEN_PATTERN, value)
+
+
+def is_ticket(value: object) -> bool:
+    """Whether *value* has the form of a ticket. What has not names no session."""
+    return _has_form(TICKET_PATTERN, value)
+
+
+def is_verifier(value: object) -> bool:
+    """Whether *value* has the form of a ticket's verifier."""
+    return _has_form(VERIFIER_PATTERN, value)
+
+
+def is_challenge(value: object) -> bool:
+    """Whether *value* has the form of a ticket's challenge."""
+    return _has_form(CHALLENGE_PATTERN, value)
+
+
+def _has_form(pattern: str, value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def challenge_of(verifier: str) -> str:
+    """Return the challenge to ask for a ticket with; the *verifier* redeems it."""
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def names_one_session(
+    *, browser_token: object, ticket: object, session_ref: object, user_id: object
+) -> bool:
+    """Whether a silent authentication says in exactly one way whose session is to be used.
+
+    A ``session_ref`` comes with its ``user_id``; the others come alone.
+    """
+    by_user = session_ref is None and user_id is not None
+    ways = [browser_token is not None, ticket is not None, session_ref is not None, by_user]
+    return sum(ways) == 1 and (session_ref is None or user_id is not None)
 
 
 def reply_key(app_id: str, request_id: str) -> str:
     """Return the Redis list on which the answer to a request is pushed."""
     return f"reply:{app_id}:{request_id}"
+
+
+def names_what_to_end(  # noqa: PLR0913 - each is a field of the contract
+    scope: LogoutScope,
+    *,
+    user_id: object,
+    browser_token: object,
+    session_ref: object,
+    session_id: object,
+    device_id: object,
+) -> bool:
+    """Whether a logout says what its scope needs, and nothing else.
+
+    A browser token comes alone: it needs no user, and knows whose session it names.
+    """
+    given = (user_id, browser_token, session_ref, session_id, device_id)
+    wanted = {
+        LogoutScope.SESSION: (
+            (False, True, False, False, False),
+            (True, False, True, False, False),
+            (True, False, False, True, False),
+        ),
+        LogoutScope.DEVICE: ((True, False, False, False, True),),
+        LogoutScope.USER: ((True, False, False, False, False),),
+    }
+    return tuple(value is not None for value in given) in wanted[scope]

@@ -43,6 +43,17 @@ class InvalidArgumentError(SessionClientError, ValueError):
     """An argument has a type, a form or a combination that no request can have."""
 
 
+class WrongFieldsError(ValueError):
+    """Fields of a login step that are missing, superfluous, too long, or of another type.
+
+    ``names`` are the table's own, or "unknown field"; nothing is quoted.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
 class BrokerUnavailable(SessionClientError):  # noqa: N818 - reads as the state it reports
     """The broker cannot be reached, or does not answer in time.
 

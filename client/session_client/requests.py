@@ -41,14 +41,16 @@ class Register(Request):
     user_id: str
     id_token: str = field(repr=False)
     device_id: str | None = None
+    replaces: str | None = field(default=None, repr=False)
 
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire."""
-        return _given(
+        return given(
             session_id=self.session_id,
             user_id=self.user_id,
             id_token=self.id_token,
             device_id=self.device_id,
+            replaces=self.replaces,
         )
 
 
@@ -56,12 +58,19 @@ class Register(Request):
 class SilentAuth(Request):
     """Tokens for a user of this app from a session that another app may have opened.
 
-    ``amr_all_of``, ``amr_any_of`` and ``max_age`` (seconds since the last active login) can only
-    ask for more than the app's policy does.
+    It names the session in one way: ``browser_token``, ``ticket`` (with its ``verifier``),
+    ``session_ref`` (with its ``user_id``), or ``user_id`` alone. ``amr_all_of``, ``amr_any_of`` and
+    ``max_age`` (seconds since the last active login) can only ask for more than the app's policy
+    does.
     """
 
     task: ClassVar[Task] = Task.SILENT_AUTH
-    user_id: str
+    browser_token: str | None = field(default=None, repr=False)
+    session_ref: str | None = None
+    user_id: str | None = None
+    ticket: str | None = field(default=None, repr=False)
+    verifier: str | None = field(default=None, repr=False)
+    replaces: str | None = field(default=None, repr=False)
     device_id: str | None = None
     amr_all_of: Sequence[str] = ()
     amr_any_of: Sequence[str] = ()
@@ -76,12 +85,34 @@ class SilentAuth(Request):
         if isinstance(self.amr_all_of, str) or isinstance(self.amr_any_of, str):
             # A string is a sequence too: "mfa" would ask for the methods m, f and a.
             raise InvalidArgumentError("amr_all_of, amr_any_of: a sequence of methods")
+        self._check_name()
+
+    def _check_name(self) -> None:
+        if not contract.names_one_session(
+            browser_token=self.browser_token,
+            ticket=self.ticket,
+            session_ref=self.session_ref,
+            user_id=self.user_id,
+        ):
+            raise InvalidArgumentError(
+                "name the session in one way: browser_token, ticket with verifier, session_ref "
+                "with user_id, or user_id"
+            )
+        if (self.ticket is None) != (self.verifier is None):
+            raise InvalidArgumentError("verifier: with a ticket, and only with one")
+        if self.ticket is None and self.replaces is not None:
+            raise InvalidArgumentError("replaces: only with a ticket")
 
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire."""
-        client_attributes = _given(user_agent=self.user_agent, ip_address=self.ip_address)
-        return _given(
+        client_attributes = given(user_agent=self.user_agent, ip_address=self.ip_address)
+        return given(
+            browser_token=self.browser_token,
+            session_ref=self.session_ref,
             user_id=self.user_id,
+            ticket=self.ticket,
+            verifier=self.verifier,
+            replaces=self.replaces,
             device_id=self.device_id,
             amr_all_of=list(self.amr_all_of) or None,
             amr_any_of=list(self.amr_any_of) or None,
@@ -91,6 +122,40 @@ class SilentAuth(Request):
             org_id=self.org_id,
             client_attributes=client_attributes or None,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueTicket(Request):
+    """Carry this browser's session to an app on another domain."""
+
+    task: ClassVar[Task] = Task.TICKET
+    browser_token: str = field(repr=False)
+    for_app: str
+    challenge: str
+
+    def __post_init__(self) -> None:
+        if not contract.is_app_id(self.for_app):
+            raise InvalidArgumentError("for_app: an app's name at the worker")
+        if not contract.is_challenge(self.challenge):
+            raise InvalidArgumentError("challenge: as challenge_of(verifier) returns it")
+
+    def payload(self) -> dict[str, Any]:
+        """Return the payload on the wire."""
+        return given(
+            browser_token=self.browser_token, for_app=self.for_app, challenge=self.challenge
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh(Request):
+    """New tokens for work that goes on without the user."""
+
+    task: ClassVar[Task] = Task.REFRESH
+    refresh_token: str = field(repr=False)
+
+    def payload(self) -> dict[str, Any]:
+        """Return the payload on the wire."""
+        return {"refresh_token": self.refresh_token}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,42 +172,59 @@ class Status(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logout(Request):
-    """End one session (by ``session_ref`` or ``session_id``), a device's, or all of a user's."""
+    """End one session, a device's sessions, or all of a user's.
+
+    The session is named by ``session_ref`` or ``session_id``, each with its ``user_id``, or by
+    ``browser_token`` alone.
+    """
 
     task: ClassVar[Task] = Task.LOGOUT
-    user_id: str
+    user_id: str | None = None
     scope: LogoutScope | str = LogoutScope.SESSION
+    browser_token: str | None = field(default=None, repr=False)
     session_ref: str | None = None
     session_id: str | None = field(default=None, repr=False)
     device_id: str | None = None
 
     def __post_init__(self) -> None:
-        wanted = {
-            LogoutScope.SESSION: (self.session_ref is None) != (self.session_id is None)
-            and self.device_id is None,
-            LogoutScope.DEVICE: self.device_id is not None and not self._names_a_session(),
-            LogoutScope.USER: self.device_id is None and not self._names_a_session(),
-        }
         if self.scope not in set(LogoutScope):
             raise InvalidArgumentError("scope: session, device or user")
-        if not wanted[LogoutScope(self.scope)]:
+        if not contract.names_what_to_end(
+            LogoutScope(self.scope),
+            user_id=self.user_id,
+            browser_token=self.browser_token,
+            session_ref=self.session_ref,
+            session_id=self.session_id,
+            device_id=self.device_id,
+        ):
             raise InvalidArgumentError(
-                "scope session takes session_ref or session_id, scope device takes device_id, "
-                "scope user takes neither"
+                "scope session takes browser_token, or user_id with session_ref or session_id; "
+                "scope device takes user_id and device_id, scope user takes user_id"
             )
-
-    def _names_a_session(self) -> bool:
-        return self.session_ref is not None or self.session_id is not None
 
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire."""
-        return _given(
+        return given(
             user_id=self.user_id,
             scope=LogoutScope(self.scope).value,
+            browser_token=self.browser_token,
             session_ref=self.session_ref,
             session_id=self.session_id,
             device_id=self.device_id,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeUser(Request):
+    """End everything of a user, at Mosaic too, also what was never registered."""
+
+    task: ClassVar[Task] = Task.REVOKE_USER
+    user_id: str
+    frontend: bool = False
+
+    def payload(self) -> dict[str, Any]:
+        """Return the payload on the wire."""
+        return given(user_id=self.user_id, frontend=self.frontend or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,5 +266,6 @@ def content_of(
     }
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def given(**values: Any) -> dict[str, Any]:
+    """Return *values* without those that were not given."""
     return {name: value for name, value in values.items() if value is not None}

@@ -109,7 +109,15 @@ def test_status_follows_the_workers(stack: Stack) -> None:
     assert (before["workers"], after["workers"]) == ([], [])
     (living,) = during["workers"]
     assert living["pid"] == worker.pid
-    assert living["queues"] == ["auth", "idp", "logout", "maintenance", "notify", "sessions"]
+    assert living["queues"] == [
+        "auth",
+        "idp",
+        "login",
+        "logout",
+        "maintenance",
+        "notify",
+        "sessions",
+    ]
     assert during["problems"] == []
     assert during["database"]["is_at_head"] is True
 

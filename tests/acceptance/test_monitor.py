@@ -131,7 +131,7 @@ def test_health_follows_workers_broker_and_database(stack: Stack) -> None:
 
 def test_health_follows_the_queues_and_the_sweeps(stack: Stack) -> None:
     _, url = monitor(stack)
-    queues = "sessions,logout,idp,notify,maintenance"
+    queues = "login,sessions,logout,idp,notify,maintenance"
     stack.worker("-Q", queues)
 
     alone = becomes(url, lambda _, said: "alive" not in json.dumps(said["wrong"]))

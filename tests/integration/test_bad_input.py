@@ -12,7 +12,7 @@ import pytest
 from joserfc import jwe
 from joserfc.jwk import OctKey
 
-from session_client import contract, requests, times
+from session_client import contract, logins, methods, requests, times
 from session_client.contract import LogoutScope, Reason, Task, Verdict
 from session_client.keys import AppKey
 from tests.stage import Sent, Stage
@@ -344,7 +344,9 @@ def test_a_captured_envelope_is_no_use_as_another_task(apps: Stage) -> None:
     unchanged.check()
 
 
+SOME_REF = "01a20872-f07c-748e-a5d6-4108532b6f0a"
 TEXTS: list[Any] = [None, 7, True, [], {}, "", "a\0b", "a\nb", "\x7f", "\ud800", "a" * 100_000]
+NO_PASSWORDS: list[Any] = [None, 7, True, [], {}, "", "a" * 4097, "\ud800"]
 METHODS: list[Any] = ["pwd", {}, [7], [None], [""], ["\0"], ["\ud800"], ["a"] * 17, ["a" * 65]]
 CLAIMS: list[Any] = [[], "x", 7, {"id_token": "\ud800"}, {"\udfff": None}]
 ATTRIBUTES: list[Any] = [[], "x", {"user_agent": 7}, {"user_agent": "a" * 5000}, {"x": "y"}]
@@ -356,6 +358,16 @@ def _register(**changes: Any) -> tuple[Task, dict[str, Any]]:
 
 def _ask(**changes: Any) -> tuple[Task, dict[str, Any]]:
     return Task.SILENT_AUTH, {"user_id": "ada"} | changes
+
+
+def _send(**fields: Any) -> tuple[Task, dict[str, Any]]:
+    right = {"channel": "sms", "identifier": "+1", "identifier_type": "phone_number"}
+    return Task.START, {"method": "otp", "fields": right | fields}
+
+
+def _prove(**fields: Any) -> tuple[Task, dict[str, Any]]:
+    right = {"username": "ada", "password": "p"}
+    return Task.AUTHENTICATE, {"method": "password", "fields": right | fields}
 
 
 def _leave(**changes: Any) -> tuple[Task, dict[str, Any]]:
@@ -380,6 +392,36 @@ PAYLOADS: list[tuple[Task, dict[str, Any]]] = [
     *[_ask(claims=value) for value in CLAIMS],
     *[_ask(client_attributes=value) for value in ATTRIBUTES],
     _ask(session_ref="x"),
+    *[_ask(browser_token=text) for text in TEXTS if text is not None],
+    _ask(ticket="t", verifier="v" * 43),
+    (Task.SILENT_AUTH, {}),
+    (Task.SILENT_AUTH, {"ticket": "t"}),
+    (Task.SILENT_AUTH, {"session_ref": SOME_REF}),
+    (Task.SILENT_AUTH, {"browser_token": "b", "ticket": "t", "verifier": "v" * 43}),
+    (Task.SILENT_AUTH, {"browser_token": "b", "replaces": "b"}),
+    (Task.START, {}),
+    (Task.START, {"method": "telepathy"}),
+    (Task.START, {"method": "password", "fields": {"username": "ada", "password": "p"}}),
+    *[_send(channel=text) for text in TEXTS],
+    *[_send(identifier=text) for text in TEXTS],
+    _send(custom_email="mallory@example.com"),
+    _send(custom_phone_number="+1"),
+    (Task.AUTHENTICATE, {}),
+    (Task.AUTHENTICATE, {"method": "otp", "fields": {"code": "1"}}),
+    (Task.AUTHENTICATE, {"method": "otp", "fields": {"code": "1"}, "login": ""}),
+    *[_prove(password=text) for text in NO_PASSWORDS],
+    *[_prove(username=text) for text in TEXTS],
+    _prove(passcode="1"),
+    (Task.TICKET, {}),
+    (Task.TICKET, {"browser_token": "b", "for_app": "forum", "challenge": "c"}),
+    (Task.TICKET, {"browser_token": "b", "for_app": "fo:rum", "challenge": "c" * 43}),
+    (Task.REFRESH, {}),
+    (Task.REFRESH, {"refresh_token": 7}),
+    (Task.REFRESH, {"refresh_token": ""}),
+    (Task.REFRESH, {"refresh_token": "a" * 16_385}),
+    (Task.REVOKE_USER, {}),
+    *[(Task.REVOKE_USER, {"user_id": text}) for text in TEXTS],
+    (Task.REVOKE_USER, {"user_id": "ada", "frontend": 1}),
     (Task.STATUS, {}),
     (Task.STATUS, {"user_id": ["ada"]}),
     (Task.STATUS, {"user_id": "ada", "all": True}),
@@ -415,6 +457,45 @@ def test_a_payload_that_does_not_fit_is_refused(small: Stage, task: Task) -> Non
         )
         assert (answer.verdict, answer.reason) == expected, payload
     unchanged.check()
+
+
+@pytest.mark.parametrize(
+    "request_made",
+    [
+        logins.Start(step=methods.SendOtp("sms", "+1", "phone_number")),
+        logins.Authenticate(proof=methods.Password("ada", "p")),
+        requests.IssueTicket(browser_token="b", for_app="forum", challenge="c" * 43),
+        requests.Refresh(refresh_token="r"),
+        requests.RevokeUser(user_id="ada"),
+    ],
+    ids=lambda request: request.task.value,
+)
+def test_what_no_operator_has_granted_is_not_permitted(
+    small: Stage, request_made: requests.Request
+) -> None:
+    unchanged = Unchanged(small)
+
+    answer = small.ask("shop", request_made)
+
+    assert (answer.verdict, answer.reason) == (UNAUTHORIZED, Reason.NOT_PERMITTED)
+    unchanged.check()
+
+
+@pytest.mark.parametrize("garbled", ["x", "\0", "msb1_" + "x" * 42, "msb1_" + "x" * 43])
+def test_a_browser_token_that_is_nobodys_is_no_session_and_no_alarm(
+    small: Stage, garbled: str
+) -> None:
+    unchanged = Unchanged(small)
+
+    silent = small.ask("shop", requests.SilentAuth(browser_token=garbled))
+    ticket = small.ask("shop", requests.SilentAuth(ticket=garbled, verifier="v" * 43))
+
+    assert (silent.verdict, silent.reason) == (Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+    assert (ticket.verdict, ticket.reason) == (Verdict.LOGIN_REQUIRED, Reason.TICKET_REFUSED)
+    unchanged.check()
+    receipt = small.ask("shop", requests.Logout(browser_token=garbled))
+    assert (receipt.verdict, receipt.reason) == (Verdict.OK, Reason.NO_SESSION)
+    assert receipt.sessions_ended == 0
 
 
 @pytest.mark.parametrize("claims", ['{"a":1e999}', '{"a":NaN}', f'{{"a":{_nested(400)}}}'])

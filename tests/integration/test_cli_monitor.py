@@ -90,7 +90,7 @@ def test_many_requests_ask_no_more_often(monkeypatch: pytest.MonkeyPatch) -> Non
 
 # --- what is asked
 
-QUEUES = ["auth", "idp", "logout", "maintenance", "notify", "sessions"]
+QUEUES = ["auth", "idp", "login", "logout", "maintenance", "notify", "sessions"]
 
 
 def found(stage: Stage) -> dict[str, str]:

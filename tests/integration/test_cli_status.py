@@ -26,12 +26,13 @@ from worker.lifecycle import idp_logout
 from worker.lifecycle.last_runs import Run
 from worker.tasks import maintenance
 
+QUEUES = ["auth", "idp", "login", "logout", "maintenance", "notify", "sessions"]
 FACTS = {
     "hostname": "worker@here",
     "pid": 4711,
     "pool": "SafeThreadPool",
     "slots": 8,
-    "queues": ["auth", "idp", "logout", "maintenance", "notify", "sessions"],
+    "queues": QUEUES,
     "visibility_timeout": 180,
     "started_at": "2030-01-01T00:00:00+00:00",
 }
@@ -78,6 +79,7 @@ def test_queues_are_counted_by_name(sqlite_stage: Stage) -> None:
 
     assert said["queues"] == {
         "auth": 3,
+        "login": 0,
         "sessions": 0,
         "logout": 0,
         "idp": 0,
@@ -205,7 +207,9 @@ def test_a_newer_database_is_told_apart(sqlite_stage: Stage, sqlite_url: str) ->
 
 
 def test_a_queue_that_no_worker_takes_is_a_problem(sqlite_stage: Stage) -> None:
-    live_worker(sqlite_stage, queues=["logout", "sessions", "idp", "notify", "maintenance"])
+    live_worker(
+        sqlite_stage, queues=["login", "logout", "sessions", "idp", "notify", "maintenance"]
+    )
     sqlite_stage.services.redis.lpush("auth", "a", "b")
 
     result = run("status", expect=1)
@@ -216,7 +220,7 @@ def test_a_queue_that_no_worker_takes_is_a_problem(sqlite_stage: Stage) -> None:
 
 
 def test_workers_may_share_the_queues_out(sqlite_stage: Stage) -> None:
-    live_worker(sqlite_stage, "-1", queues=["auth"])
+    live_worker(sqlite_stage, "-1", queues=["auth", "login"])
     live_worker(sqlite_stage, "-2", queues=["sessions", "logout"])
     incomplete = told("status", expect=1)["problems"]
     live_worker(sqlite_stage, "-3", queues=["idp", "notify", "maintenance"])

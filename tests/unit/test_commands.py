@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from session_client import requests
+from session_client import InvalidArgumentError, requests
 from session_client.contract import LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
 from worker.lifecycle import commands
+from worker.lifecycle.command_fields import ClientAttributes, Command
 from worker.lifecycle.commands import (
     LogoutCommand,
     RegisterCommand,
@@ -21,6 +23,21 @@ from worker.lifecycle.commands import (
 )
 
 REF = "01a20872-f07c-748e-a5d6-4108532b6f0a"
+
+
+PAYLOADS: dict[Task, dict[str, Any]] = {
+    Task.REGISTER: {"session_id": "s", "user_id": "ada", "id_token": "t"},
+    Task.SILENT_AUTH: {"user_id": "ada"},
+    Task.START: {"method": "webauthn"},
+    Task.AUTHENTICATE: {"method": "password", "fields": {"username": "ada", "password": "p"}},
+    Task.TICKET: {"browser_token": "b", "for_app": "forum", "challenge": "c" * 43},
+    Task.REFRESH: {"refresh_token": "r"},
+    Task.STATUS: {"user_id": "ada"},
+    Task.LOGOUT: {"browser_token": "b"},
+    Task.REVOKE_USER: {"user_id": "ada"},
+    Task.RECEIPT: {"receipt_id": REF},
+    Task.CONFIRM_NOTICE: {"notice_id": REF},
+}
 
 
 def refusal(task: Task, payload: object) -> InvalidRequest:
@@ -59,7 +76,7 @@ def refusal(task: Task, payload: object) -> InvalidRequest:
                 resource="r",
                 claims={"id_token": {"email": {"essential": True}}},
                 org_id="o",
-                client_attributes=commands.ClientAttributes(user_agent="u", ip_address="i"),
+                client_attributes=ClientAttributes(user_agent="u", ip_address="i"),
             ),
         ),
         (requests.Status(user_id="ada"), StatusCommand(user_id="ada")),
@@ -78,7 +95,7 @@ def refusal(task: Task, payload: object) -> InvalidRequest:
     ],
 )
 def test_what_the_client_sends_is_what_the_worker_accepts(
-    request_made: requests.Request, command: commands.Command
+    request_made: requests.Request, command: Command
 ) -> None:
     assert parse(request_made.task, request_made.payload()) == command
 
@@ -87,14 +104,12 @@ def test_every_task_of_the_contract_has_its_command() -> None:
     assert set(commands.COMMANDS) == set(Task)
 
 
-@pytest.mark.parametrize("request_class", requests.Request.__subclasses__())
-def test_no_field_of_the_client_is_unknown_to_the_worker(
-    request_class: type[requests.Request],
-) -> None:
-    known = set(commands.COMMANDS[request_class.task].model_fields)
-    known |= set(commands.ClientAttributes.model_fields)
+@pytest.mark.parametrize("task", Task)
+def test_an_optional_field_may_be_null(task: Task) -> None:
+    payload = PAYLOADS[task]
+    optional = set(commands.COMMANDS[task].model_fields) - set(payload)
 
-    assert {field.name for field in dataclasses.fields(request_class)} <= known
+    assert parse(task, payload | dict.fromkeys(optional)) == parse(task, payload)
 
 
 def test_a_logout_names_its_session_as_an_id() -> None:
@@ -142,3 +157,86 @@ def test_sizes_are_bounded(longest: tuple[str, int]) -> None:
     parse(Task.REGISTER, payload | {field: "x" * size})
 
     assert refusal(Task.REGISTER, payload | {field: "x" * (size + 1)}).detail == field
+
+
+NAMES: dict[str, Any] = {
+    "browser_token": "b", "ticket": "t", "session_ref": REF, "user_id": "ada",
+}  # fmt: skip
+ALONE = ({"browser_token"}, {"ticket"}, {"session_ref", "user_id"}, {"user_id"})
+
+
+@given(
+    names=st.sets(st.sampled_from(sorted(NAMES))),
+    with_verifier=st.booleans(),
+    replaces=st.booleans(),
+)
+def test_a_silent_authentication_names_one_session_in_one_way(
+    names: set[str], *, with_verifier: bool, replaces: bool
+) -> None:
+    fields = {name: NAMES[name] for name in names}
+    fields |= {"verifier": "v" * 43} if with_verifier else {}
+    fields |= {"replaces": "b"} if replaces else {}
+    has_ticket = "ticket" in names
+    is_right = names in ALONE and with_verifier == has_ticket and (has_ticket or not replaces)
+
+    if is_right:
+        parse(Task.SILENT_AUTH, requests.SilentAuth(**fields).payload())
+    else:
+        assert refusal(Task.SILENT_AUTH, fields).detail == "payload"
+        with pytest.raises(InvalidArgumentError):
+            requests.SilentAuth(**fields)
+
+
+ENDS: dict[str, Any] = {
+    "user_id": "ada", "browser_token": "b", "session_ref": REF, "session_id": "s",
+    "device_id": "phone",
+}  # fmt: skip
+WHAT_ENDS: dict[str, tuple[set[str], ...]] = {
+    "session": ({"browser_token"}, {"user_id", "session_ref"}, {"user_id", "session_id"}),
+    "device": ({"user_id", "device_id"},),
+    "user": ({"user_id"},),
+}
+
+
+@given(st.sets(st.sampled_from(sorted(ENDS))), st.sampled_from(sorted(WHAT_ENDS)))
+def test_a_logout_says_what_its_scope_needs_and_nothing_else(names: set[str], scope: str) -> None:
+    fields = {"scope": scope} | {name: ENDS[name] for name in names}
+
+    if names in WHAT_ENDS[scope]:
+        parse(Task.LOGOUT, requests.Logout(**fields).payload())
+    else:
+        assert refusal(Task.LOGOUT, fields).detail == "payload"
+        with pytest.raises(InvalidArgumentError):
+            requests.Logout(**fields)
+
+
+@pytest.mark.parametrize("task", [Task.SILENT_AUTH, Task.TICKET, Task.LOGOUT])
+@pytest.mark.parametrize("garbled", ["\x00", "x" * 4096, "msb1_é"])
+def test_a_garbled_cookie_is_no_fault_of_the_apps(task: Task, garbled: str) -> None:
+    payload = {n: v for n, v in PAYLOADS[task].items() if n != "user_id"}
+
+    parse(task, payload | {"browser_token": garbled})
+
+    assert refusal(task, payload | {"browser_token": "x" * 4097}).detail == "browser_token"
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong"),
+    [
+        (Task.TICKET, {"for_app": "Forum"}),
+        (Task.TICKET, {"challenge": "c" * 42}),
+        (Task.TICKET, {"challenge": "c" * 42 + "="}),
+        (Task.REFRESH, {"refresh_token": ""}),
+        (Task.REFRESH, {"refresh_token": "r" * 16385}),
+        (Task.REVOKE_USER, {"frontend": "yes"}),
+        (Task.REVOKE_USER, {"user_id": "u" * 256}),
+        (Task.REGISTER, {"replaces": ""}),
+    ],
+)
+def test_a_field_of_another_form_is_named(task: Task, wrong: dict[str, Any]) -> None:
+    assert refusal(task, PAYLOADS[task] | wrong).detail == next(iter(wrong))
+
+
+@pytest.mark.parametrize("verifier", ["v" * 42, "v" * 129, "v" * 42 + "=", "v" * 42 + "\n"])
+def test_a_verifier_of_another_form_is_refused(verifier: str) -> None:
+    assert refusal(Task.SILENT_AUTH, {"ticket": "t", "verifier": verifier}).detail == "verifier"

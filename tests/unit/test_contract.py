@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,22 +15,49 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pytest_mock import MockerFixture
 
 import session_client
-from session_client import contract, notices, requests, sealing
+from session_client import contract, logins, methods, notices, requests, sealing
 from session_client.contract import Queue, Reason, Task, Verdict
+from session_client.login_steps import FirstStep, Limits, LoginStep, Step, limits_of
 from worker.lifecycle import app_notices, commands
 from worker.notices.logout_tokens import LogoutTokens
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
-REQUESTS = (
-    requests.Register,
-    requests.SilentAuth,
-    requests.Status,
-    requests.Logout,
-    requests.Receipt,
-    requests.ConfirmNotice,
-)
-NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
+BROWSER = {"user_agent": "u", "ip_address": "::1"}
+WISHES = logins.Wishes(resource="r", claims={"a": 1}, org_id="o", **BROWSER)
+# All that each kind of request can say.
+REQUESTS: tuple[requests.Request, ...] = (
+    requests.Register(user_id="ada", session_id="s", id_token="t", device_id="d", replaces="b"),
+    requests.SilentAuth(
+        user_id="ada", device_id="d", amr_all_of=["pwd"], amr_any_of=["otp"], max_age=1,
+        resource="r", claims={"a": 1}, org_id="o", **BROWSER,
+    ),
+    requests.SilentAuth(browser_token="b", device_id="d"),
+    requests.SilentAuth(session_ref=SOME_UUID, user_id="ada"),
+    requests.SilentAuth(ticket="t", verifier="v" * 43, replaces="b"),
+    logins.Start(
+        step=methods.SendOtp("sms", "+1", "phone_number"), known_browser="k", device_id="d",
+        **BROWSER,
+    ),
+    logins.Start(step=methods.SendOtp("sms"), step_up="b"),
+    logins.Start(step=methods.VerifySocial("c", "s"), login="h"),
+    logins.Authenticate(
+        proof=methods.Password("ada", "p"), replaces="b", known_browser="k", device_id="d",
+        wishes=WISHES,
+    ),
+    logins.Authenticate(proof=methods.Code("123456"), login="h", step_up="b"),
+    requests.IssueTicket(browser_token="b", for_app="forum", challenge="c" * 43),
+    requests.Refresh(refresh_token="r"),
+    requests.Status(user_id="ada"),
+    requests.Logout(user_id="ada", session_ref=SOME_UUID),
+    requests.Logout(user_id="ada", session_id="s"),
+    requests.Logout(user_id="ada", scope="device", device_id="d"),
+    requests.Logout(browser_token="b"),
+    requests.RevokeUser(user_id="ada", frontend=True),
+    requests.Receipt(receipt_id=SOME_UUID),
+    requests.ConfirmNotice(notice_id=SOME_UUID),
+)  # fmt: skip
+NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 
 
 def section(title: str) -> str:
@@ -56,6 +83,8 @@ def test_every_task_has_a_queue_and_a_lifetime() -> None:
 
 def test_every_task_has_a_request_in_the_client_and_a_command_in_the_worker() -> None:
     assert {request.task for request in REQUESTS} == set(commands.COMMANDS) == set(Task)
+    known = {kind.__name__ for kind in requests.Request.__subclasses__()}
+    assert {type(request).__name__ for request in REQUESTS} == known
 
 
 def test_the_worker_registers_exactly_the_tasks_of_the_contract(redis_url: str) -> None:
@@ -154,7 +183,7 @@ def test_the_page_lists_the_reasons_each_with_verdicts_that_exist() -> None:
 
 @pytest.mark.parametrize("task", Task)
 def test_the_page_lists_the_payload_as_the_worker_reads_it(task: Task) -> None:
-    told = {row[0]: row for row in table(f"### `{task.value}`")}
+    told = {row[0]: row for row in table(f"### `{task.value}`") if len(row) == 3}
     fields = commands.COMMANDS[task].model_fields
 
     assert set(told) == set(fields)
@@ -168,22 +197,65 @@ def test_the_page_lists_the_payload_as_the_worker_reads_it(task: Task) -> None:
                     assert re.search(rf"\b{re.escape(shown)}\b", told[name][2]), (name, limit)
 
 
-@pytest.mark.parametrize("request_type", REQUESTS)
-def test_the_client_sends_only_what_the_worker_reads(request_type: Any) -> None:
-    examples: dict[str, Any] = {
-        "user_id": "ada", "session_id": "s", "id_token": "t", "device_id": "d",
-        "amr_all_of": ["pwd"], "amr_any_of": ["otp"], "max_age": 1, "resource": "r",
-        "claims": {"a": 1}, "org_id": "o", "user_agent": "u", "ip_address": "::1",
-        "receipt_id": SOME_UUID, "notice_id": SOME_UUID,
-    }  # fmt: skip
-    names = set(request_type.__dataclass_fields__) & set(examples)
-    if request_type is requests.Logout:
-        names -= {"device_id"}
+@pytest.mark.parametrize("request_made", REQUESTS, ids=repr)
+def test_the_client_sends_only_what_the_worker_reads(request_made: requests.Request) -> None:
+    payload = request_made.payload()
 
-    payload = request_type(**{name: examples[name] for name in names}).payload()
+    command = commands.parse(request_made.task, json.loads(json.dumps(payload)))
 
-    command = commands.parse(request_type.task, json.loads(json.dumps(payload)))
     assert command.model_dump(exclude_unset=True, mode="json") == payload
+
+
+@pytest.mark.parametrize("task", Task)
+def test_the_client_can_send_all_that_the_worker_reads(task: Task) -> None:
+    sent = {name for request in REQUESTS if request.task is task for name in request.payload()}
+
+    assert sent == set(commands.COMMANDS[task].model_fields)
+
+
+def given(limits: Limits) -> str:
+    needed = "needed" if limits.is_required else "optional"
+    return f"{needed}, not in a step-up" if limits.names_user else needed
+
+
+def holds(limits: Limits) -> str:
+    if limits.one_of:
+        return ", ".join(f"`{value}`" for value in limits.one_of).strip("`")
+    any_character = ", any character" if limits.takes_any_character else ""
+    return f"1 to {limits.longest}{any_character}"
+
+
+def test_the_page_lists_the_login_methods_as_they_are_declared() -> None:
+    assert table("### Login methods") == [
+        [step.method, step.step, name, given(limits), holds(limits),
+         "yes" if limits.is_secret else "no"]
+        for step in methods.TABLE
+        for name, limits in limits_of(step).items()
+    ]  # fmt: skip
+
+
+def test_the_page_lists_what_a_first_step_gives_as_the_client_reads_it() -> None:
+    told = [row for row in table("### `sessions.start`") if len(row) == 4][2:]
+
+    assert [(row[0], row[1], re.findall(r"\w+", row[2])) for row in told] == [
+        (step.method, step.step, [known.name for known in dataclasses.fields(step.gives)])
+        for step in methods.TABLE
+        if issubclass(step, FirstStep)
+    ]
+    assert [re.findall(r"\w+", row[3]) for row in told] == [
+        [step.next_step.method, step.next_step.step]
+        for step in methods.TABLE
+        if issubclass(step, FirstStep)
+    ]
+
+
+@pytest.mark.parametrize("step", methods.TABLE)
+def test_each_step_of_a_method_is_one_row_of_the_table(step: type[LoginStep]) -> None:
+    assert methods.step_of(step.method.value, step.step.value) is step
+    if issubclass(step, FirstStep):
+        assert step.next_step.needs_login
+    else:
+        assert step.step is Step.AUTHENTICATE
 
 
 def test_the_page_tells_the_limits() -> None:
@@ -196,6 +268,11 @@ def test_the_page_tells_the_limits() -> None:
     assert contract.MAX_ANSWER_BYTES == 2**20
     assert "1 MiB" in section("## Answers")
     assert contract.reply_key("<app_id>", "<request_id>") in section("## Answers")
+    assert f"{contract.TICKET_LIFETIME.total_seconds():.0f} s" in section("### `sessions.ticket`")
+    assert timedelta(minutes=10) == contract.LOGIN_LIFETIME
+    assert "ten minutes" in section("### `sessions.start`")
+    assert contract.is_browser_token("msb1_" + "x" * 43)
+    assert "`msb1_` and 43 characters" in section("## Payloads and data")
 
 
 def test_the_page_lists_the_receipts_members_as_the_client_reads_them() -> None:

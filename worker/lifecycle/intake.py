@@ -19,7 +19,7 @@ from session_client.errors import SealBroken
 from session_client.keys import AppKey
 from worker.errors import InvalidRequest, Unauthorized
 from worker.lifecycle import commands
-from worker.lifecycle.commands import Command
+from worker.lifecycle.command_fields import Command
 from worker.registry import KnownApp
 from worker.wiring import Services
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from sqlalchemy.exc import IntegrityError
 
 from models import ALL_APPS, AppSession, EndCause, IdpSession
-from session_client.contract import LogoutScope, Reason
+from session_client.contract import LogoutScope, Reason, Verdict
 from worker.errors import InvalidRequest, SessionChanged, Unauthorized
 from worker.lifecycle import receipts, sessions, tombstones
 from worker.lifecycle.commands import LogoutCommand
@@ -42,6 +42,9 @@ def log_out(
     Safe to repeat: the same request finds its own receipt. Raises `InvalidRequest` when the
     request id was used for something else, `Unauthorized` when the app may not end them.
     """
+    if command.browser_token is not None:
+        # None was given out yet. It may be a garbled cookie, which is no reason for alarm.
+        return LoggedOut(Outcome(Verdict.OK, Reason.NO_SESSION, data={"sessions_ended": 0}))
     asked = Asked(app, command, request_id, digest, services.now())
     for _ in range(2):
         try:
@@ -79,7 +82,7 @@ def _log_out(connection: Connection, services: Services, asked: Asked) -> Logged
 
 def _note_for_late_logins(connection: Connection, asked: Asked) -> None:
     """Have logins in scope that are registered only after this logout be born ended."""
-    user_id, device_id = asked.command.user_id, asked.command.device_id
+    user_id, device_id = asked.command.user, asked.command.device_id
     take_turns(connection, user_id)
     if device_id is None:
         raise_watermark(connection, user_id, asked.now)

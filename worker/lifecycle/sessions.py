@@ -173,6 +173,7 @@ def reason_for(end_cause: str | None) -> Reason:
         EndCause.QUARANTINED.value: Reason.QUARANTINED,
         EndCause.REVOKED.value: Reason.REVOKED,
         EndCause.CAP_REACHED.value: Reason.CAP_REACHED,
+        EndCause.REPLACED.value: Reason.REPLACED,
     }.get(end_cause or "", Reason.EXPIRED)
 
 

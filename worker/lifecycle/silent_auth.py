@@ -38,6 +38,11 @@ def silent_auth(
     `OperatorMustAct` and `TokenRejected` as the door to Mosaic does, and `Unauthorized` when the
     app may not name a user.
     """
+    if command.ticket is not None:
+        return Outcome(Verdict.LOGIN_REQUIRED, Reason.TICKET_REFUSED)
+    if command.user_id is None or command.session_ref is not None:
+        # Nobody's: no browser token was given out yet.
+        return Outcome(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
     if not app.may(SILENT_BY_USER):
         # A user id is nobody's browser: with it the app acts for people who may be far away.
         raise Unauthorized(Reason.NOT_PERMITTED, f"needs the capability {SILENT_BY_USER}")
@@ -66,7 +71,7 @@ def silent_auth(
 def _one_round(asked: Asked) -> Outcome | Flying | Again:
     """Try the newest of the user's sessions that is strong enough."""
     services = asked.services
-    user_id, device_id = asked.command.user_id, asked.command.device_id
+    user_id, device_id = asked.command.user, asked.command.device_id
     now = services.now()
     # What is past a cap is passed by and not ended: should this machine's clock have jumped, it
     # would be lost for good, at Mosaic too. Maintenance ends it, which looks at the clocks first.

@@ -31,7 +31,7 @@ def bury_unknown(connection: Connection, services: Services, asked: Asked) -> tu
         events.ENDED,
         at=asked.now,
         session=session,
-        user_id=asked.command.user_id,
+        user_id=asked.command.user,
         by=asked.by,
         detail="logout before registration",
     )

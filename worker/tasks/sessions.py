@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from celery import Task as CeleryTask
 
-from session_client.contract import Task
+from session_client.contract import Reason, Task
 from worker.app import app
+from worker.errors import Unauthorized
 from worker.lifecycle import app_notices, logout, receipts, registering, silent_auth, status
 from worker.lifecycle.commands import (
     ConfirmNoticeCommand,
@@ -42,6 +43,36 @@ def authenticate_silently(self: Bound, *_: Any, **kwargs: Any) -> None:
     doorman.serve(self, kwargs, _silent_auth)
 
 
+@app.task(name=Task.START.value, bind=True)
+def start_login(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Do the first step of a login. No app may: it changes nothing."""
+    doorman.serve(self, kwargs, _not_permitted)
+
+
+@app.task(name=Task.AUTHENTICATE.value, bind=True)
+def authenticate(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Complete a login. No app may: it changes nothing."""
+    doorman.serve(self, kwargs, _not_permitted)
+
+
+@app.task(name=Task.TICKET.value, bind=True)
+def issue_ticket(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Issue a ticket to another app. No app may: it changes nothing."""
+    doorman.serve(self, kwargs, _not_permitted)
+
+
+@app.task(name=Task.REFRESH.value, bind=True)
+def refresh(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Exchange a refresh token. No app may: it changes nothing."""
+    doorman.serve(self, kwargs, _not_permitted)
+
+
+@app.task(name=Task.REVOKE_USER.value, bind=True)
+def revoke_user(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """End everything of a user. No app may: it changes nothing."""
+    doorman.serve(self, kwargs, _not_permitted)
+
+
 @app.task(name=Task.STATUS.value, bind=True)
 def list_sessions(self: Bound, *_: Any, **kwargs: Any) -> None:
     """List what the store knows. It changes nothing."""
@@ -64,6 +95,11 @@ def show_receipt(self: Bound, *_: Any, **kwargs: Any) -> None:
 def confirm_notice(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Note that an app acted on a notice. Repeating it finds the notice closed."""
     doorman.serve_persistently(self, kwargs, _confirm_notice)
+
+
+def _not_permitted(services: Services, request: OpenedRequest) -> Outcome:
+    del services
+    raise Unauthorized(Reason.NOT_PERMITTED, f"no app has been granted {request.task.value}")
 
 
 def _register(services: Services, request: OpenedRequest) -> Outcome:
