@@ -13,9 +13,9 @@ from typing import Any, Final
 from kombu.transport import TRANSPORT_ALIASES
 
 from session_client import broker, contract
-from worker import settings as settings_module
 from worker.errors import ConfigurationError
-from worker.setting_values import is_redis
+from worker.settings import model as settings_module
+from worker.settings.validators import is_redis
 
 try:
     _settings = settings_module.current()
@@ -28,7 +28,7 @@ _MAINTENANCE: Final = contract.Queue.MAINTENANCE.value
 # --- broker
 # Takes a job and notes who has it in one step; kombu's own can lose it in between, and costs more.
 _TRANSPORT: Final = "session-worker"
-TRANSPORT_ALIASES[_TRANSPORT] = "worker.transport:Transport"
+TRANSPORT_ALIASES[_TRANSPORT] = "worker.celery_support.transport:Transport"
 
 
 def _as_kombu_spells_it(url: str) -> str:
@@ -94,10 +94,10 @@ result_backend = None
 task_store_errors_even_if_ignored = False
 
 # --- worker
-worker_pool = "threads"  # worker.pool.SafeThreadPool, see worker/app.py; `-P processes` for prefork
+worker_pool = "threads"  # ours, celery_support/thread_pool.py; `-P processes` for prefork
 worker_concurrency = _settings.concurrency
 worker_prefetch_multiplier = 1  # a slow logout must not hold up jobs reserved behind it
-worker_consumer = "worker.consumer:SafeConsumer"
+worker_consumer = "worker.celery_support.consumer:SafeConsumer"
 # With remote control or gossip on, a worker exits when Redis goes away while a job is under way,
 # and any app that may publish could shut it down.
 worker_enable_remote_control = False

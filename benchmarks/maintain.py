@@ -11,7 +11,8 @@ import time
 from typing import Final
 
 from worker import wiring
-from worker.lifecycle import maintenance
+from worker.maintenance.expire import expire_sessions
+from worker.maintenance.purge import purge_history
 
 BEGINS: Final = "connected"
 
@@ -23,10 +24,10 @@ def main(job: str) -> None:
         print(BEGINS, flush=True)
     begin = time.monotonic()
     if job == "expire":
-        counts = maintenance.expire_sessions(services, override_guard=True)
+        counts = expire_sessions(services, override_guard=True)
         rows = counts.rows["expired"]
     else:
-        counts = maintenance.purge_history(services)
+        counts = purge_history(services)
         rows = counts.rows["sessions"]
     print(json.dumps({"rows": rows, "seconds": time.monotonic() - begin}))
 

@@ -10,10 +10,10 @@ from benchmarks import people
 from benchmarks.peers import peer
 from models import IdpSession, new_id
 from session_client.keys import AppKey
-from worker.lifecycle.app_admin import add_app
-from worker.lifecycle.app_choices import NewApp
-from worker.lifecycle.sessions import session_id_place
-from worker.registry import SILENT_BY_USER
+from worker.app_registry import SILENT_BY_USER
+from worker.operations.app_description import NewApp
+from worker.operations.apps import add_app
+from worker.sessions.queries import session_id_place
 from worker.wiring import Services
 
 _LIFETIME = timedelta(days=14)

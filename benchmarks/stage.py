@@ -31,9 +31,9 @@ from sandbox.environment import base_variables
 from sandbox.postgres_server import PostgresServer
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
-from worker import settings as settings_module
 from worker import wiring
-from worker.setting_variables import variable_name
+from worker.settings import model as settings_module
+from worker.settings.environment import variable_name
 from worker.wiring import Services
 
 ROOT: Final = Path(__file__).parents[1]

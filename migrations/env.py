@@ -19,9 +19,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from migrations.target import database_url, head, revision_of
 from models import Base
-from worker.database import make_engine
-from worker.driver import refuses_writes
 from worker.errors import ConfigurationError
+from worker.storage.database import make_engine
+from worker.storage.prepared import refuses_writes
 
 LOCK_TIMEOUT_MS = 500
 LOCK_PAUSE_SECONDS = 1.0

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from worker import settings
+from worker.settings import model
 
 HERE = Path(__file__).parent
 
@@ -26,7 +26,7 @@ def config_for(url: str | None = None) -> Config:
 
 def database_url(config: Config) -> str:
     """Return the URL a test gave, else the one of the settings."""
-    return str(config.attributes.get("url") or settings.database_url())
+    return str(config.attributes.get("url") or model.database_url())
 
 
 def head() -> str:

@@ -24,9 +24,9 @@ from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from simulator.controls.remote import RemoteSimulator
-from worker import settings as worker_settings
 from worker import wiring
 from worker.cli.root import commands
+from worker.settings import model as worker_settings
 
 PREFIX = "MOSAIC_SESSIONS_"
 START_SECONDS = 90.0

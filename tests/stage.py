@@ -27,13 +27,15 @@ from session_client import answers, contract, requests, sealing
 from session_client.contract import Task
 from session_client.keys import AppKey
 from simulator.server import SimulatorServer
-from worker import settings as settings_module
 from worker import wiring
 from worker.app import app as celery_app
-from worker.lifecycle import app_admin, idp_logout
-from worker.lifecycle.app_choices import NewApp
-from worker.registry import SILENT_BY_USER
-from worker.settings import Settings
+from worker.app_registry import SILENT_BY_USER
+from worker.operations import apps
+from worker.operations.app_description import NewApp
+from worker.outbox import mosaic_logouts
+from worker.settings import model as settings_module
+from worker.settings.model import Settings
+from worker.storage.redis_client import connect_redis
 from worker.tasks import logouts as _logouts  # noqa: F401 - registers its tasks
 from worker.tasks import maintenance as _maintenance  # noqa: F401
 from worker.tasks import sessions as _sessions  # noqa: F401
@@ -69,7 +71,7 @@ def redis_client(url: str) -> Iterator[redis.Redis]:
 @contextmanager
 def patient_redis() -> Iterator[None]:
     """Make connections that wait long: a busy machine is no failure of Redis."""
-    connect = wiring.connect_redis
+    connect = connect_redis
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wiring, "connect_redis", lambda url, *_: connect(url, 60))
         yield
@@ -164,7 +166,7 @@ class Stage:
             capabilities=tuple(sorted(capabilities)),
             **choices,
         )
-        self.keys[app_id] = app_admin.add_app(self.services, new)
+        self.keys[app_id] = apps.add_app(self.services, new)
         return self.keys[app_id]
 
     def login(self, user_id: str, app_id: str, amr: tuple[str, ...] = ("pwd",)) -> Any:
@@ -252,7 +254,7 @@ class Stage:
     def tell_mosaic(self) -> list[str | None]:
         """Do what the woken messages of all open duties would do; return the outcomes."""
         open_duties = [row.id for row in self.logouts() if row.closed_at is None]
-        return [idp_logout.end_at_idp(self.services, duty) for duty in open_duties]
+        return [mosaic_logouts.end_at_idp(self.services, duty) for duty in open_duties]
 
     def remember(
         self, login: Any, user_id: str = "ada", app_id: str = "shop", **fields: Any

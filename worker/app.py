@@ -11,13 +11,13 @@ from celery.app.task import Context
 
 from session_client import contract, times
 from worker import logs, startup
-from worker import settings as settings_module
+from worker.celery_support.heartbeat import Heartbeat
 from worker.errors import ConfigurationError, NotReady
-from worker.exporter import Exporter
-from worker.heartbeat import Heartbeat
+from worker.monitoring.exporter import Exporter
+from worker.settings import model as settings_module
 
 # `-P threads` must not mean Celery's own thread pool, whose slots leak.
-concurrency.ALIASES["threads"] = "worker.pool:SafeThreadPool"  # type: ignore[attr-defined]
+concurrency.ALIASES["threads"] = "worker.celery_support.thread_pool:SafeThreadPool"  # type: ignore[attr-defined]
 
 app = Celery("worker", task_cls="worker.tasks.base:QuietTask")
 app.config_from_object("celeryconfig")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from structlog.types import Processor
 
-from worker.settings import Settings
+from worker.settings.model import Settings
 
 # JWTs and JWEs in compact form, and anything after "Bearer".
 _TOKEN_SHAPED: Final = re.compile(

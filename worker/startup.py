@@ -17,15 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
 from models import IdpSession
-from worker import heartbeat
-from worker.database import Store, make_engine
+from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady, StoreUnavailable
-from worker.keyring import KeyRing
-from worker.lifecycle import key_check
-from worker.redis_roles import cause_of, is_cluster
-from worker.setting_values import is_redis
-from worker.settings import Settings
-from worker.wiring import connect_redis
+from worker.operations import key_check
+from worker.operations.schema import schema_trouble
+from worker.settings.model import Settings
+from worker.settings.validators import is_redis
+from worker.storage.database import Store, make_engine
+from worker.storage.encryption import KeyRing
+from worker.storage.redis_client import cause_of, connect_redis, is_cluster
 
 EXIT_CODE: Final = 78  # EX_CONFIG: only a person can put it right, a supervisor need not try again
 NOT_YET_EXIT_CODE: Final = 75  # EX_TEMPFAIL: a supervisor is to try again until it works
@@ -75,20 +75,6 @@ def check_database(store: Store) -> None:
     nothing = update(IdpSession).where(false()).values(version=IdpSession.version)
     with store.write() as connection:
         connection.execute(nothing)
-
-
-def schema_trouble(revision: str | None) -> str | None:
-    """Say why no worker starts on a database at *revision*; None when one does."""
-    if revision == target.head():
-        return None
-    if revision is not None and not target.knows(revision):
-        return (
-            f"the database is at {revision}, which is newer than this release: deploy the newer one"
-        )
-    return (
-        f"the database is at {revision or 'nothing'}, this release needs {target.head()}: "
-        "run `alembic upgrade head`"
-    )
 
 
 @contextmanager

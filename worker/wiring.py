@@ -14,22 +14,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from worker import settings as settings_module
-from worker.database import Store, make_engine
-from worker.keyring import KeyRing
-from worker.mailbox import Mailbox
+from worker.app_registry import AppRegistry
+from worker.backchannel import NoticeSender, build_notice_sender
 from worker.mosaic import MosaicGateway, build_gateway
-from worker.notices import NoticeSender, build_notice_sender
-from worker.redis_roles import MasterClient
-from worker.redis_scripts import ScriptRunner
-from worker.registry import AppRegistry
-from worker.settings import Settings
+from worker.settings import model as settings_module
+from worker.settings.model import Settings
+from worker.storage.database import Store, make_engine
+from worker.storage.encryption import KeyRing
+from worker.storage.redis_client import connect_redis
+from worker.storage.redis_scripts import ScriptRunner
+from worker.storage.reply_store import Mailbox
 from worker.traffic import Traffic
 
-REDIS_TIMEOUT_SECONDS = 2.0
 # Asked before each call to Mosaic, and done without when it is slow.
 TRAFFIC_TIMEOUT_SECONDS = 1.0
 
@@ -87,21 +84,6 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
         notices=build_notice_sender(settings, now),
         apps=AppRegistry(store, keyring, settings),
         now=now,
-    )
-
-
-def connect_redis(url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> redis.Redis:
-    """Return a Redis client that fails within seconds instead of hanging."""
-    # redis-py refuses the option where there is no network in between.
-    keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
-    return MasterClient.from_url(
-        url,
-        **keepalive,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        health_check_interval=15,
-        # A push that is tried again by itself would answer twice.
-        retry=Retry(NoBackoff(), 0),
     )
 
 

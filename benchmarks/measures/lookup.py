@@ -11,7 +11,7 @@ from typing import Final
 from benchmarks import bulk
 from benchmarks.figures import Lookup
 from benchmarks.stage import Stage, services_of
-from worker.lifecycle import sessions
+from worker.sessions import queries
 from worker.wiring import Services
 
 _LOOKUPS: Final = 2000
@@ -43,7 +43,7 @@ def _look_up(services: Services, size: int, choose: random.Random) -> list[float
     for _ in range(_TURN):
         user = bulk.live_user(choose.randrange(size), size)
         begin = time.perf_counter()
-        found = sessions.candidates(services, user, None, services.now())
+        found = queries.candidates(services, user, None, services.now())
         taken.append((time.perf_counter() - begin) * 1000)
         if len(found) != bulk.SESSIONS_A_USER:
             raise RuntimeError(f"{user} should have {bulk.SESSIONS_A_USER} live sessions")

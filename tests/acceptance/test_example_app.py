@@ -23,7 +23,7 @@ from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import Verdict
 from tests.acceptance.client_rig import TAKE_NOTICES, Apps, running, working
-from worker.notices.logout_tokens import LogoutTokens
+from worker.backchannel.logout_tokens import LogoutTokens
 
 ISSUER = "https://sessions.example.com"
 PATIENT = 60.0

@@ -18,7 +18,7 @@ from sandbox.ports import free_port
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
-from tests.integration.notices_rig import (
+from tests.integration.backchannel.notices_rig import (
     ISSUER,
     Receiver,
     answer,
@@ -28,11 +28,11 @@ from tests.integration.notices_rig import (
     verify_logout_token,
 )
 from tests.stage import redis_client
-from worker import listening
-from worker import settings as settings_module
-from worker.lifecycle import last_runs
-from worker.lifecycle.last_runs import Run
-from worker.notices import build_notice_sender
+from worker.backchannel import build_notice_sender
+from worker.maintenance import last_runs
+from worker.maintenance.last_runs import Run
+from worker.monitoring import http_server
+from worker.settings import model as settings_module
 
 
 @pytest.fixture
@@ -240,13 +240,13 @@ def test_who_comes_when_all_slots_are_held_is_hung_up_on_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So that "at once" is not a matter of seconds: nobody else is hung up on within this hour.
-    monkeypatch.setattr(listening, "REQUEST_SECONDS", 3600.0)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 3600.0)
     with ExitStack() as exits:
-        listener = exits.enter_context(listening.Listener("127.0.0.1", 0, lambda _: None))
+        listener = exits.enter_context(http_server.Listener("127.0.0.1", 0, lambda _: None))
         place = ("127.0.0.1", listener.server_port)
         callers = [
             exits.enter_context(socket.create_connection(place, timeout=60))
-            for _ in range(listening.MAX_CONNECTIONS + 1)
+            for _ in range(http_server.MAX_CONNECTIONS + 1)
         ]
 
         assert callers[-1].recv(10) == b""

@@ -17,7 +17,7 @@ from session_client import BrokerUnavailable, SessionClient, Verdict
 from session_client.keys import AppKey
 from tests.acceptance.client_rig import Apps
 from tests.certificates import make_certificate, server_context
-from worker.redis_scripts import Script, ScriptRunner
+from worker.storage.redis_scripts import Script, ScriptRunner
 
 ECHO = Script("return ARGV[1]")
 

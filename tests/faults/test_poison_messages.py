@@ -79,7 +79,7 @@ POISON: dict[str, bytes] = {
 }
 
 # No queue item at all: none of these gets as far as a consumer. More of them, one by one, in
-# tests/integration/test_transport_garbage.py.
+# tests/integration/celery_support/test_transport_garbage.py.
 NO_MESSAGE: dict[str, bytes] = {
     "no JSON": b"\xff\xfe not json " + CANARY.encode(),
     "a number": b"42",

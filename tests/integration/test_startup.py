@@ -25,10 +25,11 @@ from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
 from tests.certificates import make_certificate, server_context
 from tests.stage import environment, redis_client
-from worker import heartbeat, startup
-from worker import settings as settings_module
+from worker import startup
+from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady
-from worker.settings import Settings
+from worker.settings import model as settings_module
+from worker.settings.model import Settings
 
 CANARY = "pw-canary-88"
 

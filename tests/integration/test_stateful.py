@@ -29,10 +29,11 @@ from session_client.contract import LogoutScope, Task, Verdict
 from simulator.idp.errors import RefusedError
 from simulator.server import SimulatorServer
 from tests.stage import Sent, Stage
-from worker.lifecycle import maintenance
-from worker.lifecycle.idp_logout import end_at_idp
-from worker.lifecycle.outbox import wake_due
-from worker.lifecycle.sessions import session_id_place
+from worker.maintenance.expire import expire_sessions
+from worker.maintenance.purge import purge_history
+from worker.outbox.leases import wake_due
+from worker.outbox.mosaic_logouts import end_at_idp
+from worker.sessions.queries import session_id_place
 
 APPS = ("shop", "forum")
 JUMPS = (1.0, 600.0, 86_400.0, 14.01 * 86_400.0)
@@ -181,7 +182,7 @@ class SessionLife(RuleBasedStateMachine):
         before = {row.id: row for row in self.stage.sessions()}
         now = self.stage.now()
 
-        maintenance.expire_sessions(self.stage.services)
+        expire_sessions(self.stage.services)
 
         for row in self.stage.sessions():
             if before[row.id].ended_at is not None or before[row.id].expires_at > now:
@@ -192,7 +193,7 @@ class SessionLife(RuleBasedStateMachine):
         live = self._live()
         duties = {row.id for row in self.stage.logouts() if row.closed_at is None}
 
-        maintenance.purge_history(self.stage.services)
+        purge_history(self.stage.services)
 
         assert self._live() == live
         assert duties <= {row.id for row in self.stage.logouts()}

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from sandbox.postgres_server import PostgresDatabases
-from worker.database import make_engine
+from worker.storage.database import make_engine
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -25,8 +25,8 @@ from sandbox.postgres_server import PostgresDatabases
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.stage import Stage
-from worker import database
-from worker.database import make_engine
+from worker.storage import database
+from worker.storage.database import make_engine
 
 ROOT = HERE.parent
 ADVISORY_LOCK = 0x4D6F7361  # as in migrations/env.py, which only Alembic can import

@@ -13,8 +13,8 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from worker import settings as settings_module
-from worker import transport
+from worker.celery_support import transport
+from worker.settings import model as settings_module
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,7 +25,7 @@ from session_client import (
     sealing,
     verify_logout_token,
 )
-from worker.notices.logout_tokens import LogoutTokens
+from worker.backchannel.logout_tokens import LogoutTokens
 
 ISSUER, AUDIENCE = "https://sessions.example.com", "client-shop"
 EVENTS: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}

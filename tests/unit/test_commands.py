@@ -8,13 +8,13 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worker.requests.command_fields import ClientAttributes, Command
 
 from session_client import InvalidArgumentError, requests
 from session_client.contract import LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
-from worker.lifecycle import commands
-from worker.lifecycle.command_fields import ClientAttributes, Command
-from worker.lifecycle.commands import (
+from worker.requests import commands
+from worker.requests.commands import (
     LogoutCommand,
     RegisterCommand,
     SilentAuthCommand,

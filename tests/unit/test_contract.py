@@ -18,8 +18,9 @@ import session_client
 from session_client import contract, logins, methods, notices, requests, sealing
 from session_client.contract import Queue, Reason, Task, Verdict
 from session_client.login_steps import FirstStep, Limits, LoginStep, Step, limits_of
-from worker.lifecycle import app_notices, commands
-from worker.notices.logout_tokens import LogoutTokens
+from worker.backchannel.logout_tokens import LogoutTokens
+from worker.outbox import notice_delivery
+from worker.requests import commands
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
 SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
@@ -294,9 +295,9 @@ def test_the_page_lists_what_a_sealed_notice_holds_as_the_worker_writes_it(
     key = session_client.AppKey("k1", bytes(32))
     services = mocker.Mock(now=lambda: NOW)
     services.apps.find.return_value.keys = {key.kid: key}
-    ended = app_notices._Told(UUID(SOME_UUID), UUID(SOME_UUID), "ada", "logged_out", NOW)
+    ended = notice_delivery._Told(UUID(SOME_UUID), UUID(SOME_UUID), "ada", "logged_out", NOW)
 
-    envelope = app_notices._sealed(services, "shop", ended, mocker.Mock(attempts=1))
+    envelope = notice_delivery._sealed(services, "shop", ended, mocker.Mock(attempts=1))
 
     content = sealing.unseal(envelope, sealing.Kind.NOTICE, {key.kid: key}.get)
     assert told == ["app_id", "envelope", "field", "---", *content]

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from worker.http import Deadline, Resolve, Resolver, resolving, system_addresses
+from worker.http_client import Deadline, Resolve, Resolver, dns, system_addresses
 
 
 class Gate:
@@ -106,7 +106,7 @@ def test_an_error_nobody_expected_is_not_swallowed() -> None:
 
 
 def test_lookups_that_hang_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolving, "MOST_LOOKUPS", 2)
+    monkeypatch.setattr(dns, "MOST_LOOKUPS", 2)
     gate = Gate()
     resolver = Resolver(gate)
     for host in ("slow-1", "slow-2"):

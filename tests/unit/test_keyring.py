@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import ConfigurationError
-from worker.keyring import Hashed, KeyRing, SealedValueUnreadable, kid_of
+from worker.storage.encryption import Hashed, KeyRing, SealedValueUnreadable, kid_of
 
 OLD, NEW, LOOKUP = b"o" * 32, b"n" * 32, b"l" * 32
 PLACE = "idp_sessions:1:session_id"

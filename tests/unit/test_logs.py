@@ -24,8 +24,8 @@ def written(script: str, **settings: str) -> list[str]:
         import logging, sys, threading
         import structlog
         from worker import logs
-        from worker.transport import garbage
-        from worker.settings import read
+        from worker.celery_support import malformed
+        from worker.settings.model import read
         variables = {variables!r}
         logs.configure(read(variables))
         log = structlog.get_logger()
@@ -59,9 +59,9 @@ def test_our_lines_and_those_of_libraries_have_the_same_form() -> None:
 
 
 def test_a_line_is_named_for_the_module_that_logs_it() -> None:
-    (line,) = events("garbage.say_rejected(None)")
+    (line,) = events("malformed.say_rejected(None)")
 
-    assert line["logger"] == "worker.transport.garbage"
+    assert line["logger"] == "worker.celery_support.malformed"
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -19,13 +19,13 @@ from pydantic import SecretStr
 
 from session_client.contract import Reason, Task, Verdict
 from worker import metrics
-from worker.exporter import facts
-from worker.exporter.facts import Ages, Facts
-from worker.exporter.shared_folder import new_folder
-from worker.exporter.sources import Source
-from worker.lifecycle.backlog import OLDEST_SECONDS, Head
-from worker.metrics.meters import Meters
-from worker.mosaic.answers import Endpoint
+from worker.monitoring import gauges
+from worker.monitoring.gauges import Ages, Facts
+from worker.monitoring.meters import Meters
+from worker.monitoring.shared_folder import new_folder
+from worker.monitoring.sources import Source
+from worker.mosaic.responses import Endpoint
+from worker.operations.queue_depth import OLDEST_SECONDS, Head
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -100,7 +100,7 @@ def test_counting_that_fails_costs_nobody_an_answer() -> None:
 # Nothing is tidied up at such an end.
 KILLED = """
 import os, sys
-from worker.exporter.shared_folder import new_folder
+from worker.monitoring.shared_folder import new_folder
 new_folder(sys.argv[1])
 os._exit(0)
 """
@@ -206,7 +206,7 @@ def test_a_folder_of_another_user_is_left_alone(
 
 FORKED = """
 import os, sys
-from worker.exporter.shared_folder import new_folder
+from worker.monitoring.shared_folder import new_folder
 folder = new_folder(sys.argv[1])
 child = os.fork()
 if child:
@@ -295,7 +295,7 @@ def exposed() -> dict[str, list[str]]:
     counted = {f"{m._name}_total" if m._type == "counter" else m._name: m for m in meters}
     return {
         **{name: list(metric._labelnames) for name, metric in counted.items()},
-        **{f"mosaic_sessions_{gauge.name}": list(gauge.labels) for gauge in facts.ALL},
+        **{f"mosaic_sessions_{gauge.name}": list(gauge.labels) for gauge in gauges.ALL},
     }
 
 
@@ -306,7 +306,7 @@ def test_the_page_lists_exactly_what_is_exposed_with_its_labels() -> None:
 def test_the_collector_promises_every_gauge() -> None:
     promised = {metric.name for metric in Facts([], lambda: (0, 0)).describe()}
 
-    assert promised == {f"mosaic_sessions_{gauge.name}" for gauge in facts.ALL}
+    assert promised == {f"mosaic_sessions_{gauge.name}" for gauge in gauges.ALL}
 
 
 def test_alerts_are_about_metrics_that_exist() -> None:
@@ -335,20 +335,20 @@ def seen_of(source: Source) -> list[float | None]:
 def test_a_source_that_hangs_is_absent_in_time_and_asked_no_second_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(facts, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(gauges, "WAIT_SECONDS", 0.1)
     answer = threading.Event()
     asked: list[int] = []
 
     def hang() -> list[Metric]:
         asked.append(1)
         answer.wait(60)
-        return [facts.LIVE.of([((), 3)])]
+        return [gauges.LIVE.of([((), 3)])]
 
     source = Source("database", 0, hang)
     hanging = [seen_of(source), seen_of(source)]
     asked_meanwhile = len(asked)
     answer.set()
-    monkeypatch.setattr(facts, "WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(gauges, "WAIT_SECONDS", 60.0)
 
     assert hanging == [[0, None], [0, None]]
     assert asked_meanwhile == 1
@@ -359,7 +359,7 @@ def test_another_kind_of_broker_is_not_asked() -> None:
     settings = SimpleNamespace(broker_url=SecretStr("amqp://127.0.0.1//"))
     services: Any = SimpleNamespace(settings=settings)
 
-    names = [source.name for source in facts.sources(services)]
+    names = [source.name for source in gauges.sources(services)]
     assert names == ["database", "traffic", "maintenance"]
 
 
@@ -368,7 +368,7 @@ def test_many_scrapes_ask_once() -> None:
 
     def count() -> list[Metric]:
         asked.append(1)
-        return [facts.LIVE.of([((), 3)])]
+        return [gauges.LIVE.of([((), 3)])]
 
     source = Source("database", 600, count)
 
@@ -377,7 +377,7 @@ def test_many_scrapes_ask_once() -> None:
 
 
 def test_a_source_that_fails_is_absent_until_it_answers_again() -> None:
-    answers: list[Any] = [ConnectionError("redis://:canary@host"), [facts.LIVE.of([((), 3)])]]
+    answers: list[Any] = [ConnectionError("redis://:canary@host"), [gauges.LIVE.of([((), 3)])]]
 
     def ask() -> Any:
         answer = answers.pop(0)

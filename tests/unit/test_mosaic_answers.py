@@ -21,9 +21,9 @@ from worker.errors import (
     SessionWorkerError,
     UserRefused,
 )
-from worker.mosaic.answers import TABLE, Asked, Endpoint, Reading, Row, accept
-from worker.mosaic.http import HttpAnswer
+from worker.mosaic.http_calls import HttpAnswer
 from worker.mosaic.response_content import Content, normalised
+from worker.mosaic.responses import TABLE, Asked, Endpoint, Reading, Row, accept
 
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 AUTHENTICATE, LOGOUT = Endpoint.AUTHENTICATE, Endpoint.LOGOUT

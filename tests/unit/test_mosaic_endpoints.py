@@ -8,7 +8,7 @@ import pytest
 
 from worker.errors import ConfigurationError
 from worker.mosaic import MosaicApp, Tokens, endpoints_for
-from worker.settings import Settings
+from worker.settings.model import Settings
 
 KEY = base64.b64encode(b"k" * 32).decode()
 

@@ -18,11 +18,11 @@ from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
 from worker.errors import MosaicUnavailable, TokenRejected, WrongSubject
 from worker.mosaic import Identity, MosaicApp
-from worker.mosaic.answers import Endpoint
 from worker.mosaic.deadline import Deadline
-from worker.mosaic.http import HttpAnswer, MosaicHttp
+from worker.mosaic.http_calls import HttpAnswer, MosaicHttp
 from worker.mosaic.id_tokens import MAX_TOKEN_CHARACTERS, IdTokenVerifier
 from worker.mosaic.jwks import KeySets, read_key_set
+from worker.mosaic.responses import Endpoint
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 T0 = int(NOW.timestamp())

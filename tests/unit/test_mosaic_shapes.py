@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.errors import MosaicContractBroken
-from worker.mosaic.shapes import read_client_token, read_tokens
+from worker.mosaic.response_bodies import read_client_token, read_tokens
 
 BODY = {
     "access_token": "a",

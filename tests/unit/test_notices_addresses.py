@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from worker.backchannel import check_address
+from worker.backchannel.networks import why_refused
 from worker.errors import NoticeRefused
-from worker.notices import check_address
-from worker.notices.networks import why_refused
 
 # --- IP addresses, whoever resolved them
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from worker.backchannel.responses import TABLE, Meaning, accept
 from worker.errors import NoticeRefused, NoticeUndelivered
-from worker.http import HttpAnswer
-from worker.notices.answers import TABLE, Meaning, accept
+from worker.http_client import HttpAnswer
 
 # Written from the specification and the decisions in its absence, not from the table.
 DELIVERED = {200, 204, 201, 202, 203, 205, 206, 207, 226, 299}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.exceptions import InvalidSignature
 
-from tests.integration.notices_rig import (
+from tests.integration.backchannel.notices_rig import (
     ISSUER,
     NOW,
     Clock,
@@ -14,8 +14,8 @@ from tests.integration.notices_rig import (
     sending,
     verify_logout_token,
 )
-from worker.notices.logout_tokens import LogoutTokens
-from worker.setting_values import parse_signing_keys
+from worker.backchannel.logout_tokens import LogoutTokens
+from worker.settings.validators import parse_signing_keys
 
 TWO_KEYS = f"{rsa_pem('second')}\n{rsa_pem('first')}"
 

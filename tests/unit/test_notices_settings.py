@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.integration.notices_rig import ISSUER, pem_of, rsa_pem
+from tests.integration.backchannel.notices_rig import ISSUER, pem_of, rsa_pem
 from worker.errors import ConfigurationError
-from worker.setting_values import parse_signing_keys
-from worker.settings import Settings, read
+from worker.settings.model import Settings, read
+from worker.settings.validators import parse_signing_keys
 
 KEY = base64.b64encode(b"e" * 32).decode()
 ENVIRONMENT = {

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sandbox.processes import poll_until
-from worker.pool import SafeThreadPool
+from worker.celery_support.thread_pool import SafeThreadPool
 
 PATIENCE_SECONDS = 60
 

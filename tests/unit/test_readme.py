@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from session_client.contract import Task, Verdict
-from worker.setting_variables import variable_name
-from worker.settings import Settings
+from worker.settings.environment import variable_name
+from worker.settings.model import Settings
 from worker.tasks import logouts, maintenance, notices
 
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,11 @@ import certifi
 import pytest
 
 from simulator.idp.keys import rsa_key
-from worker import settings as settings_module
 from worker.errors import ConfigurationError
-from worker.setting_texts import describe
-from worker.setting_variables import variable_name
-from worker.settings import Settings, read
+from worker.settings import model as settings_module
+from worker.settings.display import describe
+from worker.settings.environment import variable_name
+from worker.settings.model import Settings, read
 
 CANARY = "canary-7f3a91"
 KEY = base64.b64encode(b"e" * 32).decode()

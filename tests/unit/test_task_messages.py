@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from worker.task_messages import reduce
+from worker.celery_support.message_guard import reduce
 
 HEADERS = {"task": "sessions.status", "id": "an-id"}
 HIDDEN = {"argsrepr": "-", "kwargsrepr": "-"}

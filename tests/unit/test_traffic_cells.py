@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.integration.mosaic_rig import make_app, make_settings
-from worker.traffic.lanes import Cell, Lane, Lanes
+from tests.integration.mosaic.mosaic_rig import make_app, make_settings
+from worker.traffic.budgets import Cell, Lane, Lanes
 
 MINUTE = 60_000_000
 BUDGETS = [1, 2, 3, 10, 19, 20, 60, 120, 1_000, 18_000, 20_000, 81_000, 90_000, 10**6]

@@ -8,10 +8,10 @@ from typing import IO, Any, Final
 import click
 
 from session_client import contract
-from worker.cli import door
-from worker.cli.door import Failure
-from worker.lifecycle.app_choices import AppChoices
-from worker.registry import CAPABILITIES
+from worker.app_registry import CAPABILITIES
+from worker.cli import common
+from worker.cli.common import Failure
+from worker.operations.app_description import AppChoices
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -136,7 +136,7 @@ def read_secret(file: IO[str] | None) -> str:
     """Return the client secret. Never an argument: those are visible to everybody in `ps`."""
     if file is not None:
         return file.read().strip()
-    if not door.is_at_a_terminal():
+    if not common.is_at_a_terminal():
         raise Failure("where is the client secret? Give --client-secret-file FILE, or - for stdin")
     return str(click.prompt("Client secret", hide_input=True, err=True)).strip()
 

@@ -9,6 +9,7 @@ import click
 
 from models import NoticeMethod
 from session_client.keys import AppKey
+from worker.app_registry import RELOAD_AFTER_SECONDS
 from worker.cli import output
 from worker.cli.app_options import (
     allow_option,
@@ -20,10 +21,9 @@ from worker.cli.app_options import (
     secret_option,
     unset_option,
 )
-from worker.cli.door import sealing_services, services
-from worker.lifecycle import app_admin
-from worker.lifecycle.app_choices import AppInfo, NewApp
-from worker.registry import RELOAD_AFTER_SECONDS
+from worker.cli.common import sealing_services, services
+from worker.operations import apps as operations
+from worker.operations.app_description import AppInfo, NewApp
 from worker.wiring import Services
 
 _SOON: Final = f"Workers notice within {RELOAD_AFTER_SECONDS:.0f} seconds."
@@ -80,7 +80,7 @@ def add(  # noqa: PLR0913 - one for each option
         capabilities=tuple(sorted(set(allow))),
         **choices,
     )
-    _print_key(app_id, app_admin.add_app(found, new), quiet=quiet)
+    _print_key(app_id, operations.add_app(found, new), quiet=quiet)
 
 
 @apps.command("set")
@@ -111,7 +111,7 @@ def set_(
     if client_secret_file is None and not (changed or allow or deny):
         raise click.UsageError("say what to change")
     secret = None if client_secret_file is None else read_secret(client_secret_file)
-    app_admin.set_app(
+    operations.set_app(
         sealing_services(), app_id, client_secret=secret, allow=allow, deny=deny, **changed
     )
     click.echo(f"{app_id} is changed. {_SOON}")
@@ -121,7 +121,7 @@ def set_(
 @output.as_json_option
 def list_(*, as_json: bool) -> None:
     """List the registered apps."""
-    found = app_admin.list_apps(services())
+    found = operations.list_apps(services())
     if as_json:
         output.print_json(found)
         return
@@ -159,7 +159,7 @@ def list_(*, as_json: bool) -> None:
 @output.as_json_option
 def show(*, app_id: str, as_json: bool) -> None:
     """Show all that is set for an app; what is not is as the settings say."""
-    app = app_admin.find_app(services(), app_id)
+    app = operations.find_app(services(), app_id)
     if as_json:
         output.print_json(app)
         return
@@ -181,7 +181,7 @@ def show(*, app_id: str, as_json: bool) -> None:
 @_quiet
 def rotate_key(*, app_id: str, quiet: bool) -> None:
     """Give an app one more key; the old ones stay valid."""
-    _print_key(app_id, app_admin.rotate_key(sealing_services(), app_id), quiet=quiet)
+    _print_key(app_id, operations.rotate_key(sealing_services(), app_id), quiet=quiet)
     if not quiet:
         click.echo(
             "When every process of the app has it, retire the old one: "
@@ -194,7 +194,7 @@ def rotate_key(*, app_id: str, quiet: bool) -> None:
 @click.argument("kid")
 def retire_key(*, app_id: str, kid: str) -> None:
     """Make one of an app's keys invalid; not the last one."""
-    app_admin.retire_key(services(), app_id, kid)
+    operations.retire_key(services(), app_id, kid)
     click.echo(f"Key {kid} of {app_id} is retired. {_SOON}")
 
 
@@ -202,21 +202,21 @@ def retire_key(*, app_id: str, kid: str) -> None:
 @_app_id
 def disable(*, app_id: str) -> None:
     """Refuse an app's requests; its sessions stay for the others."""
-    _do(app_admin.disable_app, app_id, f"{app_id} is disabled. {_SOON}")
+    _do(operations.disable_app, app_id, f"{app_id} is disabled. {_SOON}")
 
 
 @apps.command("enable")
 @_app_id
 def enable(*, app_id: str) -> None:
     """Serve an app's requests again."""
-    _do(app_admin.enable_app, app_id, f"{app_id} is enabled. {_SOON}")
+    _do(operations.enable_app, app_id, f"{app_id} is enabled. {_SOON}")
 
 
 @apps.command("remove")
 @_app_id
 def remove(*, app_id: str) -> None:
     """Delete an app that never shared a session."""
-    _do(app_admin.remove_unused_app, app_id, f"{app_id} is removed.")
+    _do(operations.remove_unused_app, app_id, f"{app_id} is removed.")
 
 
 @apps.command("set-notice")
@@ -242,7 +242,7 @@ def set_notice(
     if silence == (method is not None):
         raise click.UsageError("say one of --notice-url, --notice-queue and --none")
     found = sealing_services()
-    app_admin.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
+    operations.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
     if silence:
         click.echo(f"{app_id} is not told any more; what it has not confirmed will fail.")
         return

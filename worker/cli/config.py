@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from worker.cli import output
-from worker.cli.door import services
-from worker.setting_texts import describe
+from worker.cli.common import services
+from worker.settings.display import describe
 
 
 @click.command()

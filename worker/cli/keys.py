@@ -8,13 +8,13 @@ from collections import Counter
 
 import click
 
-from worker import setting_values
 from worker.cli import output
-from worker.cli.door import sealing_services, services
+from worker.cli.common import sealing_services, services
 from worker.errors import ConfigurationError
-from worker.lifecycle import resealing
-from worker.setting_values import parse_key_ring
-from worker.setting_variables import variable_name
+from worker.operations import key_rotation
+from worker.settings import validators
+from worker.settings.environment import variable_name
+from worker.settings.validators import parse_key_ring
 
 
 @click.group()
@@ -57,7 +57,7 @@ def rotate() -> None:
     found = sealing_services()
     ring = list(parse_key_ring(found.settings.encryption_keys.get_secret_value()))
     totals: Counter[str] = Counter()
-    for batch, (what, changed) in enumerate(resealing.reseal(found), start=1):
+    for batch, (what, changed) in enumerate(key_rotation.reseal(found), start=1):
         totals[what] += changed
         click.echo(f"batch {batch}: {what}, {changed} sealed anew", err=True)
     output.print_facts({what: f"{count} sealed anew" for what, count in totals.items()})
@@ -92,4 +92,4 @@ def jwks() -> None:
 
 
 def _random_key() -> str:
-    return base64.b64encode(secrets.token_bytes(setting_values.KEY_BYTES)).decode()
+    return base64.b64encode(secrets.token_bytes(validators.KEY_BYTES)).decode()

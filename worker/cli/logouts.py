@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from worker.cli import output
-from worker.cli.door import services
-from worker.lifecycle import idp_logout
+from worker.cli.common import services
+from worker.outbox import mosaic_logouts
 
 
 @click.group()
@@ -18,7 +18,7 @@ def logouts() -> None:
 @output.as_json_option
 def replay(*, as_json: bool) -> None:
     """Make parked logouts due again; the next sweep takes them."""
-    opened = idp_logout.replay_parked(services())
+    opened = mosaic_logouts.replay_parked(services())
     if as_json:
         output.print_json({"opened": opened})
     else:

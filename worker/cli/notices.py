@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from worker.cli import door, output
-from worker.cli.door import services
-from worker.lifecycle import app_notices, overview
+from worker.cli import common, output
+from worker.cli.common import services
+from worker.operations import overview
+from worker.outbox import app_notices
 
 
 @click.group()
@@ -22,7 +23,7 @@ def notices() -> None:
 def list_(*, only_failed: bool, app: str | None, limit: int, as_json: bool) -> None:
     """List what is pending or has failed, oldest first."""
     if app is not None:
-        door.require_app(app)
+        common.require_app(app)
     found = overview.list_notices(services(), app_id=app, only_failed=only_failed, limit=limit)
     if as_json:
         output.print_json(found)
@@ -54,7 +55,7 @@ def list_(*, only_failed: bool, app: str | None, limit: int, as_json: bool) -> N
 def replay(*, app: str | None, as_json: bool) -> None:
     """Send what has failed again, with the same notice ids and all of its time."""
     if app is not None:
-        door.require_app(app)
+        common.require_app(app)
     opened = app_notices.replay_failed(services(), app)
     if as_json:
         output.print_json({"opened": opened})

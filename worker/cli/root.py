@@ -10,8 +10,8 @@ import structlog
 
 from worker import logs
 from worker.cli.apps import apps
+from worker.cli.common import Nouns
 from worker.cli.config import config
-from worker.cli.door import Nouns
 from worker.cli.keys import keys
 from worker.cli.logouts import logouts
 from worker.cli.monitor import monitor

@@ -8,10 +8,11 @@ from uuid import UUID
 import click
 from sqlalchemy import ColumnElement
 
-from worker.cli import door, output
-from worker.cli.door import Failure, services
-from worker.lifecycle import overview, revoking
-from worker.lifecycle.overview_rows import SessionInfo, SessionStory
+from worker.cli import common, output
+from worker.cli.common import Failure, services
+from worker.logout.revoke import revoke as revoke_sessions
+from worker.operations import overview
+from worker.operations.views import SessionInfo, SessionStory
 
 
 @click.group()
@@ -30,7 +31,7 @@ def list_(
 ) -> None:
     """List sessions, newest first."""
     if app is not None:
-        door.require_app(app)
+        common.require_app(app)
     found = overview.list_sessions(
         services(), user_id=user, app_id=app, include_ended=include_ended, limit=limit
     )
@@ -77,7 +78,7 @@ def show(*, ref: UUID, as_json: bool) -> None:
 @click.option("--user", help="All of this user's.")
 @click.option("--app", help="All that this app shares.")
 @click.option("--reason", required=True, help="Why; kept in the audit trail.")
-@door.override_guard_option
+@common.override_guard_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output.as_json_option
 def revoke(  # noqa: PLR0913 - one for each option
@@ -98,7 +99,7 @@ def revoke(  # noqa: PLR0913 - one for each option
     which, count = _which(ref, user, app)
     if count and not yes:
         _confirm(count)
-    ended = revoking.revoke(
+    ended = revoke_sessions(
         services(), which, reason=reason.strip(), override=override_guard, all_of_user=user
     )
     if as_json:
@@ -111,14 +112,14 @@ def revoke(  # noqa: PLR0913 - one for each option
 
 def _which(ref: UUID | None, user: str | None, app: str | None) -> tuple[ColumnElement[bool], int]:
     if app is not None:
-        door.require_app(app)
+        common.require_app(app)
     if ref is not None and overview.session_story(services(), ref) is None:
         raise _no_session(ref)
     return overview.live_sessions_of(services(), session=ref, user_id=user, app_id=app)
 
 
 def _confirm(count: int) -> None:
-    if not door.is_at_a_terminal():
+    if not common.is_at_a_terminal():
         raise Failure(f"this would end {count} live sessions: say --yes if it is meant")
     if not click.confirm(f"End {count} live sessions, here and at Mosaic?", err=True):
         raise Failure("nothing was ended")

@@ -3,92 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import click
-import redis
-from sqlalchemy.exc import SQLAlchemyError
 
-from migrations import target
 from session_client import contract
-from worker import heartbeat, startup
-from worker.cli import checks, output
-from worker.cli.door import FAILED, database_trouble, redis_trouble, services
-from worker.errors import StoreUnavailable
-from worker.lifecycle import backlog, last_runs, overview
-from worker.lifecycle.backlog import Backlog, Head
-from worker.lifecycle.last_runs import Run
-from worker.lifecycle.overview_rows import DutyCounts, StoreCounts
-from worker.lifecycle.overview_traffic import traffic_state
-from worker.setting_values import is_redis
-from worker.settings import Settings
+from worker.cli import output
+from worker.cli.common import services
+from worker.maintenance.last_runs import Run
+from worker.operations.health import Health, Schema, examine
+from worker.operations.queue_depth import Head
+from worker.operations.views import DutyCounts
 from worker.traffic import BreakerState, BudgetLeft, Lane, TrafficState
-from worker.wiring import Services
-
-NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """Where the database stands, and what this release needs."""
-
-    revision: str | None
-    head: str
-
-    @property
-    def is_at_head(self) -> bool:
-        """Whether a worker would start."""
-        return self.revision == self.head
-
-
-@dataclass(slots=True)
-class Health:
-    """Everything `status` shows. None means: it could not be asked, see *problems*."""
-
-    asked_at: datetime
-    workers: list[dict[str, Any]] | None = None
-    backlog: Backlog | None = None
-    last_runs: dict[Run, float | None] | None = None
-    schema: Schema | None = None
-    store: StoreCounts | None = None
-    traffic: TrafficState | None = None
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """69 when no worker is alive; 1 when there is another problem; else 0."""
-        if self.workers == []:
-            return NO_WORKER_ANSWERS
-        return FAILED if self.problems else 0
-
-    def ask(self, question: Callable[[], T]) -> T | None:
-        """Return the answer; when there is none, say why among the problems."""
-        try:
-            return question()
-        except redis.RedisError as error:
-            self._add(redis_trouble(error))
-        except (StoreUnavailable, SQLAlchemyError) as error:
-            self._add(database_trouble(error))
-        return None
-
-    def judge(self, settings: Settings) -> None:
-        """Add to the problems what is wrong with what was found."""
-        if self.schema is not None:
-            self._add(startup.schema_trouble(self.schema.revision))
-        if not self.workers or self.last_runs is None:
-            return  # that none is alive, or that Redis cannot be asked, says the rest
-        self._add(checks.queues_left_alone(self.workers))
-        age = self.last_runs[Run.SWEEP]
-        self._add(checks.late_sweep(settings, age, self.workers, self.asked_at))
-
-    def _add(self, problem: str | None) -> None:
-        if problem is not None and problem not in self.problems:
-            self.problems.append(problem)
 
 
 @click.command()
@@ -106,32 +34,6 @@ def status(*, as_json: bool) -> None:
     else:
         _print_health(health)
     sys.exit(health.exit_code)
-
-
-def examine(services: Services) -> Health:
-    """Ask Redis and the database; one that is down leaves its part of the answer empty."""
-    health = Health(services.now())
-    health.workers = health.ask(lambda: heartbeat.living_workers(services.redis))
-    broker_url = services.settings.broker_url.get_secret_value()
-    if is_redis(broker_url):
-        health.backlog = health.ask(lambda: backlog.read(broker_url))
-    health.last_runs = health.ask(lambda: last_runs.ages(services.redis))
-    health.schema = health.ask(lambda: _schema(services))
-    if health.schema is not None:
-        health.store = health.ask(lambda: _store_counts(services))
-        health.traffic = health.ask(lambda: traffic_state(services))
-    health.judge(services.settings)
-    return health
-
-
-def _schema(services: Services) -> Schema:
-    with services.store.read() as connection:
-        return Schema(target.revision_of(connection), target.head())
-
-
-def _store_counts(services: Services) -> StoreCounts:
-    with services.store.read() as connection:
-        return overview.store_counts(connection, services.now())
 
 
 def _wire(health: Health) -> dict[str, Any]:

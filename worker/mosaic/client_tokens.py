@@ -14,14 +14,14 @@ from typing import Final
 import structlog
 
 from worker.errors import ClientRefused, OperatorMustAct, TryLater
-from worker.keyring import KeyRing
-from worker.mosaic import answers
-from worker.mosaic.answers import Endpoint
+from worker.mosaic import responses
+from worker.mosaic.client_token_cache import ClientToken, TokenStore
 from worker.mosaic.deadline import Deadline
-from worker.mosaic.http import MosaicHttp
-from worker.mosaic.shapes import read_client_token
-from worker.mosaic.token_store import ClientToken, TokenStore
+from worker.mosaic.http_calls import MosaicHttp
+from worker.mosaic.response_bodies import read_client_token
+from worker.mosaic.responses import Endpoint
 from worker.mosaic.types import MosaicApp
+from worker.storage.encryption import KeyRing
 
 RENEW_AT_SHARE: Final = 0.8  # of its life
 SPARE_SECONDS: Final = 30.0  # a token this close to its end may end on the way to Mosaic
@@ -140,7 +140,7 @@ class ClientTokens:
             Endpoint.TOKEN, app.token_url, form, deadline.at_most(FETCH_SECONDS)
         )
         try:
-            body = answers.accept(Endpoint.TOKEN, app.token_url, answer)
+            body = responses.accept(Endpoint.TOKEN, app.token_url, answer)
         except ClientRefused:
             slot.refused_at = self._timestamp()
             raise

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from worker import http
+from worker import http_client
 from worker.errors import MosaicTimedOut
 
 _TOO_LATE: Final = "mosaic: no answer within the time allowed"
 
 
-class Deadline(http.Deadline):
+class Deadline(http_client.Deadline):
     """A deadline that, once passed, means that Mosaic is not available."""
 
     __slots__ = ()

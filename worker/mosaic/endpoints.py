@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.errors import ConfigurationError
-from worker.settings import Region, Settings
+from worker.settings.model import Region, Settings
 
 _HOSTS: Final[dict[Region, str]] = {
     "us": "api.transmitsecurity.io",

@@ -10,15 +10,14 @@ from urllib.parse import urlsplit
 import redis
 
 from worker.errors import PageInstead
-from worker.keyring import KeyRing
-from worker.mosaic.answers import Asked, Endpoint, Reading
+from worker.mosaic.client_token_cache import TokenStore
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
-from worker.mosaic.http import MosaicHttp
+from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
-from worker.mosaic.shapes import read_tokens
-from worker.mosaic.token_store import TokenStore
+from worker.mosaic.response_bodies import read_tokens
+from worker.mosaic.responses import Asked, Endpoint, Reading
 from worker.mosaic.types import (
     Identity,
     MosaicApp,
@@ -28,7 +27,8 @@ from worker.mosaic.types import (
     Tokens,
     Watch,
 )
-from worker.settings import Settings
+from worker.settings.model import Settings
+from worker.storage.encryption import KeyRing
 
 _AUTH: Final = "/cis/v1/auth"
 

@@ -18,10 +18,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
 from worker.errors import MosaicUnavailable, OperatorMustAct, TryLater
-from worker.mosaic import answers
-from worker.mosaic.answers import Endpoint
+from worker.mosaic import responses
 from worker.mosaic.deadline import Deadline
-from worker.mosaic.http import MosaicHttp
+from worker.mosaic.http_calls import MosaicHttp
+from worker.mosaic.responses import Endpoint
 
 RSA_ALGORITHMS: Final = frozenset({"RS256", "PS256"})
 EC_ALGORITHMS: Final = frozenset({"ES256"})
@@ -120,7 +120,7 @@ class KeySets:
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
         answer = self._http.get(Endpoint.JWKS, slot.url, deadline)
-        body = answers.accept(Endpoint.JWKS, slot.url, answer)
+        body = responses.accept(Endpoint.JWKS, slot.url, answer)
         keys = read_key_set(body)
         if not keys.keys:
             raise MosaicUnavailable(f"{Endpoint.JWKS}: no usable signature key")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from session_client.contract import Reason
-from worker.http import HttpAnswer
+from worker.http_client import HttpAnswer
 
 # A code stands in one of these, depending on the page of the vendor and its year.
 _CODES: Final = ("ts_error_code", "error_code", "error")

@@ -1,1 +1,1 @@
-"""Doormen: each task opens its message, calls one lifecycle function and decides about retry."""
+"""Celery tasks: each opens its message, calls one function and decides about retry."""

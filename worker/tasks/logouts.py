@@ -9,7 +9,7 @@ import structlog
 from worker import wiring
 from worker.app import app
 from worker.errors import StoreUnavailable
-from worker.lifecycle import idp_logout
+from worker.outbox import mosaic_logouts
 
 log = structlog.get_logger()
 
@@ -23,6 +23,6 @@ def end_at_idp(logout_id: str) -> None:
     It is not retried by Celery: the row says when the next attempt is due, and the sweep wakes it.
     """
     try:
-        idp_logout.end_at_idp(wiring.current(), UUID(logout_id))
+        mosaic_logouts.end_at_idp(wiring.current(), UUID(logout_id))
     except StoreUnavailable as error:
         log.warning("logout_left_to_sweep", logout=logout_id, detail=str(error))

@@ -11,10 +11,11 @@ from session_client.contract import Queue
 from worker import wiring
 from worker.app import app
 from worker.errors import Implausible, StoreUnavailable
-from worker.lifecycle import last_runs, maintenance, outbox
-from worker.lifecycle.last_runs import Run
-from worker.lifecycle.maintenance import Counts
-from worker.tasks import wake
+from worker.maintenance import expire, last_runs, purge
+from worker.maintenance.batches import Counts
+from worker.maintenance.last_runs import Run
+from worker.outbox import leases
+from worker.tasks import wake_ups
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -32,10 +33,10 @@ def sweep() -> None:
     """
     services = wiring.current()
     try:
-        if wake.has_room(Queue.IDP):
-            wake.logouts(outbox.wake_due(services, Logout))
-        if wake.has_room(Queue.NOTIFY):
-            wake.notices(outbox.wake_due(services, Notice))
+        if wake_ups.has_room(Queue.IDP):
+            wake_ups.logouts(leases.wake_due(services, Logout))
+        if wake_ups.has_room(Queue.NOTIFY):
+            wake_ups.notices(leases.wake_due(services, Notice))
     except StoreUnavailable as error:
         log.warning("sweep_skipped", detail=str(error))
     else:
@@ -45,14 +46,14 @@ def sweep() -> None:
 @app.task(name=EXPIRE_SESSIONS)
 def expire_sessions() -> None:
     """Mark sessions past their expiry as ended."""
-    if _run("sessions_expired", maintenance.expire_sessions):
+    if _run("sessions_expired", expire.expire_sessions):
         last_runs.note(wiring.current(), Run.EXPIRE_SESSIONS)
 
 
 @app.task(name=PURGE_HISTORY)
 def purge_history() -> None:
     """Delete what is past its retention."""
-    _run("history_purged", maintenance.purge_history)
+    _run("history_purged", purge.purge_history)
 
 
 def _run(event: str, work: Callable[[Services], Counts]) -> bool:

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from worker import wiring
 from worker.app import app
 from worker.errors import NoticeUndelivered, StoreUnavailable
-from worker.lifecycle import app_notices
+from worker.outbox import notice_delivery
 
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ def deliver(notice_id: str) -> None:
     It is not retried by Celery: the row says when the next attempt is due, and the sweep wakes it.
     """
     try:
-        app_notices.deliver(wiring.current(), UUID(notice_id), publish)
+        notice_delivery.deliver(wiring.current(), UUID(notice_id), publish)
     except StoreUnavailable as error:
         log.warning("notice_left_to_sweep", notice=notice_id, detail=str(error))
 

@@ -6,10 +6,10 @@ speed, never correctness: while Redis does not answer, each process calls as it 
 
 from __future__ import annotations
 
-from worker.traffic.flights import Flight, FlightPlan, Flying, Landed, Superseded
-from worker.traffic.gate import Permit
-from worker.traffic.lanes import Application, Lane
-from worker.traffic.state import BreakerState, BudgetLeft, PauseState, TrafficState
+from worker.traffic.admission import Permit
+from worker.traffic.budgets import Application, Lane
+from worker.traffic.single_flight import Flight, FlightPlan, Flying, Landed, Superseded
+from worker.traffic.snapshot import BreakerState, BudgetLeft, PauseState, TrafficState
 from worker.traffic.traffic import Traffic
 
 __all__ = [

@@ -10,7 +10,7 @@ import redis
 import structlog
 from redis.exceptions import RedisError
 
-from worker.redis_scripts import Argument, Call, Script, ScriptRunner, read_script
+from worker.storage.redis_scripts import Argument, Call, Script, ScriptRunner, read_script
 
 # After a failure Redis is left alone: each attempt would cost a caller its socket timeout.
 REST_SECONDS: Final = 5.0

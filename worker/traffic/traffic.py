@@ -7,15 +7,15 @@ from datetime import datetime
 
 import redis
 
-from worker.keyring import KeyRing
-from worker.redis_scripts import ScriptRunner
-from worker.settings import Settings
-from worker.traffic import state
-from worker.traffic.flights import Flights
-from worker.traffic.gate import Gate, Permit
-from worker.traffic.lanes import Application, Lane, Lanes
+from worker.settings.model import Settings
+from worker.storage.encryption import KeyRing
+from worker.storage.redis_scripts import ScriptRunner
+from worker.traffic import snapshot
+from worker.traffic.admission import Gate, Permit
+from worker.traffic.budgets import Application, Lane, Lanes
 from worker.traffic.scripts import Scripts
-from worker.traffic.state import TrafficState
+from worker.traffic.single_flight import Flights
+from worker.traffic.snapshot import TrafficState
 
 # A logout's turn comes soon, or its row waits: the thread is needed for others.
 LOGOUT_PATIENCE_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Traffic:
 
     def snapshot(self, apps: Iterable[Application]) -> TrafficState:
         """Return what operators see. Raises `redis.RedisError`."""
-        return state.read(self._redis, self._lanes, apps)
+        return snapshot.read(self._redis, self._lanes, apps)
 
     def close(self) -> None:
         """Close the connections made for this room alone."""

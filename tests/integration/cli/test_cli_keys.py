@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import base64
+import json
+
+from simulator.server import SimulatorServer
+from tests.integration.backchannel.notices_rig import ISSUER, rsa_pem, thumbprint
+from tests.integration.cli.cli_rig import complaint, run
+from tests.stage import ENCRYPTION_KEY, Stage
+
+NEW_KEY = base64.b64encode(b"n" * 32).decode()
+ROTATING = f"k2:{NEW_KEY},k1:{ENCRYPTION_KEY}"
+
+
+def test_after_rotating_everything_opens_without_the_old_key(
+    store_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(store_url, redis_url, mosaic) as stage:
+        key = stage.add_app("shop")
+        session = stage.registered()
+    with Stage(store_url, redis_url, mosaic, encryption_keys=ROTATING):
+        first = run("keys", "rotate")
+        second = run("keys", "rotate").stdout
+    with Stage(store_url, redis_url, mosaic, encryption_keys=f"k2:{NEW_KEY}") as stage:
+        stage.keys["shop"] = key
+        opened = stage.silent_auth("ada", "shop")
+
+    assert opened.session_ref == str(session)
+    assert "batch 1: client secrets, 1 sealed anew" in first.stderr
+    assert [line.split()[-3] for line in first.stdout.splitlines()[:3]] == ["1", "1", "1"]
+    assert "Run it once more" in first.stdout
+    assert "may be removed from" not in first.stdout
+    assert [line.split()[-3] for line in second.splitlines()[:3]] == ["0", "0", "0"]
+    assert "k1 may be removed from MOSAIC_SESSIONS_ENCRYPTION_KEYS" in second
+
+
+def test_a_pair_made_for_rotating_goes_last_then_first_then_alone(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    printed = run("keys", "generate", "--rotate").stdout
+    pair, old = printed.strip(), f"k1:{ENCRYPTION_KEY}"
+    with Stage(sqlite_url, redis_url, mosaic, encryption_keys=f"{old},{pair}") as stage:
+        key = stage.add_app("shop")
+        session = stage.registered()
+    with Stage(sqlite_url, redis_url, mosaic, encryption_keys=f"{pair},{old}"):
+        run("keys", "rotate")
+    with Stage(sqlite_url, redis_url, mosaic, encryption_keys=pair) as stage:
+        stage.keys["shop"] = key
+        opened = stage.silent_auth("ada", "shop")
+
+    assert printed.count("\n") == 1
+    assert opened.session_ref == str(session)
+
+
+def test_the_help_puts_a_new_pair_last_before_it_is_first() -> None:
+    making, rotating = (run("keys", verb, "--help").stdout for verb in ("generate", "rotate"))
+
+    assert "in front" not in making
+    assert "`keys rotate --help`" in " ".join(making.split())
+    assert rotating.index("LAST") < rotating.index("first everywhere")
+    assert "docs/operations.md" in rotating
+
+
+def test_progress_is_told_batch_by_batch(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        for _ in range(3):
+            stage.registered()
+    slowly = {"encryption_keys": ROTATING, "maintenance_batch": "2"}
+    with Stage(sqlite_url, redis_url, mosaic, **slowly):
+        rotated = run("keys", "rotate")
+
+    assert rotated.stderr.count("session ids") == 2
+    assert "session ids" in rotated.stdout
+    assert "3 sealed anew" in rotated.stdout
+
+
+def test_a_missing_key_is_named_and_nothing_is_lost(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+    with Stage(sqlite_url, redis_url, mosaic, encryption_keys=f"k2:{NEW_KEY}"):
+        message = complaint("keys", "rotate", expect=78)
+
+    assert "MOSAIC_SESSIONS_ENCRYPTION_KEYS: key 'k1' is not in the ring; add it back" in message
+
+
+def test_a_ring_of_one_key_has_nothing_to_remove(sqlite_stage: Stage) -> None:
+    assert "the only key" in run("keys", "rotate").stdout
+
+
+def test_the_public_keys_are_shown_and_no_private_part(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    signing = {"notice_issuer": ISSUER, "notice_signing_keys": rsa_pem("one") + rsa_pem("two")}
+    with Stage(sqlite_url, redis_url, mosaic, **signing):
+        shown = json.loads(run("keys", "jwks").stdout)
+
+    assert [key["kid"] for key in shown["keys"]] == [thumbprint(key) for key in shown["keys"]]
+    assert len(shown["keys"]) == 2
+    for key in shown["keys"]:
+        assert set(key) == {"kty", "n", "e", "use", "alg", "kid"}
+
+
+def test_without_signing_keys_the_settings_are_named(sqlite_stage: Stage) -> None:
+    message = complaint("keys", "jwks", expect=78)
+
+    assert "MOSAIC_SESSIONS_NOTICE_ISSUER" in message
+    assert "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS" in message

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from models import Notice
+from tests.integration.cli.cli_rig import complaint, run, three_notices, told
+from tests.stage import Stage
+from worker.outbox import leases
+
+
+def listed(*arguments: str) -> list[Any]:
+    notices: list[Any] = told("notices", "list", *arguments)["notices"]
+    return notices
+
+
+def sessions_of(notices: list[Any]) -> list[UUID]:
+    return [UUID(notice["session_ref"]) for notice in notices]
+
+
+def test_pending_and_failed_are_listed_oldest_first_with_their_errors(stage: Stage) -> None:
+    given_up, failing, fresh = three_notices(stage)
+
+    notices = listed()
+
+    assert sessions_of(notices) == [given_up, failing, fresh]
+    assert [notice["state"] for notice in notices] == ["failed", "pending", "pending"]
+    assert [notice["attempts"] for notice in notices] == [1, 1, 0]
+    assert notices[0]["last_error"] == "it will never take it"
+    assert notices[0]["next_attempt_at"] is None
+    assert "it did not answer" in notices[1]["last_error"]
+    assert notices[1]["next_attempt_at"] is not None
+    assert {notice["cause"] for notice in notices} == {"logout"}
+
+
+def test_a_person_reads_state_error_and_age_on_one_line(sqlite_stage: Stage) -> None:
+    given_up, _, _ = three_notices(sqlite_stage)
+
+    (line,) = [line for line in run("notices", "list").stdout.splitlines() if str(given_up) in line]
+
+    assert all(word in line for word in ("forum", "failed", "it will never take it", " s"))
+
+
+def test_notices_are_narrowed_by_failure_and_app(stage: Stage) -> None:
+    given_up, _, _ = three_notices(stage)
+
+    assert sessions_of(listed("--failed")) == [given_up]
+    assert len(listed("--app", "forum")) == 3
+    assert listed("--app", "shop") == []
+    assert "there is no app 'nobody'" in complaint("notices", "list", "--app", "nobody")
+
+
+def test_a_listing_says_when_there_is_more(sqlite_stage: Stage) -> None:
+    three_notices(sqlite_stage)
+
+    assert told("notices", "list", "--limit", "2")["has_more"] is True
+    assert told("notices", "list", "--limit", "3")["has_more"] is False
+    assert "more than 2" in run("notices", "list", "--limit", "2").stdout
+
+
+def test_what_failed_is_replayed_and_due_at_once_with_the_same_id(stage: Stage) -> None:
+    three_notices(stage)
+    (failed,) = listed("--failed")
+
+    assert told("notices", "replay") == {"opened": 1}
+
+    assert listed("--failed") == []
+    assert UUID(failed["notice_id"]) in leases.wake_due(stage.services, Notice)
+
+
+def test_replay_is_narrowed_by_app(sqlite_stage: Stage) -> None:
+    three_notices(sqlite_stage)
+
+    assert told("notices", "replay", "--app", "shop") == {"opened": 0}
+    assert run("notices", "replay", "--app", "forum").stdout == "Pending again: 1\n"
+    assert "there is no app 'nobody'" in complaint("notices", "replay", "--app", "nobody")
+
+
+def test_a_session_is_shown_with_its_notices(sqlite_stage: Stage) -> None:
+    given_up, _, _ = three_notices(sqlite_stage)
+
+    (notice,) = told("sessions", "show", str(given_up))["notices"]
+
+    assert (notice["app_id"], notice["state"]) == ("forum", "failed")
+    printed = run("sessions", "show", str(given_up)).stdout
+    assert "Notices to its apps" in printed
+    assert "it will never take it" in printed

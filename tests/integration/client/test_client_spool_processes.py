@@ -1,0 +1,176 @@
+"""Spooled logouts in processes that are killed, restarted, and share one file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sandbox.environment import base_variables
+from sandbox.processes import ManagedProcess, poll_until
+from sandbox.redis_server import RedisServer
+from session_client import LogoutSpool, SessionClient, SqliteSpool
+from tests.integration.client.client_rig import KEY, Responder, answer_to, sealed
+
+ROOT = Path(__file__).parents[3]
+NOWHERE = "redis://127.0.0.1:1/0"
+BEGIN = """
+import os, signal, sys, time
+from session_client import *
+client = SessionClient(broker_url=sys.argv[1], app_id="shop", app_key=sys.argv[2])
+spool = LogoutSpool(client, SqliteSpool(sys.argv[3]))
+"""
+
+
+def command(script: str, url: str, path: Path) -> list[str]:
+    return [sys.executable, "-W", "error", "-c", BEGIN + script, url, KEY.text(), str(path)]
+
+
+def run(script: str, url: str, path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own script
+        command(script, url, path),
+        cwd=ROOT,
+        env={**base_variables(), "PYTHONPATH": "client"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def client_of(server: RedisServer) -> SessionClient:
+    return SessionClient(broker_url=server.url(), app_id="shop", app_key=KEY)
+
+
+@contextmanager
+def app(script: str, url: str, path: Path, name: str) -> Iterator[ManagedProcess]:
+    with ManagedProcess(
+        command(script, url, path),
+        environment={**base_variables(), "PYTHONPATH": "client"},
+        log_path=path.with_name(f"{name}.log"),
+        cwd=ROOT,
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "logouts.db"
+
+
+def test_a_logout_survives_the_app_being_killed_before_it_was_delivered(
+    redis_url: str, path: Path
+) -> None:
+    killed = run(
+        """
+for n in range(3):
+    print(spool.logout(user_id="ada", session_id=f"s{n}"), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+""",
+        NOWHERE,
+        path,
+    )
+    ids = killed.stdout.split()
+    assert (killed.returncode, len(ids)) == (-9, 3)
+
+    with Responder(redis_url) as worker:
+        restarted = run(
+            """
+spool.start()
+until = time.monotonic() + 60
+while SqliteSpool(sys.argv[3]).waiting(1) and time.monotonic() < until: time.sleep(0.02)
+spool.stop(); client.close()
+""",
+            redis_url,
+            path,
+        )
+
+    assert (restarted.returncode, restarted.stderr) == (0, "")
+    assert list(dict.fromkeys(request["request_id"] for request in worker.requests)) == ids
+    assert SqliteSpool(path).waiting(1) == []
+
+
+def test_a_kill_between_the_acknowledgement_and_forgetting_repeats_the_same_request(
+    redis_url: str, path: Path
+) -> None:
+    with Responder(redis_url) as worker:
+        killed = run(
+            """
+SqliteSpool.acknowledged = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+spool.logout(user_id="ada", session_id="s")
+spool.deliver()
+""",
+            redis_url,
+            path,
+        )
+        assert killed.returncode == -9
+        assert len(SqliteSpool(path).waiting(10)) == 1
+
+        assert run("print(spool.deliver())", redis_url, path).stdout == "1\n"
+
+    assert len({request["request_id"] for request in worker.requests}) == 1
+    assert SqliteSpool(path).waiting(1) == []
+
+
+def test_two_processes_may_share_one_file(redis_url: str, path: Path) -> None:
+    script = """
+spool.start()
+for n in range(20):
+    spool.logout(user_id="ada", session_id=f"{os.getpid()}-{n}")
+until = time.monotonic() + 80
+while SqliteSpool(sys.argv[3]).waiting(1) and time.monotonic() < until: time.sleep(0.05)
+spool.stop(); client.close()
+print("done")
+"""
+    with (
+        Responder(redis_url) as worker,
+        app(script, redis_url, path, "one") as one,
+        app(script, redis_url, path, "two") as two,
+    ):
+        assert (one.wait(100), two.wait(100)) == (0, 0), one.log_text() + two.log_text()
+        assert (one.log_text(), two.log_text()) == ("done\n", "done\n")
+
+    store = SqliteSpool(path)
+    assert (store.waiting(1), store.refused()) == ([], [])
+    assert len({request["request_id"] for request in worker.requests}) == 40
+
+
+def test_a_broker_that_is_dead_holds_up_nobody_and_loses_nothing(path: Path) -> None:
+    store = SqliteSpool(path)
+    with RedisServer() as server, client_of(server) as client:
+        spool = LogoutSpool(client, store)
+        server.freeze()
+        spool.start()
+        started = time.monotonic()
+        spool.logout(user_id="ada", session_id="s")
+        assert time.monotonic() - started < 5
+        time.sleep(0.2)  # it is on its way to a broker that does not answer
+
+        started = time.monotonic()
+        spool.stop(timeout=5)
+        assert time.monotonic() - started < 15
+        assert len(store.waiting(10)) == 1
+
+        server.thaw()
+        with Responder(server.url()):
+            spool.start()
+            poll_until(lambda: not store.waiting(1), 60)
+            spool.stop()
+
+
+def test_what_the_worker_refuses_is_in_sight_after_a_restart(redis_url: str, path: Path) -> None:
+    def refuse(request: dict[str, object]) -> list[bytes]:
+        says = {"verdict": "unauthorized", "reason": "not_permitted", "data": None}
+        return [sealed(answer_to(request, **says))]
+
+    with Responder(redis_url, refuse):
+        script = "spool.logout(user_id='ada', session_id='s'); print(spool.deliver())"
+        assert run(script, redis_url, path).stdout == "0\n"
+
+    (refused,) = SqliteSpool(path).refused()
+    assert refused.refused == "unauthorized: not_permitted"

@@ -1,0 +1,294 @@
+"""Expiring and purging in batches: whole, beside others, and with nothing left behind."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import RFC_4122, UUID
+
+import pytest
+from sqlalchemy import event, insert, select, update
+
+from models import IdpSession, Logout, SessionEvent
+from simulator.server import SimulatorServer
+from tests.integration.outbox.propagation_rig import by_queue, notices
+from tests.stage import Stage
+from worker.logout.end_sessions import duty
+from worker.maintenance.expire import expire_sessions
+from worker.maintenance.purge import purge_history
+
+StageWith = Callable[..., Stage]
+
+BATCH = 3
+MANY = 2 * BATCH + 1
+UUID7 = 7
+
+
+@pytest.fixture
+def stage_with(redis_url: str, mosaic: SimulatorServer) -> Iterator[StageWith]:
+    """Make a stage on a store, with small batches."""
+    with ExitStack() as stages:
+
+        def make(url: str, **overrides: str) -> Stage:
+            small = {"maintenance_batch": str(BATCH), "keep_ended_days": "10"}
+            stage = stages.enter_context(Stage(url, redis_url, mosaic, **(small | overrides)))
+            stage.add_app("shop")
+            return stage
+
+        yield make
+
+
+def expire(stage: Stage) -> dict[str, int]:
+    return expire_sessions(stage.services).rows
+
+
+def purge(stage: Stage) -> int:
+    return purge_history(stage.services).rows["sessions"]
+
+
+def overdue(stage: Stage, count: int = MANY) -> list[UUID]:
+    """Have sessions that are past their time, all at the very same moment."""
+    refs = [stage.registered(f"user-{number}") for number in range(count)]
+    change(stage, refs, expires_at=stage.now() + timedelta(days=14))
+    stage.pass_time(days=15)
+    return refs
+
+
+def purgeable(stage: Stage, count: int = MANY) -> list[UUID]:
+    """Have sessions that ended long ago, all at the very same moment."""
+    refs = overdue(stage, count)
+    expire(stage)
+    change(stage, refs, ended_at=stage.now())
+    stage.pass_time(days=11)
+    return refs
+
+
+def change(stage: Stage, refs: list[UUID], **values: datetime) -> None:
+    with stage.services.store.write() as connection:
+        connection.execute(update(IdpSession).where(IdpSession.id.in_(refs)).values(**values))
+
+
+def trail(stage: Stage) -> list[Any]:
+    """Return what was written for each session that ended, oldest first."""
+    ended = select(SessionEvent.__table__).where(SessionEvent.event == "ended")
+    with stage.services.store.read() as connection:
+        return list(connection.execute(ended.order_by(SessionEvent.id)).all())
+
+
+def live(stage: Stage) -> set[UUID]:
+    return {session.id for session in stage.sessions() if session.ended_at is None}
+
+
+# --- expiry
+
+
+def test_each_session_is_ended_once_with_one_full_row_in_the_trail(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url)
+    refs = overdue(stage)
+    young = stage.registered("bob")
+    begin_ms = time.time_ns() // 1_000_000
+
+    assert expire(stage) == {"expired": MANY}
+
+    assert live(stage) == {young}
+    sessions = {session.id: session for session in stage.sessions()}
+    rows = trail(stage)
+    assert Counter(row.idp_session_id for row in rows) == Counter(refs)
+    assert len({row.id for row in rows}) == MANY
+    for row in rows:
+        session = sessions[row.idp_session_id]
+        assert (row.user_id, row.at) == (session.user_id, session.ended_at)
+        assert (row.app_id, row.detail) == (None, "expired")
+        assert row.correlation_id == "maintenance.expire_sessions"
+        # They tell the time, like all our ids (RFC 9562, section 5.7).
+        assert (row.id.version, row.id.variant) == (UUID7, RFC_4122)
+        assert begin_ms <= row.id.int >> 80 <= time.time_ns() // 1_000_000
+        assert (session.end_cause, session.sealed_session_id) == ("expired", None)
+        assert session.version == 2
+    assert expire(stage) == {"expired": 0}
+
+
+def test_each_app_that_asked_is_told_once_of_each_expired_session(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url)
+    by_queue(stage, "stock", notify_on_expiry=True)
+    by_queue(stage, "forum")
+    refs = [stage.registered(f"user-{number}") for number in range(MANY)]
+    for number in range(MANY):
+        stage.silent_auth(f"user-{number}", "stock")
+        stage.silent_auth(f"user-{number}", "forum")
+    stage.pass_time(days=15)
+
+    assert expire(stage) == {"expired": MANY}
+
+    told = Counter((row.idp_session_id, row.app_id) for row in notices(stage))
+    assert told == Counter((ref, "stock") for ref in refs)
+
+
+def test_all_past_a_cap_are_ended_in_batches_and_mosaic_is_owed_each(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url, session_absolute_cap_seconds="86400")
+    by_queue(stage, "forum")
+    refs = [stage.registered(f"user-{number}") for number in range(MANY)]
+    stage.silent_auth("user-0", "forum")
+    stage.pass_time(days=2)
+
+    assert expire(stage) == {"expired": 0, "capped": MANY}
+
+    assert Counter(row.idp_session_id for row in stage.logouts()) == Counter(refs)
+    assert [(row.idp_session_id, row.app_id) for row in notices(stage)] == [(refs[0], "forum")]
+    assert {(row.detail, row.app_id) for row in trail(stage)} == {("cap_reached", None)}
+    assert len(trail(stage)) == MANY
+
+
+def test_a_batch_takes_as_few_statements_however_large(
+    postgres_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(postgres_url, maintenance_batch="1000")
+    overdue(stage, 30)
+
+    with writes(stage) as written:
+        assert expire(stage) == {"expired": 30}
+
+    # Row by row the trail alone would be thirty.
+    assert [statement.split()[0] for statement in written] == ["WITH"]
+
+
+@contextmanager
+def writes(stage: Stage) -> Iterator[list[str]]:
+    """Collect the statements that write, one by one also where many are sent together."""
+    found: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        _, _, statement, parameters, _, is_many = arguments
+        if any(word in statement for word in ("INSERT INTO", "UPDATE idp", "DELETE FROM")):
+            found.extend([statement] * (len(parameters) if is_many else 1))
+
+    engine = stage.services.store.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def test_expiry_does_not_wait_for_a_renewal_and_the_renewal_wins(
+    postgres_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(postgres_url)
+    refs = overdue(stage)
+    renewed, untouched = refs[0], refs[1]
+    later = stage.now() + timedelta(days=14)
+
+    with stage.services.store.write() as connection:
+        connection.execute(
+            update(IdpSession).where(IdpSession.id == renewed).values(expires_at=later)
+        )
+        locked = select(IdpSession.id).where(IdpSession.id == untouched).with_for_update()
+        connection.execute(locked)
+        # Would fail after the lock timeout if it waited.
+        assert expire(stage) == {"expired": MANY - 2}
+        assert live(stage) == {renewed, untouched}
+
+    assert expire(stage) == {"expired": 1}
+    assert live(stage) == {renewed}
+
+
+# --- purging
+
+
+def test_all_that_ended_at_one_moment_are_purged(store_url: str, stage_with: StageWith) -> None:
+    stage = stage_with(store_url)
+    purgeable(stage)
+
+    assert purge(stage) == MANY
+    assert stage.sessions() == []
+
+
+def test_what_mosaic_must_be_told_stays_among_all_that_goes(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url)
+    refs = purgeable(stage)
+    owed = refs[::2]
+    owe(stage, owed)
+
+    assert purge(stage) == MANY - len(owed)
+    assert {session.id for session in stage.sessions()} == set(owed)
+    assert len(stage.logouts()) == len(owed)
+
+
+def owe(stage: Stage, refs: list[UUID]) -> None:
+    with stage.services.store.write() as connection:
+        connection.execute(insert(Logout), duties(stage, refs))
+
+
+def duties(stage: Stage, refs: list[UUID]) -> list[dict[str, Any]]:
+    now = stage.now()
+    return [duty(ref, "shop", now, now + timedelta(days=14)) for ref in refs]
+
+
+def test_a_duty_that_comes_up_after_its_session_was_chosen_is_kept(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url)
+    (first, *others) = purgeable(stage)
+
+    with after_the_first_choice(
+        stage, lambda connection: connection.execute(insert(Logout), duties(stage, [first]))
+    ):
+        assert purge(stage) == len(others)
+
+    assert [session.id for session in stage.sessions()] == [first]
+    assert [row.idp_session_id for row in stage.logouts()] == [first]
+
+
+@contextmanager
+def after_the_first_choice(stage: Stage, act: Callable[[Any], Any]) -> Iterator[None]:
+    """Do *act* when the first batch is chosen and nothing of it is deleted yet."""
+    done: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        connection, _, statement, *_ = arguments
+        is_choice = "LIMIT" in statement and "idp_sessions.ended_at <=" in statement
+        if is_choice and not done:
+            done.append(statement)
+            act(connection)
+
+    engine = stage.services.store.engine
+    event.listen(engine, "after_cursor_execute", note)
+    try:
+        yield
+    finally:
+        event.remove(engine, "after_cursor_execute", note)
+    assert done
+
+
+def test_purging_waits_for_nobody(postgres_url: str, stage_with: StageWith) -> None:
+    stage = stage_with(postgres_url)
+    busy, *others = purgeable(stage)
+
+    with stage.services.store.write() as connection:
+        connection.execute(select(IdpSession.id).where(IdpSession.id == busy).with_for_update())
+        assert purge(stage) == len(others)
+
+    assert [session.id for session in stage.sessions()] == [busy]
+    assert purge(stage) == 1
+
+
+def test_purges_at_once_count_each_session_once(store_url: str, stage_with: StageWith) -> None:
+    stage = stage_with(store_url)
+    purgeable(stage, 12)
+
+    counts = stage.at_once(*[lambda: purge(stage)] * 3)
+
+    assert sum(counts) == 12
+    assert stage.sessions() == []

@@ -1,0 +1,213 @@
+"""Purging: history goes after its time, the living and the unfinished stay."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from session_client import requests, times
+from session_client.contract import LogoutScope, Reason
+from simulator.server import SimulatorServer
+from tests.stage import Stage
+from worker.maintenance import batches
+from worker.maintenance.expire import expire_sessions
+from worker.maintenance.purge import purge_history
+from worker.tasks import maintenance as tasks
+
+
+@pytest.fixture
+def keeper(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
+    """A stage that keeps ended sessions for 10 days and events for 20, in batches of two."""
+    overrides = {"keep_ended_days": "10", "keep_events_days": "20", "maintenance_batch": "2"}
+    with Stage(store_url, redis_url, mosaic, **overrides) as stage:
+        stage.add_app("shop")
+        stage.add_app("forum")
+        stage.add_app("desk", capabilities=("logout_user",))
+        yield stage
+
+
+def rows(stage: Stage) -> dict[str, int]:
+    return {table: len(found) for table, found in stage.dump().items()}
+
+
+def test_what_is_past_its_time_goes_with_all_that_belongs_to_it(keeper: Stage) -> None:
+    for _ in range(5):
+        keeper.mosaic.state.faults.add("session/authenticate", "rotate_session_id", times=1)
+        keeper.registered()
+        keeper.silent_auth()
+    keeper.log_out(app_id="desk", scope=LogoutScope.USER)
+    assert set(keeper.tell_mosaic()) == {"confirmed"}
+    keeper.pass_time(days=10, seconds=1)
+
+    counts = purge_history(keeper.services)
+
+    assert counts.is_complete
+    assert counts.rows == {
+        "sessions": 5,
+        "watermarks": 1,
+        "device_watermarks": 0,
+        "receipts": 1,
+        "events": 0,
+    }
+    left = {name: count for name, count in rows(keeper).items() if count}
+    assert left == {"apps": 3, "app_keys": 3, "session_events": 20}
+    keeper.pass_time(days=10)
+    assert purge_history(keeper.services).rows["events"] == 20
+
+
+def test_nothing_goes_before_its_time(keeper: Stage) -> None:
+    ref = keeper.registered()
+    keeper.log_out(session_ref=str(ref))
+    keeper.tell_mosaic()
+    keeper.pass_time(days=9, hours=23)
+    before = keeper.dump()
+
+    counts = purge_history(keeper.services)
+
+    assert counts.rows == {
+        "sessions": 0,
+        "watermarks": 0,
+        "device_watermarks": 0,
+        "receipts": 0,
+        "events": 0,
+    }
+    assert keeper.dump() == before
+
+
+def test_a_live_session_is_never_purged_however_old(keeper: Stage) -> None:
+    ref = keeper.registered()
+    for _ in range(4):
+        keeper.pass_time(days=13)
+        keeper.silent_auth()
+    keeper.pass_time(days=60)  # past its time, but nobody has marked it yet
+
+    purge_history(keeper.services)
+
+    assert keeper.session(ref).ended_at is None
+
+
+def test_a_session_mosaic_must_still_be_told_about_stays(keeper: Stage) -> None:
+    ref = keeper.registered()
+    keeper.log_out(session_ref=str(ref))
+    keeper.pass_time(days=13)
+
+    assert purge_history(keeper.services).rows["sessions"] == 0
+    assert keeper.session(ref).sealed_session_id is not None
+    assert keeper.tell_mosaic() == ["confirmed"]
+    assert purge_history(keeper.services).rows["sessions"] == 1
+
+
+def test_a_dry_run_counts_the_same_and_deletes_nothing(keeper: Stage) -> None:
+    ref = keeper.registered()
+    keeper.log_out(session_ref=str(ref))
+    keeper.tell_mosaic()
+    keeper.pass_time(days=21)
+    before = keeper.dump()
+
+    counts = purge_history(keeper.services, dry_run=True)
+
+    assert counts.rows == {
+        "sessions": 1,
+        "watermarks": 0,
+        "device_watermarks": 0,
+        "receipts": 1,
+        "events": 3,
+    }
+    assert keeper.dump() == before
+    assert purge_history(keeper.services).rows == counts.rows
+
+
+@pytest.fixture
+def forgetful(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
+    """A stage that is told to keep nothing that has ended."""
+    with Stage(store_url, redis_url, mosaic, keep_ended_days="0") as stage:
+        stage.add_app("shop")
+        stage.add_app("desk", capabilities=("logout_user",))
+        yield stage
+
+
+@pytest.mark.parametrize("hours", [1, 23.9])
+def test_a_logout_that_comes_again_after_a_purge_spares_the_login_that_followed_it(
+    forgetful: Stage, hours: float
+) -> None:
+    forgetful.registered()
+    everywhere = requests.Logout(user_id="ada", scope=LogoutScope.USER)
+    deadline = times.to_wire(forgetful.now() + timedelta(hours=24))
+    sent = forgetful.seal("desk", everywhere, deadline=deadline)
+    first = forgetful.deliver(sent)
+    assert forgetful.tell_mosaic() == ["confirmed"]
+    forgetful.pass_time(hours=hours)
+    purge_history(forgetful.services)
+    forgetful.services.redis.flushall()  # the answers it keeps may be lost
+    ref = forgetful.registered()
+
+    again = forgetful.deliver(sent)
+
+    assert again.receipt_id == first.receipt_id
+    assert (again.sessions_ended, again.idp_confirmed) == (1, 1)
+    assert forgetful.session(ref).ended_at is None
+
+
+def test_a_session_logged_out_before_its_registration_is_known_when_that_comes(
+    forgetful: Stage,
+) -> None:
+    login = forgetful.login("ada", "shop")
+    forgetful.log_out(session_id=login.session_id)
+    forgetful.tell_mosaic()
+    forgetful.pass_time(minutes=10)
+    purge_history(forgetful.services)
+
+    assert forgetful.remember(login).reason == Reason.LOGGED_OUT
+
+
+def test_what_no_message_can_ask_for_any_more_goes_when_nothing_is_to_be_kept(
+    forgetful: Stage,
+) -> None:
+    forgetful.registered()
+    forgetful.log_out(app_id="desk", scope=LogoutScope.USER)
+    forgetful.tell_mosaic()
+    forgetful.pass_time(days=2, seconds=1)
+
+    counts = purge_history(forgetful.services)
+
+    assert counts.rows == {
+        "sessions": 1,
+        "watermarks": 1,
+        "device_watermarks": 0,
+        "receipts": 1,
+        "events": 0,
+    }
+
+
+def test_when_its_time_is_up_the_next_run_goes_on(
+    keeper: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        keeper.registered()
+    keeper.pass_time(days=15)
+    expire_sessions(keeper.services)
+    keeper.pass_time(days=11)
+    with monkeypatch.context() as patch:
+        seconds = itertools.count(0, 1000)
+        patch.setattr(batches, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        first = purge_history(keeper.services)
+
+    second = purge_history(keeper.services)
+
+    assert (first.rows["sessions"], first.is_complete) == (2, False)
+    assert (second.rows["sessions"], second.is_complete) == (3, True)
+
+
+def test_the_task_does_the_same(keeper: Stage) -> None:
+    keeper.registered()
+    keeper.pass_time(days=15)
+    expire_sessions(keeper.services)
+    keeper.pass_time(days=11)
+
+    tasks.purge_history()
+
+    assert keeper.sessions() == []

@@ -1,0 +1,394 @@
+"""Client tokens: how seldom they are fetched, and what happens when they stop working."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Thread
+
+import pytest
+
+from tests.integration.mosaic.mosaic_rig import (
+    Rig,
+    at_once,
+    authenticate,
+    make_settings,
+    running_rig,
+)
+from worker.errors import ClientRefused, MosaicRateLimited, MosaicTimedOut, MosaicUnavailable
+from worker.mosaic import client_tokens
+from worker.mosaic.client_tokens import LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
+from worker.mosaic.deadline import Deadline
+
+AUTHENTICATE = "session/authenticate"
+TOKEN_KEY = "mosaic:client_token:shop"
+LOCK_KEY = "mosaic:client_token_lock:shop"
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with running_rig() as rig:
+        yield rig
+
+
+def errors_in(outcomes: list[object]) -> list[Exception]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+
+
+def test_twenty_threads_at_the_start_fetch_one_token(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+
+    outcomes = at_once(20, lambda: authenticate(gateway, rig.app, session))
+
+    assert errors_in([*outcomes]) == []
+    assert rig.count("token") == 1
+    assert rig.count("jwks") == 1
+
+
+def test_processes_share_one_token_through_redis(rig: Rig) -> None:
+    session = rig.login().session_id
+    gateways = iter([rig.gateway() for _ in range(8)])
+    rig.state.faults.add("token", "latency", seconds=0.2)
+
+    outcomes = at_once(8, lambda: authenticate(next(gateways), rig.app, session))
+
+    assert errors_in([*outcomes]) == []
+    assert rig.count("token") == 1
+    assert rig.redis.pttl(TOKEN_KEY) > 3_500_000
+    assert not rig.redis.exists(LOCK_KEY)
+
+
+def test_the_hot_path_does_not_touch_redis(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    before = rig.redis.info("stats")["total_commands_processed"]
+
+    for _ in range(5):
+        authenticate(gateway, rig.app, session)
+
+    assert rig.redis.info("stats")["total_commands_processed"] == before + 1  # this look
+
+
+def test_a_token_is_renewed_from_four_fifths_of_its_life(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+
+    rig.advance(0.79 * 3600)
+    authenticate(gateway, rig.app, session)
+    assert rig.count("token") == 1
+
+    rig.advance(0.02 * 3600)
+    at_once(10, lambda: authenticate(gateway, rig.app, session))
+    assert rig.count("token") == 2
+
+
+def test_while_one_thread_renews_the_others_go_on_with_the_current_token(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    rig.advance(0.9 * 3600)
+
+    with rig.state.gates.hold("token") as gate:
+        patient = {"timeout_seconds": 60.0}  # so that it renews for as long as it may: 5 s
+        renewing = Thread(target=authenticate, args=(gateway, rig.app, session), kwargs=patient)
+        renewing.start()
+        gate.wait_arrived()
+        authenticate(gateway, rig.app, session, timeout_seconds=3)
+        # Nor does another process fetch: it takes the shared token, which still works.
+        authenticate(rig.gateway(), rig.app, session, timeout_seconds=3)
+    renewing.join()
+
+    assert rig.count("token") == 2
+
+
+def test_a_failed_early_renewal_costs_the_caller_nothing(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    rig.advance(0.9 * 3600)
+    rig.state.faults.add("token", "status", status=500)
+
+    for _ in range(5):
+        authenticate(gateway, rig.app, session)
+
+    assert rig.count("token") == 2  # one attempt, then a pause
+    rig.state.faults.clear()
+    rig.advance(LOOK_AGAIN_SECONDS + 1)
+    authenticate(gateway, rig.app, session)
+    assert rig.count("token") == 3
+
+
+def test_a_token_is_never_used_in_its_last_half_minute(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    rig.advance(3600 - 29)
+    rig.state.faults.add("token", "status", status=500)
+
+    with pytest.raises(MosaicUnavailable):
+        authenticate(gateway, rig.app, session)
+
+    assert rig.count(AUTHENTICATE) == 1
+
+
+def test_a_short_lived_token_is_used_for_half_its_life(rig: Rig) -> None:
+    rig.state.policy.change(client_token_seconds=20)
+    session, gateway = rig.login().session_id, rig.gateway()
+
+    for _ in range(3):
+        authenticate(gateway, rig.app, session)
+    assert rig.count("token") == 1
+
+    rig.advance(11)
+    authenticate(gateway, rig.app, session)
+    assert rig.count("token") == 2
+
+
+def test_a_token_mosaic_forgot_is_replaced_once_and_the_call_repeated_once(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+
+    for number in range(2, 5):
+        rig.state.revoke_client_tokens()
+        authenticate(gateway, rig.app, session)
+        assert rig.count("token") == number
+
+    assert rig.count(AUTHENTICATE) == 1 + 3 * 2
+
+
+def test_a_role_that_is_new_reaches_the_app_with_a_fresh_token(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add(AUTHENTICATE, "status", status=403, times=1)
+
+    authenticate(gateway, rig.app, session)
+
+    assert rig.count("token") == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_client_that_stays_refused_is_not_asked_for_in_a_loop(rig: Rig, status: int) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add(AUTHENTICATE, "status", status=status)
+
+    for _ in range(10):
+        with pytest.raises(ClientRefused):
+            authenticate(gateway, rig.app, session)
+
+    assert rig.count("token") == 2
+    assert rig.count(AUTHENTICATE) == 11
+
+    rig.advance(REFUSAL_SECONDS + 1)
+    with pytest.raises(ClientRefused):
+        authenticate(gateway, rig.app, session)
+    assert rig.count("token") == 3
+
+
+def test_a_storm_of_401_makes_one_fetch(rig: Rig) -> None:
+    session = rig.login().session_id
+    gateways = [rig.gateway(), rig.gateway()]
+    for gateway in gateways:
+        authenticate(gateway, rig.app, session)
+    rig.state.revoke_client_tokens()
+    turns = iter(gateways * 25)
+
+    outcomes = at_once(50, lambda: authenticate(next(turns), rig.app, session))
+
+    assert errors_in([*outcomes]) == []
+    assert rig.count("token") == 2
+
+
+def test_a_process_that_learns_of_a_revoked_token_late_takes_the_new_shared_one(rig: Rig) -> None:
+    session, early, late = rig.login().session_id, rig.gateway(), rig.gateway()
+    authenticate(early, rig.app, session)
+    authenticate(late, rig.app, session)
+    rig.state.revoke_client_tokens()
+
+    authenticate(early, rig.app, session)
+    authenticate(late, rig.app, session)
+
+    assert rig.count("token") == 2
+    assert rig.redis.exists(TOKEN_KEY)
+
+
+def test_a_rejected_token_is_not_taken_back_from_redis(rig: Rig) -> None:
+    tokens = rig.gateway()._client_tokens
+    rejected = tokens.get(rig.app, Deadline.after(5))
+    shared = rig.redis.get(TOKEN_KEY)
+    assert isinstance(shared, bytes)
+
+    tokens.rejected(rig.app, rejected, 401)
+    rig.redis.set(TOKEN_KEY, shared)  # by a process that has not tried it yet
+
+    assert tokens.get(rig.app, Deadline.after(5)) != rejected
+
+
+def test_a_wrong_secret_is_refused_and_not_asked_for_again_at_once(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    wrong = replace(rig.app, client_secret="wrong")
+
+    for _ in range(10):
+        with pytest.raises(ClientRefused):
+            authenticate(gateway, wrong, session)
+    assert rig.count("token") == 1
+
+    rig.advance(REFUSAL_SECONDS + 1)
+    with pytest.raises(ClientRefused):
+        authenticate(gateway, wrong, session)
+    assert rig.count("token") == 2
+
+
+def test_a_corrected_secret_works_at_once(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    with pytest.raises(ClientRefused):
+        authenticate(gateway, replace(rig.app, client_secret="wrong"), session)
+
+    authenticate(gateway, rig.app, session)
+
+
+def test_an_app_with_a_wrong_secret_does_not_live_on_the_token_of_another(rig: Rig) -> None:
+    session = rig.login().session_id
+    authenticate(rig.gateway(), rig.app, session)
+
+    with pytest.raises(ClientRefused):
+        authenticate(rig.gateway(), replace(rig.app, client_secret="wrong"), session)
+
+
+def test_a_rate_limit_on_tokens_is_passed_on(rig: Rig) -> None:
+    rig.state.faults.add("token", "rate_limited", retry_after=9)
+
+    with pytest.raises(MosaicRateLimited) as caught:
+        authenticate(rig.gateway(), rig.app, rig.login().session_id)
+
+    assert caught.value.retry_after == 9
+
+
+def test_without_redis_each_process_fetches_its_own_token(rig: Rig) -> None:
+    session = rig.login().session_id
+    rig.redis_server.stop()
+    gateways = [rig.gateway(), rig.gateway()]
+
+    for gateway in gateways * 3:
+        authenticate(gateway, rig.app, session)
+    assert rig.count("token") == 2
+
+    rig.state.revoke_client_tokens()
+    authenticate(gateways[0], rig.app, session)
+    assert rig.count("token") == 3
+
+
+def test_a_redis_that_hangs_holds_up_one_call_and_not_all(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway(redis_timeout_seconds=1)
+    rig.redis_server.freeze()
+    started_at = time.monotonic()
+    try:
+        at_once(5, lambda: authenticate(gateway, rig.app, session))
+    finally:
+        rig.redis_server.thaw()
+
+    # One wait for the timeout of its socket (1 s), not five; then Redis is left alone for a while.
+    assert time.monotonic() - started_at < 5
+    assert rig.count("token") == 1
+    assert rig.count(AUTHENTICATE) == 5
+
+
+def test_a_redis_that_dies_after_the_fetch_costs_no_second_fetch(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+
+    with rig.state.gates.hold("token") as gate:
+        fetching = Thread(target=authenticate, args=(gateway, rig.app, session))
+        fetching.start()
+        gate.wait_arrived()
+        rig.redis_server.stop()
+    fetching.join()
+
+    assert rig.count("token") == 1
+    assert rig.count(AUTHENTICATE) == 1
+
+
+def test_what_cannot_be_opened_in_redis_is_written_over(rig: Rig) -> None:
+    session = rig.login().session_id
+    rig.redis.set(TOKEN_KEY, b"garbage")
+
+    authenticate(rig.gateway(), rig.app, session)
+    authenticate(rig.gateway(), rig.app, session)
+
+    assert rig.count("token") == 1
+
+
+def test_a_token_sealed_with_a_lost_key_is_fetched_anew(rig: Rig) -> None:
+    session = rig.login().session_id
+    authenticate(rig.gateway(), rig.app, session)
+    rig.settings = make_settings(encryption_keys="k2:" + "eHh4" * 10 + "eHg=")
+
+    authenticate(rig.gateway(), rig.app, session)
+
+    assert rig.count("token") == 2
+
+
+def test_a_fetcher_that_died_holds_the_others_up_no_longer_than_its_lease(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = rig.login().session_id
+    rig.redis.set(LOCK_KEY, "a dead process", px=400)
+
+    authenticate(rig.gateway(), rig.app, session, timeout_seconds=3)
+
+    assert rig.count("token") == 1
+
+
+def test_whoever_waits_for_another_process_gives_up_at_its_deadline(rig: Rig) -> None:
+    rig.redis.set(LOCK_KEY, "a slow process", px=60_000)
+    gateway = rig.gateway()
+
+    outcomes = at_once(3, lambda: authenticate(gateway, rig.app, "session", timeout_seconds=0.3))
+
+    assert [type(outcome) for outcome in outcomes] == [MosaicTimedOut] * 3
+    assert rig.count("token") == 0
+    assert rig.redis.get(LOCK_KEY) == b"a slow process"
+
+
+def test_another_process_renewing_early_is_left_to_it(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    rig.advance(0.9 * 3600)
+    rig.redis.set(LOCK_KEY, "a slow process", px=60_000)
+
+    authenticate(gateway, rig.app, session)
+
+    assert rig.count("token") == 1
+
+
+def test_a_fetch_is_over_before_its_lock_is() -> None:
+    assert client_tokens.FETCH_SECONDS < client_tokens.LEASE_SECONDS
+
+
+def test_a_lock_whose_lease_is_over_is_not_released_for_its_new_holder(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    with rig.state.gates.hold("token") as gate:
+        fetching = Thread(target=authenticate, args=(gateway, rig.app, session))
+        fetching.start()
+        gate.wait_arrived()
+        rig.redis.set(LOCK_KEY, "the next holder", px=60_000)
+    fetching.join()
+
+    assert rig.redis.get(LOCK_KEY) == b"the next holder"
+
+
+def test_a_thread_that_finds_another_renewing_does_not_wait_for_it(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    rig.advance(0.9 * 3600)
+
+    with gateway._client_tokens._slot(rig.app).renewing:
+        authenticate(gateway, rig.app, session)
+
+    assert rig.count("token") == 1
+
+
+def test_a_success_with_an_older_token_says_nothing_about_the_newer(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    authenticate(gateway, rig.app, session)
+    slot = gateway._client_tokens._slot(rig.app)
+    slot.is_proven = False
+
+    gateway._client_tokens.accepted(rig.app, "older")
+
+    assert not slot.is_proven

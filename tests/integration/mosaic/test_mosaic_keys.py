@@ -1,0 +1,174 @@
+"""Signing keys: seldom fetched, changed without a hitch, never a lever to hammer Mosaic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from secrets import token_hex
+from threading import Thread
+
+import pytest
+from joserfc import jws
+
+from simulator.idp.keys import rsa_key
+from tests.integration.mosaic.mosaic_rig import Rig, at_once, authenticate, running_rig
+from worker.errors import MosaicUnavailable, TokenRejected
+from worker.mosaic import MosaicGateway
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with running_rig() as rig:
+        yield rig
+
+
+def verify(rig: Rig, gateway: MosaicGateway) -> str:
+    return gateway.verify_id_token(rig.app, rig.state.mint_id_token(), "ada").user_id
+
+
+def with_random_kid() -> str:
+    key = rsa_key(-2)
+    return jws.serialize_compact({"alg": "RS256", "kid": token_hex(8)}, json.dumps({}), key)
+
+
+def test_a_thousand_unknown_kids_cost_one_refetch(rig: Rig) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    tokens = iter([with_random_kid() for _ in range(1000)])
+
+    def reject_some() -> None:
+        for _ in range(100):
+            with pytest.raises(TokenRejected, match="kid"):
+                gateway.verify_id_token(rig.app, next(tokens), "ada")
+
+    outcomes = at_once(10, reject_some)
+
+    assert outcomes == [None] * 10
+    assert rig.count("jwks") == 2
+    assert verify(rig, gateway) == "ada"
+
+
+def test_bad_signatures_cost_no_more_refetches_than_unknown_kids(rig: Rig) -> None:
+    gateway = rig.gateway()
+
+    for _ in range(20):
+        forged = rig.state.mint_id_token(forgery="wrong_signature")
+        with pytest.raises(TokenRejected, match="signature"):
+            gateway.verify_id_token(rig.app, forged, "ada")
+
+    assert rig.count("jwks") == 2
+
+
+@pytest.mark.parametrize("keep_old", [True, False])
+def test_a_new_key_is_accepted_after_one_refetch(rig: Rig, *, keep_old: bool) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    rig.state.rotate_keys(keep_old=keep_old)
+
+    outcomes = at_once(10, lambda: verify(rig, gateway))
+
+    assert outcomes == ["ada"] * 10
+    assert rig.count("jwks") == 2
+
+
+def test_the_refetch_is_allowed_again_after_a_while(rig: Rig) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    with pytest.raises(TokenRejected):
+        gateway.verify_id_token(rig.app, with_random_kid(), "ada")
+    rig.state.rotate_keys()
+
+    with pytest.raises(TokenRejected, match="kid"):
+        verify(rig, gateway)
+    rig.advance(61)
+
+    assert verify(rig, gateway) == "ada"
+    assert rig.count("jwks") == 3
+
+
+def test_keys_are_kept_for_an_hour(rig: Rig) -> None:
+    gateway = rig.gateway()
+
+    for _ in range(3):
+        rig.advance(1199)
+        verify(rig, gateway)
+    assert rig.count("jwks") == 1
+
+    rig.advance(1300)
+    verify(rig, gateway)
+    assert rig.count("jwks") == 2
+
+
+def test_old_keys_go_on_while_mosaic_does_not_publish_them(rig: Rig) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    rig.state.faults.add("jwks", "status", status=503)
+    rig.advance(3601)
+
+    for _ in range(5):
+        assert verify(rig, gateway) == "ada"
+    assert rig.count("jwks") == 2  # not with every token
+
+    rig.state.faults.clear()
+    rig.advance(61)
+    assert verify(rig, gateway) == "ada"
+    assert rig.count("jwks") == 3
+
+
+def test_a_failed_refetch_for_an_unknown_kid_keeps_the_old_keys(rig: Rig) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    rig.state.faults.add("jwks", "invalid_json")
+
+    with pytest.raises(TokenRejected, match="kid"):
+        gateway.verify_id_token(rig.app, with_random_kid(), "ada")
+
+    assert verify(rig, gateway) == "ada"
+
+
+def test_while_one_thread_fetches_anew_the_others_use_the_old_keys(rig: Rig) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    rig.advance(3601)
+
+    with rig.state.gates.hold("jwks") as gate:
+        fetching = Thread(target=verify, args=(rig, gateway))
+        fetching.start()
+        gate.wait_arrived()
+        assert verify(rig, gateway) == "ada"
+    fetching.join()
+
+    assert rig.count("jwks") == 2
+
+
+def test_without_any_keys_it_is_try_later_and_works_once_they_are_there(rig: Rig) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("jwks", "status", status=404, times=1)
+
+    with pytest.raises(MosaicUnavailable):
+        verify(rig, gateway)
+
+    assert verify(rig, gateway) == "ada"
+
+
+def test_whoever_waits_for_the_first_keys_gives_up_at_the_deadline(rig: Rig) -> None:
+    gateway = rig.gateway()
+    session = rig.login().session_id
+
+    with rig.state.gates.hold("jwks") as gate:
+        first = Thread(target=lambda: authenticate(gateway, rig.app, session))
+        first.start()
+        gate.wait_arrived()
+        with pytest.raises(MosaicUnavailable):
+            authenticate(gateway, rig.app, session, timeout_seconds=0.3)
+    first.join()
+
+
+def test_a_clock_set_back_makes_no_key_set_eternal(rig: Rig) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+
+    rig.advance(-7200)
+    verify(rig, gateway)
+
+    assert rig.count("jwks") == 2

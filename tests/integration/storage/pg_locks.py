@@ -1,0 +1,31 @@
+"""Seeing from outside that somebody waits for a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+
+from tests.stage import Stage
+from worker.storage import database
+
+
+@contextmanager
+def patient_locks() -> Iterator[None]:
+    """Make stores that wait long for a row: on a busy machine others keep theirs for seconds."""
+    patient = " -c lock_timeout=60000 -c statement_timeout=60000"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "PG_OPTIONS", database.PG_OPTIONS + patient)
+        yield
+
+
+def somebody_waits_for_a_lock(stage: Stage) -> bool:
+    """Whether a statement on this PostgreSQL database waits for another's commit."""
+    with stage.services.store.read() as connection:
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(connection.execute(waiting).scalar_one())

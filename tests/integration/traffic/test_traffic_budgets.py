@@ -1,0 +1,227 @@
+"""Budgets: all processes together stay within them, and logouts always have their share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_client import requests, times
+from session_client.contract import Reason, Verdict
+from simulator.server import SimulatorServer
+from tests.integration.traffic.traffic_rig import (
+    DESK,
+    FORUM,
+    SHOP,
+    Starter,
+    pass_redis_time,
+    slow_refill,
+    starting,
+)
+from tests.stage import Stage, patient_redis
+from worker.errors import HeldBack
+from worker.traffic import FlightPlan, Lane
+from worker.traffic.admission import arguments_of, keys_of
+from worker.traffic.budgets import Cell
+from worker.traffic.single_flight import Flights
+
+ASK, TELL = "session/authenticate", "session/logout"
+ROOT = Path(__file__).parents[3]
+PLENTY = 10**6
+
+
+@pytest.fixture
+def start(redis_url: str) -> Iterator[Starter]:
+    with starting(redis_url) as start:
+        yield start
+
+
+@pytest.fixture
+def _slow_refill() -> Iterator[None]:
+    with slow_refill():
+        yield
+
+
+@pytest.mark.usefixtures("_slow_refill")
+def test_what_may_come_at_once_is_a_twentieth_and_then_one_by_one(
+    start: Starter, redis_url: str
+) -> None:
+    process, other = start(mosaic_app_calls_per_minute=60), start(mosaic_app_calls_per_minute=60)
+
+    assert process.admit_all(Lane.LOGOUT) == 3
+    held = other.held_back(Lane.LOGOUT)
+    assert held.reason is Reason.RATE_LIMITED
+    assert "app:shop" in str(held)
+    assert 0 < held.retry_after <= 60 * 60 / 57
+
+    pass_redis_time(redis_url, held.retry_after)
+    assert other.admit_all(Lane.LOGOUT) == 1
+
+
+@pytest.mark.usefixtures("_slow_refill")
+def test_one_who_is_held_back_costs_no_budget(start: Starter) -> None:
+    process = start(mosaic_app_calls_per_minute=60, mosaic_source_calls_per_minute=PLENTY)
+    process.admit_all(Lane.LOGOUT)
+    before = process.held_back(Lane.LOGOUT).retry_after
+
+    for _ in range(20):
+        process.held_back(Lane.LOGOUT)
+
+    assert process.held_back(Lane.LOGOUT).retry_after <= before
+
+
+@pytest.mark.usefixtures("_slow_refill")
+@pytest.mark.parametrize(
+    ("settings", "apps"),
+    [
+        ({"mosaic_app_calls_per_minute": 200}, (SHOP,)),
+        ({"mosaic_source_calls_per_minute": 200}, (SHOP, FORUM)),
+    ],
+    ids=["the app's", "the address'"],
+)
+def test_logouts_pass_at_once_when_silent_authentications_used_up_a_budget(
+    start: Starter, settings: dict[str, Any], apps: tuple[Any, ...]
+) -> None:
+    process = start(**settings)
+    storm = sum(process.admit_all(Lane.AUTH, app) for app in apps)
+    assert storm == 9
+
+    process.held_back(Lane.AUTH)
+    process.admit(Lane.LOGOUT)
+
+
+def test_logouts_and_silent_authentications_together_keep_the_whole_budget(start: Starter) -> None:
+    process = start(mosaic_app_calls_per_minute=200)
+    began = time.monotonic()
+
+    through = process.admit_all(Lane.LOGOUT) + process.admit_all(Lane.AUTH)
+    through += process.admit_all(Lane.LOGOUT)
+
+    assert 10 <= through <= 10 + (time.monotonic() - began) * 200 / 60 + 1
+
+
+@pytest.mark.usefixtures("_slow_refill")
+def test_another_app_has_a_budget_of_its_own_but_one_address_with_all(start: Starter) -> None:
+    process = start(mosaic_app_calls_per_minute=60, mosaic_source_calls_per_minute=100)
+    assert process.admit_all(Lane.LOGOUT, SHOP) == 3
+
+    assert process.admit_all(Lane.LOGOUT, FORUM) >= 2
+    held = process.held_back(Lane.LOGOUT, DESK)
+    assert "source" in str(held)
+
+
+def test_a_turn_that_comes_soon_is_waited_for(start: Starter) -> None:
+    process = start(mosaic_app_calls_per_minute=600, mosaic_source_calls_per_minute=PLENTY)
+    cell = Cell.of("key", "name", 600)
+    began = time.monotonic()
+    at_once = process.admit_all(Lane.LOGOUT)
+
+    for _ in range(4):
+        process.admit(Lane.LOGOUT, patience_seconds=30)
+
+    at_least = (at_once + 4 - 30) * cell.interval / 1e6
+    assert time.monotonic() - began >= at_least
+
+
+@pytest.mark.usefixtures("_slow_refill")
+def test_calls_that_wait_for_one_budget_are_counted_in_the_others_when_they_are_made(
+    start: Starter,
+) -> None:
+    """Else the calls of a queue would be taken for a steady flow, and let more in than fit."""
+    process = start(mosaic_app_calls_per_minute=60, mosaic_source_calls_per_minute=1_000)
+    process.admit_all(Lane.LOGOUT)
+    rules = process.gate.rules(Lane.LOGOUT, SHOP)
+    of_app, of_source = (cell.key for cell in rules.cells)
+    before: Any = process.redis.time()
+
+    said, wait, *_ = process.scripts.admit(keys_of(rules), arguments_of(rules, 100.0))
+
+    assert said == b"go"
+    assert wait > 0
+    whole_at: Any = process.redis.get(of_source)
+    assert float(whole_at) >= before[0] * 1e6 + before[1] + wait
+    assert process.redis.exists(of_app)
+
+
+# --- as apps and users see it
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, sqlite_url: str, redis_url: str) -> Iterator[Stage]:
+    """A stage with the settings a test names."""
+    mosaic: SimulatorServer = request.getfixturevalue("mosaic")
+    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **request.param) as stage:
+        stage.add_app("shop")
+        stage.add_app("forum")
+        yield stage
+
+
+@pytest.mark.parametrize("stage", [{"mosaic_user_calls_per_minute": "6"}], indirect=True)
+def test_a_user_in_a_loop_is_held_back_and_nobody_else(stage: Stage) -> None:
+    stage.registered("ada")
+    stage.registered("bob")
+
+    first, second, third = (stage.silent_auth("ada") for _ in range(3))
+
+    assert first.verdict is second.verdict is Verdict.AUTHENTICATED
+    assert (third.verdict, third.reason) == (
+        Verdict.TEMPORARILY_UNAVAILABLE,
+        Reason.RATE_LIMITED,
+    )
+    assert 1 < third.retry_after <= 15
+    assert stage.mosaic.state.calls.count(ASK) == 2
+    assert stage.silent_auth("bob").verdict is Verdict.AUTHENTICATED
+
+
+@pytest.mark.usefixtures("_slow_refill")
+@pytest.mark.parametrize("stage", [{"mosaic_app_calls_per_minute": "40"}], indirect=True)
+def test_a_logout_reaches_mosaic_while_silent_authentications_are_held_back(stage: Stage) -> None:
+    ref = stage.registered("ada")
+    answers = [stage.silent_auth("ada", "shop") for _ in range(4)]
+    assert answers[-1].reason == Reason.RATE_LIMITED
+
+    stage.log_out(session_ref=str(ref))
+
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert stage.mosaic.state.calls.count(TELL) == 1
+
+
+@pytest.mark.parametrize("stage", [{"mosaic_timeout_seconds": "5"}], indirect=True)
+def test_nobody_waits_for_a_turn_past_their_own_deadline(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.registered("ada")
+    plans: list[FlightPlan] = []
+    join = Flights.join
+
+    def watched(self: Flights, plan: FlightPlan) -> Any:
+        plans.append(plan)
+        return join(self, plan)
+
+    monkeypatch.setattr(Flights, "join", watched)
+    soon = times.to_wire(stage.now() + timedelta(seconds=3))
+    asked = stage.seal("forum", requests.SilentAuth(user_id="ada"), deadline=soon)
+    stage.deliver(asked)
+    stage.silent_auth("ada")
+
+    hurried, relaxed = plans
+    assert hurried.patience_seconds <= 3 / 4
+    assert hurried.call_seconds <= 3
+    assert relaxed.patience_seconds == 1
+    assert relaxed.call_seconds == 5
+
+
+@pytest.mark.usefixtures("_slow_refill")
+def test_a_request_that_is_held_back_raises_what_apps_are_told(start: Starter) -> None:
+    process = start(mosaic_app_calls_per_minute=60)
+    process.admit_all()
+
+    held = process.held_back()
+
+    assert isinstance(held, HeldBack)
+    assert held.reason is Reason.RATE_LIMITED
+    assert held.retry_after > 0

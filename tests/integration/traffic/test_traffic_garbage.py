@@ -1,0 +1,93 @@
+"""Whatever others have written where a flight's answer should be, requests are served."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration.traffic.traffic_rig import Process, Starter, land, plan, starting
+from worker.traffic import Flight, Landed
+
+ANSWER = "mosaic-sessions:flight:flight:answer"
+
+
+@pytest.fixture
+def start(redis_url: str) -> Iterator[Starter]:
+    with starting(redis_url) as start:
+        yield start
+
+
+@pytest.fixture
+def process(start: Starter) -> Process:
+    return start()
+
+
+def flight(process: Process, **changes: Any) -> Flight:
+    joined = process.flights.join(plan(**changes))
+    assert isinstance(joined, Flight)
+    return joined
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def failure(**content: Any) -> Callable[[], bytes]:
+    return lambda: b"%d:-%b" % (now_ms(), json.dumps(content).encode())
+
+
+GARBAGE: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "no time": lambda: b"garbage",
+    "an abandoned flight": lambda: b"abandoned",
+    "only a time": lambda: b"%d:" % now_ms(),
+    "not sealed": lambda: b"%d:+garbage" % now_ms(),
+    "a cut seal": lambda: b"%d:+\x01\x02k1\x00" % now_ms(),
+    "no failure": lambda: b"%d:-{" % now_ms(),
+    "a failure of another kind": lambda: b"%d:-[]" % now_ms(),
+    "a failure without a reason": failure(retry_after=1),
+    "a failure of the future": failure(reason="unheard_of", retry_after=1),
+    "a failure without a time": failure(reason="idp_unavailable", retry_after=None),
+    "bytes": lambda: b"%d:-\xff\xfe" % now_ms(),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_in_an_answer_is_flown_over(process: Process, garbage: str) -> None:
+    process.redis.rpush(ANSWER, GARBAGE[garbage]())
+
+    land(flight(process), {}, version=1, seconds=60)
+
+    assert isinstance(process.flights.join(plan()), Landed)
+
+
+def test_an_answer_sealed_with_a_key_that_left_the_ring_is_flown_over(start: Starter) -> None:
+    land(flight(start(key=b"o")), {}, version=1, seconds=60)
+
+    flight(start(key=b"n"))
+
+
+def test_an_answer_sealed_for_another_flight_is_flown_over(process: Process) -> None:
+    land(flight(process, name="another"), {}, version=1, seconds=60)
+    process.redis.rename("mosaic-sessions:flight:another:answer", ANSWER)
+
+    flight(process)
+
+
+def test_an_old_answer_that_is_said_to_be_new_is_flown_over(process: Process) -> None:
+    land(flight(process), {}, version=1, seconds=60)
+    raw: Any = process.redis.lpop(ANSWER)
+    landed_at, _, sealed = raw.partition(b":")
+
+    process.redis.rpush(ANSWER, b"%d:%b" % (int(landed_at) + 1, sealed))
+    flight(process)
+
+
+def test_keys_of_another_kind_cost_the_sharing_and_nothing_else(process: Process) -> None:
+    process.redis.set(ANSWER, "not a list")
+
+    land(flight(process), {}, version=1, seconds=60)

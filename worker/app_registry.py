@@ -1,0 +1,185 @@
+"""The registered apps, opened and kept for a few seconds.
+
+A change by an operator takes effect within `RELOAD_AFTER_SECONDS`; a key id we do not know is
+looked for in the database at once, so that a fresh key works immediately.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, select
+
+from models import App, AppKey
+from session_client.keys import AppKey as ClientKey
+from worker.errors import OperatorMustAct, StoreUnavailable
+from worker.mosaic import MosaicApp, endpoints_for
+from worker.policy import Policy, policy_of
+from worker.settings.model import Settings
+from worker.storage.database import Store
+from worker.storage.encryption import KeyRing
+
+RELOAD_AFTER_SECONDS: Final = 5.0
+_RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS: Final = 0.5
+_MOST_APPS: Final = 10_000
+
+# What an operator may allow an app beyond its own sessions and the browsers that come to it: power
+# over people who are not there. An app has none of them unless it was given.
+SILENT_BY_USER: Final = "silent_by_user"  # tokens for a user it names, whoever is at the browser
+LOGOUT_USER: Final = "logout_user"  # ending all of a user's sessions
+REVOKE_USER: Final = "revoke_user"  # the same at Mosaic, also of what was never registered
+OFFLINE: Final = "offline"  # refreshing tokens while the user is away
+CAPABILITIES: Final = frozenset({SILENT_BY_USER, LOGOUT_USER, REVOKE_USER, OFFLINE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownApp:
+    """One registered app with everything a request of it needs."""
+
+    app_id: str
+    mosaic: MosaicApp
+    keys: dict[str, ClientKey] = field(repr=False)
+    policy: Policy
+    capabilities: frozenset[str]
+    methods: frozenset[str]
+    # Where tickets for it are delivered, and the apps that may send them; None and none: nowhere.
+    transfer_url: str | None
+    tickets_from: frozenset[str]
+    disabled_at: datetime | None
+    loaded_at: float
+
+    def may(self, capability: str) -> bool:
+        """Whether the operator gave the app *capability*."""
+        return capability in self.capabilities
+
+
+class AppRegistry:
+    """Finds apps by id. Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: KeyRing,
+        settings: Settings,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._settings = settings
+        self._monotonic = monotonic
+        self._apps: dict[str, KnownApp] = {}
+        self._lock = threading.Lock()
+
+    def find(self, app_id: str, kid: str | None = None) -> KnownApp | None:
+        """Return the app, reread when it is old or does not have the key *kid*.
+
+        Raises `StoreUnavailable` only when nothing is known of it.
+        """
+        known = self._apps.get(app_id)
+        if known is not None and not self._is_stale(known, kid):
+            return known
+        try:
+            with self._store.read() as connection:
+                fresh = self._load(connection, app_id)
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known
+        self._remember(app_id, fresh)
+        return fresh
+
+    def is_of_same_mosaic(self, app: KnownApp, other_id: str) -> bool:
+        """Whether another app's sessions are kept where *app* asks. Raises `StoreUnavailable`.
+
+        A session's id is sent there: to a host that is not its own Mosaic's it would be given away,
+        and an answer of that host says nothing of the session.
+        """
+        if app.app_id == other_id:
+            return True
+        try:
+            other = self.find(other_id)
+        except OperatorMustAct:
+            return True  # its row does not open: that alone must keep no logout from being told
+        return other is None or other.mosaic.base_url == app.mosaic.base_url
+
+    def _is_stale(self, known: KnownApp, kid: str | None) -> bool:
+        age = self._monotonic() - known.loaded_at
+        if kid is not None and kid not in known.keys:
+            return age > _RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS
+        return age > RELOAD_AFTER_SECONDS
+
+    def _remember(self, app_id: str, app: KnownApp | None) -> None:
+        with self._lock:
+            if app is None:
+                self._apps.pop(app_id, None)
+                return
+            if len(self._apps) >= _MOST_APPS:
+                self._apps.clear()
+            self._apps[app_id] = app
+
+    def _load(self, connection: Connection, app_id: str) -> KnownApp | None:
+        app = connection.execute(select(App.__table__).where(App.app_id == app_id)).one_or_none()
+        if app is None:
+            return None
+        keys = connection.execute(
+            select(AppKey.id, AppKey.kid, AppKey.sealed_secret)
+            .where(AppKey.app_id == app_id, AppKey.retired_at.is_(None))
+            .order_by(AppKey.created_at, AppKey.id)
+        )
+        return self._open(app, keys.all())
+
+    def _open(self, app: Row[Any], keys: Any) -> KnownApp:
+        opened = {
+            key.kid: ClientKey(
+                key.kid, self._keyring.open_bytes(key.sealed_secret, app_key_place(key.id))
+            )
+            for key in keys
+        }
+        return KnownApp(
+            app_id=app.app_id,
+            mosaic=self._mosaic_app(app),
+            keys=opened,
+            policy=policy_of(app.amr_all_of, app.amr_any_of, app.max_age_seconds),
+            capabilities=frozenset(app.capabilities),
+            methods=frozenset(app.methods),
+            transfer_url=app.transfer_url,
+            tickets_from=frozenset(app.tickets_from),
+            disabled_at=app.disabled_at,
+            loaded_at=self._monotonic(),
+        )
+
+    def _mosaic_app(self, app: Row[Any]) -> MosaicApp:
+        endpoints = endpoints_for(
+            self._settings,
+            base_url=app.base_url,
+            token_url=app.token_url,
+            jwks_url=app.jwks_url,
+            issuer=app.issuer,
+        )
+        seconds = app.session_lifetime_seconds or self._settings.session_lifetime_seconds
+        secret = self._keyring.open(app.sealed_client_secret, client_secret_place(app.app_id))
+        return MosaicApp(
+            app_id=app.app_id,
+            client_id=app.client_id,
+            client_secret=secret,
+            base_url=endpoints.base_url,
+            token_url=endpoints.token_url,
+            jwks_url=endpoints.jwks_url,
+            issuer=endpoints.issuer,
+            session_lifetime=timedelta(seconds=seconds),
+        )
+
+
+def client_secret_place(app_id: str) -> str:
+    """Return what an app's sealed client secret is bound to."""
+    return f"apps:{app_id}:client_secret"
+
+
+def app_key_place(key_id: object) -> str:
+    """Return what a sealed app key is bound to."""
+    return f"app_keys:{key_id}:secret"

@@ -1,0 +1,1 @@
+"""Celery and kombu, made to keep the delivery promise: transport, consumer, pool, heartbeat."""

@@ -1,0 +1,158 @@
+"""kombu's Redis transport, with jobs taken and settled by one script each.
+
+kombu pops a job with BRPOP and notes in a second step that it is being worked on: a job popped
+into a connection or a process that dies in between is gone. Here what waits in a queue is taken
+and noted at once, as many as there are free slots. Only a worker that found nothing listens with
+BRPOP. It is also a third of kombu's price: kombu makes a new client for each of its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, cast
+
+import redis
+from kombu.transport import redis as stock
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+
+from worker.celery_support.malformed import NOT_A_MESSAGE, say_rejected
+from worker.celery_support.qos import OneStepQoS
+from worker.storage.redis_scripts import ScriptRunner
+
+_MOST_AT_ONCE: Final = 50
+
+
+class OneStepChannel(stock.Channel):
+    """Takes before it listens."""
+
+    QoS = OneStepQoS
+    qos: OneStepQoS
+    _qos: OneStepQoS | None
+    _queue_cycle: Any
+    _q_for_pri: Callable[[str, int], str]
+    sep: str
+    _pool: Any
+    _scripts: ScriptRunner | None = None
+
+    @property
+    def scripts(self) -> ScriptRunner:
+        """What runs our scripts, made on first use."""
+        scripts = self._scripts  # read once: another thread may close the channel
+        if scripts is None:
+            scripts = self._scripts = ScriptRunner(self.pool)
+        return scripts
+
+    @property
+    def takes_soon(self) -> bool:
+        """Whether the event loop asks for jobs, or settles what is done, before it waits again."""
+        if not self.active_queues:  # closed, perhaps: it has no connection then
+            return False
+        return cast("_Poller", self.connection.cycle).is_looping
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Deliver what waits; listen if there is room for more."""
+        most = _MOST_AT_ONCE
+        if self.qos.prefetch_count:  # 0: no limit
+            most = min(most, self.qos.can_consume_max_estimate())
+        for key, message, tag in self.qos.take(self._turns(), most):
+            queue = key.rsplit(self.sep, 1)[0]  # the rest is a priority
+            self._queue_cycle.rotate(queue)
+            self._deliver_taken(queue, message, tag)
+        if self.qos.can_consume():
+            super()._brpop_start(timeout)  # type: ignore[misc]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """Deliver what was listened for."""
+        with self._rejecting():
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        return True
+
+    @contextmanager
+    def _rejecting(self) -> Iterator[None]:
+        # Raised further, the consumer would reconnect and run again what is under way.
+        self.qos.kept = None
+        try:
+            yield
+        except NOT_A_MESSAGE as error:
+            say_rejected(error)
+            if self.qos.kept is not None:
+                self.qos.drop(self.qos.kept)
+                self.qos.kept = None
+
+    def _turns(self) -> list[str]:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
+
+    def _deliver_taken(self, queue: str, message: bytes, tag: str) -> None:
+        if not tag:
+            return say_rejected(None)
+        with self._rejecting(), self.qos.noted():
+            self.connection._deliver(loads(bytes_to_str(message)), queue)  # noqa: SLF001 - as kombu does
+        # No message, or one for a consumer that acknowledges nothing: it would come back for ever.
+        if self.qos.kept is None:
+            self.qos.drop(tag)
+        return None
+
+    def close(self) -> None:
+        """Give back what is not done, and close every connection."""
+        if self._qos is not None and not self.closed:
+            with suppress(redis.RedisError):
+                self._qos.settle_done()
+        super().close()
+        self.disconnect()  # giving back has opened some again
+
+    def disconnect(self) -> None:
+        """Close every connection. The pool is kept: a job that ends late opens one again."""
+        if self._scripts is not None:
+            self._scripts.close()
+        if self._pool is not None:
+            self._pool.disconnect()
+
+    def _disconnect_pools(self) -> None:
+        if self._scripts is not None:
+            self._scripts.close()
+            self._scripts = None
+        super()._disconnect_pools()  # type: ignore[misc]
+
+
+class _Poller(stock.MultiChannelPoller):
+    """Leaves no job unsettled while it waits."""
+
+    _channels: set[OneStepChannel]
+    is_looping = False
+
+    def on_poll_start(self) -> None:
+        """Prepare to wait."""
+        super().on_poll_start()
+        for channel in self._channels:
+            channel.qos.settle_done()
+
+
+class Transport(stock.Transport):
+    """Named in ``celeryconfig`` for Redis brokers."""
+
+    Channel = OneStepChannel
+    cycle: _Poller
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Poller()
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        """Deliver it as what lay in *queue*, whatever its sender says of the way it came.
+
+        A retry goes back that way, and so does a job that was lost: an app could name a queue that
+        it must not write to, or any key of Redis.
+        """
+        way = message["properties"]["delivery_info"]
+        if not way.keys() >= {"exchange", "routing_key"}:
+            raise LookupError
+        way.update(exchange="", routing_key=queue)
+        super()._deliver(message, queue)
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Let *loop* tell us when there is something to read, and each time before it waits."""
+        super().register_with_event_loop(connection, loop)
+        self.cycle.is_looping = True

@@ -1,0 +1,18 @@
+"""HTTP for callers who must not hang, leak or be led elsewhere: bounded in time and size."""
+
+from __future__ import annotations
+
+from worker.http_client.client import HttpAnswer, HttpClient, HttpRequest, NoAnswer
+from worker.http_client.deadline import Deadline
+from worker.http_client.dns import Resolve, Resolver, system_addresses
+
+__all__ = [
+    "Deadline",
+    "HttpAnswer",
+    "HttpClient",
+    "HttpRequest",
+    "NoAnswer",
+    "Resolve",
+    "Resolver",
+    "system_addresses",
+]

@@ -1,0 +1,194 @@
+"""One request, one answer: bounded in time and size, nothing kept between calls.
+
+No redirect is followed, no proxy variable read and no cookie kept: all three live in httpx's
+client, which would also log every URL, query and all. httpx reads the addresses; its engine,
+httpcore, does the rest.
+
+Not retried here: a call that was sent may have worked, and only the caller knows whether asking
+again is safe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Final
+
+import httpcore
+import httpx
+
+from worker.http_client.bounded_transport import bounded_connections, limits
+from worker.http_client.deadline import Deadline
+from worker.http_client.dns import Resolve, Resolver, system_addresses
+
+CONNECT_SECONDS: Final = 3.0  # of each address; a host that is there answers in far less
+MOST_RETRY_AFTER_SECONDS: Final = 3600.0
+_HEADERS: Final = (
+    (b"User-Agent", b"mosaic-session-worker"),  # without any, some firewalls answer 403
+    (b"Accept", b"application/json"),
+    (b"Accept-Encoding", b"identity"),  # a small body must not unpack to a large one
+)
+_Headers = Sequence[tuple[bytes, bytes]]
+_NO_ANSWER: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """What is asked; all but the method may hold a secret."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A status and a body; *body* is None when it was not read to its end."""
+
+    status: int
+    body: bytes | None = field(default=b"", repr=False)
+    retry_after: float | None = None  # seconds from now, if the server said so
+    seconds: float = 0.0  # from the request to the end of the answer
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Why there is none, in one word: the kind of failure, and nothing of the request."""
+
+    cause: str
+    is_url_unusable: bool = False
+    is_timeout: bool = False
+    seconds: float = 0.0  # that were waited for one
+
+
+class HttpClient:
+    """A process's connections. Make it after the fork; safe for all threads.
+
+    Without *needs_body* the status alone is the answer, even if the body is cut off or too slow.
+    The authorities of *ca_certificates* (PEM) are trusted beside the public ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_body_bytes: int,
+        needs_body: bool = True,
+        ca_certificates: str | None = None,
+        resolve: Resolve = system_addresses,
+    ) -> None:
+        self._connections = bounded_connections(Resolver(resolve), ca_certificates)
+        self._max_body_bytes = max_body_bytes
+        self._needs_body = needs_body
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._connections.close()
+
+    def send(
+        self,
+        request: HttpRequest,
+        deadline: Deadline,
+        addresses: Sequence[str] | None = None,
+    ) -> HttpAnswer | NoAnswer:
+        """Return the answer to *request*, or why there is none.
+
+        New connections go to *addresses*, in this order; None: to whatever the host resolves to.
+        """
+        # A failure is returned, not raised: it would travel along as the context of the caller's
+        # own, and its frames hold the request with its secrets.
+        begun_at = time.monotonic()
+        try:
+            with limits(deadline, addresses):
+                return self._exchange(request, deadline.remaining(), begun_at)
+        except (httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError):  # a host too long
+            return NoAnswer("InvalidURL", is_url_unusable=True)
+        except _NO_ANSWER as failure:
+            return NoAnswer(
+                type(failure).__name__,
+                is_timeout=isinstance(failure, httpcore.TimeoutException),
+                seconds=time.monotonic() - begun_at,
+            )
+
+    def _exchange(self, request: HttpRequest, left: float, begun_at: float) -> HttpAnswer:
+        url, host = _parsed(request.url)
+        headers = [(b"Host", host), *_HEADERS]
+        headers += [
+            (name.encode(), value.encode("ascii")) for name, value in request.headers.items()
+        ]
+        if request.method != "GET":
+            headers.append((b"Content-Length", b"%d" % len(request.content)))
+        timeout = {"connect": min(CONNECT_SECONDS, left), "read": left, "write": left}
+        sent = httpcore.Request(
+            request.method,
+            url,
+            headers=headers,
+            content=request.content,
+            extensions={"timeout": timeout},
+        )
+        with self._connections.exchange(sent) as response:
+            body = self._read_body(response)
+            seconds = time.monotonic() - begun_at
+            return HttpAnswer(response.status, body, _retry_after(response.headers), seconds)
+
+    def _read_body(self, response: httpcore.Response) -> bytes | None:
+        """Return the body as sent: we ask for no compression, and unpack none."""
+        body = bytearray()
+        try:
+            for chunk in response.iter_stream():
+                body += chunk
+                if len(body) > self._max_body_bytes:
+                    return None
+        except _NO_ANSWER:
+            if self._needs_body:
+                raise
+            return None
+        return bytes(body)
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> tuple[httpcore.URL, bytes]:
+    """Return where to ask, and what the Host header says."""
+    # A handful of addresses, each called a thousand times: parsing costs as much as sending.
+    url = httpx.URL(text)
+    if url.scheme not in {"http", "https"}:
+        raise httpcore.UnsupportedProtocol
+    asked = httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+    return asked, url.netloc
+
+
+def _value(headers: _Headers, wanted: bytes) -> str:
+    """Return the last value of a header, or nothing."""
+    values = [value for name, value in headers if name.lower() == wanted]
+    return values[-1].decode("latin-1").strip() if values else ""
+
+
+def _retry_after(headers: _Headers) -> float | None:
+    """Read ``Retry-After``, seconds or a date (RFC 9110 section 10.2.3)."""
+    text = _value(headers, b"retry-after")
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        seconds = float(text)
+    elif (until := _http_date(text)) is not None:
+        # Measured by the sender's own clock, which may differ from ours.
+        seconds = (
+            until - (_http_date(_value(headers, b"date")) or datetime.now(UTC))
+        ).total_seconds()
+    else:
+        return None
+    return min(max(seconds, 0.0), MOST_RETRY_AFTER_SECONDS)
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

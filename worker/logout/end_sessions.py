@@ -1,0 +1,170 @@
+"""The one path on which a session ends, whatever the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from models import EndCause, IdpSession, Logout, new_id
+from worker.outbox.app_notices import add_notices
+from worker.sessions import audit
+from worker.sessions.audit import Cause
+from worker.wiring import Services
+
+# Mosaic has ended these sessions itself; for all other causes it must be told.
+_KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What one call has ended, and the duties to wake, after the commit."""
+
+    sessions: tuple[UUID, ...] = ()
+    logouts: tuple[UUID, ...] = ()
+    notices: tuple[UUID, ...] = ()
+    # The latest time at which any of the sessions would have expired.
+    expiring_until: datetime | None = None
+
+
+class Ending:
+    """Ends the live sessions that match *which*, as often as it is run.
+
+    Made once where it runs again and again: putting its statement together takes as long as
+    ending a hundred sessions with it.
+    """
+
+    def __init__(
+        self,
+        which: ColumnElement[bool],
+        cause: EndCause,
+        *,
+        by: Cause,
+        informed: str | None = None,
+    ) -> None:
+        self._cause = cause
+        self._by = by
+        # The app whose own logout it is. One that only asked for tokens is told like all others:
+        # its local sessions would live on, also when it is given tokens of another session.
+        self._informed = informed
+        self._end: ReturningUpdate[*tuple[Any, ...]] = (
+            update(IdpSession)
+            .where(IdpSession.ended_at.is_(None), which)
+            .values(
+                ended_at=bindparam("ends_at", type_=IdpSession.ended_at.type),
+                end_cause=cause.value,
+                version=IdpSession.version + 1,
+                **_scrubbed_if(cause in _KNOWN_TO_MOSAIC),
+            )
+            .returning(
+                IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at
+            )
+        )
+
+    def run(
+        self, connection: Connection, services: Services, *, lifetime: timedelta, **told: Any
+    ) -> Ended:
+        """End them in the caller's transaction.
+
+        Writes the end, the duty to tell Mosaic where there is one, the duties to tell the apps
+        that share the session, and the audit trail. *lifetime* is how long a session may live on
+        at Mosaic: after that it need not be told any more. A session that has ended already is
+        left alone, so repeating is harmless. *told* is what `which` was left to be told.
+        """
+        now, cause, by = services.now(), self._cause, self._by
+        ended = self._execute_and_note(connection, now, told)
+        if not ended:
+            return Ended()
+        duties: list[dict[str, Any]] = []
+        if cause not in _KNOWN_TO_MOSAIC:
+            duties = [_duty(row, now, by, lifetime) for row in ended]
+        add_duties(connection, duties)
+        sessions = tuple(row.id for row in ended)
+        notices = add_notices(connection, services, sessions, cause, self._informed)
+        logouts = tuple(duty["id"] for duty in duties)
+        return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
+
+    def _execute_and_note(
+        self, connection: Connection, now: datetime, told: Mapping[str, Any]
+    ) -> Sequence[Row[Any]]:
+        """End the sessions, with one event for each, and return them."""
+        told = {**told, "ends_at": now}
+        if connection.dialect.name != "sqlite":
+            return connection.execute(self._with_trail, {**told, **audit.told_at(now)}).all()
+        rows = connection.execute(self._end, told).all()
+        audit.record(
+            connection,
+            (
+                audit.event(
+                    audit.ENDED,
+                    at=now,
+                    session=row.id,
+                    user_id=row.user_id,
+                    by=self._by,
+                    detail=self._cause.value,
+                )
+                for row in rows
+            ),
+        )
+        return rows
+
+    @cached_property
+    def _with_trail(self) -> Select[Any]:
+        # In one statement: the rows of the trail, each sent by itself, would take longer than all
+        # the rest. SQLite knows no writing CTEs.
+        ended = self._end.cte("ended")
+        trail = audit.one_for_each(ended, audit.ENDED, by=self._by, detail=self._cause.value)
+        return select(ended).add_cte(trail.cte("noted"))
+
+
+def end_sessions(  # noqa: PLR0913 - said by name
+    connection: Connection,
+    services: Services,
+    which: ColumnElement[bool],
+    cause: EndCause,
+    *,
+    by: Cause,
+    lifetime: timedelta,
+    informed: str | None = None,
+) -> Ended:
+    """End the live sessions that match *which*, once: see `Ending.run`."""
+    ending = Ending(which, cause, by=by, informed=informed)
+    return ending.run(connection, services, lifetime=lifetime)
+
+
+def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read with its name
+    # Nobody needs the id any more: what is not stored cannot be stolen.
+    return {"sealed_session_id": None} if done_at_mosaic else {}
+
+
+def _duty(row: Any, now: datetime, by: Cause, lifetime: timedelta) -> dict[str, Any]:
+    # Our expiry may be behind Mosaic's: a silent authentication that loses against a logout has
+    # extended the session there. And it may be far ahead of *lifetime*, which differs by app.
+    # Nothing extends the session after the later of the two.
+    give_up_at = max(now + lifetime, row.expires_at)
+    return duty(row.id, by.app_id or row.registered_by, now, give_up_at)
+
+
+def duty(session: UUID, requested_by: str, now: datetime, give_up_at: datetime) -> dict[str, Any]:
+    """Return the row that says: Mosaic must be told that *session* has ended."""
+    return {
+        "id": new_id(),
+        "idp_session_id": session,
+        "requested_by": requested_by,
+        "created_at": now,
+        "give_up_at": give_up_at,
+        "next_attempt_at": now,
+        "woken_at": now,
+    }
+
+
+def add_duties(connection: Connection, duties: Collection[dict[str, Any]]) -> None:
+    """Write the duties to tell Mosaic, in the caller's transaction."""
+    if duties:
+        connection.execute(insert(Logout), list(duties))

@@ -1,0 +1,48 @@
+"""What refuses to end an implausible share of all live sessions, or by a clock that has jumped."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from models import IdpSession
+from worker.errors import Implausible
+from worker.wiring import Services
+
+
+def refuse_implausible(
+    connection: Connection, services: Services, which: ColumnElement[bool]
+) -> None:
+    """Raise `Implausible` when *which* matches more live sessions than any sane run would end."""
+    settings = services.settings
+    live = IdpSession.ended_at.is_(None)
+    # Counted only as far as needed: a usual run ends few, and must not count millions for that.
+    some = select(IdpSession.id).where(live, which).limit(settings.guard_count + 1).subquery()
+    if _count(connection, select(func.count()).select_from(some)) <= settings.guard_count:
+        return
+    ending = _count(connection, select(func.count(IdpSession.id)).where(live, which))
+    total = _count(connection, select(func.count(IdpSession.id)).where(live))
+    if ending > settings.guard_share * total:
+        raise Implausible(
+            f"this would end {ending} of {total} live sessions, more than "
+            f"{settings.guard_share:.0%}: has a clock jumped? If it is meant, say so "
+            "(mosaic-sessions prune --override-guard, or sessions revoke --override-guard)"
+        )
+
+
+def refuse_jumped_clock(connection: Connection, services: Services) -> None:
+    """Raise `Implausible` when this machine's clock and the database's differ too much."""
+    if connection.dialect.name == "sqlite":
+        return  # the same machine's
+    theirs = connection.execute(select(func.now())).scalar_one()
+    apart = abs(services.now() - theirs)
+    if apart > timedelta(seconds=services.settings.guard_clock_seconds):
+        raise Implausible(
+            f"this machine's clock and the database's are {apart.total_seconds():.0f} s apart: "
+            "nothing is ended until they agree. Synchronise them (NTP)"
+        )
+
+
+def _count(connection: Connection, query: object) -> int:
+    return int(connection.execute(query).scalar_one())  # type: ignore[call-overload]

@@ -1,0 +1,159 @@
+"""The proof of a logout: written with what it ended, and read again by whoever asks again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select
+
+from models import IdpSession, Logout, LogoutRequest, LogoutRequestSession, Notice, new_id
+from session_client.contract import LogoutScope, Reason, Verdict
+from worker.app_registry import KnownApp
+from worker.errors import InvalidRequest
+from worker.outbox.leases import CONFIRMED
+from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
+from worker.requests.commands import LogoutCommand, ReceiptCommand
+from worker.requests.outcomes import Outcome
+from worker.sessions.audit import Cause
+from worker.wiring import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One logout request, as it is served now."""
+
+    app: KnownApp
+    command: LogoutCommand
+    request_id: str
+    digest: bytes = field(repr=False)
+    now: datetime
+
+    @property
+    def by(self) -> Cause:
+        """Who is to be named in the audit trail."""
+        return Cause(self.app.app_id, self.request_id)
+
+
+def earlier(connection: Connection, asked: Asked) -> tuple[UUID, int] | None:
+    """Return the receipt and count of a request served before.
+
+    Raises `InvalidRequest` when its id was used for something else.
+    """
+    row = connection.execute(
+        select(LogoutRequest.id, LogoutRequest.digest, LogoutRequest.sessions_ended).where(
+            LogoutRequest.app_id == asked.app.app_id,
+            LogoutRequest.request_id == asked.request_id,
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.digest != asked.digest:
+        raise InvalidRequest(Reason.REQUEST_ID_REUSED)
+    return row.id, row.sessions_ended
+
+
+def write(connection: Connection, asked: Asked, in_scope: ColumnElement[bool], ended: int) -> UUID:
+    """Write down the request with the sessions it is about, and return its id: the receipt's."""
+    request = new_id()
+    connection.execute(
+        insert(LogoutRequest).values(
+            id=request,
+            app_id=asked.app.app_id,
+            request_id=asked.request_id,
+            digest=asked.digest,
+            scope=asked.command.scope,
+            user_id=asked.command.user_id,
+            sessions_ended=ended,
+            created_at=asked.now,
+        )
+    )
+    # What was ended now, and also what somebody ended before: the receipt speaks of all that
+    # Mosaic or an app must still be told about. A session that is named is in it in any case.
+    query = select(IdpSession.id).where(in_scope)
+    if asked.command.logout_scope is not LogoutScope.SESSION:
+        # Asked of each session apart, and by the outcome. Asked by `closed_at`, PostgreSQL reads
+        # the whole index of what is due, which it takes for empty when an outage has just filled
+        # it; and that while other writers wait for our locks.
+        owed_to_mosaic = exists().where(
+            Logout.idp_session_id == IdpSession.id, Logout.outcome.is_(None)
+        )
+        owed_to_apps = exists().where(
+            Notice.idp_session_id == IdpSession.id, Notice.outcome.is_(None)
+        )
+        query = query.where(or_(owed_to_mosaic, owed_to_apps))
+    found = connection.execute(query).scalars().all()
+    if found:
+        links = [{"logout_request_id": request, "idp_session_id": session} for session in found]
+        connection.execute(insert(LogoutRequestSession), links)
+    return request
+
+
+def show(services: Services, app: KnownApp, command: ReceiptCommand) -> Outcome:
+    """Return the receipt of one of the app's own logouts. Raises `InvalidRequest`."""
+    with services.store.read() as connection:
+        row = connection.execute(
+            select(LogoutRequest.id, LogoutRequest.sessions_ended).where(
+                LogoutRequest.id == command.receipt, LogoutRequest.app_id == app.app_id
+            )
+        ).one_or_none()
+        if row is None:
+            raise InvalidRequest(Reason.NO_RECEIPT)
+        return receipt(connection, row.id, row.sessions_ended)
+
+
+def receipt(connection: Connection, request: UUID, sessions_ended: int) -> Outcome:
+    """Return the receipt of a logout request as it stands now."""
+    return Outcome(
+        Verdict.OK,
+        data={
+            "receipt_id": str(request),
+            "sessions_ended": sessions_ended,
+            **_at_idp(connection, request),
+            **_at_apps(connection, request),
+        },
+    )
+
+
+def _at_idp(connection: Connection, request: UUID) -> dict[str, int]:
+    counts: dict[str | None, int] = {
+        row.outcome: row.sessions
+        for row in connection.execute(
+            select(Logout.outcome, func.count().label("sessions"))
+            .join(
+                LogoutRequestSession,
+                LogoutRequestSession.idp_session_id == Logout.idp_session_id,
+            )
+            .where(LogoutRequestSession.logout_request_id == request)
+            .group_by(Logout.outcome)
+        )
+    }
+    return {
+        "idp_confirmed": counts.pop(CONFIRMED, 0),
+        "idp_pending": counts.pop(None, 0),
+        "idp_unconfirmed": counts.pop(EXPIRED_UNCONFIRMED, 0),
+        "idp_failed": sum(counts.values()),
+    }
+
+
+def _at_apps(connection: Connection, request: UUID) -> dict[str, Any]:
+    """Sort the other apps by what became of their notices; an open one keeps an app pending."""
+    outcomes: dict[str, set[str | None]] = {}
+    for row in connection.execute(
+        select(Notice.app_id, Notice.outcome)
+        .join(LogoutRequestSession, LogoutRequestSession.idp_session_id == Notice.idp_session_id)
+        .join(LogoutRequest, LogoutRequest.id == LogoutRequestSession.logout_request_id)
+        # The asking app knows, though somebody else's logout may still owe it a notice.
+        .where(LogoutRequest.id == request, Notice.app_id != LogoutRequest.app_id)
+        .distinct()
+    ):
+        outcomes.setdefault(row.app_id, set()).add(row.outcome)
+    confirmed = {app_id for app_id, seen in outcomes.items() if seen == {CONFIRMED}}
+    pending = {app_id for app_id, seen in outcomes.items() if None in seen}
+    return {
+        "apps_confirmed": sorted(confirmed),
+        "apps_pending": sorted(pending),
+        "apps_failed": sorted(outcomes.keys() - confirmed - pending),
+    }

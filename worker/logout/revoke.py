@@ -1,0 +1,49 @@
+"""Ending sessions by hand, and a guard against ending far too many of them at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+from sqlalchemy import ColumnElement
+
+from models import EndCause
+from worker.logout.end_sessions import Ended, end_sessions
+from worker.logout.guards import refuse_implausible
+from worker.sessions.audit import Cause
+from worker.sessions.watermarks import raise_watermark, take_turns
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+BY_OPERATOR: Final = "operator"
+
+
+def revoke(
+    services: Services,
+    which: ColumnElement[bool],
+    *,
+    reason: str,
+    override: bool = False,
+    all_of_user: str | None = None,
+) -> Ended:
+    """End the live sessions that match *which*, here and at Mosaic, and tell their apps.
+
+    When these are all of one user's, name the user: a login from before that is registered later
+    is then born ended. Raises `Implausible` when they are more than a plausible share of all,
+    unless *override*.
+    """
+    with services.store.write() as connection:
+        if not override:
+            refuse_implausible(connection, services, which)
+        if all_of_user is not None:
+            take_turns(connection, all_of_user)
+            raise_watermark(connection, all_of_user, services.now())
+        return end_sessions(
+            connection,
+            services,
+            which,
+            EndCause.REVOKED,
+            by=Cause(None, f"{BY_OPERATOR}: {reason}"[:200]),
+            lifetime=services.settings.session_lifetime,
+        )

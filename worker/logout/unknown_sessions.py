@@ -1,0 +1,94 @@
+"""What a logout that names a session by its id is owed, though nothing of it is live here."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import Connection, select, update
+
+from models import EndCause, IdpSession, Logout, new_id
+from worker.logout.end_sessions import add_duties, duty
+from worker.logout.receipts import Asked
+from worker.sessions import audit, queries
+from worker.sessions.queries import Session
+from worker.storage.sql import upsert
+from worker.wiring import Services
+
+
+def bury_unknown(connection: Connection, services: Services, asked: Asked) -> tuple[UUID, ...]:
+    """Remember a session that is logged out before it was registered, as ended already.
+
+    Its registration may still be in a queue; it then finds this row and stays logged out. Returns
+    the duties to tell Mosaic, here and below.
+    """
+    session_id = asked.command.session_id
+    if session_id is None or _find(connection, services, session_id) is not None:
+        return ()
+    session = new_id()
+    if not _insert(connection, services, asked, session, session_id):
+        return ()  # registered this very moment: it is ended like any other
+    queries.link_app(connection, session, asked.app.app_id, asked.now, None)
+    row = audit.event(
+        audit.ENDED,
+        at=asked.now,
+        session=session,
+        user_id=asked.command.user,
+        by=asked.by,
+        detail="logout before registration",
+    )
+    audit.record(connection, [row])
+    return _owe(connection, asked, session)
+
+
+def tell_of_expired(connection: Connection, services: Services, asked: Asked) -> tuple[UUID, ...]:
+    """Owe Mosaic the end of a session that expired here, now that its id is at hand again.
+
+    How long a session lives is Mosaic's affair: what has expired by our clock may live on there,
+    and a receipt would promise an end that nobody brought about. Call it when the session is known
+    to be the user's.
+    """
+    session_id = asked.command.session_id
+    session = None if session_id is None else _find(connection, services, session_id)
+    if session_id is None or session is None or session.end_cause != EndCause.EXPIRED.value:
+        return ()
+    known = select(Logout.id).where(Logout.idp_session_id == session.id)
+    if connection.execute(known).first() is not None:
+        return ()  # somebody asked before
+    sealed = services.keyring.seal(session_id, queries.session_id_place(session.id))
+    connection.execute(
+        update(IdpSession).where(IdpSession.id == session.id).values(sealed_session_id=sealed)
+    )
+    return _owe(connection, asked, session.id)
+
+
+def _find(connection: Connection, services: Services, session_id: str) -> Session | None:
+    return queries.by_hash(connection, services.keyring.lookup_hash(session_id))
+
+
+def _insert(
+    connection: Connection, services: Services, asked: Asked, session: UUID, session_id: str
+) -> bool:
+    statement = upsert(connection, IdpSession).values(
+        id=session,
+        user_id=asked.command.user_id,
+        session_hash=services.keyring.lookup_hash(session_id),
+        sealed_session_id=services.keyring.seal(session_id, queries.session_id_place(session)),
+        registered_by=asked.app.app_id,
+        amr=[],
+        authenticated_at=asked.now,
+        amr_as_of=asked.now,
+        created_at=asked.now,
+        last_used_at=asked.now,
+        expires_at=asked.now + asked.app.mosaic.session_lifetime,
+        ended_at=asked.now,
+        end_cause=EndCause.LOGOUT.value,
+    )
+    unless_known = statement.on_conflict_do_nothing(index_elements=[IdpSession.session_hash])
+    return connection.execute(unless_known.returning(IdpSession.id)).one_or_none() is not None
+
+
+def _owe(connection: Connection, asked: Asked, session: UUID) -> tuple[UUID, ...]:
+    give_up_at = asked.now + asked.app.mosaic.session_lifetime
+    owed = duty(session, asked.app.app_id, asked.now, give_up_at)
+    add_duties(connection, [owed])
+    return (owed["id"],)

@@ -1,0 +1,82 @@
+"""Repeating a short transaction until nothing is left or the time is up; the next run goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    func,
+    select,
+)
+
+from models import (
+    UtcDateTime,
+)
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a run did (or would do), and whether it had to stop early."""
+
+    rows: dict[str, int]
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one short transaction did, and whether it came upon the end."""
+
+    rows: int
+    is_last: bool
+
+
+Work = Callable[[Connection], Batch]
+
+
+# Where the last batch ended: what a run has ended or deleted lies about until a vacuum, and each
+# batch would have to pass by all of it again. The statements are put together once for a run: that
+# takes as long as a hundred rows do.
+REACHED: Final = bindparam("reached", type_=UtcDateTime())
+
+
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def in_batches(services: Services, name: str, work: Work) -> Counts:
+    """Repeat *work*, a short transaction each, until nothing is left or the time is up.
+
+    Not faster than `maintenance_rows_per_second`: what it leaves of the store's time is the users'.
+    """
+    settings = services.settings
+    begin = time.monotonic()
+    total = 0
+    while True:
+        with services.store.write() as connection:
+            done = work(connection)
+        total += done.rows
+        if done.is_last:
+            return Counts({name: total})
+        now = time.monotonic()
+        goes_on_at = max(now, begin + total / settings.maintenance_rows_per_second)
+        if goes_on_at >= begin + settings.maintenance_budget_seconds:
+            log.warning("maintenance_out_of_time", what=name, rows=total)
+            return Counts({name: total}, is_complete=False)
+        time.sleep(goes_on_at - now)
+
+
+def count(services: Services, table: Any, where: ColumnElement[bool]) -> int:
+    """Return how many rows there are, for a dry run."""
+    with services.store.read() as connection:
+        query = select(func.count()).select_from(table).where(where)
+        return int(connection.execute(query).scalar_one())

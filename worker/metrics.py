@@ -1,0 +1,109 @@
+"""What this process counts. Any room may call these functions; only a served worker keeps count.
+
+Until a `Recorder` is set (`worker.monitoring` does, when a metrics port is configured) they do
+nothing, so that the command line and beat carry none of it. No label may hold a user, a session,
+a request id, an app or a secret: labels are the members of enums, and of nothing else.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import Final, Protocol
+
+import structlog
+
+from session_client.contract import Reason, Task, Verdict
+
+log = structlog.get_logger()
+
+ANSWERS: Final = "answers"
+REPEATED: Final = "answers_repeated"
+UNANSWERED: Final = "requests_unanswered"
+CALLS: Final = "mosaic_calls"
+SAVED: Final = "mosaic_calls_saved"
+
+
+class CallOutcome(StrEnum):
+    """How a call to Mosaic ended."""
+
+    OK = "ok"
+    SESSION_GONE = "session_gone"
+    USER_REFUSED = "user_refused"
+    OPTIONS_REFUSED = "options_refused"
+    CLIENT_REFUSED = "client_refused"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    CONTRACT_BROKEN = "contract_broken"
+
+
+class Saving(StrEnum):
+    """Why Mosaic was not called although an app asked for something."""
+
+    PREFLIGHT = "preflight"  # what we know already says no
+    REUSE = "reuse"  # an answer from a moment ago still holds
+    COALESCED = "coalesced"  # an identical call was under way
+
+
+class Silence(StrEnum):
+    """Why an app that asked got no answer at all."""
+
+    NO_SENDER = "no_sender"  # the message does not say who asks
+    STORE_UNAVAILABLE = "store_unavailable"  # the app's keys, which seal an answer, are there
+    APP_UNREADABLE = "app_unreadable"  # they do not open: our keys are wrong, or its row is damaged
+
+
+class Recorder(Protocol):
+    """Keeps count. `worker.monitoring.meters.Meters` is one."""
+
+    def record(self, meter: str, labels: tuple[str, ...], amount: float) -> None:
+        """Add *amount*, or observe it."""
+        ...
+
+
+_recorder: Recorder | None = None
+
+
+def record_with(recorder: Recorder | None) -> None:
+    """Keep count with *recorder* from now on; with None, keep none."""
+    global _recorder  # noqa: PLW0603 - a process has one
+    _recorder = recorder
+
+
+def answered(task: Task, verdict: Verdict, reason: Reason | None) -> None:
+    """Count an answer to an app."""
+    _record(ANSWERS, (task, verdict, reason or ""), 1)
+
+
+def answer_repeated(task: Task) -> None:
+    """Count an answer that was given before, to the same request, and is given again."""
+    _record(REPEATED, (task,), 1)
+
+
+def unanswered(task: Task, why: Silence) -> None:
+    """Count a delivery of a request that got no answer. Its sender waits until its timeout."""
+    _record(UNANSWERED, (task, why), 1)
+
+
+def mosaic_call(endpoint: StrEnum, outcome: CallOutcome, seconds: float) -> None:
+    """Count one HTTP call to Mosaic that took *seconds*."""
+    _record(CALLS, (endpoint, outcome), seconds)
+
+
+def call_saved(kind: Saving) -> None:
+    """Count a call to Mosaic that was not needed."""
+    _record(SAVED, (kind,), 1)
+
+
+def _record(meter: str, labels: tuple[str, ...], amount: float) -> None:
+    if _recorder is None:
+        return
+    try:  # not `suppress`, which costs as much as the counting
+        _recorder.record(meter, labels, amount)
+    except Exception as error:  # noqa: BLE001 - counting must never cost an answer
+        _tell_once(type(error).__name__)
+
+
+@cache
+def _tell_once(error: str) -> None:
+    log.warning("metrics_not_counted", error=error)

@@ -1,0 +1,1 @@
+"""What Prometheus and load balancers read: counts, gauges, health."""

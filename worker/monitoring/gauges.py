@@ -1,0 +1,197 @@
+"""What holds for the whole installation, and what this worker is doing, as gauges.
+
+Every worker shows the same facts of the installation: in a query take their maximum, not their sum.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from worker.maintenance import last_runs
+from worker.maintenance.last_runs import Run
+from worker.monitoring.meters import NAMESPACE
+from worker.monitoring.sources import WAIT_SECONDS, Source
+from worker.operations import overview, queue_depth
+from worker.operations.mosaic_limits import traffic_state
+from worker.operations.queue_depth import Backlog, Head
+from worker.operations.views import StoreCounts
+from worker.settings.validators import is_redis
+from worker.traffic import TrafficState
+from worker.wiring import Services
+
+BROKER_EVERY_SECONDS: Final = 3.0
+TRAFFIC_EVERY_SECONDS: Final = 3.0
+MAINTENANCE_EVERY_SECONDS: Final = 3.0
+DATABASE_EVERY_SECONDS: Final = 15.0  # it counts rows
+_BREAKER_STATES: Final = ("closed", "open", "half_open")
+
+# Labels and value, as many as there are.
+Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A gauge that is asked for."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+    def of(self, samples: Samples) -> Metric:
+        """Return it with its present values."""
+        family = GaugeMetricFamily(f"{NAMESPACE}_{self.name}", self.help, labels=self.labels)
+        for labels, value in samples:
+            family.add_metric(labels, value)
+        return family
+
+
+UP = Gauge("source_up", "Whether the source could be asked in time.", ("source",))
+IN_FLIGHT = Gauge("jobs_in_flight", "Jobs this worker is working on.")
+CONCURRENCY = Gauge("jobs_concurrency", "Jobs this worker can work on at once.")
+DEPTH = Gauge("queue_depth", "Messages that wait.", ("queue",))
+AGE = Gauge("queue_oldest_age_seconds", "How long the oldest message has waited.", ("queue",))
+UNACKNOWLEDGED = Gauge("jobs_unacknowledged", "Jobs taken by any worker and not yet done.")
+LIVE = Gauge("live_sessions", "Sessions that are live.")
+PENDING = Gauge("duties_pending", "Logouts and notices still to be confirmed.", ("duty",))
+FAILING = Gauge("duties_failing", "Of these, those whose latest attempt failed.", ("duty",))
+FAILED = Gauge("duties_failed", "Logouts and notices that were given up.", ("duty",))
+OLDEST = Gauge("duties_oldest_pending_seconds", "How long the oldest has been pending.", ("duty",))
+BUDGET = Gauge("budget_left_ratio", "How much may be called at once, 0 to 1.", ("budget", "lane"))
+PAUSE = Gauge("pause_seconds", "For how long Mosaic asked us to wait.", ("budget", "lane"))
+BREAKER = Gauge("breaker_state", "1 for the state it is in.", ("host", "lane", "state"))
+LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
+
+OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
+OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST)
+OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER)
+OF_MAINTENANCE: Final = (LAST_RUN,)
+ALL: Final = (
+    *(UP, IN_FLIGHT, CONCURRENCY),
+    *(*OF_BROKER, *OF_DATABASE, *OF_TRAFFIC, *OF_MAINTENANCE),
+)
+
+
+class Ages:
+    """How long the head of each queue has waited: as it claims, and at least since we saw it."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[int, float]] = {}  # its mark, and when it was first seen
+
+    def of(self, heads: Mapping[str, Head | None], now: datetime) -> dict[str, float]:
+        """Return the age of each queue's head in seconds; 0 where nothing waits."""
+        return {queue: self._age(queue, head, now) for queue, head in heads.items()}
+
+    def _age(self, queue: str, head: Head | None, now: datetime) -> float:
+        if head is None:
+            self._seen.pop(queue, None)
+            return 0.0
+        moment = self._monotonic()
+        mark, since = self._seen.get(queue, (None, moment))
+        if mark != head.mark:
+            since = moment
+            self._seen[queue] = head.mark, since
+        return max(moment - since, head.age(now) or 0.0)
+
+
+class Facts(Collector):
+    """Collects all gauges; what cannot be asked is left out, and `source_up` says so."""
+
+    def __init__(self, sources: Sequence[Source], jobs: Callable[[], tuple[int, int]]) -> None:
+        """*jobs* tells how many are in flight, and how many could be."""
+        self._sources = sources
+        self._jobs = jobs
+
+    def describe(self) -> Iterable[Metric]:
+        """Return all names; asks nobody."""
+        return [gauge.of(()) for gauge in ALL]
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask all sources at once, and return what they said in time."""
+        in_flight, concurrency = self._jobs()
+        yield IN_FLIGHT.of([((), in_flight)])
+        yield CONCURRENCY.of([((), concurrency)])
+        until = time.monotonic() + WAIT_SECONDS
+        for source in self._sources:
+            source.ask()
+        found = {source.name: source.found(until) for source in self._sources}
+        yield UP.of(((name,), float(metrics is not None)) for name, metrics in found.items())
+        for metrics in found.values():
+            yield from metrics or ()
+
+
+def sources(services: Services) -> list[Source]:
+    """Return what is asked for the installation's facts."""
+    broker_url = services.settings.broker_url.get_secret_value()
+    ages = Ages()
+    found = [
+        Source("database", DATABASE_EVERY_SECONDS, lambda: _of_store(_count(services))),
+        Source("traffic", TRAFFIC_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
+        Source(
+            "maintenance",
+            MAINTENANCE_EVERY_SECONDS,
+            lambda: _of_maintenance(last_runs.ages(services.redis)),
+        ),
+    ]
+    if is_redis(broker_url):  # another broker has tools of its own
+        found.append(
+            Source(
+                "broker",
+                BROKER_EVERY_SECONDS,
+                lambda: _of_backlog(queue_depth.read(broker_url), ages, services.now()),
+            )
+        )
+    return found
+
+
+def _count(services: Services) -> StoreCounts:
+    with services.store.read() as connection:
+        return overview.store_counts(connection, services.now())
+
+
+def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:
+    return [
+        DEPTH.of(((queue,), waiting) for queue, waiting in found.waiting.items()),
+        AGE.of(((queue,), age) for queue, age in ages.of(found.heads, now).items()),
+        UNACKNOWLEDGED.of([((), found.unacknowledged)]),
+    ]
+
+
+def _of_store(found: StoreCounts) -> list[Metric]:
+    duties = {"logout": found.logouts, "notice": found.notices}
+    failed = {"logout": found.parked_logouts, "notice": found.failed_notices}
+    return [
+        LIVE.of([((), found.live_sessions)]),
+        PENDING.of(((duty,), counts.pending) for duty, counts in duties.items()),
+        FAILING.of(((duty,), counts.failing) for duty, counts in duties.items()),
+        FAILED.of(((duty,), count) for duty, count in failed.items()),
+        OLDEST.of(
+            ((duty,), counts.oldest_pending_seconds or 0.0) for duty, counts in duties.items()
+        ),
+    ]
+
+
+def _of_traffic(found: TrafficState) -> list[Metric]:
+    return [
+        BUDGET.of(((one.name, one.lane), one.left_share) for one in found.budgets),
+        PAUSE.of(((one.name, one.lane), one.seconds_left) for one in found.pauses),
+        BREAKER.of(
+            ((one.name, one.lane, state), float(one.state == state))
+            for one in found.breakers
+            for state in _BREAKER_STATES
+        ),
+    ]
+
+
+def _of_maintenance(found: dict[Run, float | None]) -> list[Metric]:
+    # What was never done is infinitely long ago: left out, no alert would be raised by it.
+    return [LAST_RUN.of(((run,), math.inf if age is None else age) for run, age in found.items())]

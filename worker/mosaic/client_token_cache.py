@@ -1,0 +1,115 @@
+"""Client tokens shared by all processes, sealed, in Redis.
+
+Redis is a convenience here: while it does not answer, processes fetch tokens of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import redis
+import structlog
+from redis.exceptions import RedisError
+
+from worker.storage.encryption import KeyRing, SealedValueUnreadable
+
+# After a failure Redis is left alone: each attempt would cost a caller its socket timeout.
+REST_SECONDS: Final = 5.0
+
+_DELETE_IF_EQUAL: Final = """
+if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end
+return 0
+"""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientToken:
+    """An app's access token. Times are Unix seconds."""
+
+    value: str = field(repr=False)
+    issued_at: float
+    expires_at: float
+    obtained_with: str = field(repr=False)  # a keyed hash of the credentials and the token URL
+
+
+class TokenStore:
+    """One token and one lock for each client id. No method raises when Redis does not answer."""
+
+    def __init__(self, client: redis.Redis, keyring: KeyRing) -> None:
+        self._redis = client
+        self._keyring = keyring
+        self._delete_if_equal = client.register_script(_DELETE_IF_EQUAL)
+        self._rest_until = 0.0
+
+    def read(self, client_id: str) -> ClientToken | None:
+        """Return the shared token, if there is one that can be read."""
+        sealed = self._attempt(lambda: self._redis.get(_token_key(client_id)))
+        return self._open(client_id, sealed)
+
+    def write(self, client_id: str, token: ClientToken, seconds: float) -> None:
+        """Share *token* for *seconds*."""
+        sealed = self._keyring.seal(json.dumps(asdict(token)), _place(client_id))
+        milliseconds = max(1, int(seconds * 1000))
+        self._attempt(lambda: self._redis.set(_token_key(client_id), sealed, px=milliseconds))
+
+    def forget(self, client_id: str, value: str) -> None:
+        """Delete the shared token if it is still *value*; a newer one stays."""
+        key = _token_key(client_id)
+        sealed = self._attempt(lambda: self._redis.get(key))
+        token = self._open(client_id, sealed)
+        if token is not None and token.value == value:
+            self._attempt(lambda: self._delete_if_equal(keys=[key], args=[sealed]))
+
+    @contextmanager
+    def lock(self, client_id: str, lease_seconds: float) -> Iterator[bool]:
+        """Yield whether this process may fetch; it always may while Redis does not answer.
+
+        The lease ends by itself if this process dies.
+        """
+        key, mark = f"mosaic:client_token_lock:{client_id}", secrets.token_hex(16)
+        lease = int(lease_seconds * 1000)
+        is_ours = self._attempt(
+            lambda: bool(self._redis.set(key, mark, nx=True, px=lease)), fallback=True
+        )
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self._attempt(lambda: self._delete_if_equal(keys=[key], args=[mark]))
+
+    def _open(self, client_id: str, sealed: Any) -> ClientToken | None:
+        if sealed is None:
+            return None
+        try:
+            return ClientToken(**json.loads(self._keyring.open(sealed, _place(client_id))))
+        except (SealedValueUnreadable, ValueError, TypeError):
+            # From another release, or sealed with a key that left the ring: the next fetch
+            # writes over it.
+            log.warning("client_token_unreadable", client_id=client_id)
+            return None
+
+    def _attempt(self, command: Callable[[], Any], fallback: object = None) -> Any:
+        if time.monotonic() < self._rest_until:
+            return fallback
+        try:
+            return command()
+        except RedisError as error:
+            self._rest_until = time.monotonic() + REST_SECONDS
+            log.warning("client_tokens_not_shared", error=type(error).__name__)
+            return fallback
+
+
+def _token_key(client_id: str) -> str:
+    return f"mosaic:client_token:{client_id}"
+
+
+def _place(client_id: str) -> str:
+    return f"client_token:{client_id}"

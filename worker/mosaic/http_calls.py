@@ -1,0 +1,66 @@
+"""HTTP with Mosaic: the three kinds of call we make, failures in the words of our errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from worker import metrics
+from worker.errors import MosaicContractBroken, MosaicTimedOut, MosaicUnavailable
+from worker.http_client import HttpAnswer, HttpClient, HttpRequest
+from worker.metrics import CallOutcome
+from worker.mosaic.deadline import Deadline
+from worker.mosaic.responses import Endpoint
+
+__all__ = ["MAX_BODY_BYTES", "HttpAnswer", "MosaicHttp"]
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+
+
+class MosaicHttp:
+    """The process's connections to Mosaic. Make it after the fork; safe for all threads."""
+
+    def __init__(self, ca_certificates: str | None = None) -> None:
+        self._client = HttpClient(max_body_bytes=MAX_BODY_BYTES, ca_certificates=ca_certificates)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+    def get(self, endpoint: Endpoint, url: str, deadline: Deadline) -> HttpAnswer:
+        """Fetch *url*. Raises `MosaicUnavailable` and `MosaicContractBroken`."""
+        return self._send(endpoint, HttpRequest("GET", url), deadline)
+
+    def post_form(
+        self, endpoint: Endpoint, url: str, fields: Mapping[str, str], deadline: Deadline
+    ) -> HttpAnswer:
+        """Send a form. Raises as `get` does."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        content = urlencode(fields).encode()
+        return self._send(endpoint, HttpRequest("POST", url, headers, content), deadline)
+
+    def post_json(
+        self,
+        endpoint: Endpoint,
+        url: str,
+        payload: Mapping[str, Any],
+        bearer: str,
+        deadline: Deadline,
+    ) -> HttpAnswer:
+        """Send JSON with a client access token. Raises as `get` does."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {bearer}"}
+        content = json.dumps(payload).encode()
+        return self._send(endpoint, HttpRequest("POST", url, headers, content), deadline)
+
+    def _send(self, endpoint: Endpoint, request: HttpRequest, deadline: Deadline) -> HttpAnswer:
+        deadline.require()
+        answer = self._client.send(request, deadline)
+        if isinstance(answer, HttpAnswer):
+            return answer  # counted by what it means, in `answers.accept`
+        metrics.mosaic_call(endpoint, CallOutcome.UNAVAILABLE, answer.seconds)
+        if answer.is_url_unusable:
+            raise MosaicContractBroken("mosaic: an address of this app is not an http(s) URL")
+        kind = MosaicTimedOut if answer.is_timeout else MosaicUnavailable
+        raise kind(f"mosaic: {answer.cause}")

@@ -1,0 +1,257 @@
+"""What each answer of Mosaic means, as one table.
+
+Success is recognised and never assumed: a logout counts as done by what the answer itself says, or
+a gateway's 404 for a wrong base URL would confirm logouts that never happened. A stored session
+ends only on a 400 or 404 that says "session not found": any other is about our request, and ending
+sessions for it would log people out because of our bug. Source: "Errors" in the protocol sheet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import Any, Final
+
+from session_client.contract import Reason
+from worker import metrics
+from worker.errors import (
+    ClientRefused,
+    InvalidRequest,
+    MosaicContractBroken,
+    MosaicRateLimited,
+    MosaicUnavailable,
+    PageInstead,
+    SessionGone,
+    SessionWorkerError,
+    TryLater,
+    UserRefused,
+)
+from worker.http_client import HttpAnswer
+from worker.metrics import CallOutcome
+from worker.mosaic.response_content import Content, tells_no_error
+
+
+class Endpoint(StrEnum):
+    """The calls the door makes; of the session calls, their path under ``/cis/v1/auth``."""
+
+    TOKEN = "client token"  # noqa: S105 - a name
+    JWKS = "jwks"
+    AUTHENTICATE = "session/authenticate"
+    LOGOUT = "session/logout"
+
+
+class Meaning(Enum):
+    """Who must act on an answer; each but the first is one of our errors."""
+
+    DONE = auto()
+    SESSION_GONE = auto()
+    USER_REFUSED = auto()
+    OPTIONS_REFUSED = auto()
+    CLIENT_REFUSED = auto()
+    UNAVAILABLE = auto()
+    PAGE = auto()  # unavailable, too: something on the way there answered instead
+    RATE_LIMITED = auto()
+    CONTRACT_BROKEN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call and its answer. *options* names the app's own optional fields that were sent."""
+
+    endpoint: Endpoint
+    url: str
+    answer: HttpAnswer
+    options: tuple[str, ...] = ()
+
+
+# The questions a row may ask.
+
+_Question = Callable[[Content, Asked], bool]
+
+
+def _anything(_: Content, __: Asked) -> bool:
+    return True
+
+
+def _is_json(content: Content, _: Asked) -> bool:
+    return content.is_json
+
+
+def _is_no_json(content: Content, _: Asked) -> bool:
+    return not content.is_json
+
+
+def _tells_no_error(content: Content, _: Asked) -> bool:
+    return tells_no_error(content)
+
+
+def _session_not_found(content: Content, _: Asked) -> bool:
+    return content.says("session not found", "auth session not found", "invalid auth session")
+
+
+def _about_user(content: Content, _: Asked) -> bool:
+    return content.about_user() is not None
+
+
+def _invalid_client(content: Content, _: Asked) -> bool:
+    return content.says("invalid client", "unauthorized client", "invalid client credentials")
+
+
+def _unknown_client(content: Content, _: Asked) -> bool:
+    return content.says(*(f"{it} not found" for it in ("client", "app", "application")))
+
+
+def _has_options(_: Content, asked: Asked) -> bool:
+    return bool(asked.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of answer: where it comes from, how it is known, what it means.
+
+    For what an operator must mend, the words say how.
+    """
+
+    endpoints: Collection[Endpoint]
+    statuses: Collection[int]
+    question: _Question
+    meaning: Meaning
+    words: str
+
+    def fits(self, content: Content, asked: Asked) -> bool:
+        """Whether the answer is of this kind."""
+        is_there = asked.endpoint in self.endpoints and asked.answer.status in self.statuses
+        return is_there and self.question(content, asked)
+
+
+_E: Final = Endpoint
+_M: Final = Meaning
+_SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT)
+_AUTHORISED: Final = (_E.TOKEN, *_SESSION_CALLS)
+_EVERYWHERE: Final = tuple(Endpoint)
+_ANY_STATUS: Final = range(1000)
+_3XX: Final = range(300, 400)
+_4XX: Final = range(400, 500)
+_5XX: Final = range(500, 600)
+_NO_SUCH_PATH: Final = (404, 405, 410)
+_WRONG_CLIENT: Final = "wrong client id or secret: check both (mosaic-sessions apps set)"
+_NOT_LET_IN: Final = "client token not accepted: is the client enabled at Mosaic?"
+_NO_RIGHT: Final = "the client lacks the right: give it the role at Mosaic"
+_UNKNOWN_CLIENT: Final = "the client is unknown there: check its client id and the address"
+_WRONG_ADDRESS: Final = "no such path: check the address of the app, or of the settings"
+_NO_WORD: Final = (
+    "without a word of the session: the path, the app or the client is unknown there. Check the"
+    " app's base URL and client id"
+)
+_REDIRECT: Final = "redirects are not followed: set the address it leads to"
+_UNKNOWN: Final = "not in the protocol: ask Mosaic's support what it means"
+
+# The first row that fits counts.
+TABLE: Final = (
+    # What was asked for.
+    Row((_E.TOKEN, _E.JWKS), (200,), _is_json, _M.DONE, "as asked"),
+    Row((_E.TOKEN, _E.AUTHENTICATE), (200, 201), _is_json, _M.DONE, "as asked"),
+    Row((_E.LOGOUT,), (204,), _anything, _M.DONE, "the session is ended"),
+    Row((_E.LOGOUT,), (200,), _tells_no_error, _M.DONE, "the session is ended"),
+    Row((_E.LOGOUT,), (400, 404), _session_not_found, _M.DONE, "it was over already"),
+    Row((_E.AUTHENTICATE,), (400, 404), _session_not_found, _M.SESSION_GONE, "session not found"),
+    # It passes.
+    Row((_E.JWKS,), _ANY_STATUS, _anything, _M.UNAVAILABLE, "no key set"),
+    Row(_EVERYWHERE, (429,), _anything, _M.RATE_LIMITED, "rate limited"),
+    # Who answered is not Mosaic: a wrong address, or something on the way there.
+    Row(_EVERYWHERE, _3XX, _anything, _M.CONTRACT_BROKEN, _REDIRECT),
+    Row((_E.LOGOUT,), (404,), _is_no_json, _M.CONTRACT_BROKEN, _NO_WORD),
+    Row(_EVERYWHERE, _NO_SUCH_PATH, _is_no_json, _M.CONTRACT_BROKEN, _WRONG_ADDRESS),
+    Row((_E.TOKEN,), (401,), _is_no_json, _M.CLIENT_REFUSED, _WRONG_CLIENT),
+    Row(_SESSION_CALLS, (401,), _is_no_json, _M.CLIENT_REFUSED, _NOT_LET_IN),
+    Row(_EVERYWHERE, (200, *_4XX, *_5XX), _is_no_json, _M.PAGE, "a page, not an answer"),
+    # From here on it is JSON.
+    Row(_EVERYWHERE, (408, 421, 425, *_5XX), _anything, _M.UNAVAILABLE, "temporary failure"),
+    Row(_SESSION_CALLS, _4XX, _about_user, _M.USER_REFUSED, "about the user: see it at Mosaic"),
+    Row(_EVERYWHERE, (400, 404), _unknown_client, _M.CLIENT_REFUSED, _UNKNOWN_CLIENT),
+    Row((_E.TOKEN,), (400,), _invalid_client, _M.CLIENT_REFUSED, _WRONG_CLIENT),
+    Row((_E.TOKEN,), (401, 403), _anything, _M.CLIENT_REFUSED, _WRONG_CLIENT),
+    Row(_SESSION_CALLS, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
+    Row(_SESSION_CALLS, (403,), _anything, _M.CLIENT_REFUSED, _NO_RIGHT),
+    Row((_E.AUTHENTICATE,), (400, 422), _has_options, _M.OPTIONS_REFUSED, "options refused"),
+    Row((_E.LOGOUT,), (404,), _anything, _M.CONTRACT_BROKEN, _NO_WORD),
+    Row(_EVERYWHERE, _ANY_STATUS, _anything, _M.CONTRACT_BROKEN, _UNKNOWN),
+)
+
+_OUTCOMES: Final = {
+    Meaning.DONE: CallOutcome.OK,
+    Meaning.SESSION_GONE: CallOutcome.SESSION_GONE,
+    Meaning.USER_REFUSED: CallOutcome.USER_REFUSED,
+    Meaning.OPTIONS_REFUSED: CallOutcome.OPTIONS_REFUSED,
+    Meaning.CLIENT_REFUSED: CallOutcome.CLIENT_REFUSED,
+    Meaning.UNAVAILABLE: CallOutcome.UNAVAILABLE,
+    Meaning.PAGE: CallOutcome.UNAVAILABLE,
+    Meaning.RATE_LIMITED: CallOutcome.RATE_LIMITED,
+    Meaning.CONTRACT_BROKEN: CallOutcome.CONTRACT_BROKEN,
+}
+
+
+class Reading:
+    """What an answer means, once it has been looked up and counted."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._content = Content.of(asked.answer)
+        self._row = next(row for row in TABLE if row.fits(self._content, asked))
+        metrics.mosaic_call(asked.endpoint, _OUTCOMES[self._row.meaning], asked.answer.seconds)
+
+    @property
+    def blames_client_token(self) -> bool:
+        """Whether a fresh client token may help: a role just granted is in new ones only."""
+        is_about_token = self._asked.answer.status in _TOKEN_NOT_ACCEPTED
+        return is_about_token and self._row.meaning is Meaning.CLIENT_REFUSED
+
+    @property
+    def proves_client_token(self) -> bool:
+        """Whether Mosaic has served the call, or refused it for another reason."""
+        return self._row.meaning in _TOKEN_ACCEPTED
+
+    def value(self) -> Any:
+        """Return the JSON of a success (None without a body), or raise what the table says."""
+        if self._row.meaning is Meaning.DONE:
+            return self._content.value
+        raise self._error()
+
+    def _error(self) -> SessionWorkerError:
+        asked, row = self._asked, self._row
+        # Mosaic's own words stay out: they may quote what we sent.
+        text = f"{asked.endpoint} at {asked.url}: {asked.answer.status} {row.words}"
+        match row.meaning:
+            case Meaning.USER_REFUSED:
+                return UserRefused(text, self._content.about_user() or Reason.USER_NOT_ACTIVE)
+            case Meaning.OPTIONS_REFUSED:
+                return InvalidRequest(Reason.OPTIONS_REFUSED, ", ".join(asked.options))
+            case Meaning.RATE_LIMITED:
+                return MosaicRateLimited(text, retry_after=asked.answer.retry_after)
+            case meaning:
+                error = _ERRORS[meaning](text)
+        if isinstance(error, TryLater) and asked.answer.retry_after is not None:
+            error.retry_after = asked.answer.retry_after
+        return error
+
+
+_ERRORS: Final[dict[Meaning, type[SessionWorkerError]]] = {
+    Meaning.SESSION_GONE: SessionGone,
+    Meaning.CLIENT_REFUSED: ClientRefused,
+    Meaning.UNAVAILABLE: MosaicUnavailable,
+    Meaning.PAGE: PageInstead,
+    Meaning.CONTRACT_BROKEN: MosaicContractBroken,
+}
+_TOKEN_NOT_ACCEPTED: Final = frozenset({401, 403})
+_TOKEN_ACCEPTED: Final = frozenset(
+    {Meaning.DONE, Meaning.SESSION_GONE, Meaning.USER_REFUSED, Meaning.OPTIONS_REFUSED}
+)
+
+
+def accept(endpoint: Endpoint, url: str, answer: HttpAnswer) -> Any:
+    """Return the JSON of a success (None without a body), or raise what the table says.
+
+    *url* is where it was asked: operators must see which address to put right.
+    """
+    return Reading(Asked(endpoint, url, answer)).value()

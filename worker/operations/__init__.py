@@ -1,0 +1,1 @@
+"""What operators ask and do; the command line and the monitor only show it."""

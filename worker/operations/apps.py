@@ -1,0 +1,250 @@
+"""What operators do with apps: register, list, change, give new keys, disable."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from models import App, AppKey, NoticeMethod, new_id
+from session_client.keys import AppKey as ClientKey
+from worker.app_registry import app_key_place, client_secret_place
+from worker.operations.app_description import (
+    AppChoices,
+    AppError,
+    AppInfo,
+    NewApp,
+    check_choices,
+    check_new,
+    check_notice,
+)
+from worker.settings.validators import without_password
+from worker.wiring import Services
+
+
+def add_app(services: Services, new: NewApp) -> ClientKey:
+    """Register an app and return its first key: the only time it is shown."""
+    check_new(services, new)
+    key = ClientKey.generate()
+    try:
+        with services.store.write() as connection:
+            _require_sources(connection, new.app_id, new.tickets_from)
+            connection.execute(insert(App).values(_row(services, new)))
+            _add_key(connection, services, new.app_id, key)
+    except IntegrityError:
+        raise AppError(f"an app {new.app_id!r} or a client {new.client_id!r} exists") from None
+    return key
+
+
+def list_apps(services: Services) -> list[AppInfo]:
+    """Return all apps, by name."""
+    with services.store.read() as connection:
+        apps = connection.execute(select(App.__table__).order_by(App.app_id)).all()
+        live = select(AppKey.app_id, AppKey.kid).where(AppKey.retired_at.is_(None))
+        keys = connection.execute(live.order_by(AppKey.created_at, AppKey.id)).all()
+    return [
+        AppInfo(
+            app_id=app.app_id,
+            client_id=app.client_id,
+            **_choices_in(app),
+            notice_method=app.notice_method,
+            notice_address=_shown_address(app.notice_method, app.notice_address),
+            notify_on_expiry=app.notify_on_expiry,
+            kids=tuple(key.kid for key in keys if key.app_id == app.app_id),
+            created_at=app.created_at,
+            disabled_at=app.disabled_at,
+        )
+        for app in apps
+    ]
+
+
+def find_app(services: Services, app_id: str) -> AppInfo:
+    """Return one app. Raises `AppError` when there is none."""
+    found = {app.app_id: app for app in list_apps(services)}
+    if app_id not in found:
+        raise _no_app(app_id)
+    return found[app_id]
+
+
+def _shown_address(method: str | None, address: str | None) -> str | None:
+    # The query of a URL may be a secret.
+    return without_password(str(address)) if method == NoticeMethod.BACKCHANNEL else address
+
+
+def set_app(
+    services: Services,
+    app_id: str,
+    *,
+    client_secret: str | None = None,
+    allow: Collection[str] = (),
+    deny: Collection[str] = (),
+    **changes: Any,
+) -> None:
+    """Change the app's client secret, if one is given, and those of its `AppChoices` named.
+
+    Capabilities are given and taken one by one, by *allow* and *deny*. What is not named stays as
+    it is. Workers serve the app like this once they have reread it.
+    """
+    with services.store.write() as connection:
+        query = select(App.__table__).where(App.app_id == app_id).with_for_update()
+        app = connection.execute(query).one_or_none()
+        if app is None:
+            raise _no_app(app_id)
+        capabilities = tuple(sorted({*app.capabilities, *allow}.difference(deny)))
+        before = _choices_in(app) | {"capabilities": capabilities}
+        choices = AppChoices(**(before | changes))
+        check_choices(services, choices)
+        if "tickets_from" in changes:
+            _require_sources(connection, app_id, choices.tickets_from)
+        values = _choice_columns(choices)
+        if client_secret is not None:
+            values["sealed_client_secret"] = _sealed_secret(services, app_id, client_secret)
+        connection.execute(update(App).where(App.app_id == app_id).values(values))
+
+
+def rotate_key(services: Services, app_id: str) -> ClientKey:
+    """Give the app one more key. The old ones stay valid until `retire_key`."""
+    key = ClientKey.generate()
+    with services.store.write() as connection:
+        _require(connection, app_id)
+        _add_key(connection, services, app_id, key)
+    return key
+
+
+def retire_key(services: Services, app_id: str, kid: str) -> None:
+    """Make one key invalid. The last one cannot be retired: disable the app instead."""
+    with services.store.write() as connection:
+        live = select(AppKey.kid).where(AppKey.app_id == app_id, AppKey.retired_at.is_(None))
+        kids = set(connection.execute(live.with_for_update()).scalars())
+        if kid not in kids:
+            raise AppError(f"app {app_id!r} has no live key {kid!r}")
+        if len(kids) == 1:
+            raise AppError("that is the app's last key: rotate first, or disable the app")
+        connection.execute(
+            update(AppKey)
+            .where(AppKey.app_id == app_id, AppKey.kid == kid)
+            .values(retired_at=services.now())
+        )
+
+
+def disable_app(services: Services, app_id: str) -> None:
+    """Refuse the app's requests from now on. Its sessions stay for the other apps."""
+    _set_disabled(services, app_id, services.now())
+
+
+def enable_app(services: Services, app_id: str) -> None:
+    """Serve the app's requests again."""
+    _set_disabled(services, app_id, None)
+
+
+def set_notice(
+    services: Services,
+    app_id: str,
+    method: NoticeMethod | None,
+    address: str | None,
+    *,
+    notify_on_expiry: bool | None = None,
+) -> None:
+    """Say how and where the app is told that a session has ended; notices still open follow.
+
+    None for *notify_on_expiry* leaves it as it is, but who is told of nothing is not told of
+    expiry.
+    """
+    with services.store.write() as connection:
+        _require(connection, app_id)
+        if notify_on_expiry is None:
+            before = select(App.notify_on_expiry).where(App.app_id == app_id).with_for_update()
+            notify_on_expiry = connection.execute(before).scalar_one() and method is not None
+        check_notice(services, method, address, notify_on_expiry)
+        connection.execute(
+            update(App)
+            .where(App.app_id == app_id)
+            .values(
+                notice_method=None if method is None else method.value,
+                notice_address=address,
+                notify_on_expiry=notify_on_expiry,
+            )
+        )
+
+
+def remove_unused_app(services: Services, app_id: str) -> None:
+    """Delete an app that never shared a session: a slip of the keyboard."""
+    try:
+        with services.store.write() as connection:
+            _require(connection, app_id)
+            connection.execute(delete(App).where(App.app_id == app_id))
+    except IntegrityError:
+        raise AppError(f"app {app_id!r} shares sessions: disable it instead") from None
+
+
+def _set_disabled(services: Services, app_id: str, disabled_at: datetime | None) -> None:
+    with services.store.write() as connection:
+        _require(connection, app_id)
+        connection.execute(update(App).where(App.app_id == app_id).values(disabled_at=disabled_at))
+
+
+def _require(connection: Connection, app_id: str) -> None:
+    found = connection.execute(select(App.app_id).where(App.app_id == app_id)).first()
+    if found is None:
+        raise _no_app(app_id)
+
+
+def _require_sources(connection: Connection, app_id: str, sources: Collection[str]) -> None:
+    """Raise `AppError` unless tickets can come from *sources*: a slip would be found at a login."""
+    if app_id in sources:
+        raise AppError("an app needs no tickets from itself")
+    known = connection.execute(select(App.app_id).where(App.app_id.in_(sources))).scalars()
+    missing = sorted(set(sources).difference(known))
+    if missing:
+        raise _no_app(missing[0])
+
+
+def _no_app(app_id: str) -> AppError:
+    return AppError(f"there is no app {app_id!r} (mosaic-sessions apps list)")
+
+
+def _add_key(connection: Connection, services: Services, app_id: str, key: ClientKey) -> None:
+    row_id = new_id()
+    connection.execute(
+        insert(AppKey).values(
+            id=row_id,
+            app_id=app_id,
+            kid=key.kid,
+            sealed_secret=services.keyring.seal(key.secret, app_key_place(row_id)),
+            created_at=services.now(),
+        )
+    )
+
+
+def _row(services: Services, new: NewApp) -> dict[str, object]:
+    return {
+        "app_id": new.app_id,
+        "client_id": new.client_id,
+        "sealed_client_secret": _sealed_secret(services, new.app_id, new.client_secret),
+        **_choice_columns(new),
+        "notice_method": new.notice_method.value if new.notice_method else None,
+        "notice_address": new.notice_address,
+        "notify_on_expiry": new.notify_on_expiry,
+        "created_at": services.now(),
+    }
+
+
+def _sealed_secret(services: Services, app_id: str, client_secret: str) -> bytes:
+    if not client_secret:
+        raise AppError("the client secret must not be empty")
+    return services.keyring.seal(client_secret, client_secret_place(app_id))
+
+
+def _choice_columns(choices: AppChoices) -> dict[str, object]:
+    values = {c.name: getattr(choices, c.name) for c in fields(AppChoices)}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
+
+
+def _choices_in(app: Row[Any]) -> dict[str, Any]:
+    """Return the `AppChoices` of a row, by name."""
+    values = {choice.name: getattr(app, choice.name) for choice in fields(AppChoices)}
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}

@@ -1,0 +1,250 @@
+"""What operators see of the store. Reads only; no session id, hash or sealed value is selected."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+
+from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent
+from worker.operations.views import (
+    Duty,
+    DutyCounts,
+    Happening,
+    Listing,
+    NoticeInfo,
+    NoticeListing,
+    SessionInfo,
+    SessionStory,
+    Share,
+    StoreCounts,
+)
+from worker.outbox import leases
+from worker.sessions import queries
+from worker.wiring import Services
+
+_COLUMNS = (
+    IdpSession.id,
+    IdpSession.user_id,
+    IdpSession.device_id,
+    IdpSession.registered_by,
+    IdpSession.amr,
+    IdpSession.authenticated_at,
+    IdpSession.created_at,
+    IdpSession.expires_at,
+    IdpSession.ended_at,
+    IdpSession.end_cause,
+)
+_PENDING: Final = "pending"
+
+
+def list_sessions(
+    services: Services,
+    *,
+    user_id: str | None = None,
+    app_id: str | None = None,
+    include_ended: bool = False,
+    limit: int,
+) -> Listing:
+    """Return the sessions of a user, shared by an app, or all; only live ones unless asked."""
+    query = select(*_COLUMNS).order_by(IdpSession.created_at.desc(), IdpSession.id.desc())
+    if user_id is not None:
+        query = query.where(IdpSession.user_id == user_id)
+    if app_id is not None:
+        query = query.where(IdpSession.id.in_(_shared_by(app_id)))
+    if not include_ended:
+        query = query.where(_is_live(services.now()))
+    with services.store.read() as connection:
+        rows = connection.execute(query.limit(limit + 1)).all()
+        found = _with_apps(connection, rows[:limit])
+    return Listing(tuple(found), has_more=len(rows) > limit)
+
+
+def session_story(services: Services, session: UUID) -> SessionStory | None:
+    """Return all we know of one session; None when there is none."""
+    with services.store.read() as connection:
+        rows = connection.execute(select(*_COLUMNS).where(IdpSession.id == session)).all()
+        if not rows:
+            return None
+        return SessionStory(
+            session=_with_apps(connection, rows)[0],
+            shares=_shares(connection, session),
+            logout=_duty(connection, session),
+            notices=_notices(connection, Notice.idp_session_id == session),
+            trail=_trail(connection, session),
+        )
+
+
+def list_notices(
+    services: Services, *, app_id: str | None = None, only_failed: bool = False, limit: int
+) -> NoticeListing:
+    """Return the notices that are pending or have failed, oldest first."""
+    wanted = _failed() if only_failed else Notice.closed_at.is_(None) | _failed()
+    if app_id is not None:
+        wanted &= Notice.app_id == app_id
+    with services.store.read() as connection:
+        found = _notices(connection, wanted, limit + 1)
+    return NoticeListing(found[:limit], has_more=len(found) > limit)
+
+
+def live_sessions_of(
+    services: Services,
+    *,
+    session: UUID | None = None,
+    user_id: str | None = None,
+    app_id: str | None = None,
+) -> tuple[ColumnElement[bool], int]:
+    """Return what selects one session, a user's, or those an app shares; and how many live.
+
+    Also those past their expiry that nobody has marked yet: they have not ended.
+    """
+    chosen: list[ColumnElement[bool]] = [IdpSession.ended_at.is_(None)]
+    if session is not None:
+        chosen.append(IdpSession.id == session)
+    if user_id is not None:
+        chosen.append(IdpSession.user_id == user_id)
+    if app_id is not None:
+        chosen.append(IdpSession.id.in_(_shared_by(app_id)))
+    which = and_(*chosen)
+    with services.store.read() as connection:
+        query = select(func.count(IdpSession.id)).where(which)
+        return which, connection.execute(query).scalar_one()
+
+
+def is_app(services: Services, app_id: str) -> bool:
+    """Whether an app of this name is registered."""
+    with services.store.read() as connection:
+        query = select(App.app_id).where(App.app_id == app_id)
+        return connection.execute(query).first() is not None
+
+
+def store_counts(connection: Connection, now: datetime) -> StoreCounts:
+    """Count the living, and what Mosaic and the apps must still be told."""
+    live = select(func.count(IdpSession.id)).where(_is_live(now))
+    parked = select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD)
+    failed = select(func.count(Notice.id)).where(_failed())
+    return StoreCounts(
+        live_sessions=connection.execute(live).scalar_one(),
+        logouts=_duty_counts(connection, Logout, now),
+        parked_logouts=connection.execute(parked).scalar_one(),
+        notices=_duty_counts(connection, Notice, now),
+        failed_notices=connection.execute(failed).scalar_one(),
+    )
+
+
+def _duty_counts(connection: Connection, duty: leases.Duty, now: datetime) -> DutyCounts:
+    open_ = connection.execute(
+        select(
+            func.count(duty.id).label("pending"),
+            func.count(duty.last_error).label("failing"),
+            func.min(duty.created_at).label("oldest"),
+        ).where(duty.closed_at.is_(None))
+    ).one()
+    return DutyCounts(
+        pending=open_.pending,
+        failing=open_.failing,
+        oldest_pending_seconds=(
+            None if open_.oldest is None else max(0.0, (now - open_.oldest).total_seconds())
+        ),
+    )
+
+
+def _failed() -> ColumnElement[bool]:
+    return Notice.outcome.in_((leases.FAILED, leases.DEAD))
+
+
+def _shared_by(app_id: str) -> Select[UUID]:
+    return select(AppSession.idp_session_id).where(AppSession.app_id == app_id)
+
+
+def _is_live(now: datetime) -> ColumnElement[bool]:
+    return IdpSession.ended_at.is_(None) & (IdpSession.expires_at > now)
+
+
+def _with_apps(connection: Connection, rows: Any) -> list[SessionInfo]:
+    sharing = queries.apps_sharing(connection, [row.id for row in rows])
+    return [_info(row, sharing[row.id]) for row in rows]
+
+
+def _info(row: Row[Any], apps: list[str]) -> SessionInfo:
+    return SessionInfo(
+        session_ref=row.id,
+        user_id=row.user_id,
+        device_id=row.device_id,
+        registered_by=row.registered_by,
+        apps=tuple(apps),
+        amr=tuple(row.amr),
+        authenticated_at=row.authenticated_at,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        ended_at=row.ended_at,
+        end_cause=row.end_cause,
+    )
+
+
+def _shares(connection: Connection, session: UUID) -> tuple[Share, ...]:
+    query = (
+        select(
+            AppSession.app_id,
+            AppSession.first_authenticated_at,
+            AppSession.last_authenticated_at,
+            AppSession.access_token_expires_at,
+        )
+        .where(AppSession.idp_session_id == session)
+        .order_by(AppSession.first_authenticated_at, AppSession.app_id)
+    )
+    return tuple(Share(**row._mapping) for row in connection.execute(query))  # noqa: SLF001 - its public name
+
+
+def _duty(connection: Connection, session: UUID) -> Duty | None:
+    query = select(
+        Logout.requested_by,
+        Logout.created_at,
+        Logout.give_up_at,
+        Logout.attempts,
+        Logout.next_attempt_at,
+        Logout.leased_until,
+        Logout.last_error,
+        Logout.closed_at,
+        Logout.outcome,
+    ).where(Logout.idp_session_id == session)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Duty(**row._mapping)  # noqa: SLF001
+
+
+def _notices(
+    connection: Connection, wanted: ColumnElement[bool], limit: int | None = None
+) -> tuple[NoticeInfo, ...]:
+    query = select(Notice.__table__).where(wanted).order_by(Notice.created_at, Notice.id)
+    return tuple(
+        NoticeInfo(
+            notice_id=row.id,
+            session_ref=row.idp_session_id,
+            app_id=row.app_id,
+            cause=row.cause,
+            state=row.outcome or _PENDING,
+            attempts=row.attempts,
+            next_attempt_at=row.next_attempt_at if row.closed_at is None else None,
+            last_error=row.last_error,
+            created_at=row.created_at,
+            closed_at=row.closed_at,
+        )
+        for row in connection.execute(query.limit(limit))
+    )
+
+
+def _trail(connection: Connection, session: UUID) -> tuple[Happening, ...]:
+    query = (
+        select(
+            SessionEvent.at,
+            SessionEvent.event,
+            SessionEvent.app_id,
+            SessionEvent.detail,
+            SessionEvent.correlation_id,
+        )
+        .where(SessionEvent.idp_session_id == session)
+        .order_by(SessionEvent.at, SessionEvent.id)
+    )
+    return tuple(Happening(**row._mapping) for row in connection.execute(query))  # noqa: SLF001

@@ -1,0 +1,152 @@
+"""What the other apps must still be told of an ended session: added, confirmed, replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from models import App, AppSession, EndCause, IdpSession, Notice, new_id
+from session_client.contract import Verdict
+from worker.app_registry import KnownApp
+from worker.outbox import leases
+from worker.requests.commands import ConfirmNoticeCommand
+from worker.requests.outcomes import Outcome
+from worker.sessions import audit
+from worker.sessions.audit import Cause
+from worker.storage.sql import among_keys
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+_SLICE: Final = 10_000
+
+
+def add_notices(
+    connection: Connection,
+    services: Services,
+    ended: Sequence[UUID],
+    cause: EndCause,
+    informed: str | None,
+) -> list[UUID]:
+    """Write the duties to tell the apps that share *ended*, but for the one that is *informed*.
+
+    In the caller's transaction. An app without an address is not told; of an expiry only those
+    are told that asked for it.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    anybody, sharing = _listeners(
+        is_expiry=cause is EndCause.EXPIRED,
+        is_one_informed=informed is not None,
+        is_sqlite=is_sqlite,
+    )
+    told = {} if informed is None else {"informed": informed}
+    if connection.execute(anybody, told).first() is None:
+        return []  # asked first: of many ended sessions it is dear to ask who shares them
+    now = services.now()
+    rows = [
+        _duty(services, row.idp_session_id, row.app_id, cause, now)
+        # In slices: SQLite takes no more than 32,766 values, and an operator may end more.
+        for start in range(0, len(ended), _SLICE)
+        for row in connection.execute(
+            sharing, {**told, "keys": list(ended[start : start + _SLICE])}
+        )
+    ]
+    if rows:
+        connection.execute(insert(Notice), rows)
+    return [row["id"] for row in rows]
+
+
+@cache  # putting them together takes as long as running them
+def _listeners(
+    *, is_expiry: bool, is_one_informed: bool, is_sqlite: bool
+) -> tuple[Select[str], Select[UUID, str]]:
+    """Return who wants to hear at all, and who of them shares the sessions told as ``keys``."""
+    wanted: list[ColumnElement[bool]] = [App.notice_method.is_not(None)]
+    if is_one_informed:
+        wanted.append(App.app_id != bindparam("informed"))
+    if is_expiry:
+        wanted.append(App.notify_on_expiry.is_(True))
+    sharing = (
+        select(AppSession.idp_session_id, AppSession.app_id)
+        .join(App, App.app_id == AppSession.app_id)
+        .where(*wanted, among_keys(AppSession.idp_session_id, is_sqlite=is_sqlite))
+    )
+    return select(App.app_id).where(*wanted).limit(1), sharing
+
+
+def _duty(
+    services: Services, session: UUID, app_id: str, cause: EndCause, now: datetime
+) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "idp_session_id": session,
+        "app_id": app_id,
+        "cause": cause.value,
+        "created_at": now,
+        "give_up_at": now + timedelta(seconds=services.settings.notice_horizon_seconds),
+        "next_attempt_at": now,
+        "woken_at": now,
+    }
+
+
+def confirm(services: Services, app: KnownApp, command: ConfirmNoticeCommand) -> Outcome:
+    """Close a notice because its receiver says that it acted on it. Safe to repeat."""
+    now = services.now()
+    with services.store.write() as connection:
+        row = connection.execute(
+            update(Notice)
+            .where(
+                Notice.id == command.notice,
+                Notice.app_id == app.app_id,
+                # Also one that was given up: better late than failed.
+                or_(Notice.closed_at.is_(None), Notice.outcome != leases.CONFIRMED),
+            )
+            .values(closed_at=now, outcome=leases.CONFIRMED, lease_token=None, leased_until=None)
+            .returning(Notice.idp_session_id)
+        ).one_or_none()
+        if row is not None:
+            user_id = connection.execute(
+                select(IdpSession.user_id).where(IdpSession.id == row.idp_session_id)
+            ).scalar_one()
+            record_outcome(
+                connection, row.idp_session_id, user_id, app.app_id, leases.CONFIRMED, now
+            )
+    return Outcome(Verdict.OK)
+
+
+def record_outcome(  # noqa: PLR0913, PLR0917 - one row of the trail
+    connection: Connection,
+    session: UUID,
+    user_id: str,
+    app_id: str,
+    outcome: str,
+    now: datetime,
+) -> None:
+    """Write into the audit trail what became of a notice."""
+    name = audit.APP_CONFIRMED if outcome == leases.CONFIRMED else audit.APP_GIVEN_UP
+    row = audit.event(name, at=now, session=session, user_id=user_id, by=Cause(app_id, None))
+    audit.record(connection, [row])
+
+
+def replay_failed(services: Services, app_id: str | None = None) -> int:
+    """Open failed notices again, of one app or of all; returns how many."""
+    failed: ColumnElement[bool] = Notice.outcome.in_((leases.FAILED, leases.DEAD))
+    if app_id is not None:
+        failed &= Notice.app_id == app_id
+    horizon = timedelta(seconds=services.settings.notice_horizon_seconds)
+    return leases.reopen(services, Notice, failed, horizon)

@@ -1,0 +1,165 @@
+"""Working on duties: claim by lease, write back by fencing, wake what is due.
+
+Duplicates of a message end quietly at `claim`; a worker that was killed delays its row by one
+lease; one that was only slow finds, when it writes back, that the lease is no longer its own.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
+
+from models import Logout, Notice, new_id
+from worker.errors import HeldBack, TryLater
+from worker.storage.sql import first_free
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+Duty = type[Logout] | type[Notice]
+
+CONFIRMED: Final = "confirmed"
+FAILED: Final = "failed"
+DEAD: Final = "dead"
+SWEEP_BATCH: Final = 500
+# A row that keeps killing whoever works on it must not take all workers down, one by one.
+MOST_CRASHES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one duty, until it ends."""
+
+    duty: Duty
+    id: UUID
+    token: UUID
+    attempts: int
+    give_up_at: datetime
+
+
+def claim(
+    connection: Connection, services: Services, duty: Duty, duty_id: UUID
+) -> tuple[Lease, Row[Any]] | None:
+    """Take the lease of a duty that is due; None when it is closed, not due, or leased."""
+    now = services.now()
+    token = new_id()
+    crashed = duty.lease_token.is_not(None)
+    row = connection.execute(
+        update(duty)
+        .where(duty.id == duty_id, *_workable(duty, now))
+        .values(
+            lease_token=token,
+            leased_until=now + timedelta(seconds=services.settings.delivery_lease_seconds),
+            attempts=duty.attempts + 1,
+            crashes=duty.crashes + case((crashed, 1), else_=0),
+        )
+        .returning(*duty.__table__.columns)
+    ).one_or_none()
+    if row is None:
+        return None
+    lease = Lease(duty, duty_id, token, row.attempts, row.give_up_at)
+    if row.crashes > MOST_CRASHES:
+        log.error("duty_parked", duty=duty.__tablename__, id=str(duty_id), crashes=row.crashes)
+        why = f"given up after {row.crashes} workers died of it, or of something beside it"
+        close(connection, lease, now, DEAD, why)
+        return None
+    return lease, row
+
+
+def close(
+    connection: Connection, lease: Lease, now: datetime, outcome: str, why: str | None = None
+) -> bool:
+    """Close the duty if the lease is still ours. Returns whether it was."""
+    error = {} if why is None else {"last_error": why[:500]}
+    closed = connection.execute(
+        update(lease.duty)
+        .where(lease.duty.id == lease.id, lease.duty.lease_token == lease.token)
+        .values(closed_at=now, outcome=outcome, lease_token=None, leased_until=None, **error)
+        .returning(lease.duty.id)
+    ).one_or_none()
+    return closed is not None
+
+
+def put_off(
+    connection: Connection, services: Services, lease: Lease, error: Exception | None
+) -> None:
+    """Set the next attempt, if the lease is still ours; *error* is why there must be one."""
+    now = services.now()
+    # Not even tried: counted, a busy minute would end in pauses meant for long outages.
+    not_tried = 1 if isinstance(error, HeldBack) else 0
+    connection.execute(
+        update(lease.duty)
+        .where(lease.duty.id == lease.id, lease.duty.lease_token == lease.token)
+        .values(
+            lease_token=None,
+            leased_until=None,
+            attempts=lease.duty.attempts - not_tried,
+            next_attempt_at=now + _pause(services, lease.attempts, error),
+            last_error=None if error is None else f"{type(error).__name__}: {error}"[:500],
+        )
+    )
+
+
+def _pause(services: Services, attempts: int, error: Exception | None) -> timedelta:
+    at_least = error.retry_after if isinstance(error, TryLater) else 0.0
+    settings = services.settings
+    first, most = settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
+    if isinstance(error, HeldBack):
+        attempts = 1
+    return timedelta(seconds=pause_before_next(attempts, first, most, at_least))
+
+
+def pause_before_next(attempts: int, first: float, most: float, at_least: float) -> float:
+    """Return seconds to wait: doubling, with full jitter, and never less than was asked for."""
+    ceiling = min(most, first * 2 ** min(attempts - 1, 30))
+    return at_least + random.uniform(ceiling / 10, ceiling)  # noqa: S311 - jitter, no secret
+
+
+def wake_due(services: Services, duty: Duty) -> list[UUID]:
+    """Return the duties that are due and that no recent message woke, marking them woken.
+
+    Two sweeps at once share the work: each row goes to one of them.
+    """
+    now = services.now()
+    woken_before = now - timedelta(seconds=services.settings.delivery_wake_again_seconds)
+    due = (
+        select(duty.id)
+        .where(*_workable(duty, now), duty.woken_at <= woken_before)
+        .order_by(duty.next_attempt_at)
+    )
+    batch = first_free(due, SWEEP_BATCH)
+    with services.store.write() as connection:
+        woken = update(duty).where(duty.id.in_(batch)).values(woken_at=now).returning(duty.id)
+        return list(connection.execute(woken).scalars())
+
+
+def _workable(duty: Duty, now: datetime) -> tuple[Any, ...]:
+    unleased = or_(duty.leased_until.is_(None), duty.leased_until <= now)
+    return (duty.closed_at.is_(None), duty.next_attempt_at <= now, unleased)
+
+
+def reopen(services: Services, duty: Duty, which: ColumnElement[bool], lasts: timedelta) -> int:
+    """Make closed duties due again, for as long as *lasts*; returns how many."""
+    now = services.now()
+    with services.store.write() as connection:
+        opened = connection.execute(
+            update(duty)
+            .where(duty.closed_at.is_not(None), which)
+            .values(
+                closed_at=None,
+                outcome=None,
+                crashes=0,
+                attempts=0,
+                next_attempt_at=now,
+                woken_at=now - timedelta(days=1),  # the next sweep takes it
+                give_up_at=now + lasts,
+            )
+            .returning(duty.id)
+        )
+        return len(opened.all())

@@ -1,0 +1,163 @@
+"""Telling one app that a session has ended: one delivery, one lease, one receiver.
+
+An app is told in the way its operator chose: by OpenID Connect Back-Channel Logout to its URL,
+which confirms by its answer, or by a sealed message to its own queue, which the app confirms with
+a request. Until then it is told again, always with the same notice id.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import (
+    Connection,
+    Row,
+    select,
+)
+
+from models import App, IdpSession, Notice, NoticeMethod
+from session_client import contract, sealing, times
+from worker.errors import NoticeRefused, OperatorMustAct, SessionWorkerError, StoreUnavailable
+from worker.outbox import leases
+from worker.outbox.app_notices import record_outcome
+from worker.outbox.leases import Lease
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+
+# Puts one message on an app's queue: queue, task name, arguments. Raises `NoticeUndelivered`.
+Publish = Callable[[str, str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a notice says."""
+
+    notice_id: UUID
+    session: UUID
+    user_id: str
+    cause: str
+    ended_at: datetime
+
+
+def deliver(services: Services, notice_id: UUID, publish: Publish) -> str | None:
+    """Tell one app. Returns the outcome when the duty is closed, else None.
+
+    Safe to repeat: without the lease nobody is told, and the app may be told twice.
+    """
+    with services.store.write() as connection:
+        claimed = leases.claim(connection, services, Notice, notice_id)
+        if claimed is None:
+            return None
+        lease, row = claimed
+        told, app = _read(connection, row)
+    try:
+        is_confirmed = _tell(services, app, told, lease, publish)
+    except NoticeRefused as refusal:
+        return _close(services, lease, told, app, leases.FAILED, str(refusal))
+    except StoreUnavailable:
+        raise
+    except SessionWorkerError as error:
+        return _put_off(services, lease, told, app, error)
+    if is_confirmed:
+        return _close(services, lease, told, app, leases.CONFIRMED, None)
+    return _put_off(services, lease, told, app, None)
+
+
+def _read(connection: Connection, row: Row[Any]) -> tuple[_Told, Row[Any]]:
+    session = connection.execute(
+        select(IdpSession.user_id, IdpSession.ended_at).where(IdpSession.id == row.idp_session_id)
+    ).one()
+    told = _Told(row.id, row.idp_session_id, session.user_id, row.cause, session.ended_at)
+    app = connection.execute(select(App.__table__).where(App.app_id == row.app_id)).one()
+    return told, app
+
+
+def _tell(services: Services, app: Row[Any], told: _Told, lease: Lease, publish: Publish) -> bool:
+    """Tell the app. Returns whether that confirms it already."""
+    if app.notice_method == NoticeMethod.BACKCHANNEL:
+        services.notices.post_logout_token(
+            url=app.notice_address,
+            audience=app.client_id,
+            user_id=told.user_id,
+            session_ref=str(told.session),
+            notice_id=str(told.notice_id),
+            timeout_seconds=services.settings.notice_timeout_seconds,
+        )
+        return True
+    if app.notice_method == NoticeMethod.QUEUE:
+        kwargs = {"app_id": app.app_id, "envelope": _sealed(services, app.app_id, told, lease)}
+        publish(app.notice_address, contract.LOGOUT_NOTICE_TASK, kwargs)
+        return False
+    raise NoticeRefused("the app has no notice address any more")
+
+
+def _sealed(services: Services, app_id: str, told: _Told, lease: Lease) -> str:
+    known = services.apps.find(app_id)
+    keys = list(known.keys.values()) if known is not None else []
+    if not keys:
+        raise NoticeRefused("the app has no live key to seal the notice with")
+    content = {
+        "v": contract.VERSION,
+        "task": contract.LOGOUT_NOTICE_TASK,
+        "app_id": app_id,
+        "notice_id": str(told.notice_id),
+        "issued_at": times.to_wire(services.now()),
+        "user_id": told.user_id,
+        "session_ref": str(told.session),
+        "cause": told.cause,
+        "ended_at": times.to_wire(told.ended_at),
+    }
+    # While a key is being rotated nobody knows which one the app has: each attempt takes the next.
+    key = keys[(lease.attempts - 1) % len(keys)]
+    return sealing.seal(key, sealing.Kind.NOTICE, content)
+
+
+def _put_off(
+    services: Services,
+    lease: Lease,
+    told: _Told,
+    app: Row[Any],
+    error: SessionWorkerError | None,
+) -> str | None:
+    if error is not None:
+        _log_failure(lease, app, error)
+    if services.now() >= lease.give_up_at:
+        why = "not confirmed in time" if error is None else f"{type(error).__name__}: {error}"
+        return _close(services, lease, told, app, leases.FAILED, why)
+    with services.store.write() as connection:
+        leases.put_off(connection, services, lease, error)
+    return None
+
+
+def _log_failure(lease: Lease, app: Row[Any], error: SessionWorkerError) -> None:
+    is_ours = isinstance(error, OperatorMustAct)  # no patience of the app's will help
+    log.log(
+        logging.ERROR if is_ours else logging.WARNING,
+        "operator_must_act" if is_ours else "notice_undelivered",
+        notice=str(lease.id),
+        app=app.app_id,
+        attempts=lease.attempts,
+        error=type(error).__name__,
+        detail=str(error),
+    )
+
+
+def _close(  # noqa: PLR0913, PLR0917 - how a duty ended has many sides
+    services: Services, lease: Lease, told: _Told, app: Row[Any], outcome: str, why: str | None
+) -> str | None:
+    now = services.now()
+    with services.store.write() as connection:
+        if not leases.close(connection, lease, now, outcome, why):
+            return None  # our lease ended and somebody else took over
+        record_outcome(connection, told.session, told.user_id, app.app_id, outcome, now)
+    if outcome == leases.FAILED:
+        log.error("notice_failed", notice=str(lease.id), app=app.app_id, why=why)
+    return outcome

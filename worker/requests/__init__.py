@@ -1,0 +1,1 @@
+"""A request of an app: opened, checked, parsed, and answered exactly once."""

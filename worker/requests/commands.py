@@ -1,0 +1,208 @@
+"""What an app may ask, as the worker accepts it: strict types, bounded sizes, nothing unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, cast
+from uuid import UUID
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from session_client import contract
+from session_client.contract import LogoutScope, Reason, Task
+from worker.errors import InvalidRequest
+from worker.requests.command_fields import (
+    Amr,
+    AppId,
+    Brought,
+    Challenge,
+    Claims,
+    ClientAttributes,
+    Command,
+    DeviceId,
+    IdToken,
+    Ref,
+    Sealed,
+    SessionId,
+    Text,
+    UserId,
+    Verifier,
+)
+from worker.requests.login_commands import WRONG_FIELDS, AuthenticateCommand, StartCommand
+
+
+class RegisterCommand(Command):
+    """Remember a session after an active login, or again after an added factor."""
+
+    session_id: SessionId = Field(repr=False)
+    user_id: UserId
+    id_token: IdToken = Field(repr=False)
+    device_id: DeviceId | None = None
+    replaces: Brought | None = Field(default=None, repr=False)
+
+
+class SilentAuthCommand(Command):
+    """Tokens for a user of the asking app, from a live session that is strong enough."""
+
+    browser_token: Brought | None = Field(default=None, repr=False)
+    session_ref: Ref | None = None
+    user_id: UserId | None = None
+    ticket: Brought | None = Field(default=None, repr=False)
+    verifier: Verifier | None = Field(default=None, repr=False)
+    replaces: Brought | None = Field(default=None, repr=False)
+    device_id: DeviceId | None = None
+    amr_all_of: Amr = Field(default_factory=list)
+    amr_any_of: Amr = Field(default_factory=list)
+    max_age: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    resource: Text | None = None
+    claims: Claims | None = None
+    org_id: Text | None = None
+    client_attributes: ClientAttributes = ClientAttributes()
+
+    @property
+    def user(self) -> str:
+        """Who is to be signed in, where the app says it."""
+        assert self.user_id is not None, "named in another way"  # noqa: S101
+        return self.user_id
+
+    @model_validator(mode="after")
+    def _check_name(self) -> SilentAuthCommand:
+        """R1: it names one session in one way, and what it names is tried and nothing else."""
+        names_one = contract.names_one_session(
+            browser_token=self.browser_token,
+            ticket=self.ticket,
+            session_ref=self.session_ref,
+            user_id=self.user_id,
+        )
+        is_alone = self.ticket is not None or self.replaces is None
+        if not (names_one and is_alone and (self.ticket is None) == (self.verifier is None)):
+            raise ValueError("it must name one session in one way")
+        return self
+
+
+class TicketCommand(Command):
+    """Carry a browser's session to an app on another domain."""
+
+    browser_token: Brought = Field(repr=False)
+    for_app: AppId
+    challenge: Challenge
+
+
+class RefreshCommand(Command):
+    """New tokens for work that goes on without the user."""
+
+    refresh_token: Sealed = Field(repr=False)
+
+
+class StatusCommand(Command):
+    """What the store knows of a user's sessions."""
+
+    user_id: UserId
+
+
+class LogoutCommand(Command):
+    """End a session, a device's sessions, or all of a user's."""
+
+    user_id: UserId | None = None
+    scope: Literal["session", "device", "user"] = "session"
+    browser_token: Brought | None = Field(default=None, repr=False)
+    session_ref: Ref | None = None
+    session_id: SessionId | None = Field(default=None, repr=False)
+    device_id: DeviceId | None = None
+
+    @model_validator(mode="after")
+    def _check_scope(self) -> LogoutCommand:
+        if not contract.names_what_to_end(
+            self.logout_scope,
+            user_id=self.user_id,
+            browser_token=self.browser_token,
+            session_ref=self.session_ref,
+            session_id=self.session_id,
+            device_id=self.device_id,
+        ):
+            raise ValueError("the arguments do not fit the scope")
+        return self
+
+    @property
+    def user(self) -> str:
+        """Whose sessions; one that is named by a browser token is nobody's yet."""
+        assert self.user_id is not None, "only a browser token comes without"  # noqa: S101
+        return self.user_id
+
+    @property
+    def ref(self) -> UUID | None:
+        """The session's reference as an id."""
+        return None if self.session_ref is None else UUID(self.session_ref)
+
+    @property
+    def logout_scope(self) -> LogoutScope:
+        """The scope as a word of the contract."""
+        return LogoutScope(self.scope)
+
+
+class RevokeUserCommand(Command):
+    """End everything of a user."""
+
+    user_id: UserId
+    frontend: bool = False
+
+
+class ReceiptCommand(Command):
+    """What became of a logout."""
+
+    receipt_id: Ref
+
+    @property
+    def receipt(self) -> UUID:
+        """The receipt's id."""
+        return UUID(self.receipt_id)
+
+
+class ConfirmNoticeCommand(Command):
+    """The receiver of a notice has acted on it."""
+
+    notice_id: Ref
+
+    @property
+    def notice(self) -> UUID:
+        """The notice's id."""
+        return UUID(self.notice_id)
+
+
+COMMANDS: Final[dict[Task, type[Command]]] = {
+    Task.REGISTER: RegisterCommand,
+    Task.SILENT_AUTH: SilentAuthCommand,
+    Task.START: StartCommand,
+    Task.AUTHENTICATE: AuthenticateCommand,
+    Task.TICKET: TicketCommand,
+    Task.REFRESH: RefreshCommand,
+    Task.STATUS: StatusCommand,
+    Task.LOGOUT: LogoutCommand,
+    Task.REVOKE_USER: RevokeUserCommand,
+    Task.RECEIPT: ReceiptCommand,
+    Task.CONFIRM_NOTICE: ConfirmNoticeCommand,
+}
+
+
+def parse(task: Task, payload: object) -> Command:
+    """Return *payload* as a command. Raises `InvalidRequest` naming fields, never their content."""
+    given = payload
+    if isinstance(payload, dict):  # an optional field may be left out, or null
+        given = {name: value for name, value in payload.items() if value is not None}
+    try:
+        return COMMANDS[task].model_validate(given)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        fields = sorted({name for problem in found for name in _where(problem)})
+        raise InvalidRequest(Reason.INVALID_PAYLOAD, ", ".join(fields)) from None
+
+
+def _where(problem: ErrorDetails) -> Sequence[str]:
+    if problem["type"] == WRONG_FIELDS:
+        return cast("Sequence[str]", problem["ctx"]["names"])
+    # Only names we know: an unknown field's name is the sender's text.
+    known = {name for command in COMMANDS.values() for name in command.model_fields}
+    location = problem["loc"]
+    first = str(location[0]) if location else "payload"
+    return [first if first in known | {"payload"} else "unknown field"]

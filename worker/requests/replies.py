@@ -1,0 +1,126 @@
+"""Answers: sealed to the asking app, pushed on a Redis list, remembered for a while.
+
+Everything here is best effort. An answer that cannot be delivered is not worth failing for: what
+was asked is done, and the app asks again with the same request id.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import redis
+import structlog
+
+from session_client import contract, sealing, times
+from session_client.contract import Reason, Task, Verdict
+from worker.errors import InvalidRequest, Unauthorized
+from worker.requests.envelope import Message, OpenedRequest, Sender
+from worker.requests.outcomes import Outcome
+from worker.sessions import queries
+from worker.storage.redis_scripts import Call
+from worker.storage.reply_store import ANSWER_SECONDS, Memory
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+_NOT_REMEMBERED: Final = frozenset(
+    {Verdict.TEMPORARILY_UNAVAILABLE, Verdict.INVALID_REQUEST, Verdict.UNAUTHORIZED}
+)
+
+
+def earlier_answer(services: Services, request: OpenedRequest) -> bytes | None:
+    """Return the answer this very request was given before, claiming its id if it is new.
+
+    Raises `InvalidRequest` when the id was used for other content. Without Redis nothing is
+    remembered, and the request is served again: every task may run twice.
+    """
+    seconds = _memory_seconds(request.task, request.valid_until, services.now())
+    try:
+        known = services.mailbox.claim(
+            request.app.app_id, request.request_id, request.digest, seconds
+        )
+    except redis.RedisError as error:
+        log.warning("replies_unreachable", error=type(error).__name__)
+        return None
+    if known.digest != request.digest:
+        raise InvalidRequest(Reason.REQUEST_ID_REUSED)
+    if known.session and not _is_live(services, UUID(known.session)):
+        return None  # true before a logout, tokens even: served again, it is told what is so now
+    return known.answer
+
+
+def _is_live(services: Services, session: UUID) -> bool:
+    with services.store.read() as connection:
+        found = queries.by_id(connection, session)
+    return found is not None and found.ended_at is None
+
+
+def answer(services: Services, message: Message, sender: Sender, outcome: Outcome) -> None:
+    """Seal *outcome* for the sender, push it, and remember it for a repetition."""
+    content = {
+        "v": contract.VERSION,
+        "task": message.task.value,
+        "app_id": message.app_id,
+        "request_id": message.message_id,
+        "answered_at": times.to_wire(services.now()),
+        **outcome.to_wire(),
+    }
+    sealed = sealing.seal(sender.key, sealing.Kind.ANSWER, content).encode()
+    memory = None
+    if _is_worth_remembering(message.task, outcome):
+        memory = _memory_of(services, message.task, sender, outcome)
+    _push(services, message, sealed, memory, outcome.landing)
+
+
+def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
+    # "Try later" is no answer to remember, and a refusal must not overwrite the answer that the
+    # rightful request of this id got. Receipts are in the database, with what is so by then.
+    return task is not Task.LOGOUT and outcome.verdict not in _NOT_REMEMBERED
+
+
+def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> Memory:
+    """Return what to keep, complete: the claim of the id may have been lost, or never made."""
+    return Memory(
+        digest=sender.digest,
+        session=outcome.data.get("session_ref", ""),
+        seconds=_memory_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
+    )
+
+
+def repeat(services: Services, message: Message, sealed: bytes) -> None:
+    """Push an earlier answer again."""
+    _push(services, message, sealed)
+
+
+def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized) -> None:
+    """Tell whoever waits that they are not proven; there is no key to seal it with."""
+    refused: dict[str, Any] = {
+        "v": contract.VERSION,
+        "verdict": Verdict.UNAUTHORIZED.value,
+        "reason": refusal.reason.value,
+        "request_id": message.message_id,
+    }
+    _push(services, message, json.dumps(refused).encode())
+
+
+def _push(
+    services: Services,
+    message: Message,
+    raw: bytes,
+    memory: Memory | None = None,
+    first: Call | None = None,
+) -> None:
+    try:
+        services.mailbox.push(message.app_id, message.message_id, raw, memory, first)
+    except redis.RedisError as error:
+        log.warning("answer_not_delivered", error=type(error).__name__)
+
+
+def _memory_seconds(task: Task, valid_until: datetime, now: datetime) -> int:
+    # As long as the message could be sent again; a logout is remembered by the database.
+    if task is Task.LOGOUT:
+        return ANSWER_SECONDS
+    return max(ANSWER_SECONDS, int((valid_until - now).total_seconds()) + 1)

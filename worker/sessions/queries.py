@@ -1,0 +1,255 @@
+"""Finding sessions, and linking apps to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    select,
+)
+
+from models import AppSession, EndCause, IdpSession, SessionAlias
+from session_client.contract import Reason
+from worker.sessions.caps import effective_expiry, has_caps, reaches_within_caps
+from worker.settings.model import Settings
+from worker.storage.sql import not_before, upsert
+from worker.wiring import Services
+
+LINK_KEY: Final = ("idp_session_id", "app_id")
+LINK_COLUMNS: Final = (
+    *LINK_KEY,
+    "first_authenticated_at",
+    "last_authenticated_at",
+    "access_token_expires_at",
+)
+_COLUMNS = (
+    IdpSession.id,
+    IdpSession.user_id,
+    IdpSession.session_hash,
+    IdpSession.sealed_session_id,
+    IdpSession.device_id,
+    IdpSession.registered_by,
+    IdpSession.amr,
+    IdpSession.amr_as_of,
+    IdpSession.authenticated_at,
+    IdpSession.created_at,
+    IdpSession.last_used_at,
+    IdpSession.expires_at,
+    IdpSession.ended_at,
+    IdpSession.end_cause,
+    IdpSession.version,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session as the store knows it."""
+
+    id: UUID
+    user_id: str
+    session_hash: bytes = field(repr=False)
+    sealed_session_id: bytes | None = field(repr=False)
+    device_id: str | None
+    registered_by: str
+    amr: list[str]
+    amr_as_of: datetime
+    authenticated_at: datetime
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    end_cause: str | None
+    version: int
+
+
+def session_id_place(session: UUID) -> str:
+    """Return what a sealed session id is bound to."""
+    return f"idp_sessions:{session}:session_id"
+
+
+def _usable_from(device_id: Any) -> ColumnElement[bool]:
+    # Strictly: were a session without a device to serve one that is named, the user who logged
+    # that device out would be signed in on it again by a login elsewhere.
+    device = IdpSession.device_id
+    return device.is_(None) if device_id is None else device == device_id
+
+
+def _candidates(device_id: Any) -> Select[*tuple[Any, ...]]:
+    return (
+        select(*_COLUMNS)
+        .where(
+            IdpSession.user_id == bindparam("user_id"),
+            IdpSession.ended_at.is_(None),
+            IdpSession.expires_at > bindparam("now"),
+            _usable_from(device_id),
+        )
+        .order_by(IdpSession.authenticated_at.desc(), IdpSession.id.desc())
+        .limit(bindparam("most"))
+    )
+
+
+def _within_caps(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    # Said to the database: what maintenance has yet to end must take no usable session's place.
+    return query.where(
+        IdpSession.created_at > bindparam("opened_after"),
+        IdpSession.last_used_at > bindparam("used_after"),
+    )
+
+
+# Built once: putting a statement together costs more than running it.
+_CANDIDATES: Final = {False: _candidates(None), True: _candidates(bindparam("device_id"))}
+_WITHIN_CAPS: Final = {named: _within_caps(query) for named, query in _CANDIDATES.items()}
+
+
+def candidates(
+    services: Services, user_id: str, device_id: str | None, now: datetime
+) -> list[Session]:
+    """Return the user's live sessions that a request from *device_id* may use, newest first.
+
+    With a device its sessions alone, without one those alone that have none. One past a cap is
+    offered to no request.
+    """
+    settings = services.settings
+    parameters = {"user_id": user_id, "now": now, "most": settings.max_candidates}
+    if device_id is not None:
+        parameters["device_id"] = device_id
+    query = _CANDIDATES[device_id is not None]
+    if has_caps(settings):
+        opened_after, used_after = reaches_within_caps(settings, now)
+        parameters |= {"opened_after": opened_after, "used_after": used_after}
+        query = _WITHIN_CAPS[device_id is not None]
+    return [_session(row) for row in services.store.run(query, parameters)]
+
+
+def why_none(services: Services, user_id: str, device_id: str | None, now: datetime) -> Reason:
+    """Return why a user has no usable session: how their newest one ended, or is about to."""
+    query = (
+        select(*_COLUMNS)
+        .where(IdpSession.user_id == user_id, _usable_from(device_id))
+        .order_by(IdpSession.created_at.desc(), IdpSession.id.desc())
+        .limit(1)
+    )
+    with services.store.read() as connection:
+        newest = _one(connection, query)
+    if newest is None:
+        return Reason.NO_SESSION
+    is_due = newest.ended_at is None and newest.expires_at > now
+    if is_due and ends_at(services.settings, newest) <= now:
+        return Reason.CAP_REACHED
+    return reason_for(newest.end_cause)
+
+
+def ends_at(settings: Settings, session: Session) -> datetime:
+    """Return when the session ends here: at Mosaic's expiry, or at a cap before it."""
+    return effective_expiry(
+        settings,
+        expires_at=session.expires_at,
+        last_used_at=session.last_used_at,
+        created_at=session.created_at,
+    )
+
+
+def reason_for(end_cause: str | None) -> Reason:
+    """Return the contract's word for how a session ended.
+
+    One that is past its time but not yet pruned has no cause: that is expired as well.
+    """
+    return {
+        EndCause.LOGOUT.value: Reason.LOGGED_OUT,
+        EndCause.GONE_AT_IDP.value: Reason.GONE_AT_IDP,
+        EndCause.QUARANTINED.value: Reason.QUARANTINED,
+        EndCause.REVOKED.value: Reason.REVOKED,
+        EndCause.CAP_REACHED.value: Reason.CAP_REACHED,
+        EndCause.REPLACED.value: Reason.REPLACED,
+    }.get(end_cause or "", Reason.EXPIRED)
+
+
+def by_id(connection: Connection, session: UUID) -> Session | None:
+    """Return one session, live or ended."""
+    return _one(connection, select(*_COLUMNS).where(IdpSession.id == session))
+
+
+def by_hash(
+    connection: Connection, session_hash: bytes, *, for_update: bool = False
+) -> Session | None:
+    """Return the session a session id belongs to, also by an id it had earlier.
+
+    With *for_update* other writers of the row wait for our commit: what is decided from the row
+    still holds when it is written.
+    """
+    current = select(*_COLUMNS).where(IdpSession.session_hash == session_hash)
+    aliased = select(SessionAlias.idp_session_id).where(SessionAlias.session_hash == session_hash)
+    earlier = select(*_COLUMNS).where(IdpSession.id.in_(aliased))
+    # In this order: an id that is changed in between is an alias by the time we look there.
+    return _one(connection, current, for_update=for_update) or _one(
+        connection, earlier, for_update=for_update
+    )
+
+
+def _one(
+    connection: Connection, query: Select[*tuple[Any, ...]], *, for_update: bool = False
+) -> Session | None:
+    # SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
+    row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
+    return None if row is None else _session(row)
+
+
+def is_shared_by(connection: Connection, session: UUID, app_id: str) -> bool:
+    """Whether the app registered the session or was given tokens from it."""
+    query = select(AppSession.app_id).where(
+        AppSession.idp_session_id == session, AppSession.app_id == app_id
+    )
+    return connection.execute(query).first() is not None
+
+
+def link_app(
+    connection: Connection,
+    session: UUID,
+    app_id: str,
+    at: datetime,
+    access_token_expires_at: datetime | None,
+) -> None:
+    """Note that the app shares the session since *at*. Safe to repeat, and in any order."""
+    statement = upsert(connection, AppSession).values(
+        idp_session_id=session,
+        app_id=app_id,
+        first_authenticated_at=at,
+        last_authenticated_at=at,
+        access_token_expires_at=access_token_expires_at,
+    )
+    changes = link_changes(at, access_token_expires_at)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(LINK_KEY), set_=changes))
+
+
+def link_changes(at: Any, access_token_expires_at: Any) -> dict[str, ColumnElement[datetime]]:
+    """Return what a repeated link changes: its times move forwards only."""
+    changes = {"last_authenticated_at": not_before(AppSession.last_authenticated_at, at)}
+    if access_token_expires_at is not None:
+        latest = not_before(AppSession.access_token_expires_at, access_token_expires_at)
+        changes["access_token_expires_at"] = latest
+    return changes
+
+
+def apps_sharing(connection: Connection, sessions: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """Return the app ids that share each of *sessions*."""
+    sharing: dict[UUID, list[str]] = {session: [] for session in sessions}
+    query = (
+        select(AppSession.idp_session_id, AppSession.app_id)
+        .where(AppSession.idp_session_id.in_(sessions))
+        .order_by(AppSession.first_authenticated_at, AppSession.app_id)
+    )
+    for row in connection.execute(query):
+        sharing[row.idp_session_id].append(row.app_id)
+    return sharing
+
+
+def _session(row: Any) -> Session:
+    return Session(*row)

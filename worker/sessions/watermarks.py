@@ -1,0 +1,84 @@
+"""Logging out a user or a device, and the logins that are still on their way to be registered."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, literal, select
+
+from models import ALL_APPS, DeviceWatermark, UserWatermark, UtcDateTime
+from worker.storage.sql import not_before, upsert
+
+
+def take_turns(connection: Connection, user_id: str) -> None:
+    """Let a registration and a logout of one user or their device run one after the other.
+
+    Each would miss the other's rows otherwise: the logout ends the sessions it sees, and the
+    registration looks for a watermark that is not there yet. SQLite has one writer anyway.
+    """
+    if connection.dialect.name != "sqlite":
+        digest = hashlib.sha256(b"watermark:" + user_id.encode()).digest()
+        key = int.from_bytes(digest[:8], "big", signed=True)
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def raise_watermark(connection: Connection, user_id: str, now: datetime) -> None:
+    """Note that *user_id* is logged out everywhere as of *now*."""
+    _raise(connection, UserWatermark, {"user_id": user_id}, now)
+
+
+def raise_device_watermark(
+    connection: Connection, user_id: str, device_id: str, app_id: str, now: datetime
+) -> None:
+    """Note that *user_id* is logged out from a device as of *now*, in one app or in `ALL_APPS`."""
+    key = {"user_id": user_id, "device_id": device_id, "app_id": app_id}
+    _raise(connection, DeviceWatermark, key, now)
+
+
+def is_before_watermark(connection: Connection, user_id: str, authenticated_at: datetime) -> bool:
+    """Whether a login at *authenticated_at* came before the user was logged out everywhere."""
+    whose = UserWatermark.user_id == user_id
+    return _is_before(connection, UserWatermark, whose, authenticated_at)
+
+
+def is_before_device_watermark(
+    connection: Connection, user_id: str, device_id: str, app_id: str, authenticated_at: datetime
+) -> bool:
+    """Whether a login of the app came before the user was logged out from its device."""
+    whose = (
+        (DeviceWatermark.user_id == user_id)
+        & (DeviceWatermark.device_id == device_id)
+        & DeviceWatermark.app_id.in_([app_id, ALL_APPS])
+    )
+    return _is_before(connection, DeviceWatermark, whose, authenticated_at)
+
+
+def _raise(connection: Connection, table: Any, key: dict[str, str], now: datetime) -> None:
+    statement = upsert(connection, table).values(**key, logged_out_at=_as_of(connection, now))
+    latest = not_before(table.logged_out_at, statement.excluded.logged_out_at)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=list(key), set_={"logged_out_at": latest})
+    )
+
+
+def _as_of(connection: Connection, now: datetime) -> ColumnElement[datetime]:
+    """Return the later of our clock and the database's, which is the same for all workers.
+
+    By a clock that is behind Mosaic's, a login from just before the logout looks like a later one.
+    """
+    ours = literal(now, UtcDateTime())
+    if connection.dialect.name == "sqlite":
+        return ours  # the same machine's
+    return func.greatest(ours, func.statement_timestamp())
+
+
+def _is_before(
+    connection: Connection, table: Any, whose: ColumnElement[bool], authenticated_at: datetime
+) -> bool:
+    latest = select(func.max(table.logged_out_at)).where(whose)
+    logged_out_at = connection.execute(latest).scalar_one()
+    # Compared as it is: 12:00:00 in a token may be 12:00:00.9, and so from after a logout at
+    # 12:00:00.5. It is treated as from before; the user logs in once more.
+    return logged_out_at is not None and authenticated_at < logged_out_at

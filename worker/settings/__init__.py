@@ -1,0 +1,1 @@
+"""Settings: what the environment says, checked once, shown without secrets."""

@@ -1,0 +1,244 @@
+"""What becomes of Mosaic's answer to a silent authentication.
+
+What Mosaic returned is handed out only after one statement has found the session still live. A
+logout that commits in between makes that statement match no row, and the tokens are thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import ColumnElement, Connection, update
+from sqlalchemy.exc import IntegrityError
+
+from models import EndCause, IdpSession, SessionAlias
+from session_client import times
+from session_client.contract import Reason, Verdict
+from worker.logout.end_sessions import end_sessions
+from worker.mosaic import Identity, Tokens
+from worker.policy import Shortfall
+from worker.requests.outcomes import Outcome
+from worker.sessions import audit, queries
+from worker.sessions.caps import effective_expiry
+from worker.sessions.queries import Session
+from worker.sign_in import slide
+from worker.sign_in.request import Asked
+from worker.storage.sql import upsert
+
+log = structlog.get_logger()
+
+# How a session ends that no answer of Mosaic may bring back: by somebody's decision here.
+_FINAL: Final = frozenset(
+    cause.value
+    for cause in (EndCause.LOGOUT, EndCause.QUARANTINED, EndCause.REVOKED, EndCause.CAP_REACHED)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An outcome, and the session's version with which it is true."""
+
+    outcome: Outcome
+    version: int
+
+
+def settle(asked: Asked, session: Session, tokens: Tokens, identity: Identity) -> Settled | None:
+    """Hand out what Mosaic returned, if the session is still live; None when it changed."""
+    now = asked.services.now()
+    shortfall = asked.policy.shortfall(
+        identity.amr, identity.auth_time or session.authenticated_at, now
+    )
+    used = _Use(asked, session, tokens, shortfall, now)
+    is_plain = not shortfall and used.new_hash == session.session_hash
+    try:
+        if is_plain and not asked.services.store.is_sqlite:
+            settled = _settle_at_once(used)
+        else:
+            with asked.services.store.write() as connection:
+                settled = _settle_in(connection, used)
+    except IntegrityError:
+        settled = None  # the new id was registered this very moment: the next round sees it
+    if settled is None:
+        log.info("tokens_discarded", session=str(session.id), app=asked.app.app_id)
+    return settled
+
+
+class _Use:
+    """One use of a session at Mosaic, with what must be written because of it."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        session: Session,
+        tokens: Tokens,
+        shortfall: Shortfall,
+        now: datetime,
+    ) -> None:
+        self.asked = asked
+        self.session = session
+        self.tokens = tokens
+        self.shortfall = shortfall
+        self.at = now
+        self.new_hash = asked.services.keyring.lookup_hash(tokens.session_id)
+        self.slid_to = now + asked.app.mosaic.session_lifetime
+        self.token_expires_at = now + timedelta(seconds=tokens.expires_in)
+
+    def event(self) -> dict[str, Any]:
+        """Return the row of the audit trail."""
+        session = self.session
+        return audit.event(
+            audit.AUTHENTICATED,
+            at=self.at,
+            session=session.id,
+            user_id=session.user_id,
+            by=self.asked.by,
+        )
+
+    def settled(self, expires_at: datetime, version: int) -> Settled:
+        """Return what the app gets."""
+        ends = effective_expiry(
+            self.asked.services.settings,
+            expires_at=expires_at,
+            last_used_at=self.at,
+            created_at=self.session.created_at,
+        )
+        return Settled(_authenticated(self.session, self.tokens, ends), version)
+
+
+def _settle_at_once(use: _Use) -> Settled | None:
+    expires_at = slide.slide_link_and_note(
+        use.asked.services.store,
+        use.session,
+        use.at,
+        use.slid_to,
+        token_expires_at=use.token_expires_at,
+        event=use.event(),
+    )
+    return None if expires_at is None else use.settled(expires_at, use.session.version)
+
+
+def _settle_in(connection: Connection, use: _Use) -> Settled | None:
+    asked, session = use.asked, use.session
+    expires_at = slide.slide(connection, session, use.at, use.slid_to)
+    if expires_at is None:
+        return None
+    version = _keep_new_id(connection, use)
+    if version is None:
+        return None
+    if use.shortfall:
+        return Settled(step_up(session, use.shortfall), version)
+    queries.link_app(connection, session.id, asked.app.app_id, use.at, use.token_expires_at)
+    audit.record(connection, [use.event()])
+    return use.settled(expires_at, version)
+
+
+def unchanged(session: Session) -> ColumnElement[bool]:
+    """Return the condition that a row is still as it was read."""
+    return (
+        (IdpSession.id == session.id)
+        & IdpSession.ended_at.is_(None)
+        & (IdpSession.version == session.version)
+    )
+
+
+def _keep_new_id(connection: Connection, use: _Use) -> int | None:
+    """Store the id Mosaic returned; when it is a new one, the old one stays as an alias.
+
+    Logouts by apps that know only the old id must still find the session. Returns the row's
+    version; None when the new id is that of a session logged out here: then this one is as well,
+    whatever Mosaic knows yet.
+    """
+    asked, session, new_hash = use.asked, use.session, use.new_hash
+    if new_hash == session.session_hash:
+        return session.version
+    # Locked, so that its logout comes before our commit or after it, and never in between.
+    other = queries.by_hash(connection, new_hash, for_update=True)
+    if other is None or other.id == session.id:
+        _rename(connection, use)
+        return session.version + 1
+    # Two rows for one session at Mosaic, each found by its own id: an app registered the new id
+    # before we met it. Both stay what they are, unless the other one must never be used again.
+    if other.end_cause not in _FINAL:
+        return session.version
+    cause = EndCause(other.end_cause)
+    _end_in(connection, asked, IdpSession.id == session.id, cause)
+    return None
+
+
+def _rename(connection: Connection, use: _Use) -> None:
+    session, session_id = use.session, use.tokens.session_id
+    alias = {
+        "session_hash": session.session_hash,
+        "idp_session_id": session.id,
+        "created_at": use.at,
+    }
+    known = upsert(connection, SessionAlias).values(alias)
+    connection.execute(known.on_conflict_do_nothing())  # it may have had this id twice
+    connection.execute(
+        update(IdpSession)
+        .where(IdpSession.id == session.id)
+        .values(
+            session_hash=use.new_hash,
+            sealed_session_id=use.asked.services.keyring.seal(
+                session_id, queries.session_id_place(session.id)
+            ),
+            version=IdpSession.version + 1,
+        )
+    )
+
+
+def end(asked: Asked, which: ColumnElement[bool], cause: EndCause) -> None:
+    """End sessions because of what Mosaic answered."""
+    with asked.services.store.write() as connection:
+        _end_in(connection, asked, which, cause)
+
+
+def _end_in(
+    connection: Connection,
+    asked: Asked,
+    which: ColumnElement[bool],
+    cause: EndCause,
+) -> None:
+    end_sessions(
+        connection,
+        asked.services,
+        which,
+        cause,
+        by=asked.by,
+        lifetime=asked.app.mosaic.session_lifetime,
+    )
+
+
+def step_up(session: Session, shortfall: Shortfall) -> Outcome:
+    """Return the answer that says what the session lacks."""
+    amr_missing = bool(shortfall.missing_amr)
+    return Outcome(
+        Verdict.INTERACTION_REQUIRED,
+        Reason.AMR_MISSING if amr_missing else Reason.MAX_AGE_EXCEEDED,
+        data={
+            "session_ref": str(session.id),
+            "missing_amr": list(shortfall.missing_amr),
+            "max_age_exceeded": shortfall.max_age_exceeded,
+        },
+    )
+
+
+def _authenticated(session: Session, tokens: Tokens, expires_at: datetime) -> Outcome:
+    given = {
+        "access_token": tokens.access_token,
+        "token_type": tokens.token_type,
+        "expires_in": tokens.expires_in,
+        "id_token": tokens.id_token,
+        "refresh_token": tokens.refresh_token,
+    }
+    return Outcome(
+        Verdict.AUTHENTICATED,
+        data={
+            "tokens": {name: value for name, value in given.items() if value is not None},
+            "session_ref": str(session.id),
+            "expires_at": times.to_wire(expires_at),
+        },
+    )

@@ -1,0 +1,1 @@
+"""The database, Redis and the keys that seal what lies in both."""

@@ -1,0 +1,170 @@
+"""The store's engine, and transactions that fail in our own words.
+
+We say BEGIN ourselves. On PostgreSQL reads need none, and a driver that opens transactions by
+itself would be told so again and again. On SQLite, in WAL with a busy timeout, writers start with
+BEGIN IMMEDIATE: pysqlite's own way opens a transaction at the first write only, so that two
+read-then-write transactions lose updates without an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from worker.errors import StoreUnavailable
+from worker.storage.prepared import DriverStatement, refuses_writes
+
+SQLITE_BUSY_TIMEOUT_MS: Final = 5000
+POOL_TIMEOUT_SECONDS: Final = 5
+# Below the lease of a logout and the longest job: a stuck statement must not outlive either.
+PG_OPTIONS: Final = (
+    "-c statement_timeout=15000 -c lock_timeout=5000 "
+    "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+)
+# The server's own timeouts are of no use once it has gone silent (a failover, a network that drops
+# packets): left to the system, every slot would wait a quarter of an hour for a dead connection.
+PG_CONNECTION: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+    "application_name": "session-worker",
+}
+
+
+def make_engine(url: str, *, pool_size: int = 8) -> Engine:
+    """Return an engine for *url*. Make it after the fork: a shared socket mixes up answers."""
+    where = make_url(url)
+    is_sqlite = where.get_backend_name() == "sqlite"
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        isolation_level="AUTOCOMMIT",
+        # Errors are logged; parameters hold session hashes and sealed ids.
+        hide_parameters=True,
+        connect_args=_sqlite_arguments() if is_sqlite else _pg_arguments(where),
+    )
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite if is_sqlite else _begin)
+    event.listen(engine, "handle_error", _give_up_replicas)
+    return engine
+
+
+def _sqlite_arguments() -> dict[str, Any]:
+    return {"timeout": SQLITE_BUSY_TIMEOUT_MS / 1000}
+
+
+def _pg_arguments(url: URL) -> dict[str, Any]:
+    # SQLAlchemy lets ours win over the URL's, and it is the operator who knows the network.
+    ours = {name: value for name, value in PG_CONNECTION.items() if name not in url.query}
+    # Of two values the server takes the later one: theirs, and ours for what they do not set.
+    theirs = url.normalized_query.get("options", ())
+    return ours | {"options": " ".join((PG_OPTIONS, *theirs))}
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN" if _is_read_only(connection) else "BEGIN IMMEDIATE")
+
+
+def _begin(connection: Connection) -> None:
+    if not _is_read_only(connection):
+        connection.exec_driver_sql("BEGIN")
+
+
+def _is_read_only(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("read_only", False))
+
+
+def _give_up_replicas(context: ExceptionContext) -> None:
+    # All others of its pool go with it: they lead to the same server.
+    if refuses_writes(context.original_exception):
+        context.is_disconnect = True
+
+
+class Store:
+    """The database: `read`, `write` and `run` are the only ways in.
+
+    Neither may be open while Mosaic is called: a slow IDP would then hold locks and connections.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._reader = engine.execution_options(read_only=True)
+        self._ready: dict[Select[Any], DriverStatement] = {}
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection for reading. Raises `StoreUnavailable`."""
+        with _in_our_words(), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection whose work is committed at the end. Raises `StoreUnavailable`.
+
+        When it raises, the commit may or may not have happened: write only what may be repeated.
+        """
+        with _in_our_words(), self.engine.begin() as connection:
+            yield connection
+
+    def run(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Run one statement, a transaction by itself, and return its rows. Raises as `write` does.
+
+        It is kept for ever, so pass one that is built once. On PostgreSQL it may write (in CTEs).
+        """
+        if self.is_sqlite:
+            with self.read() as connection:
+                return connection.execute(statement, parameters).all()
+        ready = self._ready.get(statement)
+        if ready is None:
+            ready = self._ready[statement] = DriverStatement(statement, self.engine.dialect)
+        try:
+            return ready.run(self.engine, parameters)
+        except SQLAlchemyError as error:
+            _raise_in_our_words(error)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        _raise_in_our_words(error)
+
+
+def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
+    is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+    if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        raise StoreUnavailable(_cause(error)) from None
+    raise error
+
+
+def _cause(error: Exception) -> str:
+    original = getattr(error, "orig", None) or error
+    if refuses_writes(original):
+        return f"the database is read-only, a replica perhaps ({type(original).__name__})"
+    return f"the database does not answer ({type(original).__name__})"

@@ -1,0 +1,60 @@
+"""What SQLAlchemy lacks: rows taken beside others who take them, upserts in either dialect."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, any_, bindparam, case, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from models import UtcDateTime
+
+
+def first_free(rows: Select[Any], limit: int) -> Select[Any]:
+    """Return the keys of the first *limit* of *rows* that nobody else is writing to, locked.
+
+    A common table expression, since PostgreSQL evaluates that once: a plain subquery it may run
+    again for each row it compares, and then all rows are taken, in one long transaction. SQLite
+    knows no FOR UPDATE, and needs none: it has one writer at a time.
+    """
+    batch = locked(rows, limit).cte("batch")
+    (key,) = batch.c
+    return select(key)
+
+
+def locked(rows: Select[Any], limit: int) -> Select[Any]:
+    """Return the query for the first *limit* of *rows* that nobody else is writing to, locked."""
+    return rows.limit(limit).with_for_update(skip_locked=True)
+
+
+def among_keys(key: Any, *, is_sqlite: bool) -> ColumnElement[bool]:
+    """Return the condition that *key* is in the list told as ``keys``.
+
+    PostgreSQL takes the list as one value.
+    """
+    if is_sqlite:
+        among: ColumnElement[bool] = key.in_(bindparam("keys", expanding=True))
+    else:
+        among = key == any_(bindparam("keys", type_=ARRAY(key.type)))
+    return among
+
+
+def not_before(column: Any, moment: datetime | ColumnElement[Any]) -> ColumnElement[datetime]:
+    """Return *column* or *moment*, whichever is later, decided by the database.
+
+    Writers that race each other can then only move a time forwards.
+    """
+    later = literal(moment, UtcDateTime()) if isinstance(moment, datetime) else moment
+    return case((column > later, column), else_=later)
+
+
+def upsert(connection: Connection, table: Any) -> PostgresInsert | SqliteInsert:
+    """Return an INSERT that can say ON CONFLICT in this database's dialect."""
+    if connection.dialect.name == "sqlite":
+        return sqlite_insert(table)
+    return postgres_insert(table)

@@ -1,0 +1,127 @@
+"""Serves one request of an app: open, check, do, answer.
+
+Every request takes this way, and leaves by exactly one answer.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from celery import Task as CeleryTask
+
+from session_client.contract import Task, Verdict
+from worker import metrics, wiring
+from worker.errors import (
+    OperatorMustAct,
+    RequestRefused,
+    SessionWorkerError,
+    StoreUnavailable,
+    TryLater,
+    Unauthorized,
+    UserRefused,
+)
+from worker.metrics import Silence
+from worker.requests import envelope, replies
+from worker.requests.envelope import Message, OpenedRequest, Sender
+from worker.requests.outcomes import Outcome, failure_of
+from worker.tasks.base import TaskFailed
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+Work = Callable[[Services, OpenedRequest], Outcome]
+
+_RETRIES: Final = 5
+_RETRY_MOST_SECONDS: Final = 30
+
+
+def serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
+    """Serve the delivery *task* is running for; it is not repeated."""
+    _serve(task, kwargs, work)
+
+
+def serve_persistently(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
+    """Serve likewise, but try a passing failure again: nobody may be waiting to repeat it."""
+    error = _serve(task, kwargs, work)
+    if error is not None and task.request.retries < _RETRIES:
+        # Short of a third of the visibility timeout: a longer countdown would be delivered twice.
+        countdown = min(2 ** (task.request.retries + 1), _RETRY_MOST_SECONDS)
+        raise task.retry(countdown=countdown, max_retries=_RETRIES)
+
+
+def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> TryLater | None:
+    """Return the passing failure that kept the request from being served, if one did."""
+    services = wiring.current()
+    name = Task(str(task.name))
+    message = envelope.message_of(name, task.request.id, kwargs)
+    if message is None:
+        metrics.unanswered(name, Silence.NO_SENDER)
+        log.warning("request_dropped", why="no app id or request id to answer to")
+        return None
+    structlog.contextvars.bind_contextvars(app=message.app_id)
+    try:
+        sender = envelope.prove_sender(services, message)
+    except Unauthorized as refusal:
+        log.warning("request_refused", verdict="unauthorized", reason=refusal.reason.value)
+        metrics.answered(message.task, Verdict.UNAUTHORIZED, refusal.reason)
+        replies.refuse_in_clear(services, message, refusal)
+        return None
+    except StoreUnavailable as error:
+        metrics.unanswered(name, Silence.STORE_UNAVAILABLE)
+        log.warning("request_put_off", error=str(error))
+        return error  # without the app's keys there is no way to answer
+    except OperatorMustAct as error:  # the ring is not the one the app's keys were sealed with
+        metrics.unanswered(name, Silence.APP_UNREADABLE)
+        _call_the_operator(error)
+        return TryLater()
+    return _answer(services, message, sender, work)
+
+
+def _answer(services: Services, message: Message, sender: Sender, work: Work) -> TryLater | None:
+    try:
+        request = envelope.check(message, sender, services.now())
+        earlier = replies.earlier_answer(services, request)
+        if earlier is not None:
+            metrics.answer_repeated(message.task)
+            replies.repeat(services, message, earlier)
+            return None
+        outcome = work(services, request)
+    except TryLater as error:
+        log.warning("request_put_off", error=type(error).__name__, detail=str(error))
+        _reply(services, message, sender, failure_of(error))
+        return error
+    except (RequestRefused, UserRefused) as refusal:
+        log.info("request_refused", reason=refusal.reason.value, detail=str(refusal))
+        outcome = failure_of(refusal)
+    except SessionWorkerError as error:
+        _call_the_operator(error)
+        outcome = failure_of(error)
+    except Exception as error:  # noqa: BLE001 - reported, answered, and raised as a failed task
+        _report_bug(error)
+        _reply(services, message, sender, failure_of(error))
+        raise TaskFailed(type(error).__name__) from None
+    _reply(services, message, sender, outcome)
+    log.info("request_answered", verdict=outcome.verdict.value, reason=outcome.reason)
+    return None
+
+
+def _reply(services: Services, message: Message, sender: Sender, outcome: Outcome) -> None:
+    metrics.answered(message.task, outcome.verdict, outcome.reason)
+    replies.answer(services, message, sender, outcome)
+
+
+def _call_the_operator(error: Exception) -> None:
+    # Not log.exception: the message says it all, and holds no data.
+    log.error("operator_must_act", error=type(error).__name__, detail=str(error))
+
+
+def _report_bug(error: Exception) -> None:
+    # Type and places only: an exception's text may quote what it was given.
+    places = [
+        f"{frame.filename}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    log.error("task_bug", error=type(error).__name__, places=places)

@@ -1,0 +1,70 @@
+"""Waking duties: a message each, after the commit. One that gets lost is sent again by the sweep.
+
+It is sent again too when nobody has taken it in time, so the sweep looks first how many wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import Task
+from kombu.exceptions import OperationalError
+
+from session_client.contract import Queue
+from worker.app import app
+from worker.outbox import leases
+from worker.tasks.logouts import end_at_idp
+from worker.tasks.notices import deliver
+
+log = structlog.get_logger()
+
+
+def logouts(ids: Iterable[UUID]) -> None:
+    """Put a message for each duty to tell Mosaic on the broker."""
+    _wake(end_at_idp, ids)
+
+
+def notices(ids: Iterable[UUID]) -> None:
+    """Put a message for each duty to tell an app on the broker."""
+    _wake(deliver, ids)
+
+
+def has_room(queue: Queue) -> bool:
+    """Whether the sweep may put a batch of wake-ups on *queue*.
+
+    Where nobody takes them each due duty would get another one every few seconds, for ever, and
+    Redis would be full.
+    """
+    waiting = _waiting(queue)
+    if waiting <= leases.SWEEP_BATCH:
+        return True
+    why = f"nobody takes queue {queue}, or too few do: is a worker with -Q {queue} alive?"
+    log.warning("wake_ups_held_back", queue=queue.value, waiting=waiting, detail=why)
+    return False
+
+
+def _waiting(queue: Queue) -> int:
+    # Not one of the pool's, which may be closed, or dead without anybody having noticed.
+    with app.connection_for_write() as connection:
+        failures = (*connection.connection_errors, *connection.channel_errors)
+        with suppress(OperationalError, *failures):
+            connection.ensure_connection(max_retries=1, interval_start=0)
+            channel: Any = connection.channel()
+            return int(channel.queue_declare(queue.value, passive=True).message_count)
+    # There is no such queue: to Redis, that is an empty one. Or the broker cannot be asked, and the
+    # sweep goes on: one that waited for an answer would wake nobody.
+    return 0
+
+
+def _wake(task: Task[Any, Any], ids: Iterable[UUID]) -> None:
+    for duty in ids:
+        try:
+            task.delay(str(duty))
+        except OperationalError as error:
+            # Nor will the others be sent now; no app waits for that.
+            log.warning("wake_up_not_sent", duty=str(duty), error=type(error).__name__)
+            return

@@ -1,0 +1,131 @@
+"""Who calls, in which lane, and which budgets and pauses that lane is held to.
+
+A silent authentication takes from the budget of its lane and from the whole one; a logout from
+the whole one only. The lane is smaller than the whole by the share reserved for logouts, so that
+a storm of silent authentications can never use up what a logout needs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final, Protocol
+
+from worker.settings.model import Settings
+
+PREFIX: Final = "mosaic-sessions"
+_MINUTE: Final = 60_000_000  # microseconds
+_BURST_SHARE: Final = 0.05  # of a minute's budget may be spent at once
+_USER_BURST_SHARE: Final = 1 / 3  # a portal may open a dozen apps at once
+
+
+class Lane(StrEnum):
+    """A class of calls with a budget of its own."""
+
+    AUTH = "auth"
+    LOGOUT = "logout"
+
+
+class Application(Protocol):
+    """A client at Mosaic, as far as traffic is concerned."""
+
+    @property
+    def client_id(self) -> str:
+        """Its OAuth client id: Mosaic counts calls for each."""
+        ...
+
+    @property
+    def base_url(self) -> str:
+        """Where it calls."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One budget, kept by the generic cell rate algorithm (GCRA); times in microseconds.
+
+    No window of a minute holds more than the calls it was made for: what may come at once is
+    taken off the steady rate.
+    """
+
+    key: str
+    name: str  # what it limits, for operators
+    interval: int
+    tolerance: int
+
+    @classmethod
+    def of(cls, key: str, name: str, calls_per_minute: float, burst: int | None = None) -> Cell:
+        """Return the cell that admits *calls_per_minute*, at most *burst* of them at once."""
+        at_once = max(1, int(calls_per_minute * _BURST_SHARE)) if burst is None else burst
+        # Rounded up: rounded down, 90,000 calls a minute would be 92 more.
+        interval = math.ceil(_MINUTE / max(1.0, calls_per_minute - at_once))
+        return cls(key, name, interval, (at_once - 1) * interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one call is held to. The order of the keys is that of ``lua/admission.lua``."""
+
+    breaker: str
+    pauses: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+class Lanes:
+    """The budgets that the settings describe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app_calls = settings.mosaic_app_calls_per_minute
+        self._source_calls = settings.mosaic_source_calls_per_minute
+        self._user_calls = settings.mosaic_user_calls_per_minute
+        self._auth_share = 1.0 - settings.mosaic_logout_share
+        self._rules_of = lru_cache(maxsize=1024)(self._make_rules)  # the same for each call
+
+    def rules(self, lane: Lane, app: Application, user: str | None = None) -> Rules:
+        """Return what a call of *app* is held to; *user* is an opaque name for whom it is made."""
+        rules = self._rules_of(lane, app.client_id, app.base_url)
+        if user is None:
+            return rules
+        burst = max(1, int(self._user_calls * _USER_BURST_SHARE))
+        cell = Cell.of(f"{PREFIX}:budget:user:{user}", "user", self._user_calls, burst)
+        return Rules(rules.breaker, rules.pauses, (*rules.cells, cell))
+
+    def _make_rules(self, lane: Lane, client_id: str, base_url: str) -> Rules:
+        cells = self.cells(lane, client_id)
+        return Rules(breaker_key(base_url, lane), _pauses(lane, client_id), cells)
+
+    def cells(self, lane: Lane, client_id: str) -> tuple[Cell, ...]:
+        """Return the budgets of a lane: the application's, and our address'."""
+        shares = {Lane.LOGOUT: 1.0}
+        if lane is Lane.AUTH:
+            shares[Lane.AUTH] = self._auth_share
+        return tuple(
+            Cell.of(f"{PREFIX}:budget:{scope}:{of}", scope, calls * share)
+            for of, share in shares.items()
+            for scope, calls in self._scopes(client_id)
+        )
+
+    def _scopes(self, client_id: str) -> tuple[tuple[str, int], ...]:
+        return ((f"app:{client_id}", self._app_calls), ("source", self._source_calls))
+
+
+def _pauses(lane: Lane, client_id: str) -> tuple[str, ...]:
+    # A logout told to wait stops everything; a silent authentication told so stops its like alone.
+    lanes = (Lane.LOGOUT,) if lane is Lane.LOGOUT else (Lane.AUTH, Lane.LOGOUT)
+    return tuple(key for of in lanes for key in (pause_key(of, client_id), pause_key(of)))
+
+
+def pause_key(lane: Lane, client_id: str | None = None) -> str:
+    """Return the key of an application's pause, or of everybody's."""
+    scope = "source" if client_id is None else f"app:{client_id}"
+    return f"{PREFIX}:pause:{scope}:{lane}"
+
+
+def breaker_key(base_url: str, lane: Lane) -> str:
+    """Return the key of the breaker before one call of one Mosaic host.
+
+    One for each lane: logouts that hang must not keep users from signing in, nor the other way.
+    """
+    return f"{PREFIX}:breaker:{base_url}:{lane}"

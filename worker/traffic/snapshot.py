@@ -1,0 +1,104 @@
+"""What operators see of the traffic rules at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import redis
+
+from worker.traffic.budgets import Application, Cell, Lane, Lanes, breaker_key, pause_key
+
+SOURCE = "source"  # all calls together: Mosaic counts them by our address
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLeft:
+    """How much of what may be spent at once is left, from 0 to 1."""
+
+    name: str  # a client id, or "source"
+    lane: Lane
+    left_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class PauseState:
+    """Mosaic asked us to wait (429)."""
+
+    name: str  # a client id, or "source"
+    lane: Lane
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """The breaker before one lane of one Mosaic host."""
+
+    name: str  # its base URL
+    lane: Lane
+    state: Literal["closed", "open", "half_open"]
+    retry_after: float  # seconds until it lets probes through
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficState:
+    """Everything at once. Pauses that are over are not in it."""
+
+    budgets: tuple[BudgetLeft, ...]
+    pauses: tuple[PauseState, ...]
+    breakers: tuple[BreakerState, ...]
+
+
+def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> TrafficState:
+    """Return the state of all that concerns *apps*. Raises `redis.RedisError`."""
+    known = list(apps)
+    clients = sorted({app.client_id for app in known})
+    doors = [(host, lane) for host in sorted({app.base_url for app in known}) for lane in Lane]
+    cells = _cells(lanes, clients)
+    paused = [(name, lane) for name in (*clients, SOURCE) for lane in Lane]
+    pipeline = client.pipeline(transaction=False)
+    pipeline.time()  # all moments are of Redis' clock
+    pipeline.mget([cell.key for _, _, cell in cells])
+    pipeline.mget([pause_key(lane, None if n == SOURCE else n) for n, lane in paused])
+    for host, lane in doors:
+        pipeline.hget(breaker_key(host, lane), "until")
+    (seconds, microseconds), moments, ends, *opened = pipeline.execute()
+    now = seconds * 1e6 + microseconds
+    return TrafficState(
+        budgets=tuple(
+            BudgetLeft(name, lane, _left(cell, moment, now))
+            for (name, lane, cell), moment in zip(cells, moments, strict=True)
+        ),
+        pauses=tuple(
+            PauseState(name, lane, (float(end) - now) / 1e6)
+            for (name, lane), end in zip(paused, ends, strict=True)
+            if end is not None and float(end) > now
+        ),
+        breakers=tuple(
+            _breaker(*door, until, now) for door, until in zip(doors, opened, strict=True)
+        ),
+    )
+
+
+def _cells(lanes: Lanes, clients: Iterable[str]) -> list[tuple[str, Lane, Cell]]:
+    """Return each budget once, under the lane it limits."""
+    found: dict[str, tuple[str, Lane, Cell]] = {}
+    for lane in (Lane.LOGOUT, Lane.AUTH):  # the lane of logouts is the whole
+        for client_id in clients:
+            for cell in lanes.cells(lane, client_id):
+                name = SOURCE if cell.name == SOURCE else client_id
+                found.setdefault(cell.key, (name, lane, cell))
+    return list(found.values())
+
+
+def _left(cell: Cell, moment: bytes | None, now: float) -> float:
+    spent = 0.0 if moment is None else max(0.0, float(moment) - now)
+    return max(0.0, 1.0 - spent / (cell.tolerance + cell.interval))
+
+
+def _breaker(host: str, lane: Lane, until: bytes | None, now: float) -> BreakerState:
+    if until is None:
+        return BreakerState(host, lane, "closed", 0.0)
+    left = (float(until) - now) / 1e6
+    return BreakerState(host, lane, "open" if left > 0 else "half_open", max(left, 0.0))
