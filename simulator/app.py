@@ -12,13 +12,14 @@ from starlette.responses import JSONResponse, Response
 from simulator.controls import admin
 from simulator.idp import api
 from simulator.idp.errors import envelope
+from simulator.idp.methods import social
 from simulator.idp.state import MosaicState
 
 
 def create_app(state: MosaicState) -> Starlette:
     """Mosaic's endpoints and the simulator's own, over one *state*."""
     return Starlette(
-        routes=[*api.routes(state), *admin.routes(state)],
+        routes=[*api.routes(state), *social.routes(state), *admin.routes(state)],
         exception_handlers={HTTPException: _answer_unknown_path},
     )
 

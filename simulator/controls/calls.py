@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
 from simulator.idp.endpoints import Endpoint
 
@@ -20,6 +22,18 @@ class Call:
     at: float
     session_id: str | None = None
     status: int | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)  # of its body, query and path
+    # What does not fit Mosaic's own pages.
+    request_complaints: list[str] = field(default_factory=list)
+    answer_complaints: list[str] = field(default_factory=list)
+
+    def fits(self, endpoint: str | None, client_id: str | None, told: Mapping[str, Any]) -> bool:
+        """Whether this is such a call; None stands for any."""
+        return (
+            endpoint in {None, self.endpoint}
+            and client_id in {None, self.client_id}
+            and told.items() <= self.fields.items()
+        )
 
 
 class Calls:
@@ -51,6 +65,25 @@ class Calls:
         """The latest calls, oldest first."""
         with self._lock:
             return list(self._log)
+
+    def find(
+        self, endpoint: str | None = None, client_id: str | None = None, **fields: Any
+    ) -> list[Call]:
+        """The latest calls that carried these *fields*, such as a session id or a passcode."""
+        wanted = None if endpoint is None else Endpoint(endpoint)
+        return [call for call in self.log() if call.fits(wanted, client_id, fields)]
+
+    def complaints(self) -> list[str]:
+        """Every way in which a request, or our answer to one, did not fit Mosaic's own pages."""
+        return [
+            f"{call.endpoint} {kind}: {complaint}"
+            for call in self.log()
+            for kind, found in (
+                ("request", call.request_complaints),
+                ("answer", call.answer_complaints),
+            )
+            for complaint in found
+        ]
 
     def clear(self) -> None:
         """Forget all calls."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from simulator.idp.endpoints import Endpoint
 
@@ -17,12 +17,14 @@ class FaultKind(StrEnum):
     """One way to fail."""
 
     LATENCY = "latency"  # wait `seconds`, then work as usual
-    STATUS = "status"  # answer `status` without doing the work
+    STATUS = "status"  # answer `status` without doing the work, with `body` or `text` if given
     RATE_LIMITED = "rate_limited"  # 429, with `retry_after` when given
     DROP_REQUEST = "drop_request"  # hang up before doing the work
     DROP_ANSWER = "drop_answer"  # do the work, then hang up
     CUT_BODY = "cut_body"  # do the work, hang up in the middle of the answer
     INVALID_JSON = "invalid_json"  # do the work, answer half a JSON document
+    CHANGE_ANSWER = "change_answer"  # do the work, answer with `changes` and `without` some fields
+    CHANGE_CLAIMS = "change_claims"  # the same, of the id token's claims
 
     ROTATE_SESSION_ID = "rotate_session_id"  # the old id stays valid as an alias
     MISSING_ID_TOKEN = "missing_id_token"
@@ -56,10 +58,16 @@ class FaultDetails(TypedDict, total=False):
     client_id: str | None  # None: every client
     times: int | None  # how many calls it spoils; None: until cleared
     seconds: float
-    status: int
+    status: int | None
     message: str | list[str]
     error_code: int | str | None
-    retry_after: int | str | None  # seconds or an HTTP date
+    retry_after: float | str | None  # seconds or an HTTP date
+    body: object  # instead of Mosaic's envelope: any JSON
+    text: str | None  # instead of JSON: a page, as a gateway sends it
+    content_type: str | None  # of such a page
+    headers: Mapping[str, str]
+    changes: Mapping[str, Any]
+    without: Sequence[str]
 
 
 @dataclass
@@ -71,10 +79,16 @@ class Fault:
     client_id: str | None = None
     times: int | None = None
     seconds: float = 0.0
-    status: int = 500
+    status: int | None = None  # None: 500, or the status of the work
     message: str | list[str] = "Simulated fault"
     error_code: int | str | None = None
-    retry_after: int | str | None = None
+    retry_after: float | str | None = None
+    body: object = None
+    text: str | None = None
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    without: Sequence[str] = ()
 
     def strikes(self, endpoint: str, client_id: str | None) -> bool:
         """Whether this fault spoils such a call."""
@@ -106,6 +120,20 @@ class Plan:
         """The first fault that answers instead of the endpoint."""
         kinds = {FaultKind.STATUS, FaultKind.RATE_LIMITED}
         return next((fault for fault in self.faults if fault.kind in kinds), None)
+
+    def changed(self, kind: FaultKind, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """*facts* as the faults of this *kind* distort them."""
+        told = dict(facts)
+        for fault in self.faults:
+            if fault.kind is kind:
+                told.update(fault.changes)
+                told = {name: fact for name, fact in told.items() if name not in fault.without}
+        return told
+
+    def status(self, kind: FaultKind) -> int | None:
+        """The status that faults of this *kind* ask for."""
+        asked = (fault.status for fault in self.faults if fault.kind is kind)
+        return next((status for status in asked if status), None)
 
     def has(self, kind: FaultKind) -> bool:
         """Whether *kind* strikes this call."""

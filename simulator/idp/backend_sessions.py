@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from simulator.controls.faults import FaultKind
-from simulator.idp import shapes
 from simulator.idp.errors import RefusedError, refused, session_not_found
 from simulator.idp.incoming import Answer, Incoming
+from simulator.idp.methods.sign_in import require_active, require_allowed
 from simulator.idp.policy import Policy
 from simulator.idp.records import Session, Wishes
 
@@ -15,8 +15,10 @@ from simulator.idp.records import Session, Wishes
 def authenticate_session(call: Incoming) -> Answer:
     """Answer tokens for as long as the session lives, and let it live on."""
     client_id = call.client_id()
-    fields = call.json(shapes.AUTHENTICATE_SESSION)
+    fields = call.asked()
     session = call.state.sessions.find(fields["session_id"])
+    require_active(call, call.state.users.ensure(session.user_id))
+    require_allowed(call, client_id, fields)
     call.state.sessions.extend(session)
     if call.state.policy.silent_renews_auth_time:
         session.auth_time = call.state.clock.now()
@@ -28,7 +30,7 @@ def authenticate_session(call: Incoming) -> Answer:
 def log_out_session(call: Incoming) -> Answer:
     """End one session, and its refresh tokens with it."""
     client_id = call.client_id()
-    session_id = call.json(shapes.LOG_OUT_SESSION)["session_id"]
+    session_id = call.asked()["session_id"]
     try:
         session = call.state.sessions.find(session_id)
     except RefusedError:
@@ -42,8 +44,10 @@ def log_out_session(call: Incoming) -> Answer:
 def refresh_token(call: Incoming) -> Answer:
     """Exchange a refresh token for fresh tokens; the session's life stays as it is."""
     client_id = call.client_id()
-    token = call.json(shapes.REFRESH_TOKEN)["refresh_token"]
-    session = call.state.refresh_tokens.redeem(token, client_id)
+    token = call.asked()["refresh_token"]
+    session = call.state.refresh_tokens.find(token, client_id)
+    require_active(call, call.state.users.ensure(session.user_id))
+    call.state.refresh_tokens.use(token)
     body = call.state.token_body(session, client_id, plan=call.plan)
     del body["session_id"]
     return Answer(200, body)
@@ -87,9 +91,9 @@ def _describe(session: Session, policy: Policy) -> dict[str, object]:
 
 def _write_time(seconds: float, policy: Policy) -> int | str:
     match policy.session_times:
-        case "iso":
-            return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+        case "seconds":
+            return int(seconds)
         case "milliseconds":
             return int(seconds * 1000)
         case _:
-            return int(seconds)
+            return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

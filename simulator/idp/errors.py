@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum, auto
+
+
+class Dialect(Enum):
+    """The four shapes in which Mosaic's pages show an error."""
+
+    NUMBER = auto()  # {message, error_code: 404}
+    DIGITS = auto()  # {message, error_code: "404"}: the email links
+    SLUG = auto()  # {message, error_code: "user_not_found"}: passcodes, WebAuthn
+    BOTH = auto()  # {message, error_code: 409, ts_error_code: "…"}: the newest pages
 
 
 class RefusedError(Exception):
@@ -25,8 +35,23 @@ def envelope(
 
 
 def refused(status: int, message: str | list[str]) -> RefusedError:
-    """A refusal in Mosaic's envelope."""
+    """A refusal in Mosaic's oldest and commonest envelope."""
     return RefusedError(status, envelope(status, message))
+
+
+def refused_in(
+    dialect: Dialect, status: int, message: str | list[str], slug: str | None
+) -> RefusedError:
+    """A refusal as the pages of one family of calls show it; without a slug, by its number."""
+    match dialect:
+        case Dialect.DIGITS:
+            return RefusedError(status, envelope(status, message, str(status)))
+        case Dialect.SLUG if slug:
+            return RefusedError(status, envelope(status, message, slug))
+        case Dialect.BOTH if slug:
+            return RefusedError(status, {**envelope(status, message), "ts_error_code": slug})
+        case _:
+            return refused(status, message)
 
 
 def oauth_refused(status: int, error: str, description: str) -> RefusedError:

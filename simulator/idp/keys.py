@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from secrets import token_hex
 
-from joserfc.jwk import RSAKey
+from joserfc.jwk import KeySet, RSAKey
 
 ROGUE = "rogue"
 
@@ -40,6 +40,12 @@ class KeyRing:
         self._published = [*kept, rsa_key(f"key-{self._made}")]
         return self.current.kid or ""
 
-    def jwks(self) -> dict[str, object]:
-        """The public halves, as Mosaic publishes them."""
-        return {"keys": [key.as_dict(private=False) for key in self._published]}
+    @property
+    def published(self) -> KeySet:
+        """The keys the JWKS shows."""
+        return KeySet([*self._published])
+
+    def jwks(self, algorithm: str | None) -> dict[str, object]:
+        """The public halves, as Mosaic publishes them; *algorithm* is what each says of itself."""
+        said = {} if algorithm is None else {"alg": algorithm}
+        return {"keys": [{**key.as_dict(private=False), **said} for key in self._published]}

@@ -17,18 +17,29 @@ class Policy:
     issuer: str = "https://userid.security"
     tenant_id: str = "simulated-tenant"
     signing_algorithm: Literal["RS256", "PS256"] = "RS256"
+    # What the JWKS says of its keys: the algorithm that signs, always one, or nothing.
+    published_algorithm: Literal["signing", "RS256", "PS256", "none"] = "signing"
 
     session_seconds: float = 14 * DAY_SECONDS
     client_token_seconds: int = 3600
     user_token_seconds: int = 3600
-    message_seconds: float = 600  # how long a passcode or an e-mail link can be used
+    message_seconds: float = 600  # how long a passcode, a link or a challenge can be used
+
+    # Wrong passwords, passcodes and authenticator codes, one after the other.
+    wrong_proofs_allowed: int = 5
+    locked_seconds: float = 15 * 60
+
+    # What a browser may sign with its passkeys.
+    passkey_domain: str = "apps.example.com"
+    passkey_origins: tuple[str, ...] | list[str] = ("https://apps.example.com",)
 
     # Undocumented at Mosaic; the defaults are what the protocol sheet expects.
     dead_logout_status: Literal[204, 400, 404] = 400
+    wrong_proof_status: Literal[400, 401] = 400  # passwords, authenticator apps, signatures
     only_creator_may_log_out: bool = False
     silent_renews_auth_time: bool = False
     issues_refresh_tokens: bool = True
-    session_times: Literal["seconds", "milliseconds", "iso"] = "seconds"
+    session_times: Literal["iso", "seconds", "milliseconds"] = "iso"
 
     def change(self, **choices: Any) -> None:
         """Set the named choices; a name that does not exist is refused with ValueError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from joserfc.jwk import Key
 
@@ -18,6 +18,19 @@ class Client:
     client_id: str
     secret: str | None = None
     public_key: Key | None = None
+    redirect_uris: frozenset[str] | None = None  # None: any
+    resources: frozenset[str] | None = None  # None: any
+
+
+class UserFacts(TypedDict, total=False):
+    """What may be said of a person besides their id."""
+
+    password: str | None
+    email: str | None
+    phone: str | None
+    username: str | None
+    is_active: bool
+    custom_data: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,10 +41,19 @@ class User:
     password: str | None = None
     email: str | None = None
     phone: str | None = None
+    username: str | None = None
+    is_active: bool = True
+    custom_data: Mapping[str, Any] = field(default_factory=dict)
+    created_at: float = 0.0
 
-    def facts(self) -> dict[str, str | None]:
+    def facts(self) -> dict[str, Any]:
         """The claims an app may ask for by name."""
-        return {"email": self.email, "phone_number": self.phone}
+        return {
+            "email": self.email,
+            "phone_number": self.phone,
+            "username": self.username,
+            "custom_data": dict(self.custom_data),
+        }
 
 
 @dataclass
@@ -66,11 +88,13 @@ class Wishes:
     resource: str | None = None
     org_id: str | None = None
     claims: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    approved: Mapping[str, str] | None = None  # what the user approved with this proof
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Self:
+    def of(cls, fields: Mapping[str, Any], approved: Mapping[str, str] | None = None) -> Self:
         """The wishes among a request's checked *fields*."""
-        return cls(fields.get("resource"), fields.get("org_id"), fields.get("claims", {}))
+        wished = (fields.get("resource"), fields.get("org_id"), fields.get("claims", {}))
+        return cls(*wished, approved=approved)
 
 
 @dataclass(frozen=True)

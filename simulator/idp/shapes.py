@@ -1,14 +1,27 @@
-"""What a request body may hold. Mosaic's pages are vague; here nothing unexpected passes."""
+"""What a field of a body may hold, and what is said of one that does not."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
 
-from simulator.idp.errors import refused
+
+class Field(Protocol):
+    """One field: whether it must be there, and what is wrong with a value."""
+
+    @property
+    def required(self) -> bool:
+        """Whether a body without it is refused."""
+        ...
+
+    def complaints(self, value: object, path: str) -> list[str]:
+        """A sentence for each thing wrong with *value*, which stands at *path*."""
+        ...
+
+
+Shape = Mapping[str, Field]
 
 
 @dataclass(frozen=True)
@@ -18,16 +31,62 @@ class Text:
     required: bool = False
     longest: int | None = None
     choices: frozenset[str] | None = None
+    holding: tuple[str, ...] = ()  # words that must stand in it
 
-    def complaint(self, value: object) -> str | None:
-        """What is wrong with *value*."""
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
         if not isinstance(value, str) or not value:
-            return "must be a non-empty string"
+            return [f"{path} must be a non-empty string"]
         if self.longest is not None and len(value) > self.longest:
-            return f"must be at most {self.longest} characters"
+            return [f"{path} must be at most {self.longest} characters"]
         if self.choices is not None and value not in self.choices:
-            return f"must be one of {', '.join(sorted(self.choices))}"
-        return None
+            return [f"{path} must be one of {', '.join(sorted(self.choices))}"]
+        return [f"{path} must hold {word}" for word in self.holding if word not in value]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A date and time as RFC 3339 writes it, which OpenAPI calls `date-time`."""
+
+    required: bool = False
+
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        try:
+            at = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            at = None
+        return [] if at and at.tzinfo else [f"{path} must be a date and time with its zone"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, whole or not."""
+
+    required: bool = False
+    least: float | None = None
+    most: float | None = None
+
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return [f"{path} must be a number"]
+        if self.least is not None and value < self.least:
+            return [f"{path} must be at least {self.least:g}"]
+        if self.most is not None and value > self.most:
+            return [f"{path} must be at most {self.most:g}"]
+        return []
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    required: bool = False
+
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        return [] if isinstance(value, bool) else [f"{path} must be true or false"]
 
 
 @dataclass(frozen=True)
@@ -36,103 +95,83 @@ class Anything:
 
     required: bool = False
 
-    def complaint(self, value: object) -> str | None:
-        """What is wrong with *value*."""
-        return None if isinstance(value, dict) else "must be an object"
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        return [] if isinstance(value, dict) else [f"{path} must be an object"]
 
 
-Shape = Mapping[str, "Text | Anything | Shape"]
+@dataclass(frozen=True)
+class Object:
+    """An object with named fields and no others."""
 
-REQUIRED = Text(required=True)
-TOKEN_WISHES: Shape = {
-    "resource": Text(),
-    "claims": {"id_token": Anything(), "access_token": Anything()},
-    "org_id": Text(),
-    "client_attributes": {"user_agent": Text(), "ip_address": Text()},
-    "device_id": Text(longest=80),
-}
-IDENTIFIER: Shape = {
-    "identifier": REQUIRED,
-    "identifier_type": Text(
-        required=True, choices=frozenset({"email", "phone_number", "user_id", "username"})
-    ),
-}
+    fields: Shape
+    required: bool = False
 
-AUTHENTICATE_SESSION: Shape = {"session_id": REQUIRED, **TOKEN_WISHES}
-LOG_OUT_SESSION: Shape = {"session_id": REQUIRED}
-REFRESH_TOKEN: Shape = {"refresh_token": REQUIRED}
-PASSWORD: Shape = {
-    "username": REQUIRED,
-    "password": REQUIRED,
-    "session_id": Text(),
-    **TOKEN_WISHES,
-}
-OTP_SEND: Shape = {
-    "channel": Text(required=True, choices=frozenset({"email", "sms"})),
-    **IDENTIFIER,
-}
-OTP: Shape = {"passcode": REQUIRED, "session_id": Text(), **IDENTIFIER, **TOKEN_WISHES}
-LINK_SEND: Shape = {"email": REQUIRED, "redirect_uri": REQUIRED}
-LINK: Shape = {"code": REQUIRED, "session_id": Text(), **TOKEN_WISHES}
-CLIENT_TOKEN: Shape = {
-    "grant_type": REQUIRED,
-    "client_id": Text(),
-    "client_secret": Text(),
-    "client_assertion": Text(),
-    "client_assertion_type": Text(),
-    "resource": Text(),
-}
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        if not isinstance(value, dict):
+            return [f"{path} must be an object"]
+        return complaints(value, self.fields, f"{path}.")
 
 
-def read_json(content_type: str, body: bytes, shape: Shape) -> dict[str, Any]:
-    """The JSON object in *body*, if it has exactly this shape; 400 otherwise."""
-    require_content_type(content_type, "application/json")
-    try:
-        value = json.loads(body)
-    except ValueError:
-        raise refused(400, "body is not JSON") from None
-    if not isinstance(value, dict):
-        raise refused(400, "body must be an object")
-    if found := complaints(value, shape):
-        raise refused(400, found)
-    return value
+@dataclass(frozen=True)
+class ListOf:
+    """A list of things of one kind."""
+
+    item: Field = field(default_factory=Text)
+    required: bool = False
+
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        if not isinstance(value, list):
+            return [f"{path} must be a list"]
+        return [
+            sentence
+            for number, item in enumerate(value)
+            for sentence in self.item.complaints(item, f"{path}[{number}]")
+        ]
 
 
-def read_form(content_type: str, body: bytes) -> dict[str, str]:
-    """The fields of a form; 400 if one of them comes twice."""
-    require_content_type(content_type, "application/x-www-form-urlencoded")
-    pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True)
-    form = dict(pairs)
-    if len(form) < len(pairs):
-        raise refused(400, "a parameter is repeated")
-    return form
+@dataclass(frozen=True)
+class EitherOf:
+    """A value that one of several kinds takes."""
+
+    kinds: Sequence[Field]
+    required: bool = False
+
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        found = [kind.complaints(value, path) for kind in self.kinds]
+        return [] if [] in found else [sentence for sentences in found for sentence in sentences]
 
 
-def require_content_type(content_type: str, wanted: str) -> None:
-    """Refuse a body of any other type with 400."""
-    if content_type.partition(";")[0].strip().lower() != wanted:
-        raise refused(400, f"content type must be {wanted}")
+MAX_APPROVALS = 10
+APPROVAL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+@dataclass(frozen=True)
+class ApprovalData:
+    """What a user approves: a flat object of at most ten keys, in a narrow alphabet."""
+
+    required: bool = False
+
+    def complaints(self, value: object, path: str) -> list[str]:
+        """See `Field.complaints`."""
+        if not isinstance(value, dict) or len(value) > MAX_APPROVALS:
+            return [f"{path} must be an object of at most {MAX_APPROVALS} keys"]
+        return [
+            f"{path}.{name} may hold letters, digits, _, - and . alone"
+            for name, text in value.items()
+            if not isinstance(text, str) or not APPROVAL_CHARACTERS.issuperset(name + text)
+        ]
 
 
 def complaints(value: Mapping[str, object], shape: Shape, within: str = "") -> list[str]:
     """Everything about *value* that is not of this *shape*, a sentence each."""
-    unknown = [f"{within}{name} is unknown" for name in value if name not in shape]
-    return unknown + [
-        sentence
-        for name, expected in shape.items()
-        for sentence in _field_complaints(value, name, expected, within)
-    ]
-
-
-def _field_complaints(
-    value: Mapping[str, object], name: str, expected: Text | Anything | Shape, within: str
-) -> list[str]:
-    path, inner = f"{within}{name}", value.get(name)
-    if name not in value:
-        return [f"{path} is required"] if getattr(expected, "required", False) else []
-    if not isinstance(expected, Mapping):
-        complaint = expected.complaint(inner)
-        return [f"{path} {complaint}"] if complaint else []
-    if not isinstance(inner, dict):
-        return [f"{path} must be an object"]
-    return complaints(inner, expected, f"{path}.")
+    found = [f"{within}{name} is unknown" for name in value if name not in shape]
+    for name, kind in shape.items():
+        if name in value:
+            found += kind.complaints(value[name], f"{within}{name}")
+        elif kind.required:
+            found.append(f"{within}{name} is required")
+    return found

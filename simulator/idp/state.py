@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from threading import RLock
-from typing import Any
+from typing import Any, Unpack
 
 from joserfc.jwk import import_key
 
@@ -13,13 +13,20 @@ from simulator.controls.calls import Calls
 from simulator.controls.clock import Clock
 from simulator.controls.faults import FaultKind, Faults, Plan
 from simulator.controls.gates import Gates
-from simulator.idp.clients import Clients
 from simulator.idp.errors import refused
 from simulator.idp.keys import KeyRing
-from simulator.idp.outbox import Outbox
 from simulator.idp.policy import Policy
-from simulator.idp.records import Client, Login, Session, User, Wishes
-from simulator.idp.sessions import RefreshTokens, Sessions
+from simulator.idp.records import Client, Login, Session, User, UserFacts, Wishes
+from simulator.idp.store.attempts import Attempts
+from simulator.idp.store.biometrics import Biometrics
+from simulator.idp.store.clients import Clients
+from simulator.idp.store.cross_device import CrossDeviceTickets
+from simulator.idp.store.outbox import Outbox
+from simulator.idp.store.passkeys import Passkeys
+from simulator.idp.store.sessions import RefreshTokens, Sessions
+from simulator.idp.store.social import SocialAccounts
+from simulator.idp.store.totp import AuthenticatorApps
+from simulator.idp.store.users import Users
 from simulator.idp.tokens import TokenMaker
 
 UNSPOILT = Plan()
@@ -44,9 +51,15 @@ class MosaicState:
         self.clients = Clients(self.clock, self.policy)
         self.sessions = Sessions(self.clock, self.policy)
         self.refresh_tokens = RefreshTokens()
-        self.outbox = Outbox(self.clock, self.policy)
         self.tokens = TokenMaker(self.clock, self.policy, self.keys)
-        self.users: dict[str, User] = {}
+        self.users = Users()
+        self.attempts = Attempts(self.clock, self.policy)
+        self.outbox = Outbox()
+        self.authenticator_apps = AuthenticatorApps()
+        self.passkeys = Passkeys(self.policy)
+        self.cross_device = CrossDeviceTickets()
+        self.biometrics = Biometrics()
+        self.social = SocialAccounts()
         self._frontend_sessions: dict[str, int] = {}
 
     # The tenant's people and apps.
@@ -57,29 +70,31 @@ class MosaicState:
         secret: str | None = None,
         *,
         public_jwk: Mapping[str, Any] | None = None,
+        redirect_uris: Collection[str] | None = None,
+        resources: Collection[str] | None = None,
     ) -> None:
-        """Register an app with a secret, or with the public key of its client assertions."""
+        """Register an app with a secret, or with the public key of its client assertions.
+
+        *redirect_uris* and *resources* are what it may ask for; None lets it ask for any.
+        """
         key = import_key(dict(public_jwk)) if public_jwk else None
+        client = Client(client_id, secret, key, _set(redirect_uris), _set(resources))
         with self.lock:
-            self.clients.add(Client(client_id, secret, key))
+            self.clients.add(client)
 
-    def add_user(
-        self,
-        user_id: str,
-        *,
-        password: str | None = None,
-        email: str | None = None,
-        phone: str | None = None,
-    ) -> None:
-        """Register a person, who may sign in by whichever of these is given."""
+    def add_user(self, user_id: str, **facts: Unpack[UserFacts]) -> None:
+        """Register a person, who may sign in by whichever of these *facts* are given.
+
+        Their username is their id unless another is given. RefusedError if a name is taken.
+        """
+        nobody = User(user_id, username=user_id, created_at=self.clock.now())
         with self.lock:
-            self.users[user_id] = User(user_id, password, email, phone)
+            self.users.add(replace(nobody, **facts))
 
-    def find_user(self, name: str) -> User | None:
-        """The user whose id, e-mail address or phone number is *name*."""
-        by_id = self.users.get(name)
-        others = (user for user in self.users.values() if name in {user.email, user.phone})
-        return by_id or next(others, None)
+    def change_user(self, user_id: str, **facts: Unpack[UserFacts]) -> None:
+        """Change what is known of a person; with `is_active` False they are suspended."""
+        with self.lock:
+            self.users.change(user_id, **facts)
 
     def revoke_client_tokens(self, client_id: str | None = None) -> None:
         """Let Mosaic forget the access tokens of one client, or of all."""
@@ -92,7 +107,7 @@ class MosaicState:
         """Sign a user in through an app's front end; an unknown user is made up."""
         with self.lock:
             self._require_client(client_id)
-            self.users.setdefault(user_id, User(user_id))
+            self.users.ensure(user_id)
             session = self.sessions.open(user_id, client_id, amr)
             return self._login(session, client_id)
 
@@ -123,7 +138,7 @@ class MosaicState:
     def open_frontend_session(self, user_id: str) -> None:
         """Start a session of the other family, which only the browser holds."""
         with self.lock:
-            self.users.setdefault(user_id, User(user_id))
+            self.users.ensure(user_id)
             self._frontend_sessions[user_id] = self.count_frontend_sessions(user_id) + 1
 
     def count_frontend_sessions(self, user_id: str) -> int:
@@ -163,7 +178,7 @@ class MosaicState:
         plan: Plan = UNSPOILT,
     ) -> dict[str, Any]:
         """The answer to every successful authentication, spoilt as *plan* says."""
-        user = self.users[session.user_id]
+        user = self.users.ensure(session.user_id)
         access = self.tokens.access_claims(session, client_id, user, wishes)
         body = {
             "access_token": self.tokens.sign(access),
@@ -172,7 +187,8 @@ class MosaicState:
             "session_id": session.session_id,
         }
         if not plan.has(FaultKind.MISSING_ID_TOKEN):
-            claims = self.tokens.id_claims(session, client_id, user, wishes)
+            honest = self.tokens.id_claims(session, client_id, user, wishes)
+            claims = plan.changed(FaultKind.CHANGE_CLAIMS, honest)
             body["id_token"] = self.tokens.sign(claims, plan.forgery)
         if self.policy.issues_refresh_tokens:
             body["refresh_token"] = self.refresh_tokens.issue(session, client_id)
@@ -187,3 +203,7 @@ class MosaicState:
     def _require_client(self, client_id: str) -> None:
         if self.clients.get(client_id) is None:
             raise refused(400, f"no such client: {client_id}")
+
+
+def _set(names: Collection[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)

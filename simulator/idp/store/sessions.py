@@ -85,13 +85,16 @@ class RefreshTokens:
         self._grants[token] = (session, client_id)
         return token
 
-    def redeem(self, token: str, client_id: str) -> Session:
-        """Use the token up and return its session, which may have expired meanwhile."""
+    def find(self, token: str, client_id: str) -> Session:
+        """The session behind a token that is still good; it may have expired meanwhile."""
         session, owner = self._grants.get(token, (None, None))
         if session is None or owner != client_id or session.ended_at is not None:
             raise refused(400, "Invalid refresh token")
-        del self._grants[token]
         return session
+
+    def use(self, token: str) -> None:
+        """Let a token never work again."""
+        del self._grants[token]
 
 
 def _new_id() -> str:

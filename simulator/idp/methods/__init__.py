@@ -1,0 +1,1 @@
+"""The ways in which a user who is present proves who they are, a file each."""
