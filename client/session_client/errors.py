@@ -66,6 +66,7 @@ class BrokerUnavailable(SessionClientError):  # noqa: N818 - reads as the state 
     - ``ResponseError``: Redis answers no, for instance to a database number it does not have;
       ``OutOfMemoryError``, ``ReadOnlyError``: it is full, or a replica;
     - ``SSLCertVerificationError``: its certificate is of no authority known here;
+    - ``ModuleNotFoundError``, ``ImportError``: Celery needs a library for this kind of broker;
     - ``TimeoutError``, or "in time" instead of a type: it does not answer. A ``rediss://`` URL to a
       Redis without TLS looks like this too.
     """

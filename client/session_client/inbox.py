@@ -55,7 +55,7 @@ class Inbox:
             was_connected = connection.is_connected
             try:
                 answer = _blocking_pop(connection, key, until)
-            except (redis.RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - also what redis-py itself falls over
                 connection.disconnect()
                 timed_out = isinstance(error, redis.TimeoutError | TimeoutError)
                 # An old connection may have died of age, so a fresh one is tried. A fresh one

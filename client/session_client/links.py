@@ -7,6 +7,8 @@ import threading
 import weakref
 from dataclasses import dataclass
 
+from session_client import causes
+from session_client.errors import BrokerUnavailable
 from session_client.inbox import Inbox
 from session_client.publisher import Publisher
 
@@ -36,7 +38,7 @@ class Links:
         _all_links.add(self)
 
     def current(self) -> Link:
-        """Return this process's link."""
+        """Return this process's link. Raises `BrokerUnavailable`."""
         link = self._link
         if link is None or link.pid != os.getpid():
             with self._lock:
@@ -60,7 +62,10 @@ class Links:
             self._link = None
 
     def _make(self) -> Link:
-        publisher = Publisher(self._broker_url, self._client_name)
+        try:
+            publisher = Publisher(self._broker_url, self._client_name)
+        except Exception as error:  # noqa: BLE001 - some kinds of broker need a library of their own
+            raise BrokerUnavailable(f"publishing: {causes.name_of(error)}") from None
         link = Link(publisher, Inbox(self._reply_url), os.getpid())
         # A client that nobody closes must not leave its sockets to the garbage collector.
         weakref.finalize(self, _close, link)

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.loaders.app import AppLoader
-from kombu import Connection
+from kombu import Connection, Producer, Queue
 from kombu.pools import ProducerPool
 
-from session_client import broker, causes, contract, times
+from session_client import broker, causes, contract, times, urls
 from session_client.errors import BrokerUnavailable
 from session_client.messages import Message
 
@@ -46,6 +46,9 @@ class Publisher:
         )
         self._connections = connection.Pool(limit=_MOST_AT_ONCE)
         self._producers = ProducerPool(self._connections, limit=_MOST_AT_ONCE)
+        # On Redis a queue is a list, there when it is pushed to. To declare one is to write down
+        # where its messages go, for all who publish: more than an app should have the right to.
+        self._declare: list[Queue] | None = [] if urls.is_redis(broker_url) else None
         # Waiting for a turn counts against the caller's time too: with a frozen broker all turns
         # are taken until the sockets time out.
         self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
@@ -74,7 +77,7 @@ class Publisher:
             sending.result(timeout=_left(until))
         except FutureTimeout:
             raise BrokerUnavailable("the broker did not confirm the message in time") from None
-        except causes.BROKER_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - nobody can foresee what kombu falls over
             raise BrokerUnavailable(f"publishing: {causes.name_of(error)}") from None
 
     def close(self) -> None:
@@ -93,21 +96,36 @@ class Publisher:
 
     def _send(self, message: Message) -> None:
         with self._producers.acquire(block=True) as producer:
-            self._app.send_task(
-                message.task.value,
-                kwargs=message.kwargs,
-                task_id=message.request_id,
-                queue=message.queue.value,
-                producer=producer,
-                ignore_result=True,
-                result_cls=_NoResult,  # type: ignore[arg-type]
-                add_to_parent=False,
-                retry=True,
-                retry_policy=_RETRY_ONCE,
-                headers={contract.PUBLISHED_AT: times.to_wire(times.now())},
-                argsrepr="-",
-                kwargsrepr="-",
-            )
+            try:
+                self._put(message, producer)
+            except causes.BROKER_ERRORS:
+                raise  # tried twice already
+            except Exception:  # noqa: BLE001
+                # The pool gave out a connection whose channel broke under an earlier message: kombu
+                # falls over it, with an AttributeError, and would over and over.
+                connection = producer.connection
+                assert connection is not None, "it comes from a pool of them"  # noqa: S101
+                connection.collect()
+                producer.revive(connection)  # type: ignore[arg-type]  # as the pool does
+                self._put(message, producer)
+
+    def _put(self, message: Message, producer: Producer) -> None:
+        self._app.send_task(
+            message.task.value,
+            kwargs=message.kwargs,
+            task_id=message.request_id,
+            queue=message.queue.value,
+            declare=self._declare,
+            producer=producer,
+            ignore_result=True,
+            result_cls=_NoResult,  # type: ignore[arg-type]
+            add_to_parent=False,
+            retry=True,
+            retry_policy=_RETRY_ONCE,
+            headers={contract.PUBLISHED_AT: times.to_wire(times.now())},
+            argsrepr="-",
+            kwargsrepr="-",
+        )
 
 
 class _NoResult:

@@ -31,6 +31,11 @@ def check(broker_url: str, reply_url: str | None) -> None:
         raise InvalidArgumentError("reply_url: needed, a Redis for answers, as the broker is none")
 
 
+def is_redis(broker_url: str) -> bool:
+    """Whether the broker is a Redis, which may carry the answers as well."""
+    return broker_url.partition("://")[0] in _REDIS
+
+
 def _check_broker(url: str) -> None:
     scheme = _scheme_of("broker_url", url)
     if scheme in _REDIS:

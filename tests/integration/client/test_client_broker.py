@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,10 @@ from session_client import (
     SessionList,
     Status,
     broker,
+    messages,
 )
 from session_client.inbox import Inbox
-from session_client.publisher import _MOST_AT_ONCE
+from session_client.publisher import _MOST_AT_ONCE, Publisher
 from tests.integration.client.client_rig import KEY, Responder
 from tests.stage import redis_client
 
@@ -75,6 +78,16 @@ def patient_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(broker, "transport_options", patient)
+
+
+def a_message() -> messages.Message:
+    return messages.seal(
+        Status(user_id="ada"),
+        app_id="shop",
+        key=KEY,
+        request_id=None,
+        lifetime=timedelta(seconds=60),
+    )
 
 
 def client_at(port: int) -> SessionClient:
@@ -218,6 +231,68 @@ def test_a_wait_on_a_forgotten_connection_moves_to_a_new_one(
 
         assert reading.result() == b"answer"
     inbox.close()
+
+
+def test_a_channel_closed_under_the_producer_costs_no_message(server: RedisServer) -> None:
+    publisher = Publisher(server.url(), "app-shop")
+    with redis.Redis.from_url(server.url()) as admin:
+        for sent in (1, 2, 3):
+            publisher.publish(a_message(), time.monotonic() + 60)
+
+            assert admin.llen("sessions") == sent
+            connection = publisher._connections.acquire()
+            connection.default_channel.close()
+            connection.release()
+    publisher.close()
+
+
+def test_a_broker_that_is_cut_at_random_is_never_an_error_of_somebody_elses(
+    server: RedisServer, proxy: FaultProxy
+) -> None:
+    errors: list[BaseException] = []
+    chance, stop = random.Random(7), time.monotonic() + 6  # noqa: S311 - not for secrets
+
+    def call_on_and_on(client: SessionClient, name: str) -> None:
+        while time.monotonic() < stop:
+            try:
+                CALLS[name](client, 1.0)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what this is about
+                errors.append(error)
+
+    with (
+        client_at(proxy.port) as client,
+        Responder(server.url()),
+        ThreadPoolExecutor(5 * len(CALLS)) as threads,
+    ):
+        for name in 5 * list(CALLS):
+            threads.submit(call_on_and_on, client, name)
+        while time.monotonic() < stop:
+            time.sleep(chance.random() / 10)
+            proxy.cut()
+
+    assert errors, "nothing was cut"
+    strange = [repr(error) for error in errors if not isinstance(error, SessionClientError)]
+    assert strange == []
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("sqs://localhost", "ModuleNotFoundError"),  # known when the transport is made
+        ("etcd://localhost", "ImportError"),  # known when it connects
+        ("filesystem://localhost", "FileNotFoundError"),
+        ("amqp://[::1", "ValueError"),
+    ],
+)
+def test_a_broker_that_cannot_even_be_tried_is_an_error_of_ours(
+    server: RedisServer, url: str, cause: str
+) -> None:
+    client = SessionClient(broker_url=url, reply_url=server.url(), app_id="shop", app_key=KEY)
+
+    for name, call in CALLS.items():
+        acknowledged = name in {"logout", "register until acknowledged"}
+        with pytest.raises(NotAcknowledged if acknowledged else BrokerUnavailable, match=cause):
+            call(client, TIMEOUT if acknowledged else 60.0)
 
 
 @pytest.mark.parametrize("state", ["full", "read-only", "no permission"])
