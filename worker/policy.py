@@ -17,6 +17,7 @@ class Shortfall:
 
     missing_amr: tuple[str, ...] = ()
     max_age_exceeded: bool = False
+    is_amr_unproven: bool = False  # it may have all of it, but there was no ID token to say so
 
     def __bool__(self) -> bool:
         return bool(self.missing_amr) or self.max_age_exceeded
@@ -40,15 +41,16 @@ class Policy:
         )
 
     def shortfall(
-        self, amr: Collection[str], authenticated_at: datetime, now: datetime
+        self, amr: Collection[str] | None, authenticated_at: datetime, now: datetime
     ) -> Shortfall:
-        """Return what *amr* and the time of the last active login lack."""
-        missing = sorted(self.all_of - set(amr))
+        """Return what *amr* and the time of the last active login lack. None proves no factor."""
+        proven = set(amr or ())
+        missing = sorted(self.all_of - proven)
         for choice in self.any_of:
-            if choice.isdisjoint(amr):
+            if choice.isdisjoint(proven):
                 missing.extend(sorted(choice - set(missing)))
         too_old = self.max_age is not None and now - authenticated_at > self.max_age
-        return Shortfall(tuple(missing), too_old)
+        return Shortfall(tuple(missing), too_old, is_amr_unproven=amr is None and bool(missing))
 
 
 def policy_of(

@@ -97,6 +97,7 @@ class Reason(StrEnum):
     USER_UNKNOWN = "user_unknown"
     # interaction_required: the session lives, but is too weak for this app
     AMR_MISSING = "amr_missing"
+    AMR_UNPROVEN = "amr_unproven"
     MAX_AGE_EXCEEDED = "max_age_exceeded"
     # access_denied: an active login, or a step of one, that is not accepted
     INVALID_CREDENTIALS = "invalid_credentials"

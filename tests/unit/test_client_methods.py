@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker.requests.login_commands import AuthenticateCommand, StartCommand
 
 from session_client import AppKey, InvalidArgumentError, logins, messages, methods, sealing
 from session_client.contract import MAX_LIFETIME, Reason, Task
@@ -18,6 +17,7 @@ from session_client.login_steps import FirstStep, Limits, LoginStep, Proof, limi
 from session_client.methods import Password, SendOtp, Totp, VerifySocial
 from worker.errors import InvalidRequest
 from worker.requests import commands
+from worker.requests.login_commands import AuthenticateCommand, StartCommand
 
 KEY = AppKey("k1", bytes(range(32)))
 CANARY = "canary-7f3a"

@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker.requests.command_fields import ClientAttributes, Command
 
 from session_client import InvalidArgumentError, requests
 from session_client.contract import LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
 from worker.requests import commands
+from worker.requests.command_fields import ClientAttributes, Command
 from worker.requests.commands import (
     LogoutCommand,
     RegisterCommand,

@@ -25,13 +25,13 @@ from worker.requests import commands
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
 SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
 BROWSER = {"user_agent": "u", "ip_address": "::1"}
-WISHES = logins.Wishes(resource="r", claims={"a": 1}, org_id="o", **BROWSER)
+WISHES = logins.Wishes(resource="r", claims={"id_token": {"a": None}}, org_id="o", **BROWSER)
 # All that each kind of request can say.
 REQUESTS: tuple[requests.Request, ...] = (
     requests.Register(user_id="ada", session_id="s", id_token="t", device_id="d", replaces="b"),
     requests.SilentAuth(
         user_id="ada", device_id="d", amr_all_of=["pwd"], amr_any_of=["otp"], max_age=1,
-        resource="r", claims={"a": 1}, org_id="o", **BROWSER,
+        resource="r", claims={"id_token": {"a": None}}, org_id="o", **BROWSER,
     ),
     requests.SilentAuth(browser_token="b", device_id="d"),
     requests.SilentAuth(session_ref=SOME_UUID, user_id="ada"),

@@ -134,12 +134,33 @@ def test_an_honest_token_says_who_the_user_is() -> None:
         {"exp": T0 - 59},
         {"exp": T0 + 0.5},
         {"amr": []},
+        {"amr": None},
+        {"amr": "pwd"},
+        {"auth_time": None},
+        {"auth_time": str(T0 - 600)},
+        {"nbf": None},
         {"acr": "1", "tid": "t", "surprise": {}},
     ],
     ids=str,
 )
 def test_these_honest_variants_pass(claims: dict[str, Any]) -> None:
     assert verify(sign({**CLAIMS, **claims})).user_id == "ada"
+
+
+@pytest.mark.parametrize(
+    ("amr", "auth_time", "expected"),
+    [
+        ("pwd", str(T0 - 600), (("pwd",), NOW - timedelta(minutes=10))),
+        ("", None, ((), None)),
+        (None, T0, ((), NOW)),
+    ],
+)
+def test_amr_may_be_one_text_and_auth_time_its_digits(
+    amr: Any, auth_time: Any, expected: tuple[Any, Any]
+) -> None:
+    identity = verify(sign({**CLAIMS, "amr": amr, "auth_time": auth_time}))
+
+    assert (identity.amr, identity.auth_time) == expected
 
 
 def test_amr_and_auth_time_may_be_missing() -> None:
@@ -166,6 +187,19 @@ def test_a_token_without_kid_passes_only_if_one_key_fits() -> None:
     assert verify(token, public(rsa()), public(ec())).user_id == "ada"
     with pytest.raises(TokenRejected, match="kid"):
         verify(token, public(rsa()), public(rsa("k2")))
+
+
+def test_a_token_with_a_kid_passes_with_the_only_fitting_key_if_that_has_none() -> None:
+    nameless = {name: value for name, value in public(rsa()).items() if name != "kid"}
+
+    assert verify(sign(CLAIMS), nameless, public(ec())).user_id == "ada"
+    assert verify(sign(CLAIMS), {**nameless, "use": None, "alg": None}).user_id == "ada"
+    with pytest.raises(TokenRejected, match="kid"):
+        verify(sign(CLAIMS), nameless, public(rsa("k2")))
+    with pytest.raises(TokenRejected, match="kid"):
+        verify(sign(CLAIMS), public(rsa("k2")))
+    with pytest.raises(TokenRejected, match="signature"):
+        verify(sign(CLAIMS, key=rsa("evil")), nameless)
 
 
 FORGED: dict[str, tuple[str, str]] = {
@@ -242,7 +276,7 @@ FORGED: dict[str, tuple[str, str]] = {
     "iat ahead": ("iat", sign({**CLAIMS, "iat": T0 + 61})),
     "no iat": ("iat", sign(without("iat"))),
     "nbf ahead": ("nbf", sign({**CLAIMS, "nbf": T0 + 61})),
-    "nbf null": ("nbf", sign({**CLAIMS, "nbf": None})),
+    "nbf a string": ("nbf", sign({**CLAIMS, "nbf": str(T0)})),
     "a logout token": (
         "events",
         sign({**CLAIMS, "events": {"http://schemas.openid.net/event/backchannel-logout": {}}}),
@@ -250,9 +284,12 @@ FORGED: dict[str, tuple[str, str]] = {
     "no sub": ("sub", sign(without("sub"))),
     "sub empty": ("sub", sign({**CLAIMS, "sub": ""})),
     "sub a number": ("sub", sign({**CLAIMS, "sub": 7})),
-    "amr a string": ("amr", sign({**CLAIMS, "amr": "mfa"})),
+    "amr a number": ("amr", sign({**CLAIMS, "amr": 0})),
     "amr of numbers": ("amr", sign({**CLAIMS, "amr": [1]})),
     "auth_time a string": ("auth_time", sign({**CLAIMS, "auth_time": "now"})),
+    "auth_time without end": ("auth_time", sign({**CLAIMS, "auth_time": "9" * 400})),
+    "auth_time a fraction in words": ("auth_time", sign({**CLAIMS, "auth_time": f"{T0}.5"})),
+    "auth_time ahead in words": ("auth_time", sign({**CLAIMS, "auth_time": str(T0 + 61)})),
     "auth_time ahead": ("auth_time", sign({**CLAIMS, "auth_time": T0 + 61})),
 }
 
@@ -302,6 +339,46 @@ def test_no_keys_at_all_means_try_later() -> None:
 
     with pytest.raises(MosaicUnavailable):
         verifier(http).verify(APP, sign(CLAIMS), "ada", Deadline.after(5))
+
+
+# Where there is no ID token
+
+ACCESS: dict[str, Any] = {**without("amr"), "aud": "userid-api", "client_id": "shop"}
+
+
+def prove(token: str, user_id: str = "ada") -> Identity:
+    http = PretendHttp(public(rsa()))
+    return verifier(http).verify_access_token(APP, token, user_id, Deadline.after(5))
+
+
+@pytest.mark.parametrize("typ", [None, "JWT", "at+jwt", "application/at+jwt"])
+def test_an_access_token_proves_the_user_and_no_factor(typ: str | None) -> None:
+    identity = prove(sign({**ACCESS, "amr": ["mfa"]}, {"typ": typ}))
+
+    assert (identity.user_id, identity.amr) == ("ada", None)
+
+
+@pytest.mark.parametrize(
+    ("check", "token"),
+    [
+        ("format", "opaque"),
+        ("iss", sign({**ACCESS, "iss": "https://elsewhere.example"})),
+        ("client_id", sign({**ACCESS, "client_id": "forum"})),
+        ("client_id", sign({**CLAIMS, "aud": "shop"})),
+        ("exp", sign({**ACCESS, "exp": T0 - 60})),
+        ("signature", sign(ACCESS, key=rsa("evil"))),
+        ("sub", sign({**ACCESS, "sub": None})),
+        ("typ", sign(ACCESS, {"typ": "logout+jwt"})),
+    ],
+)
+def test_an_access_token_that_proves_nothing_is_rejected(check: str, token: str) -> None:
+    with pytest.raises(TokenRejected, match=f"no ID token, and the access token's {check}"):
+        prove(token)
+
+
+def test_an_access_token_about_somebody_else_is_told_apart() -> None:
+    with pytest.raises(WrongSubject):
+        prove(sign(ACCESS), user_id="bob")
 
 
 # Key sets

@@ -144,7 +144,7 @@ class ClientTokens:
         except ClientRefused:
             slot.refused_at = self._timestamp()
             raise
-        value, seconds = read_client_token(body)
+        value, seconds = read_client_token(body, self._now())
         token = ClientToken(value, started_at, started_at + seconds, self._credentials(app))
         self._store.write(app.client_id, token, seconds - _spare(token))
         return token

@@ -45,11 +45,13 @@ class MosaicGateway:
         client_tokens: ClientTokens,
         id_tokens: IdTokenVerifier,
         timeout_seconds: float,
+        now: Callable[[], datetime],
     ) -> None:
         self._http = http
         self._client_tokens = client_tokens
         self._id_tokens = id_tokens
         self._timeout_seconds = timeout_seconds
+        self._now = now
 
     def authenticate_session(
         self,
@@ -61,6 +63,7 @@ class MosaicGateway:
     ) -> tuple[Tokens, Identity]:
         """Return tokens for *app* from a live session, verified to be the user's.
 
+        The ID token proves it; where Mosaic sends none, the access token proves the user alone.
         Safe to repeat; Mosaic extends the session each time. Raises `SessionGone`,
         `WrongSubject`, `TokenRejected`, `MosaicUnavailable`, `MosaicRateLimited`,
         `ClientRefused`, `MosaicContractBroken`.
@@ -69,8 +72,14 @@ class MosaicGateway:
         payload = {"session_id": call.session_id, **_optional_fields(call.options)}
         with permit.watch() as watch:
             body = self._post(watch, Endpoint.AUTHENTICATE, app, payload, deadline)
-        tokens = read_tokens(body, call.session_id)
-        return tokens, self._id_tokens.verify(app, tokens.id_token, call.user_id, deadline)
+        tokens = read_tokens(body, call.session_id, self._now())
+        return tokens, self._proven(app, tokens, call.user_id, deadline)
+
+    def _proven(self, app: MosaicApp, tokens: Tokens, user_id: str, deadline: Deadline) -> Identity:
+        if tokens.id_token is None:
+            token = tokens.access_token
+            return self._id_tokens.verify_access_token(app, token, user_id, deadline)
+        return self._id_tokens.verify(app, tokens.id_token, user_id, deadline)
 
     def logout_session(
         self, permit: Permit, app: MosaicApp, session_id: str, *, timeout_seconds: float
@@ -177,4 +186,5 @@ def build_gateway(
         ClientTokens(http, TokenStore(redis, keyring), keyring, now),
         IdTokenVerifier(key_sets, now, settings.clock_skew_seconds),
         settings.mosaic_timeout_seconds,
+        now,
     )

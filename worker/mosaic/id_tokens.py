@@ -8,7 +8,7 @@ in the protocol sheet. joserfc checks the signature; every claim is checked here
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ MAX_TOKEN_CHARACTERS: Final = 16 * 1024
 # Each of these lets the token say how it wants to be verified.
 FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "crit", "b64")
 
+_ID_TOKEN_TYPES: Final = ("jwt",)
+_ACCESS_TOKEN_TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
 _JWS_PARTS: Final = 3
 _JWE_PARTS: Final = 5
 _LAST_MOMENT: Final = 253_402_300_799.0  # the end of the year 9999, the last a datetime can hold
@@ -61,9 +63,46 @@ class IdTokenVerifier:
         `MosaicUnavailable` when no keys can be had. An encrypted token (a JWE around the JWT,
         where the client enforces encryption) is not supported yet and rejected as such.
         """
-        token = _parse(id_token)
+        claims = self._claims(app, _parse(id_token, _ID_TOKEN_TYPES), deadline)
+        _check_audience(claims, app.client_id)
+        return self._identity_of(user_id, claims, _methods(claims))
+
+    def verify_access_token(
+        self, app: MosaicApp, access_token: str, user_id: str, deadline: Deadline
+    ) -> Identity:
+        """Return what a user access token of Mosaic's says, where no ID token came with it.
+
+        It proves the subject and nothing of how they logged in. Its audience is the API it is for,
+        so the client stands in a claim of its own. Raises as `verify` does.
+        """
+        try:
+            claims = self._claims(app, _parse(access_token, _ACCESS_TOKEN_TYPES), deadline)
+            _check_client(claims, app.client_id)
+            return self._identity_of(user_id, claims, None)
+        except WrongSubject:
+            raise
+        except TokenRejected as rejected:
+            raise TokenRejected(f"no ID token, and the access token's {rejected.check}") from None
+
+    def _claims(
+        self, app: MosaicApp, token: jws.CompactSignature, deadline: Deadline
+    ) -> Mapping[str, Any]:
         claims = _read_json(self._verified_payload(token, app.jwks_url, deadline))
-        identity = _check_claims(claims, app, self._now().timestamp(), self._skew)
+        if claims.get("iss") != app.issuer:
+            raise TokenRejected("iss")
+        _check_times(claims, self._now().timestamp(), self._skew)
+        return claims
+
+    def _identity_of(
+        self, user_id: str, claims: Mapping[str, Any], methods: tuple[str, ...] | None
+    ) -> Identity:
+        identity = Identity(
+            user_id=_subject(claims),
+            amr=methods,
+            auth_time=_auth_time(claims, self._now().timestamp() + self._skew),
+            issued_at=_utc(_moment(claims, "iat")),
+            expires_at=_utc(_moment(claims, "exp")),
+        )
         if identity.user_id != user_id:
             raise WrongSubject
         return identity
@@ -81,7 +120,7 @@ class IdTokenVerifier:
         raise TokenRejected("signature" if _candidates(token, renewed or keys) else "kid")
 
 
-def _parse(id_token: str) -> jws.CompactSignature:
+def _parse(id_token: str, types: Collection[str]) -> jws.CompactSignature:
     """Take the token apart and check its header; nothing in it is proven yet."""
     if len(id_token) > MAX_TOKEN_CHARACTERS:
         raise TokenRejected("size")
@@ -99,7 +138,7 @@ def _parse(id_token: str) -> jws.CompactSignature:
     if not isinstance(header.get("kid"), str | None):
         raise TokenRejected("kid")
     # A logout token or an access token is signed by the same keys, and says so here.
-    if str(header.get("typ", "JWT")).upper() != "JWT":
+    if str(header.get("typ", "JWT")).lower() not in types:
         raise TokenRejected("typ")
     return token
 
@@ -144,27 +183,18 @@ def _refuse_constant(_: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _check_claims(claims: Mapping[str, Any], app: MosaicApp, now: float, skew: float) -> Identity:
-    if claims.get("iss") != app.issuer:
-        raise TokenRejected("iss")
-    _check_audience(claims, app.client_id)
-    expires_at, issued_at = _moment(claims, "exp"), _moment(claims, "iat")
-    if now >= expires_at + skew:
+def _check_times(claims: Mapping[str, Any], now: float, skew: float) -> None:
+    # These decide whether the token counts at all, so they must be numbers, as RFC 7519 wants; only
+    # nbf may be missing, and null says no more than that.
+    if now >= _moment(claims, "exp") + skew:
         raise TokenRejected("exp")
-    if issued_at > now + skew:
+    if _moment(claims, "iat") > now + skew:
         raise TokenRejected("iat")
-    if "nbf" in claims and _moment(claims, "nbf") > now + skew:
+    if claims.get("nbf") is not None and _moment(claims, "nbf") > now + skew:
         raise TokenRejected("nbf")
     if "events" in claims:
         # Only a logout token has it (OpenID Connect Back-Channel Logout 1.0 section 2.4).
         raise TokenRejected("events")
-    return Identity(
-        user_id=_subject(claims),
-        amr=_methods(claims),
-        auth_time=_auth_time(claims, now + skew),
-        issued_at=_utc(issued_at),
-        expires_at=_utc(expires_at),
-    )
 
 
 def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
@@ -178,6 +208,11 @@ def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
         raise TokenRejected("azp")
 
 
+def _check_client(claims: Mapping[str, Any], client_id: str) -> None:
+    if claims.get("client_id") != client_id:
+        raise TokenRejected("client_id")
+
+
 def _subject(claims: Mapping[str, Any]) -> str:
     subject = claims.get("sub")
     if not isinstance(subject, str) or not subject:
@@ -186,15 +221,24 @@ def _subject(claims: Mapping[str, Any]) -> str:
 
 
 def _methods(claims: Mapping[str, Any]) -> tuple[str, ...]:
-    methods = claims.get("amr", [])
+    """Return ``amr``: a list of texts, or what is seen in its place, one text or null."""
+    methods = claims.get("amr")
+    if methods is None or methods == "":
+        return ()
+    if isinstance(methods, str):
+        return (methods,)
     if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
         raise TokenRejected("amr")
     return tuple(methods)
 
 
 def _auth_time(claims: Mapping[str, Any], latest: float) -> datetime | None:
-    if "auth_time" not in claims:
+    """Return ``auth_time``: a number, or what is seen in its place, its digits or null."""
+    value = claims.get("auth_time")
+    if value is None:
         return None
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        claims = {"auth_time": float(value)}
     moment = _moment(claims, "auth_time")
     if moment > latest:
         raise TokenRejected("auth_time")  # a login that lies ahead would pass every maximum age

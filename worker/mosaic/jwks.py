@@ -49,11 +49,16 @@ class KeySet:
     keys: tuple[VerificationKey, ...]
 
     def fitting(self, kid: str | None, algorithm: str) -> tuple[VerificationKey, ...]:
-        """Return the keys a token may be signed with; without a *kid*, only if there is one."""
+        """Return the keys a token may be signed with.
+
+        Where token or key has no *kid*, it is the only key there is, or none: trying several would
+        let a token choose.
+        """
         fitting = tuple(key for key in self.keys if algorithm in key.algorithms)
-        if kid is not None:
-            return tuple(key for key in fitting if key.kid == kid)
-        return fitting if len(fitting) == 1 else ()
+        named = tuple(key for key in fitting if kid is not None and key.kid == kid)
+        if named or len(fitting) != 1:
+            return named
+        return fitting if kid is None or fitting[0].kid is None else ()
 
 
 class KeySets:
@@ -159,7 +164,7 @@ def read_key_set(body: Any) -> KeySet:
 
 
 def _read_key(entry: Any) -> VerificationKey | None:
-    if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+    if not isinstance(entry, dict) or entry.get("use") not in {None, "sig"}:
         return None
     kid, algorithm = entry.get("kid"), entry.get("alg")
     if not isinstance(kid, str | None):

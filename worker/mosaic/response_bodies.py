@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from worker.errors import MosaicContractBroken
@@ -12,26 +15,49 @@ from worker.mosaic.types import Tokens
 MOST_SECONDS: Final = 10 * 366 * 24 * 3600  # ten years: more is not a lifetime but an error
 
 
-def read_tokens(body: Any, asked_session_id: str) -> Tokens:
-    """Return the tokens of a silent authentication. The ID token is not verified yet."""
+# Of a client token that does not say how long it lives (RFC 6749 section 5.1 lets it).
+_UNTOLD_SECONDS: Final = 300
+
+
+def read_tokens(body: Any, asked_session_id: str, now: datetime) -> Tokens:
+    """Return the tokens of a silent authentication. Nothing in them is verified yet."""
     fields = _Fields(Endpoint.AUTHENTICATE, body)
+    access_token, id_token = fields.text("access_token"), fields.optional_text("id_token")
+    lives = fields.seconds("expires_in")
+    if lives is None:
+        lives = _seconds_left(access_token, now) or _seconds_left(id_token or "", now)
+    if lives is None:
+        raise fields.broken("expires_in")
     return Tokens(
-        access_token=fields.text("access_token"),
+        access_token=access_token,
         token_type=fields.optional_text("token_type") or "Bearer",
-        expires_in=fields.seconds("expires_in"),
+        expires_in=lives,
         session_id=fields.optional_text("session_id") or asked_session_id,
-        id_token=fields.text("id_token"),
+        id_token=id_token or None,
         refresh_token=fields.optional_text("refresh_token"),
     )
 
 
-def read_client_token(body: Any) -> tuple[str, int]:
+def read_client_token(body: Any, now: datetime) -> tuple[str, int]:
     """Return a client access token and how many seconds it lives."""
     fields = _Fields(Endpoint.TOKEN, body)
     token = fields.text("access_token")
-    if not token.isascii() or not token.isprintable():
-        raise fields.broken("access_token")  # it could not travel in a header
-    return token, fields.seconds("expires_in")
+    lives = fields.seconds("expires_in") or _seconds_left(token, now)
+    return token, lives or _UNTOLD_SECONDS
+
+
+def _seconds_left(token: str, now: datetime) -> int | None:
+    """Return how long a JWT goes on, by its own unproven word; None of anything else.
+
+    That is enough for how long to keep it: it is proven by whoever takes it.
+    """
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        left = float(claims["exp"]) - now.timestamp()
+    except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return int(left) if 0 < left <= MOST_SECONDS else None
 
 
 class _Fields:
@@ -52,12 +78,17 @@ class _Fields:
 
     def optional_text(self, name: str) -> str | None:
         value = self._body.get(name)
-        if value is not None and not isinstance(value, str):
+        if value is None:
+            return None
+        # What else there is could travel in no header and in no answer of ours.
+        if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
             raise self.broken(name)
         return value
 
-    def seconds(self, name: str) -> int:
+    def seconds(self, name: str) -> int | None:
         value = self._body.get(name)
+        if value is None:
+            return None
         if isinstance(value, str) and value.isascii() and value.isdigit():
             value = float(value)  # seen in the wild, though RFC 6749 wants a number
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -68,16 +68,16 @@ class Tokens:
     token_type: str
     expires_in: int  # seconds, of the access token
     session_id: str = field(repr=False)
-    id_token: str = field(repr=False)
+    id_token: str | None = field(default=None, repr=False)  # optional in Mosaic's contract
     refresh_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a verified ID token says. Times are aware UTC."""
+    """What a verified token says. Times are aware UTC."""
 
     user_id: str
-    amr: tuple[str, ...]
+    amr: tuple[str, ...] | None  # None: it proves no factor, since it is no ID token
     auth_time: datetime | None
     issued_at: datetime
     expires_at: datetime

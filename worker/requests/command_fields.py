@@ -21,7 +21,14 @@ def _is_storable(text: str) -> str:
     return text
 
 
+_CLAIMED: Final = frozenset({"id_token", "access_token", "userinfo"})
+
+
 def _is_sendable(claims: dict[str, Any]) -> dict[str, Any]:
+    # As OpenID Connect Core 1.0 section 5.5 has it: of anything else Mosaic would refuse the whole
+    # request, a call later.
+    if not claims.keys() <= _CLAIMED or not all(isinstance(c, dict) for c in claims.values()):
+        raise ValueError("claims are asked for by token, each as an object")
     # Passed on to Mosaic as JSON: half a surrogate pair has no UTF-8, and 1e999 reads as infinity.
     json.dumps(claims, ensure_ascii=False, allow_nan=False).encode()
     return claims

@@ -214,10 +214,12 @@ def _end_in(
 
 def step_up(session: Session, shortfall: Shortfall) -> Outcome:
     """Return the answer that says what the session lacks."""
-    amr_missing = bool(shortfall.missing_amr)
+    reason = Reason.AMR_MISSING if shortfall.missing_amr else Reason.MAX_AGE_EXCEEDED
+    if shortfall.is_amr_unproven:
+        reason = Reason.AMR_UNPROVEN
     return Outcome(
         Verdict.INTERACTION_REQUIRED,
-        Reason.AMR_MISSING if amr_missing else Reason.MAX_AGE_EXCEEDED,
+        reason,
         data={
             "session_ref": str(session.id),
             "missing_amr": list(shortfall.missing_amr),

@@ -133,7 +133,7 @@ def _insert(  # noqa: PLR0913, PLR0917 - a row has many columns
         ),
         "device_id": command.device_id,
         "registered_by": app.app_id,
-        "amr": sorted(set(identity.amr)),
+        "amr": sorted(set(identity.amr or ())),
         "authenticated_at": identity.auth_time or identity.issued_at,
         "amr_as_of": identity.issued_at,
         "created_at": now,
@@ -171,7 +171,7 @@ def _news(
 def _proven(identity: Identity, session: Session) -> list[str]:
     # Tokens tell the time in whole seconds: of two in the same one, nobody knows which came last.
     is_tie = identity.issued_at == session.amr_as_of
-    return sorted({*identity.amr, *(session.amr if is_tie else ())})
+    return sorted({*(identity.amr or ()), *(session.amr if is_tie else ())})
 
 
 def _update(

@@ -334,7 +334,6 @@ def test_a_session_that_turns_out_to_be_somebody_elses_is_quarantined(stage: Sta
         "expired",
         "alg_none",
         "hs256_public_key",
-        "missing_id_token",
     ],
 )
 def test_tokens_that_do_not_verify_are_withheld_and_change_nothing(
