@@ -73,8 +73,10 @@ CASES: list[Case] = [
     (LOGOUT, 404, OTHER, MosaicContractBroken),
     (LOGOUT, 404, b"", MosaicContractBroken),
     # It passes.
-    (JWKS, 404, PAGE, MosaicUnavailable),
     (JWKS, 429, b"", MosaicUnavailable),
+    # A wrong address of the key set fails every registration: waiting does not help.
+    (JWKS, 404, PAGE, MosaicContractBroken),
+    (JWKS, 404, OTHER, MosaicContractBroken),
     (AUTHENTICATE, 429, INACTIVE, MosaicRateLimited),
     (LOGOUT, 429, GONE, MosaicRateLimited),
     (TOKEN, 429, PAGE, MosaicRateLimited),

@@ -16,13 +16,15 @@ import pytest
 from joserfc import jwe, jws
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
-from worker.errors import MosaicUnavailable, TokenRejected, WrongSubject
+from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected, WrongSubject
 from worker.mosaic import Identity, MosaicApp
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import HttpAnswer, MosaicHttp
 from worker.mosaic.id_tokens import MAX_TOKEN_CHARACTERS, IdTokenVerifier
 from worker.mosaic.jwks import KeySets, read_key_set
 from worker.mosaic.responses import Endpoint
+from worker.storage.redis_client import connect_redis
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 T0 = int(NOW.timestamp())
@@ -76,7 +78,9 @@ class PretendHttp(MosaicHttp):
 
 
 def verifier(http: MosaicHttp, now: datetime = NOW) -> IdTokenVerifier:
-    key_sets = KeySets(http, lambda: now, max_age_seconds=3600, refetch_seconds=60)
+    nobody = connect_redis("redis://127.0.0.1:1")  # what is noted there is lost
+    faults = Faults(nobody, lambda: now)
+    key_sets = KeySets(http, faults, lambda: now, max_age_seconds=3600, refetch_seconds=60)
     return IdTokenVerifier(key_sets, lambda: now, 60)
 
 
@@ -335,7 +339,7 @@ def test_a_token_with_any_other_fault_is_not_called_a_wrong_subject() -> None:
 
 def test_no_keys_at_all_means_try_later() -> None:
     http = PretendHttp(public(rsa()))
-    http.status = 404
+    http.status = 503
 
     with pytest.raises(MosaicUnavailable):
         verifier(http).verify(APP, sign(CLAIMS), "ada", Deadline.after(5))
@@ -425,5 +429,5 @@ def test_a_key_serves_only_the_algorithm_it_names() -> None:
 def test_a_key_set_without_usable_keys_is_no_key_set() -> None:
     http = PretendHttp({"kty": "oct", "k": "c2VjcmV0"})
 
-    with pytest.raises(MosaicUnavailable, match="no usable"):
+    with pytest.raises(MosaicContractBroken, match="no usable"):
         verifier(http).verify(APP, sign(CLAIMS), "ada", Deadline.after(5))

@@ -58,7 +58,7 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Why there is none, in one word: the kind of failure, and nothing of the request."""
+    """Why there is none: the kind of failure, and nothing of the request."""
 
     cause: str
     is_url_unusable: bool = False
@@ -109,7 +109,7 @@ class HttpClient:
             return NoAnswer("InvalidURL", is_url_unusable=True)
         except _NO_ANSWER as failure:
             return NoAnswer(
-                type(failure).__name__,
+                _cause(failure),
                 is_timeout=isinstance(failure, httpcore.TimeoutException),
                 seconds=time.monotonic() - begun_at,
             )
@@ -148,6 +148,13 @@ class HttpClient:
                 raise
             return None
         return bytes(body)
+
+
+def _cause(failure: Exception) -> str:
+    # What is said of a connection that was not made is about the address. Of one that broke it may
+    # quote what was sent.
+    told = str(failure) if isinstance(failure, httpcore.ConnectError) else ""
+    return f"{type(failure).__name__}: {told}" if told else type(failure).__name__
 
 
 @lru_cache(maxsize=64)

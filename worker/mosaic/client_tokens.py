@@ -17,6 +17,7 @@ from worker.errors import ClientRefused, OperatorMustAct, TryLater
 from worker.mosaic import responses
 from worker.mosaic.client_token_cache import ClientToken, TokenStore
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.response_bodies import read_client_token
 from worker.mosaic.responses import Endpoint
@@ -40,9 +41,15 @@ class ClientTokens:
     """Gives each app its client access token. Safe for all threads."""
 
     def __init__(
-        self, http: MosaicHttp, store: TokenStore, keyring: KeyRing, now: Callable[[], datetime]
+        self,
+        http: MosaicHttp,
+        store: TokenStore,
+        keyring: KeyRing,
+        faults: Faults,
+        now: Callable[[], datetime],
     ) -> None:
         self._http = http
+        self._faults = faults
         self._store = store
         self._keyring = keyring
         self._now = now
@@ -136,15 +143,16 @@ class ClientTokens:
             "client_id": app.client_id,
             "client_secret": app.client_secret,
         }
-        answer = self._http.post_form(
-            Endpoint.TOKEN, app.token_url, form, deadline.at_most(FETCH_SECONDS)
-        )
-        try:
-            body = responses.accept(Endpoint.TOKEN, app.token_url, answer)
-        except ClientRefused:
-            slot.refused_at = self._timestamp()
-            raise
-        value, seconds = read_client_token(body, self._now())
+        with self._faults.watch(Endpoint.TOKEN, app.app_id):
+            answer = self._http.post_form(
+                Endpoint.TOKEN, app.token_url, form, deadline.at_most(FETCH_SECONDS)
+            )
+            try:
+                body = responses.accept(Endpoint.TOKEN, app.token_url, answer)
+            except ClientRefused:
+                slot.refused_at = self._timestamp()
+                raise
+            value, seconds = read_client_token(body, self._now())
         token = ClientToken(value, started_at, started_at + seconds, self._credentials(app))
         self._store.write(app.client_id, token, seconds - _spare(token))
         return token

@@ -13,6 +13,7 @@ from worker.errors import PageInstead
 from worker.mosaic.client_token_cache import TokenStore
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
@@ -39,15 +40,17 @@ class MosaicGateway:
     ``timeout_seconds`` bounds a whole call: names, client token, request, second try, keys.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each part
         self,
         http: MosaicHttp,
         client_tokens: ClientTokens,
         id_tokens: IdTokenVerifier,
+        faults: Faults,
         timeout_seconds: float,
         now: Callable[[], datetime],
     ) -> None:
         self._http = http
+        self.faults = faults
         self._client_tokens = client_tokens
         self._id_tokens = id_tokens
         self._timeout_seconds = timeout_seconds
@@ -131,7 +134,8 @@ class MosaicGateway:
                     is_second = self._client_tokens.rejected(app, token, answer.status)
                     if is_second:
                         continue
-                return reading.value()
+                with self.faults.watch(endpoint, app.app_id):
+                    return reading.value()
 
     def _client_token(self, watch: Watch, app: MosaicApp, deadline: Deadline) -> str:
         """Return the app's client token. A page in its place counts as a failure of Mosaic.
@@ -175,16 +179,19 @@ def build_gateway(
     *redis* must have socket timeouts: a Redis that hangs would otherwise hang every options.
     """
     http = MosaicHttp(settings.ca_certificates)
+    faults = Faults(redis, now)
     key_sets = KeySets(
         http,
+        faults,
         now,
         max_age_seconds=settings.jwks_max_age_seconds,
         refetch_seconds=settings.jwks_refetch_seconds,
     )
     return MosaicGateway(
         http,
-        ClientTokens(http, TokenStore(redis, keyring), keyring, now),
+        ClientTokens(http, TokenStore(redis, keyring), keyring, faults, now),
         IdTokenVerifier(key_sets, now, settings.clock_skew_seconds),
+        faults,
         settings.mosaic_timeout_seconds,
         now,
     )

@@ -61,6 +61,6 @@ class MosaicHttp:
             return answer  # counted by what it means, in `answers.accept`
         metrics.mosaic_call(endpoint, CallOutcome.UNAVAILABLE, answer.seconds)
         if answer.is_url_unusable:
-            raise MosaicContractBroken("mosaic: an address of this app is not an http(s) URL")
+            raise MosaicContractBroken(f"{endpoint}: an address of this app is no http(s) URL")
         kind = MosaicTimedOut if answer.is_timeout else MosaicUnavailable
-        raise kind(f"mosaic: {answer.cause}")
+        raise kind(f"{endpoint} at {request.url}: no answer ({answer.cause})")

@@ -17,9 +17,10 @@ import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from worker.errors import MosaicUnavailable, OperatorMustAct, TryLater
+from worker.errors import MosaicContractBroken, OperatorMustAct, TryLater
 from worker.mosaic import responses
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.responses import Endpoint
 
@@ -67,12 +68,14 @@ class KeySets:
     def __init__(
         self,
         http: MosaicHttp,
+        faults: Faults,
         now: Callable[[], datetime],
         *,
         max_age_seconds: float,
         refetch_seconds: float,
     ) -> None:
         self._http = http
+        self._faults = faults
         self._now = now
         self._max_age = max_age_seconds
         self._refetch_after = refetch_seconds
@@ -82,8 +85,8 @@ class KeySets:
     def current(self, url: str, deadline: Deadline) -> KeySet:
         """Return the keys at *url*, fetched when they are too old.
 
-        Old keys are better than none: they go on while Mosaic does not answer. Raises
-        `MosaicUnavailable` when there never were any.
+        Old keys are better than none: they go on while Mosaic does not answer. When there never
+        were any, raises `MosaicUnavailable`, or `MosaicContractBroken` where there is no key set.
         """
         slot = self._slot(url)
         keys = slot.keys
@@ -124,11 +127,12 @@ class KeySets:
             return None
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
-        answer = self._http.get(Endpoint.JWKS, slot.url, deadline)
-        body = responses.accept(Endpoint.JWKS, slot.url, answer)
-        keys = read_key_set(body)
-        if not keys.keys:
-            raise MosaicUnavailable(f"{Endpoint.JWKS}: no usable signature key")
+        with self._faults.watch(Endpoint.JWKS, slot.url):
+            answer = self._http.get(Endpoint.JWKS, slot.url, deadline)
+            body = responses.accept(Endpoint.JWKS, slot.url, answer)
+            keys = read_key_set(body)
+            if not keys.keys:
+                raise MosaicContractBroken(f"{Endpoint.JWKS} at {slot.url}: no usable key there")
         slot.keys, slot.tried_at = keys, self._timestamp()
         return keys
 

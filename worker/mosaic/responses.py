@@ -157,7 +157,7 @@ TABLE: Final = (
     Row((_E.LOGOUT,), (400, 404), _session_not_found, _M.DONE, "it was over already"),
     Row((_E.AUTHENTICATE,), (400, 404), _session_not_found, _M.SESSION_GONE, "session not found"),
     # It passes.
-    Row((_E.JWKS,), _ANY_STATUS, _anything, _M.UNAVAILABLE, "no key set"),
+    Row((_E.JWKS,), (429,), _anything, _M.UNAVAILABLE, "no key set"),
     Row(_EVERYWHERE, (429,), _anything, _M.RATE_LIMITED, "rate limited"),
     # Who answered is not Mosaic: a wrong address, or something on the way there.
     Row(_EVERYWHERE, _3XX, _anything, _M.CONTRACT_BROKEN, _REDIRECT),

@@ -12,7 +12,7 @@ from joserfc import jws
 
 from simulator.idp.keys import rsa_key
 from tests.integration.mosaic.mosaic_rig import Rig, at_once, authenticate, running_rig
-from worker.errors import MosaicUnavailable, TokenRejected
+from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected
 from worker.mosaic import MosaicGateway
 
 
@@ -141,11 +141,16 @@ def test_while_one_thread_fetches_anew_the_others_use_the_old_keys(rig: Rig) -> 
     assert rig.count("jwks") == 2
 
 
-def test_without_any_keys_it_is_try_later_and_works_once_they_are_there(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, MosaicUnavailable), (404, MosaicContractBroken)]
+)
+def test_without_any_keys_it_works_once_they_are_there(
+    rig: Rig, status: int, error: type[Exception]
+) -> None:
     gateway = rig.gateway()
-    rig.state.faults.add("jwks", "status", status=404, times=1)
+    rig.state.faults.add("jwks", "status", status=status, times=1)
 
-    with pytest.raises(MosaicUnavailable):
+    with pytest.raises(error, match=f"jwks at {rig.app.jwks_url}: {status}"):
         verify(rig, gateway)
 
     assert verify(rig, gateway) == "ada"

@@ -1,0 +1,156 @@
+"""A wrong address or a wrong secret is noted for operators, until it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.integration.mosaic.mosaic_rig import Free, Rig, authenticate, running_rig
+from worker.errors import SessionWorkerError
+from worker.mosaic import MosaicApp, MosaicGateway
+from worker.mosaic.faults import KEY, REMEMBERED_SECONDS, Fault, Faults
+
+Change = Callable[[MosaicApp], MosaicApp]
+Call = Callable[[Rig, MosaicGateway, MosaicApp], object]
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with running_rig() as rig:
+        yield rig
+
+
+def verify(rig: Rig, gateway: MosaicGateway, app: MosaicApp) -> object:
+    return gateway.verify_id_token(app, rig.state.mint_id_token(), "ada")
+
+
+def sign_in(rig: Rig, gateway: MosaicGateway, app: MosaicApp) -> object:
+    return authenticate(gateway, app, rig.login().session_id)
+
+
+def log_out(rig: Rig, gateway: MosaicGateway, app: MosaicApp) -> None:
+    gateway.logout_session(Free(), app, rig.login().session_id, timeout_seconds=10)
+
+
+def present(rig: Rig) -> list[Fault]:
+    return Faults(rig.connect(), rig.now).present()
+
+
+WRONG: dict[str, tuple[Call, Change, str, str]] = {
+    "path of the key set": (
+        verify,
+        lambda app: replace(app, jwks_url=f"{app.base_url}/wrong"),
+        "jwks {url}/wrong",
+        "jwks at {url}/wrong: 404",
+    ),
+    "another page as key set": (
+        verify,
+        lambda app: replace(app, jwks_url=f"{app.base_url}/_simulator/faults"),
+        "jwks {url}/_simulator/faults",
+        "",
+    ),
+    "host of the key set": (
+        verify,
+        lambda app: replace(app, jwks_url="https://no-such-host.invalid/jwks"),
+        "jwks https://no-such-host.invalid/jwks",
+        "does not resolve",
+    ),
+    "port of the key set": (
+        verify,
+        lambda app: replace(app, jwks_url="http://127.0.0.1:1/jwks"),
+        "jwks http://127.0.0.1:1/jwks",
+        "refused",
+    ),
+    "secret": (
+        sign_in,
+        lambda app: replace(app, client_secret="wrong"),
+        "client token shop",
+        "wrong client id or secret",
+    ),
+    "path of the token endpoint": (
+        sign_in,
+        lambda app: replace(app, token_url=f"{app.base_url}/wrong"),
+        "client token shop",
+        "client token at {url}/wrong: 404",
+    ),
+    "host of the token endpoint": (
+        log_out,
+        lambda app: replace(app, token_url="https://no-such-host.invalid/token"),
+        "client token shop",
+        "does not resolve",
+    ),
+    "base URL, signing in": (
+        sign_in,
+        lambda app: replace(app, base_url=f"{app.base_url}/wrong"),
+        "session/authenticate shop",
+        "{url}/wrong/cis/v1/auth/session/authenticate: 404",
+    ),
+    "base URL, logging out": (
+        log_out,
+        lambda app: replace(app, base_url=f"{app.base_url}/wrong"),
+        "session/logout shop",
+        "{url}/wrong/cis/v1/auth/session/logout: 404",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_noted_by_name_until_it_works(rig: Rig, what: str) -> None:
+    call, spoil, name, words = WRONG[what]
+    gateway = rig.gateway()
+
+    with pytest.raises(SessionWorkerError):
+        call(rig, gateway, spoil(rig.app))
+    (fault,) = present(rig)
+    for fixed in (gateway, rig.gateway()):
+        call(rig, fixed, rig.app)
+
+    assert fault.name == name.format(url=rig.app.base_url)
+    assert words.format(url=rig.app.base_url) in fault.detail
+    same_place = spoil(rig.app).jwks_url == rig.app.jwks_url
+    assert (present(rig) == []) == same_place  # another key set says nothing of this one
+
+
+def test_a_mosaic_that_is_down_is_left_to_the_breaker(rig: Rig) -> None:
+    rig.state.faults.add("session/authenticate", "status", status=503)
+
+    with pytest.raises(SessionWorkerError):
+        sign_in(rig, rig.gateway(), rig.app)
+
+    assert present(rig) == []
+
+
+def test_a_fault_that_nobody_meets_any_more_is_forgotten(rig: Rig) -> None:
+    with pytest.raises(SessionWorkerError):
+        verify(rig, rig.gateway(), replace(rig.app, jwks_url=f"{rig.mosaic.url}/wrong"))
+    rig.advance(REMEMBERED_SECONDS + 1)
+
+    assert present(rig) == []
+
+
+def test_what_was_put_right_is_looked_at_anew(rig: Rig) -> None:
+    gateway = rig.gateway()
+    with pytest.raises(SessionWorkerError):
+        verify(rig, gateway, replace(rig.app, jwks_url=f"{rig.mosaic.url}/wrong"))
+
+    gateway.faults.forget()
+
+    assert present(rig) == []
+
+
+def test_without_redis_the_calls_go_on(rig: Rig) -> None:
+    gateway = rig.gateway(redis_timeout_seconds=1)
+    rig.redis_server.stop()
+
+    assert verify(rig, gateway, rig.app)
+    with pytest.raises(SessionWorkerError, match="404"):
+        verify(rig, rig.gateway(), replace(rig.app, jwks_url=f"{rig.mosaic.url}/wrong"))
+
+
+@pytest.mark.parametrize("written", ["", "no json", "[]", "{}", '{"at": 1}', '{"at": "x"}'])
+def test_what_no_worker_wrote_is_no_fault(rig: Rig, written: str) -> None:
+    rig.redis.hset(KEY, "forged", written)
+
+    assert present(rig) == []

@@ -1,0 +1,111 @@
+"""What is wrong with how we are set up at Mosaic, for whoever asks how the service is.
+
+A wrong address or a wrong secret fails every request of an app, while all processes are alive. The
+worker that meets it notes it in Redis, and the next success takes the note back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import redis
+import structlog
+
+from worker.errors import MosaicUnavailable, OperatorMustAct
+from worker.mosaic.responses import Endpoint
+
+log = structlog.get_logger()
+
+KEY: Final = "mosaic-sessions:faults"
+# Longer than any pause between two attempts, so that it does not come and go.
+REMEMBERED_SECONDS: Final = 600
+
+# Asked seldom, by a lock each. The breaker does not look at them: they may be an app's own.
+_FETCHED: Final = frozenset({Endpoint.TOKEN, Endpoint.JWKS})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What did not work lately, and has not worked since."""
+
+    endpoint: str
+    who: str  # the app, or the address of a key set, which apps share
+    error: str  # its type
+    detail: str
+    at: float  # Unix seconds
+
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        return f"{self.endpoint} {self.who}"
+
+
+class Faults:
+    """Notes faults, and takes them back. Safe for all threads; does without Redis."""
+
+    def __init__(self, redis: redis.Redis, now: Callable[[], datetime]) -> None:
+        self._redis = redis
+        self._now = now
+        self._noted: set[str] = set()
+
+    @contextmanager
+    def watch(self, endpoint: Endpoint, who: str) -> Iterator[None]:
+        """Note what is raised within, if waiting does not help or nobody else would show it."""
+        try:
+            yield
+        except OperatorMustAct as error:
+            self._note(endpoint, who, error)
+            raise
+        except MosaicUnavailable as error:
+            if endpoint in _FETCHED:
+                self._note(endpoint, who, error)
+            raise
+        name = f"{endpoint} {who}"
+        if endpoint in _FETCHED or name in self._noted:
+            self._take_back(name)
+
+    def present(self) -> list[Fault]:
+        """Return what is wrong. Raises `redis.RedisError`."""
+        written: Any = self._redis.hvals(KEY)
+        faults = [fault for text in written if (fault := _read(text)) is not None]
+        since = self._now().timestamp() - REMEMBERED_SECONDS
+        return sorted((fault for fault in faults if fault.at >= since), key=lambda f: f.name)
+
+    def forget(self) -> None:
+        """Forget what is noted: something was changed, and what is still wrong is noted anew."""
+        self._do(lambda: self._redis.delete(KEY))
+
+    def _note(self, endpoint: Endpoint, who: str, error: Exception) -> None:
+        fault = Fault(str(endpoint), who, type(error).__name__, str(error), self._now().timestamp())
+        self._noted.add(fault.name)
+        self._do(lambda: self._write(fault))
+
+    def _write(self, fault: Fault) -> None:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hset(KEY, fault.name, json.dumps(asdict(fault)))
+            pipeline.expire(KEY, REMEMBERED_SECONDS)
+            pipeline.execute()
+
+    def _take_back(self, name: str) -> None:
+        self._noted.discard(name)
+        self._do(lambda: self._redis.hdel(KEY, name))
+
+    def _do(self, what: Callable[[], object]) -> None:
+        try:
+            what()
+        except redis.RedisError as error:
+            log.warning("fault_not_noted", error=type(error).__name__)
+
+
+def _read(text: bytes) -> Fault | None:
+    # Anybody who may use this Redis can write there.
+    try:
+        told = json.loads(text)
+        return Fault(**{**told, "at": float(told["at"])})
+    except (ValueError, TypeError, LookupError):
+        return None
