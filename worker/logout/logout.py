@@ -10,12 +10,11 @@ from sqlalchemy.exc import IntegrityError
 
 from models import ALL_APPS, AppSession, EndCause, IdpSession
 from session_client.contract import LogoutScope, Reason, Verdict
-from worker.app_registry import LOGOUT_USER, KnownApp
+from worker.app_registry import LOGOUT_USER
 from worker.errors import InvalidRequest, SessionChanged, Unauthorized
 from worker.logout import receipts, unknown_sessions
 from worker.logout.end_sessions import end_sessions
-from worker.logout.receipts import Asked
-from worker.requests.commands import LogoutCommand
+from worker.logout.receipts import LogoutCall
 from worker.requests.outcomes import Outcome
 from worker.sessions import queries
 from worker.sessions.watermarks import raise_device_watermark, raise_watermark, take_turns
@@ -31,22 +30,19 @@ class LoggedOut:
     notices: tuple[UUID, ...] = ()
 
 
-def log_out(
-    services: Services, app: KnownApp, command: LogoutCommand, request_id: str, digest: bytes
-) -> LoggedOut:
+def log_out(services: Services, request: LogoutCall) -> LoggedOut:
     """End the sessions in scope in one transaction; the receipt proves that it is committed.
 
     Safe to repeat: the same request finds its own receipt. Raises `InvalidRequest` when the
     request id was used for something else, `Unauthorized` when the app may not end them.
     """
-    if command.browser_token is not None:
+    if request.command.browser_token is not None:
         # None was given out yet. It may be a garbled cookie, which is no reason for alarm.
         return LoggedOut(Outcome(Verdict.OK, Reason.NO_SESSION, data={"sessions_ended": 0}))
-    asked = Asked(app, command, request_id, digest, services.now())
     for _ in range(2):
         try:
             with services.store.write() as connection:
-                return _log_out(connection, services, asked)
+                return _log_out(connection, services, request)
         except IntegrityError:
             # The same request is being served at the same time: once that is committed, the
             # second look finds its receipt.
@@ -54,58 +50,60 @@ def log_out(
     raise SessionChanged
 
 
-def _log_out(connection: Connection, services: Services, asked: Asked) -> LoggedOut:
-    earlier = receipts.earlier(connection, asked)
+def _log_out(connection: Connection, services: Services, request: LogoutCall) -> LoggedOut:
+    earlier = receipts.earlier(connection, request)
     if earlier is not None:
         return LoggedOut(receipts.receipt(connection, *earlier))
-    buried = unknown_sessions.bury_unknown(connection, services, asked)
-    in_scope = _in_scope(connection, services, asked)
-    if asked.command.logout_scope is not LogoutScope.SESSION:
-        _note_for_late_logins(connection, asked)
+    buried = unknown_sessions.bury_unknown(connection, services, request)
+    in_scope = _in_scope(connection, services, request)
+    if request.command.logout_scope is not LogoutScope.SESSION:
+        _note_for_late_logins(connection, request)
     ended = end_sessions(
         connection,
         services,
         in_scope,
         EndCause.LOGOUT,
-        by=asked.by,
-        lifetime=asked.app.mosaic.session_lifetime,
-        informed=asked.app.app_id,
+        by=request.by,
+        lifetime=request.app.mosaic.session_lifetime,
+        informed=request.app.app_id,
     )
-    expired = unknown_sessions.tell_of_expired(connection, services, asked)
-    receipt = receipts.write(connection, asked, in_scope, len(ended.sessions))
+    expired = unknown_sessions.tell_of_expired(connection, services, request)
+    receipt = receipts.write(connection, request, in_scope, len(ended.sessions))
     outcome = receipts.receipt(connection, receipt, len(ended.sessions))
     return LoggedOut(outcome, (*ended.logouts, *buried, *expired), ended.notices)
 
 
-def _note_for_late_logins(connection: Connection, asked: Asked) -> None:
+def _note_for_late_logins(connection: Connection, request: LogoutCall) -> None:
     """Have logins in scope that are registered only after this logout be born ended."""
-    user_id, device_id = asked.command.user, asked.command.device_id
+    user_id, device_id = request.command.user, request.command.device_id
     take_turns(connection, user_id)
     if device_id is None:
-        raise_watermark(connection, user_id, asked.now)
+        raise_watermark(connection, user_id, request.opened_at)
     else:
-        whose = ALL_APPS if asked.app.may(LOGOUT_USER) else asked.app.app_id
-        raise_device_watermark(connection, user_id, device_id, whose, asked.now)
+        whose = ALL_APPS if request.app.may(LOGOUT_USER) else request.app.app_id
+        raise_device_watermark(connection, user_id, device_id, whose, request.opened_at)
 
 
-def _in_scope(connection: Connection, services: Services, asked: Asked) -> ColumnElement[bool]:
+def _in_scope(
+    connection: Connection, services: Services, request: LogoutCall
+) -> ColumnElement[bool]:
     """Return which sessions the request is about. Raises when the app has no right to them."""
-    command = asked.command
+    command = request.command
     theirs = IdpSession.user_id == command.user_id
     if command.logout_scope is LogoutScope.SESSION:
-        return IdpSession.id == _named_session(connection, services, asked)
-    may_end_all = asked.app.may(LOGOUT_USER)
+        return IdpSession.id == _named_session(connection, services, request)
+    may_end_all = request.app.may(LOGOUT_USER)
     if command.logout_scope is LogoutScope.USER and not may_end_all:
         raise Unauthorized(Reason.NOT_PERMITTED, f"needs the capability {LOGOUT_USER}")
-    shared = select(AppSession.idp_session_id).where(AppSession.app_id == asked.app.app_id)
+    shared = select(AppSession.idp_session_id).where(AppSession.app_id == request.app.app_id)
     allowed = theirs if may_end_all else theirs & IdpSession.id.in_(shared)
     if command.logout_scope is LogoutScope.DEVICE:
         return allowed & (IdpSession.device_id == command.device_id)
     return allowed
 
 
-def _named_session(connection: Connection, services: Services, asked: Asked) -> UUID:
-    command = asked.command
+def _named_session(connection: Connection, services: Services, request: LogoutCall) -> UUID:
+    command = request.command
     if command.ref is not None:
         session = queries.by_id(connection, command.ref)
     else:
@@ -117,7 +115,7 @@ def _named_session(connection: Connection, services: Services, asked: Asked) -> 
     # Who has the session id has proven the session. Were the app to share it as well, a logout that
     # overtakes its own app's registration would be refused if another app registered before it.
     has_proven_it = command.session_id is not None
-    if not (has_proven_it or queries.is_shared_by(connection, session.id, asked.app.app_id)):
+    if not (has_proven_it or queries.is_shared_by(connection, session.id, request.app.app_id)):
         raise Unauthorized(Reason.NOT_PERMITTED, "the app does not share this session")
     if session.user_id != command.user_id:
         raise Unauthorized(Reason.NOT_PERMITTED, "the session is another user's")

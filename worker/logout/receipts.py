@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,69 +9,56 @@ from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, sel
 
 from models import IdpSession, Logout, LogoutRequest, LogoutRequestSession, Notice, new_id
 from session_client.contract import LogoutScope, Reason, Verdict
-from worker.app_registry import KnownApp
 from worker.errors import InvalidRequest
 from worker.outbox.leases import CONFIRMED
 from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
 from worker.requests.commands import LogoutCommand, ReceiptCommand
 from worker.requests.outcomes import Outcome
-from worker.sessions.audit import Cause
+from worker.requests.request import OpenedRequest
 from worker.wiring import Services
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One logout request, as it is served now."""
-
-    app: KnownApp
-    command: LogoutCommand
-    request_id: str
-    digest: bytes = field(repr=False)
-    now: datetime
-
-    @property
-    def by(self) -> Cause:
-        """Who is to be named in the audit trail."""
-        return Cause(self.app.app_id, self.request_id)
+LogoutCall = OpenedRequest[LogoutCommand]
 
 
-def earlier(connection: Connection, asked: Asked) -> tuple[UUID, int] | None:
+def earlier(connection: Connection, request: LogoutCall) -> tuple[UUID, int] | None:
     """Return the receipt and count of a request served before.
 
     Raises `InvalidRequest` when its id was used for something else.
     """
     row = connection.execute(
         select(LogoutRequest.id, LogoutRequest.digest, LogoutRequest.sessions_ended).where(
-            LogoutRequest.app_id == asked.app.app_id,
-            LogoutRequest.request_id == asked.request_id,
+            LogoutRequest.app_id == request.app.app_id,
+            LogoutRequest.request_id == request.request_id,
         )
     ).one_or_none()
     if row is None:
         return None
-    if row.digest != asked.digest:
+    if row.digest != request.digest:
         raise InvalidRequest(Reason.REQUEST_ID_REUSED)
     return row.id, row.sessions_ended
 
 
-def write(connection: Connection, asked: Asked, in_scope: ColumnElement[bool], ended: int) -> UUID:
+def write(
+    connection: Connection, request: LogoutCall, in_scope: ColumnElement[bool], ended: int
+) -> UUID:
     """Write down the request with the sessions it is about, and return its id: the receipt's."""
-    request = new_id()
+    receipt_id = new_id()
     connection.execute(
         insert(LogoutRequest).values(
-            id=request,
-            app_id=asked.app.app_id,
-            request_id=asked.request_id,
-            digest=asked.digest,
-            scope=asked.command.scope,
-            user_id=asked.command.user_id,
+            id=receipt_id,
+            app_id=request.app.app_id,
+            request_id=request.request_id,
+            digest=request.digest,
+            scope=request.command.scope,
+            user_id=request.command.user_id,
             sessions_ended=ended,
-            created_at=asked.now,
+            created_at=request.opened_at,
         )
     )
     # What was ended now, and also what somebody ended before: the receipt speaks of all that
     # Mosaic or an app must still be told about. A session that is named is in it in any case.
     query = select(IdpSession.id).where(in_scope)
-    if asked.command.logout_scope is not LogoutScope.SESSION:
+    if request.command.logout_scope is not LogoutScope.SESSION:
         # Asked of each session apart, and by the outcome. Asked by `closed_at`, PostgreSQL reads
         # the whole index of what is due, which it takes for empty when an outage has just filled
         # it; and that while other writers wait for our locks.
@@ -86,17 +71,18 @@ def write(connection: Connection, asked: Asked, in_scope: ColumnElement[bool], e
         query = query.where(or_(owed_to_mosaic, owed_to_apps))
     found = connection.execute(query).scalars().all()
     if found:
-        links = [{"logout_request_id": request, "idp_session_id": session} for session in found]
+        links = [{"logout_request_id": receipt_id, "idp_session_id": session} for session in found]
         connection.execute(insert(LogoutRequestSession), links)
-    return request
+    return receipt_id
 
 
-def show(services: Services, app: KnownApp, command: ReceiptCommand) -> Outcome:
+def show(services: Services, request: OpenedRequest[ReceiptCommand]) -> Outcome:
     """Return the receipt of one of the app's own logouts. Raises `InvalidRequest`."""
     with services.store.read() as connection:
         row = connection.execute(
             select(LogoutRequest.id, LogoutRequest.sessions_ended).where(
-                LogoutRequest.id == command.receipt, LogoutRequest.app_id == app.app_id
+                LogoutRequest.id == request.command.receipt,
+                LogoutRequest.app_id == request.app.app_id,
             )
         ).one_or_none()
         if row is None:

@@ -8,46 +8,50 @@ from sqlalchemy import Connection, select, update
 
 from models import EndCause, IdpSession, Logout, new_id
 from worker.logout.end_sessions import add_duties, duty
-from worker.logout.receipts import Asked
+from worker.logout.receipts import LogoutCall
 from worker.sessions import audit, queries
 from worker.sessions.queries import Session
 from worker.storage.sql import upsert
 from worker.wiring import Services
 
 
-def bury_unknown(connection: Connection, services: Services, asked: Asked) -> tuple[UUID, ...]:
+def bury_unknown(
+    connection: Connection, services: Services, request: LogoutCall
+) -> tuple[UUID, ...]:
     """Remember a session that is logged out before it was registered, as ended already.
 
     Its registration may still be in a queue; it then finds this row and stays logged out. Returns
     the duties to tell Mosaic, here and below.
     """
-    session_id = asked.command.session_id
+    session_id = request.command.session_id
     if session_id is None or _find(connection, services, session_id) is not None:
         return ()
     session = new_id()
-    if not _insert(connection, services, asked, session, session_id):
+    if not _insert(connection, services, request, session, session_id):
         return ()  # registered this very moment: it is ended like any other
-    queries.link_app(connection, session, asked.app.app_id, asked.now, None)
+    queries.link_app(connection, session, request.app.app_id, request.opened_at, None)
     row = audit.event(
         audit.ENDED,
-        at=asked.now,
+        at=request.opened_at,
         session=session,
-        user_id=asked.command.user,
-        by=asked.by,
+        user_id=request.command.user,
+        by=request.by,
         detail="logout before registration",
     )
     audit.record(connection, [row])
-    return _owe(connection, asked, session)
+    return _owe(connection, request, session)
 
 
-def tell_of_expired(connection: Connection, services: Services, asked: Asked) -> tuple[UUID, ...]:
+def tell_of_expired(
+    connection: Connection, services: Services, request: LogoutCall
+) -> tuple[UUID, ...]:
     """Owe Mosaic the end of a session that expired here, now that its id is at hand again.
 
     How long a session lives is Mosaic's affair: what has expired by our clock may live on there,
     and a receipt would promise an end that nobody brought about. Call it when the session is known
     to be the user's.
     """
-    session_id = asked.command.session_id
+    session_id = request.command.session_id
     session = None if session_id is None else _find(connection, services, session_id)
     if session_id is None or session is None or session.end_cause != EndCause.EXPIRED.value:
         return ()
@@ -58,7 +62,7 @@ def tell_of_expired(connection: Connection, services: Services, asked: Asked) ->
     connection.execute(
         update(IdpSession).where(IdpSession.id == session.id).values(sealed_session_id=sealed)
     )
-    return _owe(connection, asked, session.id)
+    return _owe(connection, request, session.id)
 
 
 def _find(connection: Connection, services: Services, session_id: str) -> Session | None:
@@ -66,29 +70,29 @@ def _find(connection: Connection, services: Services, session_id: str) -> Sessio
 
 
 def _insert(
-    connection: Connection, services: Services, asked: Asked, session: UUID, session_id: str
+    connection: Connection, services: Services, request: LogoutCall, session: UUID, session_id: str
 ) -> bool:
     statement = upsert(connection, IdpSession).values(
         id=session,
-        user_id=asked.command.user_id,
+        user_id=request.command.user_id,
         session_hash=services.keyring.lookup_hash(session_id),
         sealed_session_id=services.keyring.seal(session_id, queries.session_id_place(session)),
-        registered_by=asked.app.app_id,
+        registered_by=request.app.app_id,
         amr=[],
-        authenticated_at=asked.now,
-        amr_as_of=asked.now,
-        created_at=asked.now,
-        last_used_at=asked.now,
-        expires_at=asked.now + asked.app.mosaic.session_lifetime,
-        ended_at=asked.now,
+        authenticated_at=request.opened_at,
+        amr_as_of=request.opened_at,
+        created_at=request.opened_at,
+        last_used_at=request.opened_at,
+        expires_at=request.opened_at + request.app.mosaic.session_lifetime,
+        ended_at=request.opened_at,
         end_cause=EndCause.LOGOUT.value,
     )
     unless_known = statement.on_conflict_do_nothing(index_elements=[IdpSession.session_hash])
     return connection.execute(unless_known.returning(IdpSession.id)).one_or_none() is not None
 
 
-def _owe(connection: Connection, asked: Asked, session: UUID) -> tuple[UUID, ...]:
-    give_up_at = asked.now + asked.app.mosaic.session_lifetime
-    owed = duty(session, asked.app.app_id, asked.now, give_up_at)
+def _owe(connection: Connection, request: LogoutCall, session: UUID) -> tuple[UUID, ...]:
+    give_up_at = request.opened_at + request.app.mosaic.session_lifetime
+    owed = duty(session, request.app.app_id, request.opened_at, give_up_at)
     add_duties(connection, [owed])
     return (owed["id"],)

@@ -22,10 +22,10 @@ from sqlalchemy import (
 
 from models import App, AppSession, EndCause, IdpSession, Notice, new_id
 from session_client.contract import Verdict
-from worker.app_registry import KnownApp
 from worker.outbox import leases
 from worker.requests.commands import ConfirmNoticeCommand
 from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
 from worker.sessions import audit
 from worker.sessions.audit import Cause
 from worker.storage.sql import among_keys
@@ -104,15 +104,15 @@ def _duty(
     }
 
 
-def confirm(services: Services, app: KnownApp, command: ConfirmNoticeCommand) -> Outcome:
+def confirm(services: Services, request: OpenedRequest[ConfirmNoticeCommand]) -> Outcome:
     """Close a notice because its receiver says that it acted on it. Safe to repeat."""
     now = services.now()
     with services.store.write() as connection:
         row = connection.execute(
             update(Notice)
             .where(
-                Notice.id == command.notice,
-                Notice.app_id == app.app_id,
+                Notice.id == request.command.notice,
+                Notice.app_id == request.app.app_id,
                 # Also one that was given up: better late than failed.
                 or_(Notice.closed_at.is_(None), Notice.outcome != leases.CONFIRMED),
             )
@@ -124,7 +124,7 @@ def confirm(services: Services, app: KnownApp, command: ConfirmNoticeCommand) ->
                 select(IdpSession.user_id).where(IdpSession.id == row.idp_session_id)
             ).scalar_one()
             record_outcome(
-                connection, row.idp_session_id, user_id, app.app_id, leases.CONFIRMED, now
+                connection, row.idp_session_id, user_id, request.app.app_id, leases.CONFIRMED, now
             )
     return Outcome(Verdict.OK)
 

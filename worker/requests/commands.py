@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from session_client import contract
 from session_client.contract import LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
+from worker.policy import Policy, policy_of
 from worker.requests.command_fields import (
     Amr,
     AppId,
@@ -59,6 +60,10 @@ class SilentAuthCommand(Command):
     claims: Claims | None = None
     org_id: Text | None = None
     client_attributes: ClientAttributes = ClientAttributes()
+
+    def strengthen(self, policy: Policy) -> Policy:
+        """Return what the session must meet: the app's own policy, and what is asked for now."""
+        return policy.and_also(policy_of(self.amr_all_of, self.amr_any_of, self.max_age))
 
     @property
     def user(self) -> str:

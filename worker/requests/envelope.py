@@ -21,6 +21,7 @@ from worker.app_registry import KnownApp
 from worker.errors import InvalidRequest, Unauthorized
 from worker.requests import commands
 from worker.requests.command_fields import Command
+from worker.requests.request import OpenedRequest
 from worker.wiring import Services
 
 # No job works longer than this, whatever its deadline: a message still being worked on must not
@@ -47,20 +48,6 @@ class Sender:
     key: AppKey
     content: dict[str, Any] = field(repr=False)
     # SHA-256 of what is asked for: the same request id must come with the same content.
-    digest: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedRequest:
-    """A request that may be served."""
-
-    app: KnownApp
-    task: Task
-    request_id: str
-    command: Command
-    deadline: datetime
-    # Until then the sender may send it again; the deadline of the work itself may be nearer.
-    valid_until: datetime
     digest: bytes = field(repr=False)
 
 
@@ -100,7 +87,7 @@ def _kid_of(envelope: str) -> str:
         raise Unauthorized(Reason.NOT_SEALED) from None
 
 
-def check(message: Message, sender: Sender, now: datetime) -> OpenedRequest:
+def check(message: Message, sender: Sender, now: datetime) -> OpenedRequest[Command]:
     """Return the request of a proven sender. Raises `InvalidRequest` or `Unauthorized`."""
     content = sender.content
     if sender.app.disabled_at is not None:
@@ -117,6 +104,7 @@ def check(message: Message, sender: Sender, now: datetime) -> OpenedRequest:
         task=message.task,
         request_id=message.message_id,
         command=command,
+        opened_at=now,
         deadline=min(deadline, now + JOB_BUDGET),
         valid_until=deadline,
         digest=sender.digest,

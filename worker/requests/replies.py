@@ -17,8 +17,10 @@ import structlog
 from session_client import contract, sealing, times
 from session_client.contract import Reason, Task, Verdict
 from worker.errors import InvalidRequest, Unauthorized
-from worker.requests.envelope import Message, OpenedRequest, Sender
+from worker.requests.command_fields import Command
+from worker.requests.envelope import Message, Sender
 from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
 from worker.sessions import queries
 from worker.storage.redis_scripts import Call
 from worker.storage.reply_store import ANSWER_SECONDS, Memory
@@ -31,7 +33,7 @@ _NOT_REMEMBERED: Final = frozenset(
 )
 
 
-def earlier_answer(services: Services, request: OpenedRequest) -> bytes | None:
+def earlier_answer(services: Services, request: OpenedRequest[Command]) -> bytes | None:
     """Return the answer this very request was given before, claiming its id if it is new.
 
     Raises `InvalidRequest` when the id was used for other content. Without Redis nothing is

@@ -1,6 +1,6 @@
 """Asking Mosaic for tokens, once for all who ask the same.
 
-Nothing is held open while Mosaic is asked; what becomes of its answer is said in `settling`.
+Nothing is held open while Mosaic is asked; what becomes of its answer is said in `commit`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from worker.mosaic import Identity, SilentAuthCall, SilentAuthOptions, Tokens
 from worker.requests.outcomes import Outcome, failure_of
 from worker.sessions import queries
 from worker.sessions.queries import Session
-from worker.sign_in.commit import end, settle, step_up, unchanged
-from worker.sign_in.request import Asked
+from worker.sign_in.commit import SilentAuthRequest, end, settle, step_up, unchanged
 from worker.traffic import Flight, FlightPlan, Flying, Landed, Superseded
+from worker.wiring import Services
 
 log = structlog.get_logger()
 
@@ -50,22 +50,24 @@ class Again(Enum):
     CHANGED = auto()  # by others, under our hands
 
 
-def ask(asked: Asked, session: Session) -> Outcome | Flying | Again:
+def ask(
+    services: Services, request: SilentAuthRequest, session: Session
+) -> Outcome | Flying | Again:
     """Return what comes of using *session*, which has just been read from the store.
 
     `Flying` when an identical request is asking already. Raises `HeldBack`, and what the door to
     Mosaic raises.
     """
-    options = _options_of(asked)
-    flight = _join(asked, session, options)
+    options = _options_of(request)
+    flight = _join(services, request, session, options)
     if isinstance(flight, Flying):
         return flight
     if isinstance(flight, Superseded):
         return Again.CHANGED
     if isinstance(flight, Landed):
-        return _reuse(asked, session, flight)
+        return _reuse(services, request, session, flight)
     try:
-        found = _fly(asked, session, options, flight)
+        found = _fly(services, request, session, options, flight)
     except SessionWorkerError as error:
         _pass_on(flight, error)
         raise
@@ -93,10 +95,10 @@ def _pass_on(flight: Flight, error: SessionWorkerError) -> None:
 
 
 def _join(
-    asked: Asked, session: Session, options: SilentAuthOptions
+    services: Services, request: SilentAuthRequest, session: Session, options: SilentAuthOptions
 ) -> Flight | Flying | Landed | Superseded:
-    left = asked.seconds_left()
-    app, keyring = asked.app.mosaic, asked.services.keyring
+    left = request.seconds_left(services.now())
+    app, keyring = request.app.mosaic, services.keyring
     asked_for = [getattr(options, name) for name in _OPTION_NAMES]
     told = [app.base_url, app.client_id, str(session.id), asked_for]
     plan = FlightPlan(
@@ -104,30 +106,34 @@ def _join(
         app=app,
         user=keyring.lookup_hash(f"user:{session.user_id}").hex(),
         version=session.version,
-        since=asked.since,
-        call_seconds=min(asked.services.settings.mosaic_timeout_seconds, left),
+        since=request.opened_at,
+        call_seconds=min(services.settings.mosaic_timeout_seconds, left),
         patience_seconds=min(_PATIENCE_SECONDS, left / 4),
     )
-    return asked.services.traffic.flights.join(plan)
+    return services.traffic.flights.join(plan)
 
 
 def _fly(
-    asked: Asked, session: Session, options: SilentAuthOptions, flight: Flight
+    services: Services,
+    request: SilentAuthRequest,
+    session: Session,
+    options: SilentAuthOptions,
+    flight: Flight,
 ) -> Outcome | Again:
-    session_id = _session_id_of(asked, session)
+    session_id = _session_id_of(services, session)
     call = SilentAuthCall(session_id=session_id, user_id=session.user_id, options=options)
     try:
-        tokens, identity = _ask_mosaic(asked, call, flight)
+        tokens, identity = _ask_mosaic(services, request, call, flight)
     except SessionGone:
         # Only what Mosaic was asked about is gone: a row that has another id by now, or a new
         # factor, is somebody's live session.
-        end(asked, unchanged(session), EndCause.GONE_AT_IDP)
+        end(services, request, unchanged(session), EndCause.GONE_AT_IDP)
         return Again.GONE
     except WrongSubject:
         log.warning("session_quarantined", session=str(session.id), user=session.user_id)
-        end(asked, IdpSession.id == session.id, EndCause.QUARANTINED)
+        end(services, request, IdpSession.id == session.id, EndCause.QUARANTINED)
         return Again.QUARANTINED
-    settled = settle(asked, session, tokens, identity)
+    settled = settle(services, request, session, tokens, identity)
     if settled is None:
         return Again.CHANGED
     outcome = settled.outcome
@@ -139,29 +145,31 @@ def _fly(
         flight.abandon()
         return outcome
     # Not before it is committed: the app is linked now, and will hear of a logout.
-    content = _content(asked, outcome, identity)
+    content = _content(services, outcome, identity)
     landing = flight.landing(content, version=settled.version, seconds=tokens.expires_in / 2)
     return Outcome(outcome.verdict, data=outcome.data, landing=landing)
 
 
-def _session_id_of(asked: Asked, session: Session) -> str:
+def _session_id_of(services: Services, session: Session) -> str:
     assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
-    return asked.services.keyring.open(
-        session.sealed_session_id, queries.session_id_place(session.id)
-    )
+    return services.keyring.open(session.sealed_session_id, queries.session_id_place(session.id))
 
 
-def _ask_mosaic(asked: Asked, call: SilentAuthCall, flight: Flight) -> tuple[Tokens, Identity]:
-    return asked.services.mosaic.authenticate_session(
+def _ask_mosaic(
+    services: Services, request: SilentAuthRequest, call: SilentAuthCall, flight: Flight
+) -> tuple[Tokens, Identity]:
+    return services.mosaic.authenticate_session(
         flight.permit,
-        asked.app.mosaic,
+        request.app.mosaic,
         call,
-        timeout_seconds=min(asked.services.settings.mosaic_timeout_seconds, asked.seconds_left()),
+        timeout_seconds=min(
+            services.settings.mosaic_timeout_seconds, request.seconds_left(services.now())
+        ),
     )
 
 
-def _options_of(asked: Asked) -> SilentAuthOptions:
-    command = asked.command
+def _options_of(request: SilentAuthRequest) -> SilentAuthOptions:
+    command = request.command
     return SilentAuthOptions(
         resource=command.resource,
         claims=command.claims,
@@ -172,7 +180,7 @@ def _options_of(asked: Asked) -> SilentAuthOptions:
     )
 
 
-def _content(asked: Asked, outcome: Outcome, identity: Identity) -> dict[str, Any]:
+def _content(services: Services, outcome: Outcome, identity: Identity) -> dict[str, Any]:
     """Return what others may have of an answer."""
     # Not the refresh token: it is for one, since using it once may end it for all who hold it.
     tokens = {n: v for n, v in outcome.data["tokens"].items() if n != "refresh_token"}
@@ -180,20 +188,22 @@ def _content(asked: Asked, outcome: Outcome, identity: Identity) -> dict[str, An
         "data": {**outcome.data, "tokens": tokens},
         "amr": identity.amr,
         "auth_time": None if identity.auth_time is None else times.to_wire(identity.auth_time),
-        "at": times.to_wire(asked.services.now()),
+        "at": times.to_wire(services.now()),
     }
 
 
-def _reuse(asked: Asked, session: Session, landed: Landed) -> Outcome:
+def _reuse(
+    services: Services, request: SilentAuthRequest, session: Session, landed: Landed
+) -> Outcome:
     """Return the answer of an identical request, held to this request's own policy."""
-    now, content = asked.services.now(), landed.content
+    now, content = services.now(), landed.content
     auth_time = content["auth_time"]
     since = session.authenticated_at if auth_time is None else times.from_wire(auth_time)
-    shortfall = asked.policy.shortfall(content["amr"], since, now)
+    shortfall = request.command.strengthen(request.app.policy).shortfall(content["amr"], since, now)
     if shortfall:
         return step_up(session, shortfall)
     landed_at = times.from_wire(content["at"])
-    metrics.call_saved(Saving.COALESCED if landed_at >= asked.since else Saving.REUSE)
+    metrics.call_saved(Saving.COALESCED if landed_at >= request.opened_at else Saving.REUSE)
     return Outcome(Verdict.AUTHENTICATED, data=_aged(content["data"], now - landed_at))
 
 

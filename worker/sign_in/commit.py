@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 import structlog
@@ -20,13 +21,17 @@ from session_client.contract import Reason, Verdict
 from worker.logout.end_sessions import end_sessions
 from worker.mosaic import Identity, Tokens
 from worker.policy import Shortfall
+from worker.requests.commands import SilentAuthCommand
 from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
 from worker.sessions import audit, queries
 from worker.sessions.caps import effective_expiry
 from worker.sessions.queries import Session
 from worker.sign_in import slide
-from worker.sign_in.request import Asked
 from worker.storage.sql import upsert
+from worker.wiring import Services
+
+SilentAuthRequest = OpenedRequest[SilentAuthCommand]
 
 log = structlog.get_logger()
 
@@ -45,62 +50,73 @@ class Settled:
     version: int
 
 
-def settle(asked: Asked, session: Session, tokens: Tokens, identity: Identity) -> Settled | None:
+def settle(
+    services: Services,
+    request: SilentAuthRequest,
+    session: Session,
+    tokens: Tokens,
+    identity: Identity,
+) -> Settled | None:
     """Hand out what Mosaic returned, if the session is still live; None when it changed."""
-    now = asked.services.now()
-    shortfall = asked.policy.shortfall(
+    now = services.now()
+    shortfall = request.command.strengthen(request.app.policy).shortfall(
         identity.amr, identity.auth_time or session.authenticated_at, now
     )
-    used = _Use(asked, session, tokens, shortfall, now)
-    is_plain = not shortfall and used.new_hash == session.session_hash
+    use = _Use(services, request, session, tokens, shortfall, now)
+    is_plain = not shortfall and use.new_hash == session.session_hash
     try:
-        if is_plain and not asked.services.store.is_sqlite:
-            settled = _settle_at_once(used)
+        if is_plain and not services.store.is_sqlite:
+            settled = _settle_at_once(use)
         else:
-            with asked.services.store.write() as connection:
-                settled = _settle_in(connection, used)
+            with services.store.write() as connection:
+                settled = _settle_in(connection, use)
     except IntegrityError:
         settled = None  # the new id was registered this very moment: the next round sees it
     if settled is None:
-        log.info("tokens_discarded", session=str(session.id), app=asked.app.app_id)
+        log.info("tokens_discarded", session=str(session.id), app=request.app.app_id)
     return settled
 
 
+@dataclass(frozen=True)
 class _Use:
     """One use of a session at Mosaic, with what must be written because of it."""
 
-    def __init__(
-        self,
-        asked: Asked,
-        session: Session,
-        tokens: Tokens,
-        shortfall: Shortfall,
-        now: datetime,
-    ) -> None:
-        self.asked = asked
-        self.session = session
-        self.tokens = tokens
-        self.shortfall = shortfall
-        self.at = now
-        self.new_hash = asked.services.keyring.lookup_hash(tokens.session_id)
-        self.slid_to = now + asked.app.mosaic.session_lifetime
-        self.token_expires_at = now + timedelta(seconds=tokens.expires_in)
+    services: Services
+    request: SilentAuthRequest
+    session: Session
+    tokens: Tokens
+    shortfall: Shortfall
+    at: datetime
+
+    @cached_property
+    def new_hash(self) -> bytes:
+        """What the session will be found by: Mosaic may have given it another id."""
+        return self.services.keyring.lookup_hash(self.tokens.session_id)
+
+    @property
+    def slid_to(self) -> datetime:
+        """When Mosaic would end the session if it is not used again."""
+        return self.at + self.request.app.mosaic.session_lifetime
+
+    @property
+    def token_expires_at(self) -> datetime:
+        """How long the app may use what it got."""
+        return self.at + timedelta(seconds=self.tokens.expires_in)
 
     def event(self) -> dict[str, Any]:
         """Return the row of the audit trail."""
-        session = self.session
         return audit.event(
             audit.AUTHENTICATED,
             at=self.at,
-            session=session.id,
-            user_id=session.user_id,
-            by=self.asked.by,
+            session=self.session.id,
+            user_id=self.session.user_id,
+            by=self.request.by,
         )
 
     def settled(self, expires_at: datetime, version: int) -> Settled:
         """Return what the app gets."""
         ends = effective_expiry(
-            self.asked.services.settings,
+            self.services.settings,
             expires_at=expires_at,
             last_used_at=self.at,
             created_at=self.session.created_at,
@@ -110,7 +126,7 @@ class _Use:
 
 def _settle_at_once(use: _Use) -> Settled | None:
     expires_at = slide.slide_link_and_note(
-        use.asked.services.store,
+        use.services.store,
         use.session,
         use.at,
         use.slid_to,
@@ -121,7 +137,7 @@ def _settle_at_once(use: _Use) -> Settled | None:
 
 
 def _settle_in(connection: Connection, use: _Use) -> Settled | None:
-    asked, session = use.asked, use.session
+    request, session = use.request, use.session
     expires_at = slide.slide(connection, session, use.at, use.slid_to)
     if expires_at is None:
         return None
@@ -130,7 +146,7 @@ def _settle_in(connection: Connection, use: _Use) -> Settled | None:
         return None
     if use.shortfall:
         return Settled(step_up(session, use.shortfall), version)
-    queries.link_app(connection, session.id, asked.app.app_id, use.at, use.token_expires_at)
+    queries.link_app(connection, session.id, request.app.app_id, use.at, use.token_expires_at)
     audit.record(connection, [use.event()])
     return use.settled(expires_at, version)
 
@@ -151,7 +167,7 @@ def _keep_new_id(connection: Connection, use: _Use) -> int | None:
     version; None when the new id is that of a session logged out here: then this one is as well,
     whatever Mosaic knows yet.
     """
-    asked, session, new_hash = use.asked, use.session, use.new_hash
+    session, new_hash = use.session, use.new_hash
     if new_hash == session.session_hash:
         return session.version
     # Locked, so that its logout comes before our commit or after it, and never in between.
@@ -164,7 +180,7 @@ def _keep_new_id(connection: Connection, use: _Use) -> int | None:
     if other.end_cause not in _FINAL:
         return session.version
     cause = EndCause(other.end_cause)
-    _end_in(connection, asked, IdpSession.id == session.id, cause)
+    _end_in(connection, use.services, use.request, IdpSession.id == session.id, cause)
     return None
 
 
@@ -182,7 +198,7 @@ def _rename(connection: Connection, use: _Use) -> None:
         .where(IdpSession.id == session.id)
         .values(
             session_hash=use.new_hash,
-            sealed_session_id=use.asked.services.keyring.seal(
+            sealed_session_id=use.services.keyring.seal(
                 session_id, queries.session_id_place(session.id)
             ),
             version=IdpSession.version + 1,
@@ -190,26 +206,26 @@ def _rename(connection: Connection, use: _Use) -> None:
     )
 
 
-def end(asked: Asked, which: ColumnElement[bool], cause: EndCause) -> None:
+def end(
+    services: Services,
+    request: SilentAuthRequest,
+    which: ColumnElement[bool],
+    cause: EndCause,
+) -> None:
     """End sessions because of what Mosaic answered."""
-    with asked.services.store.write() as connection:
-        _end_in(connection, asked, which, cause)
+    with services.store.write() as connection:
+        _end_in(connection, services, request, which, cause)
 
 
 def _end_in(
     connection: Connection,
-    asked: Asked,
+    services: Services,
+    request: SilentAuthRequest,
     which: ColumnElement[bool],
     cause: EndCause,
 ) -> None:
-    end_sessions(
-        connection,
-        asked.services,
-        which,
-        cause,
-        by=asked.by,
-        lifetime=asked.app.mosaic.session_lifetime,
-    )
+    lifetime = request.app.mosaic.session_lifetime
+    end_sessions(connection, services, which, cause, by=request.by, lifetime=lifetime)
 
 
 def step_up(session: Session, shortfall: Shortfall) -> Outcome:

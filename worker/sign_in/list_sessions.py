@@ -10,9 +10,9 @@ from sqlalchemy import select
 from models import AppSession, IdpSession
 from session_client import times
 from session_client.contract import Verdict
-from worker.app_registry import KnownApp
 from worker.requests.commands import StatusCommand
 from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
 from worker.sessions import queries
 from worker.sessions.caps import effective_expiry, past_a_cap
 from worker.wiring import Services
@@ -20,10 +20,10 @@ from worker.wiring import Services
 _MOST_SESSIONS = 100
 
 
-def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome:
+def status(services: Services, request: OpenedRequest[StatusCommand]) -> Outcome:
     """List the user's live sessions that the asking app shares, newest first."""
     now = services.now()
-    shared = select(AppSession.idp_session_id).where(AppSession.app_id == app.app_id)
+    shared = select(AppSession.idp_session_id).where(AppSession.app_id == request.app.app_id)
     query = (
         select(
             IdpSession.id,
@@ -35,7 +35,7 @@ def status(services: Services, app: KnownApp, command: StatusCommand) -> Outcome
             IdpSession.expires_at,
         )
         .where(
-            IdpSession.user_id == command.user_id,
+            IdpSession.user_id == request.command.user_id,
             IdpSession.ended_at.is_(None),
             IdpSession.expires_at > now,
             # Maintenance has yet to end them; until then they take no other session's place.

@@ -17,6 +17,7 @@ from worker.logout.end_sessions import end_sessions
 from worker.mosaic import Identity
 from worker.requests.commands import RegisterCommand
 from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
 from worker.sessions import audit, queries
 from worker.sessions.audit import Cause
 from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
@@ -26,12 +27,13 @@ from worker.storage.sql import not_before, upsert
 from worker.wiring import Services
 
 
-def register(services: Services, app: KnownApp, command: RegisterCommand, by: Cause) -> Outcome:
+def register(services: Services, request: OpenedRequest[RegisterCommand]) -> Outcome:
     """Store the session of a verified login, or update what it proves.
 
     Safe to repeat, and in any order: an older token never takes back what a newer one proved, and
     a session that was logged out before it was registered stays ended.
     """
+    app, command, by = request.app, request.command, request.by
     identity = _verified(services, app, command)
     session_hash = services.keyring.lookup_hash(command.session_id)
     now = services.now()

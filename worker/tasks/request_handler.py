@@ -25,14 +25,15 @@ from worker.errors import (
 )
 from worker.metrics import Silence
 from worker.requests import envelope, replies
-from worker.requests.envelope import Message, OpenedRequest, Sender
+from worker.requests.envelope import Message, Sender
 from worker.requests.outcomes import Outcome, failure_of
+from worker.requests.request import OpenedRequest
 from worker.tasks.base import TaskFailed
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
-Work = Callable[[Services, OpenedRequest], Outcome]
+Work = Callable[[Services, OpenedRequest[Any]], Outcome]
 
 _RETRIES: Final = 5
 _RETRY_MOST_SECONDS: Final = 30

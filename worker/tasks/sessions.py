@@ -6,7 +6,7 @@ themselves are harmless to run twice, also at the same time.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from celery import Task as CeleryTask
 
@@ -15,20 +15,11 @@ from worker.app import app
 from worker.errors import Unauthorized
 from worker.logout import logout, receipts
 from worker.outbox import app_notices
-from worker.requests.commands import (
-    ConfirmNoticeCommand,
-    LogoutCommand,
-    ReceiptCommand,
-    RegisterCommand,
-    SilentAuthCommand,
-    StatusCommand,
-)
-from worker.requests.envelope import OpenedRequest
+from worker.requests.command_fields import Command
+from worker.requests.commands import LogoutCommand
 from worker.requests.outcomes import Outcome
-from worker.sessions.audit import Cause
-from worker.sign_in import list_sessions as listing
-from worker.sign_in import register as registering
-from worker.sign_in import silent_auth
+from worker.requests.request import OpenedRequest
+from worker.sign_in import list_sessions, register, silent_auth
 from worker.tasks import request_handler, wake_ups
 from worker.wiring import Services
 
@@ -36,15 +27,15 @@ Bound = CeleryTask[Any, Any]
 
 
 @app.task(name=Task.REGISTER.value, bind=True)
-def register(self: Bound, *_: Any, **kwargs: Any) -> None:
+def register_session(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Remember a session after a verified login. Repeating it updates the same row."""
-    request_handler.serve_persistently(self, kwargs, _register)
+    request_handler.serve_persistently(self, kwargs, register.register)
 
 
 @app.task(name=Task.SILENT_AUTH.value, bind=True)
 def authenticate_silently(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Get tokens from a live session. Repeating it extends the session once more."""
-    request_handler.serve(self, kwargs, _silent_auth)
+    request_handler.serve(self, kwargs, silent_auth.silent_auth)
 
 
 @app.task(name=Task.START.value, bind=True)
@@ -78,9 +69,9 @@ def revoke_user(self: Bound, *_: Any, **kwargs: Any) -> None:
 
 
 @app.task(name=Task.STATUS.value, bind=True)
-def list_sessions(self: Bound, *_: Any, **kwargs: Any) -> None:
+def show_status(self: Bound, *_: Any, **kwargs: Any) -> None:
     """List what the store knows. It changes nothing."""
-    request_handler.serve(self, kwargs, _status)
+    request_handler.serve(self, kwargs, list_sessions.status)
 
 
 @app.task(name=Task.LOGOUT.value, bind=True)
@@ -92,53 +83,23 @@ def log_out(self: Bound, *_: Any, **kwargs: Any) -> None:
 @app.task(name=Task.RECEIPT.value, bind=True)
 def show_receipt(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Tell what became of a logout. It changes nothing."""
-    request_handler.serve(self, kwargs, _receipt)
+    request_handler.serve(self, kwargs, receipts.show)
 
 
 @app.task(name=Task.CONFIRM_NOTICE.value, bind=True)
 def confirm_notice(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Note that an app acted on a notice. Repeating it finds the notice closed."""
-    request_handler.serve_persistently(self, kwargs, _confirm_notice)
+    request_handler.serve_persistently(self, kwargs, app_notices.confirm)
 
 
-def _not_permitted(services: Services, request: OpenedRequest) -> Outcome:
+def _not_permitted(services: Services, request: OpenedRequest[Command]) -> Outcome:
     del services
     raise Unauthorized(Reason.NOT_PERMITTED, f"no app has been granted {request.task.value}")
 
 
-def _register(services: Services, request: OpenedRequest) -> Outcome:
-    command = cast("RegisterCommand", request.command)
-    return registering.register(services, request.app, command, _cause(request))
-
-
-def _silent_auth(services: Services, request: OpenedRequest) -> Outcome:
-    command = cast("SilentAuthCommand", request.command)
-    return silent_auth.silent_auth(
-        services, request.app, command, _cause(request), request.deadline
-    )
-
-
-def _status(services: Services, request: OpenedRequest) -> Outcome:
-    return listing.status(services, request.app, cast("StatusCommand", request.command))
-
-
-def _log_out(services: Services, request: OpenedRequest) -> Outcome:
-    command = cast("LogoutCommand", request.command)
-    done = logout.log_out(services, request.app, command, request.request_id, request.digest)
+def _log_out(services: Services, request: OpenedRequest[LogoutCommand]) -> Outcome:
+    done = logout.log_out(services, request)
     # After the commit, so that no delivery runs ahead of the row it reads.
     wake_ups.logouts(done.logouts)
     wake_ups.notices(done.notices)
     return done.outcome
-
-
-def _receipt(services: Services, request: OpenedRequest) -> Outcome:
-    return receipts.show(services, request.app, cast("ReceiptCommand", request.command))
-
-
-def _confirm_notice(services: Services, request: OpenedRequest) -> Outcome:
-    command = cast("ConfirmNoticeCommand", request.command)
-    return app_notices.confirm(services, request.app, command)
-
-
-def _cause(request: OpenedRequest) -> Cause:
-    return Cause(request.app.app_id, request.request_id)

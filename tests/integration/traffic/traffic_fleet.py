@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
+from session_client.contract import Task
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.traffic.traffic_rig import waiting
@@ -16,7 +17,7 @@ from worker import wiring
 from worker.errors import SessionWorkerError
 from worker.requests.commands import SilentAuthCommand
 from worker.requests.outcomes import Outcome, failure_of
-from worker.sessions.audit import Cause
+from worker.requests.request import OpenedRequest
 from worker.sign_in.silent_auth import silent_auth
 from worker.wiring import Services
 
@@ -40,13 +41,18 @@ class Fleet:
         app = services.apps.find(app_id)
         assert app is not None
         command = SilentAuthCommand(user_id=user_id, **fields)
-        deadline = services.now() + timedelta(seconds=lasts)
+        now = services.now()
+        deadline = now + timedelta(seconds=lasts)
+        name = f"request-{self._next}"
+        request = OpenedRequest(
+            app, Task.SILENT_AUTH, name, command, now, deadline, deadline, b"digest"
+        )
         try:
-            outcome = silent_auth(services, app, command, Cause(app_id, None), deadline)
+            outcome = silent_auth(services, request)
         except SessionWorkerError as error:
             return failure_of(error)
         # The answer takes along what the others are to have.
-        services.mailbox.push(app_id, f"request-{self._next}", b"answer", None, outcome.landing)
+        services.mailbox.push(app_id, name, b"answer", None, outcome.landing)
         return outcome
 
     @contextmanager
