@@ -66,7 +66,7 @@ FORGERIES = [
     (None, {"iat": None}, Reason.ID_TOKEN_INVALID, None),
     (None, {"iat": 4e9}, Reason.ID_TOKEN_INVALID, None),
     (None, {"sub": "bob"}, Reason.SUBJECT_MISMATCH, None),
-    (None, {"amr": "pwd"}, Reason.ID_TOKEN_INVALID, None),
+    (None, {"amr": 7}, Reason.ID_TOKEN_INVALID, None),
 ]
 
 
