@@ -169,6 +169,9 @@ class LogoutWait(StrEnum):
 
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
+# A whole message as it lies on the broker, base64 and headers included. What is larger is dropped
+# unread; an envelope that is a little too large still fits, and is told so.
+MAX_MESSAGE_BYTES: Final = 2 * MAX_ENVELOPE_BYTES
 # Answers come from the worker alone, and may hold tokens with many claims or a hundred sessions.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 32

@@ -1,6 +1,8 @@
 """Who has which job: taken, noted and settled by one script each.
 
-A job's record is what kombu writes, since its sweep for jobs of dead workers reads it.
+A job's record is what kombu writes, since its sweep for jobs of dead workers reads it. Its tag is
+of our making: by the sender's, one job could take another's record, and with it what brings the
+other back.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import redis
 import structlog
@@ -16,7 +20,8 @@ from kombu.transport import redis as stock
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
-from worker.celery_support.malformed import UNREADABLE, say_rejected
+from session_client import contract
+from worker.celery_support.malformed import UNREADABLE, is_message, say_rejected
 from worker.storage.redis_scripts import Script, read_script
 
 if TYPE_CHECKING:
@@ -33,21 +38,28 @@ class OneStepQoS(stock.QoS):
     """One script where kombu has a transaction."""
 
     channel: OneStepChannel
-    is_noted = False  # whether what is delivered now has its record already
+    noted_tag: str | None = None  # of what is delivered now, if it has its record already
     kept: str | None = None  # what was delivered last, if somebody will settle it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._done: list[str] = []  # to be settled when next we take, in the same trip
+        self._stem = uuid4().hex
+        self._stems = count()
 
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that we have the job."""
-        if not isinstance(delivery_tag, str):
-            raise TypeError  # Redis takes no list for a name; and as below, where it waits
-        if not self.is_noted:
-            self._note(message, delivery_tag)
-        super(stock.QoS, self).append(message, delivery_tag)
-        self.kept = delivery_tag
+    def append(self, message: Any, delivery_tag: object) -> None:
+        """Note that we have the job, under a tag of our own."""
+        del delivery_tag  # the sender's
+        tag = self.noted_tag
+        if tag is None:
+            tag = self._next_stem()
+            self._note(message, tag)
+        message.delivery_tag = tag
+        super(stock.QoS, self).append(message, tag)
+        self.kept = tag
+
+    def _next_stem(self) -> str:
+        return f"{self._stem}.{next(self._stems)}."
 
     def _note(self, message: Any, delivery_tag: str) -> None:
         delivery = message.delivery_info
@@ -110,20 +122,24 @@ class OneStepQoS(stock.QoS):
             self.settle(tag)
 
     def take(self, queues: list[str], most: int) -> list[tuple[str, bytes, str]]:
-        """Take *most* jobs at most, a queue after the other: queue, message and delivery tag."""
+        """Take *most* jobs at most, a queue after the other: queue, message and tag.
+
+        What was too large to be taken has neither message nor tag.
+        """
         done = tuple(self._done)
-        taken = self._run(_TAKE, time.time(), most, *done, queues=queues)
+        how = (time.time(), most, contract.MAX_MESSAGE_BYTES, self._next_stem())
+        taken = self._run(_TAKE, *how, *done, queues=queues)
         del self._done[: len(done)]
         return [(bytes_to_str(queue), raw, bytes_to_str(tag)) for queue, raw, tag in taken]
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Say that what is delivered within has its record."""
-        self.is_noted = True
+    def noted_as(self, tag: str) -> Iterator[None]:
+        """Say that what is delivered within has its record, under *tag*."""
+        self.noted_tag = tag
         try:
             yield
         finally:
-            self.is_noted = False
+            self.noted_tag = None
 
     def _run_twice(self, script: Script, *arguments: Any) -> None:
         """Run a script that may be repeated."""
@@ -143,7 +159,7 @@ class OneStepQoS(stock.QoS):
 
 def _is_record(record: Any) -> bool:
     try:
-        _, _, _ = loads(bytes_to_str(record))
+        message, _, _ = loads(bytes_to_str(record))
     except UNREADABLE:
         return False
-    return True
+    return is_message(message)

@@ -17,7 +17,13 @@ from kombu.transport import redis as stock
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
-from worker.celery_support.malformed import NOT_A_MESSAGE, say_rejected
+from worker.celery_support.malformed import (
+    NOT_A_MESSAGE,
+    TooLarge,
+    is_message,
+    measured,
+    say_rejected,
+)
 from worker.celery_support.qos import OneStepQoS
 from worker.storage.redis_scripts import ScriptRunner
 
@@ -63,6 +69,12 @@ class OneStepChannel(stock.Channel):
         if self.qos.can_consume():
             super()._brpop_start(timeout)  # type: ignore[misc]
 
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's
+        client = super()._create_client(asynchronous)  # type: ignore[misc]
+        if asynchronous:  # the one that listens
+            client.set_response_callback("BRPOP", measured)
+        return client
+
     def _brpop_read(self, **options: Any) -> Any:
         """Deliver what was listened for."""
         with self._rejecting():
@@ -87,13 +99,18 @@ class OneStepChannel(stock.Channel):
 
     def _deliver_taken(self, queue: str, message: bytes, tag: str) -> None:
         if not tag:
-            return say_rejected(None)
-        with self._rejecting(), self.qos.noted():
+            return say_rejected(TooLarge())
+        with self._rejecting(), self.qos.noted_as(tag):
             self.connection._deliver(loads(bytes_to_str(message)), queue)  # noqa: SLF001 - as kombu does
         # No message, or one for a consumer that acknowledges nothing: it would come back for ever.
         if self.qos.kept is None:
             self.qos.drop(tag)
         return None
+
+    def _do_restore_message(self, payload: Any, *args: Any, **options: Any) -> None:
+        if not is_message(payload):
+            raise TypeError  # kombu would log all that it says
+        super()._do_restore_message(payload, *args, **options)  # type: ignore[misc]
 
     def close(self) -> None:
         """Give back what is not done, and close every connection."""
@@ -150,6 +167,8 @@ class Transport(stock.Transport):
         if not way.keys() >= {"exchange", "routing_key"}:
             raise LookupError
         way.update(exchange="", routing_key=queue)
+        # A small body opens to a huge one, and kombu opens it before anybody can measure it.
+        message["headers"].pop("compression", None)
         super()._deliver(message, queue)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

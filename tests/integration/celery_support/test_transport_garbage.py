@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import redis
+from kombu.exceptions import DecodeError
+from kombu.transport import redis as stock
 from structlog.testing import capture_logs
 
 from sandbox.processes import poll_until
+from session_client import contract
 from tests.integration.celery_support.transport_rig import (
     QUEUE,
     Taker,
@@ -35,9 +41,11 @@ NO_MESSAGE: dict[str, bytes] = {
     "properties are a list": b'{"body": "e30=", "properties": [1]}',
     "no delivery_info": item(delivery_info=None),
     "no exchange": item(delivery_info={"routing_key": QUEUE}),
-    "no tag": item(tag=None),
-    "tag is a number": item(tag=42),
-    "tag is a list": item(tag=[CANARY]),
+    "no headers": item(headers=None),
+    "headers are a list": item(headers=[CANARY]),
+    "no way it came": item(delivery_info=[CANARY]),
+    "too large": item(more=f', "a": "{CANARY * 20_000}"'),
+    "many keys": item(more="".join(f', "{n}": 0' for n in range(400_000))),
     "nested 2,000 deep": b"[" * 2_000 + b"]" * 2_000,
     "a message nested 100,000 deep": item(more=', "a": ' + "[" * 100_000 + "]" * 100_000),
 }
@@ -126,6 +134,60 @@ def test_a_message_that_its_consumer_fails_on_does_not_come_back_and_takes_no_sl
 
         assert seen == ["a", "b", "c"]
         assert client.keys("unacked*") == []
+    assert CANARY not in repr(logs)
+
+
+def test_what_is_too_large_costs_redis_nothing_but_its_removal(
+    redis_url: str, client: redis.Redis
+) -> None:
+    client.lpush(QUEUE, NO_MESSAGE["many keys"])
+    client.slowlog_reset()
+
+    with Taker(redis_url) as taker:
+        taker.look()
+
+    scripts = [entry for entry in client.slowlog_get() if entry["command"].startswith(b"EVALSHA")]
+    # Decoding it takes most of a second, in which Redis serves nobody.
+    assert max((entry["duration"] for entry in scripts), default=0) < 300_000
+
+
+def test_what_is_a_little_smaller_is_a_message_like_any_other(redis_url: str) -> None:
+    with redis_client(redis_url) as client, Taker(redis_url) as taker:
+        spare = contract.MAX_MESSAGE_BYTES - len(item(more=', "a": ""'))
+        for length in (spare, spare + 1):
+            client.lpush(QUEUE, item(more=f', "a": "{"x" * length}"'))
+            taker.look()
+            client.lpush(QUEUE, item(more=f', "a": "{"x" * length}"'))
+            taker.look()
+
+        assert taker.look() == [{}, {}]
+
+
+def test_a_small_body_that_would_open_to_a_huge_one_is_not_opened(redis_url: str) -> None:
+    bomb = gzip.compress(b"0" * 50_000_000)
+    headers = {"compression": "application/x-gzip"}
+    with redis_client(redis_url) as client, Taker(redis_url) as taker:
+        client.lpush(QUEUE, item(body=base64.b64encode(bomb).decode(), headers=headers))
+        with suppress(DecodeError):
+            taker.look()
+
+        assert [len(message.body) for message in taker.got] == [len(bomb)]
+
+
+def test_a_record_of_no_message_is_forgotten_without_a_word_of_it(
+    redis_url: str, client: redis.Redis
+) -> None:
+    for number, message in enumerate(('"%s"', '["%s"]', '{"headers": {}, "properties": "%s"}')):
+        client.hset("unacked", str(number), f'[{message % CANARY}, "", "jobs"]')
+        client.zadd("unacked_index", {str(number): time.time() - 80})
+
+    with capture_logs() as logs, pytest.MonkeyPatch.context() as patch:
+        shouted: list[Any] = []
+        patch.setattr(stock, "crit", lambda *args, **_: shouted.append(args))
+        sweep(redis_url)
+
+    assert client.keys("unacked*") == []
+    assert (rejections(logs), shouted) == (3, [])
     assert CANARY not in repr(logs)
 
 

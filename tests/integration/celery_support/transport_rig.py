@@ -102,7 +102,12 @@ def publish(url: str, *bodies: Any, queue: str | Queue = QUEUE, **options: Any) 
 
 
 def item(
-    *, tag: Any = "a-tag", body: str = "e30=", delivery_info: Any = ..., more: str = ""
+    *,
+    tag: Any = "a-tag",
+    body: str = "e30=",
+    headers: Any = ...,
+    delivery_info: Any = ...,
+    more: str = "",
 ) -> bytes:
     """Return a queue item by hand; *more* is text for its JSON."""
     properties = {"delivery_tag": tag, "body_encoding": "base64", "priority": 0}
@@ -113,7 +118,7 @@ def item(
         "body": body,
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "headers": {},
+        "headers": {} if headers is ... else headers,
         "properties": properties,
     }
     return (json.dumps(message)[:-1] + more + "}").encode()

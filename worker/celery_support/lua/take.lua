@@ -1,26 +1,21 @@
 -- Takes jobs and notes that they are being worked on; settles what is done in the same trip.
--- KEYS: records, times, queues in the order of their turns. ARGV: the time, how many at most, and
--- the tags of jobs that are done.
--- Returns {queue, message, delivery tag} of each. What is no message has the tag "" and no record.
--- A record is as kombu writes it: [message, exchange, routing key] by delivery tag, beside the time
--- it was taken. kombu's sweep for jobs of dead workers reads both, and puts a job where its record
--- says: into the queue it was taken from, and not where its sender says.
+-- KEYS: records, times, queues in the order of their turns. ARGV: the time, how many at most, the
+-- bytes one may have, what their tags begin with, and the tags of jobs that are done.
+-- Returns {queue, message, tag} of each. What is too large goes, and neither message nor tag comes.
+-- A record is as kombu writes it: [message, exchange, routing key] by tag, beside the time it was
+-- taken. kombu's sweep for jobs of dead workers reads both, and puts a job where its record says:
+-- into the queue it was taken from, and not where its sender says.
+-- No message is decoded here: one of many keys would take a second, and Redis serves nobody
+-- meanwhile. What is no message gets a record like all others; its taker drops it.
 
-for index = 3, #ARGV do
+for index = 5, #ARGV do
   redis.call("ZREM", KEYS[2], ARGV[index])
   redis.call("HDEL", KEYS[1], ARGV[index])
 end
 
 local function record_of(raw, queue)
-  local is_json, message = pcall(cjson.decode, raw)
-  local properties = is_json and type(message) == "table" and message.properties
-  local delivery = type(properties) == "table" and properties.delivery_info
-  if type(delivery) ~= "table" then return end
-  local tag, exchange, key = properties.delivery_tag, delivery.exchange, delivery.routing_key
-  if type(exchange) ~= "string" or type(key) ~= "string" then return end
-  if type(tag) ~= "string" or tag == "" then return end
   local name = string.match(queue, "^(.-)\6\22%d+$") or queue  -- the rest is a priority
-  return tag, "[" .. raw .. ',"",' .. cjson.encode(name) .. "]"
+  return "[" .. raw .. ',"",' .. cjson.encode(name) .. "]"
 end
 
 local function refusal_of_note(tag, record)
@@ -40,14 +35,18 @@ while not is_empty do
     local raw = redis.call("RPOP", KEYS[index])
     if raw then
       is_empty = false
-      local tag, record = record_of(raw, KEYS[index])
-      local refusal = tag and refusal_of_note(tag, record)
-      if refusal then
-        redis.call("RPUSH", KEYS[index], raw)
-        if #taken > 0 then return taken end
-        return refusal
+      if #raw > tonumber(ARGV[3]) then
+        taken[#taken + 1] = {KEYS[index], "", ""}
+      else
+        local tag = ARGV[4] .. #taken
+        local refusal = refusal_of_note(tag, record_of(raw, KEYS[index]))
+        if refusal then
+          redis.call("RPUSH", KEYS[index], raw)
+          if #taken > 0 then return taken end
+          return refusal
+        end
+        taken[#taken + 1] = {KEYS[index], raw, tag}
       end
-      taken[#taken + 1] = {KEYS[index], raw, tag or ""}
     end
   end
 end
