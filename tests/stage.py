@@ -114,6 +114,7 @@ class Sent:
     task: Task
     request_id: str
     kwargs: dict[str, Any] = field(repr=False)
+    queue: str | None = None  # another one than the task's own
 
 
 class Stage:
@@ -232,7 +233,10 @@ class Stage:
         # A task that asks to be run again later has answered already; whether it is, is up to us.
         with suppress(Retry):
             celery_app.tasks[sent.task.value].apply(
-                kwargs=sent.kwargs, task_id=sent.request_id, throw=True
+                kwargs=sent.kwargs,
+                task_id=sent.request_id,
+                routing_key=sent.queue or contract.QUEUE_OF[sent.task].value,
+                throw=True,
             )
 
     def answer_to(self, sent: Sent) -> Any:

@@ -12,6 +12,7 @@ from celery.app.task import Context
 from session_client import contract, times
 from worker import logs, startup
 from worker.celery_support.heartbeat import Heartbeat
+from worker.celery_support.message_guard import seal_wait
 from worker.errors import ConfigurationError, NotReady
 from worker.monitoring.exporter import Exporter
 from worker.settings import model as settings_module
@@ -57,6 +58,8 @@ def _exit(why: str, code: int) -> NoReturn:
 def _say_when(headers: dict[str, Any], **_: Any) -> None:
     # At each retry anew: it carries the headers of the message before it.
     headers[contract.PUBLISHED_AT] = times.to_wire(times.now())
+    if headers.get("eta") is not None:
+        seal_wait(headers, settings_module.current().lookup_key_bytes)
 
 
 @signals.task_prerun.connect

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 ANSWERS: Final = "answers"
 REPEATED: Final = "answers_repeated"
 UNANSWERED: Final = "requests_unanswered"
+REJECTED: Final = "messages_rejected"
 CALLS: Final = "mosaic_calls"
 SAVED: Final = "mosaic_calls_saved"
 
@@ -53,6 +54,20 @@ class Silence(StrEnum):
     APP_UNREADABLE = "app_unreadable"  # they do not open: our keys are wrong, or its row is damaged
 
 
+class Rejection(StrEnum):
+    """Why a message was dropped before any task saw it."""
+
+    NOT_A_MESSAGE = "not_a_message"  # no queue item as Celery writes it
+    TOO_LARGE = "too_large"
+    UNDECODABLE = "undecodable"
+    UNREADABLE = "unreadable"
+    NOT_A_TASK = "not_a_task"  # it names no task, or an id that is none
+    INVALID_TASK = "invalid_task"
+    UNKNOWN_TASK = "unknown_task"
+    WRONG_QUEUE = "wrong_queue"  # a task of the worker's own, where it never puts it
+    ASKS_FOR_MORE = "asks_for_more"  # than to run one task
+
+
 class Recorder(Protocol):
     """Keeps count. `worker.monitoring.meters.Meters` is one."""
 
@@ -83,6 +98,11 @@ def answer_repeated(task: Task) -> None:
 def unanswered(task: Task, why: Silence) -> None:
     """Count a delivery of a request that got no answer. Its sender waits until its timeout."""
     _record(UNANSWERED, (task, why), 1)
+
+
+def rejected(why: Rejection) -> None:
+    """Count a message that was dropped before any task saw it."""
+    _record(REJECTED, (why,), 1)
 
 
 def mosaic_call(endpoint: StrEnum, outcome: CallOutcome, seconds: float) -> None:

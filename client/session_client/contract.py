@@ -130,6 +130,7 @@ class Reason(StrEnum):
     # unauthorized
     NOT_SEALED = "not_sealed"
     UNKNOWN_APP = "unknown_app"
+    WRONG_QUEUE = "wrong_queue"
     APP_DISABLED = "app_disabled"
     WRONG_KEY = "wrong_key"
     NOT_PERMITTED = "not_permitted"

@@ -56,6 +56,8 @@ def count_everything() -> None:
         metrics.unanswered(Task.STATUS, why)
     metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 0.15)
     metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 4.0)
+    for reason in metrics.Rejection:
+        metrics.rejected(reason)
     for kind in metrics.Saving:
         metrics.call_saved(kind)
 
@@ -77,6 +79,8 @@ def test_everything_is_counted_by_its_labels(registry: CollectorRegistry) -> Non
     assert found("answers_repeated_total", task="sessions.logout") == 2
     silent = [{"task": "sessions.status", "cause": why} for why in metrics.Silence]
     assert [found("requests_unanswered_total", **labels) for labels in silent] == [2, 2, 2]
+    causes = [found("messages_rejected_total", cause=why) for why in metrics.Rejection]
+    assert set(causes) == {2}
     call = {"endpoint": "session/authenticate", "outcome": "ok"}
     assert found("mosaic_call_duration_seconds_count", **call) == 4
     assert found("mosaic_call_duration_seconds_sum", **call) == pytest.approx(8.3)

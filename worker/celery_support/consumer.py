@@ -7,33 +7,27 @@ be read is rejected and only its error's type is logged: bodies and headers may 
 
 from __future__ import annotations
 
-import binascii
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from celery import signals
 from celery.worker.consumer import Consumer
-from kombu.exceptions import ContentDisallowed, DecodeError
+from kombu.common import QoS
 
-from worker.celery_support import message_guard
+from worker.celery_support.malformed import UNREADABLE, say_rejected
+from worker.celery_support.message_guard import MessageGuard, queues_of
+from worker.metrics import Rejection
+from worker.settings import model as settings_module
 
 log = structlog.get_logger()
-
-# What reading a malformed message raises. KeyError must be caught here: kombu's Redis transport
-# lists it as a connection error, and the consumer would reconnect and meet the message again.
-_UNREADABLE: Final = (
-    *(ValueError, TypeError, AttributeError, LookupError, binascii.Error),
-    *(DecodeError, ContentDisallowed),
-)
-# What a queue item raises that is no message at all, before a consumer sees it. kombu has removed
-# it from the queue by then; without this the worker would exit, with it the consumer reconnects.
-_NOT_A_MESSAGE: Final = (ValueError, TypeError, AttributeError)
 
 
 class SafeConsumer(Consumer):
     """Rejects what it cannot read, and goes on."""
 
     connection_errors: tuple[type[BaseException], ...]
+    initial_prefetch_count: int
+    qos: QoS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # With a fanout consumer (gossip, remote control) the worker exits when Redis goes away
@@ -41,7 +35,11 @@ class SafeConsumer(Consumer):
         given = kwargs.pop("worker_options", None) or {}
         kwargs["worker_options"] = {**given, "without_gossip": True, "without_mingle": True}
         super().__init__(*args, **kwargs)
-        self.connection_errors = (*self.connection_errors, *_NOT_A_MESSAGE)
+        # Of what is no message at all other transports than ours raise it before a consumer sees
+        # it. It has left its queue by then; without this the worker would exit.
+        self.connection_errors = (*self.connection_errors, *UNREADABLE)
+        key = settings_module.current().lookup_key_bytes
+        self._guard = MessageGuard(queues_of(self.app), key)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
         """Wrap Celery's handler."""
@@ -49,34 +47,39 @@ class SafeConsumer(Consumer):
 
         def on_task_received(message: Any) -> Any:
             try:
-                if why := message_guard.reduce(message):
+                if why := self._guard.reduce(message, self._held):
                     return self._turn_away(message, why, None)
                 return handle(message)
-            except _UNREADABLE as error:
-                return self._turn_away(message, "unreadable", error)
+            except UNREADABLE as error:
+                return self._turn_away(message, Rejection.UNREADABLE, error)
 
         return on_task_received
 
+    @property
+    def _held(self) -> int:
+        """How many messages wait for their time: Celery raises the prefetch count by each."""
+        return int(self.qos.value) - self.initial_prefetch_count
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Turn away a body that cannot be decoded."""
-        self._turn_away(message, "undecodable", exc)
+        self._turn_away(message, Rejection.UNDECODABLE, exc)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Turn away what is no task message."""
         del body
-        self._turn_away(message, "not_a_task", None)
+        self._turn_away(message, Rejection.NOT_A_TASK, None)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Turn away a task this worker does not have."""
         del body
-        self._turn_away(message, "unknown_task", exc)
+        self._turn_away(message, Rejection.UNKNOWN_TASK, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Turn away a task message with invalid fields."""
         del body
-        self._turn_away(message, "invalid_task", exc)
+        self._turn_away(message, Rejection.INVALID_TASK, exc)
 
-    def _turn_away(self, message: Any, why: str, error: Exception | None) -> None:
-        log.error("message_rejected", why=why, error=type(error).__name__ if error else None)
+    def _turn_away(self, message: Any, why: Rejection, error: Exception | None) -> None:
+        say_rejected(why, error)
         message.reject_log_error(log, self.connection_errors)
         signals.task_rejected.send(sender=self, message=message, exc=error)

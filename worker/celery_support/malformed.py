@@ -1,21 +1,27 @@
-"""What lies in a queue and is no message."""
+"""What lies in a queue and is no message, or none that can be run."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 import structlog
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from session_client import contract
+from worker import metrics
+from worker.metrics import Rejection
 
 log = structlog.get_logger()
 
-# What reading JSON raises that is none of ours, and what an item raises that is no message.
-UNREADABLE: Final = (ValueError, TypeError, RecursionError)
-NOT_A_MESSAGE: Final = (*UNREADABLE, AttributeError, LookupError)
+# What reading a malformed message raises. KeyError among them: kombu's Redis transport lists it as
+# a connection error, and a consumer would reconnect and meet the message again.
+UNREADABLE: Final = (
+    *(ValueError, TypeError, AttributeError, LookupError, RecursionError),
+    *(DecodeError, ContentDisallowed),
+)
 
 
-class TooLarge(ValueError):  # noqa: N818 - what is logged of it
+class TooLarge(ValueError):  # noqa: N818 - what happened
     """An item has more bytes than any message needs. It is dropped unread."""
 
 
@@ -38,8 +44,14 @@ def is_message(content: Any) -> bool:
     return all(isinstance(part, dict) for part in parts)
 
 
-def say_rejected(error: Exception | None) -> None:
-    """Log it without what it says: items may hold secrets, and errors may quote them."""
-    log.error(
-        "message_rejected", why="not_a_message", error=type(error).__name__ if error else None
+def say_rejected(why: Rejection, error: Exception | None = None) -> None:
+    """Log and count it without what it says: it may hold secrets, and errors may quote them."""
+    metrics.rejected(why)
+    log.error("message_rejected", why=why, error=type(error).__name__ if error else None)
+
+
+def say_no_message(error: Exception) -> None:
+    """Say likewise of what nobody could read."""
+    say_rejected(
+        Rejection.TOO_LARGE if isinstance(error, TooLarge) else Rejection.NOT_A_MESSAGE, error
     )

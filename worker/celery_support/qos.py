@@ -21,7 +21,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
 from session_client import contract
-from worker.celery_support.malformed import UNREADABLE, is_message, say_rejected
+from worker.celery_support.malformed import UNREADABLE, is_message, say_no_message
 from worker.storage.redis_scripts import Script, read_script
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class OneStepQoS(stock.QoS):
                 if _is_record(connection.hget(self.unacked_key, tag)):
                     raise
             # Left there, it would stop each sweep of each worker before the jobs behind it.
-            say_rejected(error)
+            say_no_message(error)
             self.settle(tag)
 
     def take(self, queues: list[str], most: int) -> list[tuple[str, bytes, str]]:

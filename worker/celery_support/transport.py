@@ -18,11 +18,11 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 from worker.celery_support.malformed import (
-    NOT_A_MESSAGE,
+    UNREADABLE,
     TooLarge,
     is_message,
     measured,
-    say_rejected,
+    say_no_message,
 )
 from worker.celery_support.qos import OneStepQoS
 from worker.storage.redis_scripts import ScriptRunner
@@ -87,8 +87,8 @@ class OneStepChannel(stock.Channel):
         self.qos.kept = None
         try:
             yield
-        except NOT_A_MESSAGE as error:
-            say_rejected(error)
+        except UNREADABLE as error:
+            say_no_message(error)
             if self.qos.kept is not None:
                 self.qos.drop(self.qos.kept)
                 self.qos.kept = None
@@ -99,7 +99,7 @@ class OneStepChannel(stock.Channel):
 
     def _deliver_taken(self, queue: str, message: bytes, tag: str) -> None:
         if not tag:
-            return say_rejected(TooLarge())
+            return say_no_message(TooLarge())
         with self._rejecting(), self.qos.noted_as(tag):
             self.connection._deliver(loads(bytes_to_str(message)), queue)  # noqa: SLF001 - as kombu does
         # No message, or one for a consumer that acknowledges nothing: it would come back for ever.

@@ -61,6 +61,13 @@ class Meters:
                 namespace=NAMESPACE,
                 registry=own,
             ),
+            metrics.REJECTED: Counter(
+                "messages_rejected",
+                "Messages that were dropped before any task saw them.",
+                ("cause",),
+                namespace=NAMESPACE,
+                registry=own,
+            ),
             metrics.CALLS: Histogram(
                 "mosaic_call_duration_seconds",
                 "HTTP calls to Mosaic, and how long they took.",

@@ -38,6 +38,7 @@ class Message:
     message_id: str
     app_id: str
     envelope: object = field(repr=False)
+    queue: str | None  # where it lay; that much the broker knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,24 @@ class Sender:
     digest: bytes = field(repr=False)
 
 
-def message_of(task: Task, message_id: object, kwargs: Mapping[str, Any]) -> Message | None:
+def message_of(
+    task: Task, message_id: object, kwargs: Mapping[str, Any], queue: str | None
+) -> Message | None:
     """Return the message, or None when not even a refusal could be addressed to its sender."""
     app_id = kwargs.get("app_id")
     if not contract.is_app_id(app_id) or not contract.is_request_id(message_id):
         return None
-    return Message(task, str(message_id), str(app_id), kwargs.get("envelope"))
+    return Message(task, str(message_id), str(app_id), kwargs.get("envelope"), queue)
 
 
 def prove_sender(services: Services, message: Message) -> Sender:
-    """Open the envelope with a key of the app it names. Raises `Unauthorized`."""
+    """Open the envelope with a key of the app it names. Raises `Unauthorized`.
+
+    First of all, a task is served from its own queue: those that wait for Mosaic would otherwise
+    hold up the logouts among which an app has put them.
+    """
+    if message.queue != contract.QUEUE_OF[message.task]:
+        raise Unauthorized(Reason.WRONG_QUEUE)
     envelope = message.envelope
     if not isinstance(envelope, str):
         raise Unauthorized(Reason.NOT_SEALED)

@@ -57,7 +57,8 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
     """Return the passing failure that kept the request from being served, if one did."""
     services = wiring.current()
     name = Task(str(task.name))
-    message = envelope.message_of(name, task.request.id, kwargs)
+    queue = (task.request.delivery_info or {}).get("routing_key")
+    message = envelope.message_of(name, task.request.id, kwargs, queue)
     if message is None:
         metrics.unanswered(name, Silence.NO_SENDER)
         log.warning("request_dropped", why="no app id or request id to answer to")

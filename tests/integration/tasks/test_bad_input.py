@@ -13,7 +13,7 @@ from joserfc import jwe
 from joserfc.jwk import OctKey
 
 from session_client import contract, logins, methods, requests, times
-from session_client.contract import LogoutScope, Reason, Task, Verdict
+from session_client.contract import LogoutScope, Queue, Reason, Task, Verdict
 from session_client.keys import AppKey
 from tests.stage import Sent, Stage
 from worker.app import app as celery_app
@@ -187,6 +187,24 @@ def test_every_task_wants_proof_of_its_sender(apps: Stage, task: Task) -> None:
     unchanged.check()
 
 
+@pytest.mark.parametrize("queue", list(Queue))
+@pytest.mark.parametrize("task", list(Task))
+def test_a_task_is_served_from_its_own_queue_alone(small: Stage, task: Task, queue: Queue) -> None:
+    unchanged = Unchanged(small)
+    content = good_content(small, task=task.value, payload={})
+    sealed = sealed_raw(small.keys["shop"], json.dumps(content).encode())
+
+    answer = small.deliver(
+        Sent(task, REQUEST_ID, {"app_id": "shop", "envelope": sealed}, queue.value)
+    )
+
+    if queue is contract.QUEUE_OF[task]:
+        assert (answer.verdict, answer.reason) == (INVALID, Reason.INVALID_PAYLOAD)
+    else:
+        assert (answer.verdict, answer.reason) == (UNAUTHORIZED, Reason.WRONG_QUEUE)
+    unchanged.check()
+
+
 def test_an_app_nobody_registered_is_unauthorized(apps: Stage) -> None:
     unchanged = Unchanged(apps)
     apps.keys["stranger"] = AppKey.generate()
@@ -251,7 +269,11 @@ def test_further_arguments_are_ignored(small: Stage) -> None:
     sent = small.seal("shop", requests.Status(user_id="ada"))
 
     celery_app.tasks[sent.task.value].apply(
-        args=(1, None), kwargs=sent.kwargs | {"extra": 1}, task_id=sent.request_id, throw=True
+        args=(1, None),
+        kwargs=sent.kwargs | {"extra": 1},
+        task_id=sent.request_id,
+        routing_key=contract.QUEUE_OF[sent.task].value,
+        throw=True,
     )
 
     assert small.answer_to(sent).verdict is Verdict.OK

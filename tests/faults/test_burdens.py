@@ -1,0 +1,105 @@
+"""What one app puts on the broker holds up nobody else, and fills no worker's memory."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from sandbox.processes import ManagedProcess, poll_until
+from sandbox.stack import Stack
+from session_client import AppKey, Reason, SilentAuth, Task, Verdict, contract, messages
+from tests.acceptance.client_rig import Apps
+from tests.faults.messages import raw
+
+AUTHENTICATE = "session/authenticate"
+ASKED = 120
+MIB = 2**20
+
+
+@pytest.fixture
+def apps(stack: Stack) -> Iterator[Apps]:
+    apps = Apps(stack, "shop", "pest")
+    yield apps
+    apps.close()
+
+
+@pytest.fixture
+def broker(stack: Stack) -> Iterator[redis.Redis]:
+    with closing(redis.Redis.from_url(stack.broker_url)) as client:
+        yield client
+
+
+def on_the_queue_of_logouts(apps: Apps, broker: redis.Redis, user_id: str) -> list[str]:
+    """Put many silent authentications there; return where their answers come."""
+    key = AppKey.parse(apps.keys["pest"])
+    sealed = [
+        messages.seal(
+            SilentAuth(user_id=user_id, resource=f"urn:{number}"),
+            app_id="pest",
+            key=key,
+            request_id=None,
+            lifetime=timedelta(minutes=5),
+        )
+        for number in range(ASKED)
+    ]
+    for message in sealed:
+        item = raw(Task.SILENT_AUTH, message.kwargs, more_headers={"id": message.request_id})
+        broker.lpush("logout", item)
+    return [message.reply_key for message in sealed]
+
+
+@pytest.mark.usefixtures("patient_mosaic")
+def test_silent_authentications_on_the_queue_of_logouts_hold_up_no_logout(
+    stack: Stack, apps: Apps, broker: redis.Redis
+) -> None:
+    stack.worker("-c", "2")
+    ref = apps.register("ada").session_ref
+    calls = stack.mosaic.calls.count(AUTHENTICATE)
+    stack.mosaic.faults.add(AUTHENTICATE, "latency", seconds=3.0)
+
+    replies = on_the_queue_of_logouts(apps, broker, "ada")
+    started = time.monotonic()
+    receipt = apps.clients["shop"].logout(user_id="ada", session_ref=ref, timeout=60)
+
+    assert receipt.verdict is Verdict.OK
+    assert time.monotonic() - started < 20  # behind so many calls to Mosaic it takes three minutes
+    poll_until(lambda: all(map(broker.exists, replies)), 60, what="all to be refused")
+    refused = [json.loads(broker.lpop(reply) or "") for reply in replies]  # type: ignore[arg-type]
+    assert {(one["verdict"], one["reason"]) for one in refused} == {
+        (Verdict.UNAUTHORIZED, Reason.WRONG_QUEUE)
+    }
+    assert stack.mosaic.calls.count(AUTHENTICATE) == calls
+
+
+def resident(worker: ManagedProcess) -> int:
+    """How many bytes of memory the worker has."""
+    text = Path(f"/proc/{worker.pid}/status").read_text(encoding="ascii")
+    (line,) = (line for line in text.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.parametrize(
+    "length", [2**20, contract.MAX_ENVELOPE_BYTES - 100], ids=["too large", "as large as may be"]
+)
+def test_what_an_app_puts_off_is_not_held(stack: Stack, broker: redis.Redis, length: int) -> None:
+    worker = stack.worker("-c", "2")
+    before = resident(worker)
+    later = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 100))
+
+    for _ in range(200 * MIB // length):
+        kwargs = {"app_id": "shop", "envelope": "x" * length}
+        broker.lpush("auth", raw(Task.SILENT_AUTH, kwargs, more_headers={"eta": later}))
+        if broker.llen("auth") > 50:  # it need not fill Redis
+            poll_until(lambda: broker.llen("auth") < 10, 60, what="the worker to take them")
+
+    poll_until(
+        lambda: broker.llen("auth") == broker.hlen("unacked") == 0, 60, what="them to be done with"
+    )
+    assert resident(worker) - before < 60 * MIB
