@@ -1,7 +1,8 @@
 """The registered apps, opened and kept for a few seconds.
 
 A change by an operator takes effect within `RELOAD_AFTER_SECONDS`; a key id we do not know is
-looked for in the database at once, so that a fresh key works immediately.
+looked for in the database at once, so that a fresh key works immediately. So is an app, but one
+that is not there only once a second: whoever can publish could name it again and again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from worker.storage.encryption import KeyRing
 
 RELOAD_AFTER_SECONDS: Final = 5.0
 _RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS: Final = 0.5
+_UNKNOWN_FOR_SECONDS: Final = 1.0
 _MOST_APPS: Final = 10_000
+_MAX_UNKNOWN: Final = 1_000  # what they are called is the senders' choice
 
 # What an operator may allow an app beyond its own sessions and the browsers that come to it: power
 # over people who are not there. An app has none of them unless it was given.
@@ -73,6 +76,7 @@ class AppRegistry:
         self._settings = settings
         self._monotonic = monotonic
         self._apps: dict[str, KnownApp] = {}
+        self._unknown: dict[str, float] = {}  # until when they are believed not to be there
         self._lock = threading.Lock()
 
     def find(self, app_id: str, kid: str | None = None) -> KnownApp | None:
@@ -83,6 +87,8 @@ class AppRegistry:
         known = self._apps.get(app_id)
         if known is not None and not self._is_stale(known, kid):
             return known
+        if known is None and self._unknown.get(app_id, 0.0) > self._monotonic():
+            return None
         try:
             with self._store.read() as connection:
                 fresh = self._load(connection, app_id)
@@ -117,6 +123,9 @@ class AppRegistry:
         with self._lock:
             if app is None:
                 self._apps.pop(app_id, None)
+                if len(self._unknown) >= _MAX_UNKNOWN:
+                    self._unknown.clear()
+                self._unknown[app_id] = self._monotonic() + _UNKNOWN_FOR_SECONDS
                 return
             if len(self._apps) >= _MOST_APPS:
                 self._apps.clear()
