@@ -176,6 +176,9 @@ MAX_MESSAGE_BYTES: Final = 2 * MAX_ENVELOPE_BYTES
 # Answers come from the worker alone, and may hold tokens with many claims or a hundred sessions.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 32
+# In the payload of a request, at all depths: fields of objects and items of lists. Each that the
+# worker does not know costs it more than all that it knows.
+MAX_FIELDS: Final = 256
 MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
 ANSWER_LIFETIME: Final = timedelta(seconds=60)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_client import InvalidArgumentError, requests
+from session_client import InvalidArgumentError, contract, requests
 from session_client.contract import LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
 from worker.requests import commands
@@ -240,3 +240,36 @@ def test_a_field_of_another_form_is_named(task: Task, wrong: dict[str, Any]) -> 
 @pytest.mark.parametrize("verifier", ["v" * 42, "v" * 129, "v" * 42 + "=", "v" * 42 + "\n"])
 def test_a_verifier_of_another_form_is_refused(verifier: str) -> None:
     assert refusal(Task.SILENT_AUTH, {"ticket": "t", "verifier": verifier}).detail == "verifier"
+
+
+MANY = {f"field-{number}": number for number in range(4000)}
+CROWDS: dict[str, tuple[Task, dict[str, Any]]] = {
+    "unknown fields": (Task.SILENT_AUTH, {"user_id": "ada"} | MANY),
+    "unknown attributes": (Task.SILENT_AUTH, {"user_id": "ada", "client_attributes": MANY}),
+    "claims": (Task.SILENT_AUTH, {"user_id": "ada", "claims": {"id_token": MANY}}),
+    "items": (Task.SILENT_AUTH, {"user_id": "ada", "amr_all_of": list(MANY)}),
+    "lists of lists": (Task.AUTHENTICATE, {"method": "password", "fields": [[[]] * 64] * 4}),
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_more_fields_than_any_request_has_are_not_looked_at(name: str) -> None:
+    refused = refusal(*CROWDS[name])
+
+    assert (refused.reason, refused.detail) == (Reason.INVALID_PAYLOAD, "more than 256 fields")
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_as_many_fields_as_a_request_may_have_are_looked_at(task: Task) -> None:
+    known = PAYLOADS[task]
+    spare = (
+        contract.MAX_FIELDS
+        - len(known)
+        - sum(len(value) for value in known.values() if isinstance(value, dict))
+    )
+
+    payload = known | {f"field-{number}": number for number in range(spare)}
+    assert "unknown field" in refusal(task, payload).detail
+
+    payload["one more"] = 0
+    assert refusal(task, payload).detail == "more than 256 fields"

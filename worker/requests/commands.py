@@ -192,6 +192,8 @@ COMMANDS: Final[dict[Task, type[Command]]] = {
 
 def parse(task: Task, payload: object) -> Command:
     """Return *payload* as a command. Raises `InvalidRequest` naming fields, never their content."""
+    if _has_too_many_fields(payload):
+        raise InvalidRequest(Reason.INVALID_PAYLOAD, f"more than {contract.MAX_FIELDS} fields")
     given = payload
     if isinstance(payload, dict):  # an optional field may be left out, or null
         given = {name: value for name, value in payload.items() if value is not None}
@@ -201,6 +203,17 @@ def parse(task: Task, payload: object) -> Command:
         found = error.errors(include_input=False, include_url=False)
         fields = sorted({name for problem in found for name in _where(problem)})
         raise InvalidRequest(Reason.INVALID_PAYLOAD, ", ".join(fields)) from None
+
+
+def _has_too_many_fields(payload: object) -> bool:
+    left, found = contract.MAX_FIELDS, [payload]
+    for value in found:
+        if isinstance(value, (dict, list)):
+            left -= len(value)
+            if left < 0:
+                return True
+            found.extend(value.values() if isinstance(value, dict) else value)
+    return False
 
 
 def _where(problem: ErrorDetails) -> Sequence[str]:
