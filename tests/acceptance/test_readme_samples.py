@@ -99,9 +99,19 @@ def test_the_samples_run_one_after_the_other(
         login = apps.login("bob", "forum")
         with monkeypatch.context() as patch:
             waiting(0.01, patch)  # it is done, and the app has given up by then
-            named = app.call("after_login", "bob", login.session_id, login.id_token)
+            assert app.call("after_login", "bob", login.session_id, login.id_token) is None
+        named = app.call("after_login", "bob", login.session_id, login.id_token)
         app.call("log_out", "bob", named)
         assert shop.silent_auth(user_id="bob").reason == Reason.LOGGED_OUT
+
+        # A login bypass: whatever a browser says is believed.
+        eves = apps.login("eve", "forum")
+        for user_id, session_id, id_token in (
+            ("ada", eves.session_id, eves.id_token),
+            ("ada", "made-up", "made-up"),
+            ("ada", eves.session_id, apps.login("eve", "shop").id_token),
+        ):
+            assert app.call("after_login", user_id, session_id, id_token) is None
 
 
 @pytest.fixture(params=["no broker", "no worker"])
@@ -118,14 +128,15 @@ def lonely(request: pytest.FixtureRequest) -> Iterator[SessionClient]:
 
 
 @pytest.mark.usefixtures("haste")
-def test_without_broker_or_worker_users_get_in_here_and_out_here(lonely: SessionClient) -> None:
+def test_without_broker_or_worker_nobody_gets_in_and_users_get_out_here(
+    lonely: SessionClient,
+) -> None:
     app = App(client=lonely)
     app.run(IN_AN_APP)
 
-    named = app.call("after_login", "ada", "a-session", "a-token")
-    app.call("log_out", "ada", named)
+    assert app.call("after_login", "ada", "made-up", "made-up") is None
+    app.call("log_out", "ada", {"session_ref": "of-an-earlier-login"})
 
-    assert named == {"session_id": "a-session"}
     ended, (later, (error,)) = app.called
     assert ended == ("end_own_session", ("ada",))
     assert later == "log_out_again_later"
