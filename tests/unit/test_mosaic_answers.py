@@ -214,6 +214,24 @@ def test_without_a_wait_the_usual_one_is_suggested(status: int) -> None:
     assert caught.value.retry_after == 1.0
 
 
+@pytest.mark.parametrize(
+    ("charset", "encoding"),
+    [
+        (None, "utf-8"),
+        ("utf-8", "utf-8-sig"),
+        ("utf-16", "utf-16"),
+        ("iso-8859-1", "latin-1"),
+        ("windows-1252", "cp1252"),
+        ("no-such-charset", "utf-8"),
+    ],
+)
+def test_a_body_is_read_in_the_charset_it_declares(charset: str | None, encoding: str) -> None:
+    body = json.dumps({"message": "Session not found", "ü": "é"}, ensure_ascii=False)
+
+    with pytest.raises(SessionGone):
+        accept(AUTHENTICATE, URL, HttpAnswer(400, body.encode(encoding), charset=charset))
+
+
 def test_no_error_repeats_what_mosaic_said() -> None:
     with pytest.raises(MosaicContractBroken) as caught:
         accept(AUTHENTICATE, URL, answer(400, {"message": "bad session s3cr3t", "error": "s3cr3t"}))

@@ -13,8 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
@@ -24,15 +22,15 @@ import httpx
 from worker.http_client.bounded_transport import bounded_connections, limits
 from worker.http_client.deadline import Deadline
 from worker.http_client.dns import Resolve, Resolver, system_addresses
+from worker.http_client.headers import charset, content_encoding, retry_after
+from worker.http_client.unpacking import unpacked
 
 CONNECT_SECONDS: Final = 3.0  # of each address; a host that is there answers in far less
-MOST_RETRY_AFTER_SECONDS: Final = 3600.0
 _HEADERS: Final = (
     (b"User-Agent", b"mosaic-session-worker"),  # without any, some firewalls answer 403
     (b"Accept", b"application/json"),
-    (b"Accept-Encoding", b"identity"),  # a small body must not unpack to a large one
+    (b"Accept-Encoding", b"identity"),  # see `unpacking`
 )
-_Headers = Sequence[tuple[bytes, bytes]]
 _NO_ANSWER: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
@@ -48,12 +46,13 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A status and a body; *body* is None when it was not read to its end."""
+    """A status and a body; *body* is None when it was not read to its end, or not unpacked."""
 
     status: int
     body: bytes | None = field(default=b"", repr=False)
     retry_after: float | None = None  # seconds from now, if the server said so
     seconds: float = 0.0  # from the request to the end of the answer
+    charset: str | None = None  # of the body, if the server said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +130,12 @@ class HttpClient:
             extensions={"timeout": timeout},
         )
         with self._connections.exchange(sent) as response:
-            body = self._read_body(response)
+            body, told = self._read_body(response), response.headers
             seconds = time.monotonic() - begun_at
-            return HttpAnswer(response.status, body, _retry_after(response.headers), seconds)
+            return HttpAnswer(response.status, body, retry_after(told), seconds, charset(told))
 
     def _read_body(self, response: httpcore.Response) -> bytes | None:
-        """Return the body as sent: we ask for no compression, and unpack none."""
+        """Return the body, None when there is more of it than we take."""
         body = bytearray()
         try:
             for chunk in response.iter_stream():
@@ -147,7 +146,7 @@ class HttpClient:
             if self._needs_body:
                 raise
             return None
-        return bytes(body)
+        return unpacked(bytes(body), content_encoding(response.headers), self._max_body_bytes)
 
 
 def _cause(failure: Exception) -> str:
@@ -168,34 +167,3 @@ def _parsed(text: str) -> tuple[httpcore.URL, bytes]:
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
     return asked, url.netloc
-
-
-def _value(headers: _Headers, wanted: bytes) -> str:
-    """Return the last value of a header, or nothing."""
-    values = [value for name, value in headers if name.lower() == wanted]
-    return values[-1].decode("latin-1").strip() if values else ""
-
-
-def _retry_after(headers: _Headers) -> float | None:
-    """Read ``Retry-After``, seconds or a date (RFC 9110 section 10.2.3)."""
-    text = _value(headers, b"retry-after")
-    if not text:
-        return None
-    if text.isascii() and text.isdigit():
-        seconds = float(text)
-    elif (until := _http_date(text)) is not None:
-        # Measured by the sender's own clock, which may differ from ours.
-        seconds = (
-            until - (_http_date(_value(headers, b"date")) or datetime.now(UTC))
-        ).total_seconds()
-    else:
-        return None
-    return min(max(seconds, 0.0), MOST_RETRY_AFTER_SECONDS)
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

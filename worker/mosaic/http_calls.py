@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from session_client.contract import MAX_ANSWER_BYTES
 from worker import metrics
 from worker.errors import MosaicContractBroken, MosaicTimedOut, MosaicUnavailable
 from worker.http_client import HttpAnswer, HttpClient, HttpRequest
@@ -16,7 +17,8 @@ from worker.mosaic.responses import Endpoint
 
 __all__ = ["MAX_BODY_BYTES", "HttpAnswer", "MosaicHttp"]
 
-MAX_BODY_BYTES: Final = 1024 * 1024
+# Tokens go on to an app in an answer of at most so much, sealed, which makes four bytes of three.
+MAX_BODY_BYTES: Final = MAX_ANSWER_BYTES * 3 // 4 - 64 * 1024
 
 
 class MosaicHttp:

@@ -34,7 +34,7 @@ class Content:
         if answer.body is not None and not answer.body.strip():
             return cls(is_empty=True)
         try:
-            value = json.loads(answer.body or b"")
+            value = json.loads(_text_of(answer))
         except (ValueError, RecursionError):
             return cls()
         told = value if isinstance(value, dict) else {}
@@ -57,6 +57,16 @@ class Content:
         if of_codes:
             return of_codes[0]
         return of_messages[0] if of_messages and all(of_messages) else None
+
+
+# JSON is UTF-8, 16 or 32, and Python sees which. These are declared all the same, and one cannot be
+# told from the other by looking.
+_OF_ONE_BYTE: Final = {"iso-8859-1": "cp1252", "latin1": "cp1252", "windows-1252": "cp1252"}
+
+
+def _text_of(answer: HttpAnswer) -> str | bytes:
+    body, charset = answer.body or b"", _OF_ONE_BYTE.get(answer.charset or "")
+    return body if charset is None else body.decode(charset)
 
 
 def _words(*values: object) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -70,11 +73,53 @@ def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         http.close()
 
 
-def test_no_compression_is_asked_for_and_none_is_unpacked(http: MosaicHttp) -> None:
-    with RawServer(saying(answer("Content-Encoding: gzip", body="not gzip"))) as server:
-        assert http.get(Endpoint.JWKS, server.url, soon()).body == b"not gzip"
+def test_no_compression_is_asked_for(http: MosaicHttp) -> None:
+    with RawServer(saying(answer())) as server:
+        http.get(Endpoint.JWKS, server.url, soon())
 
     assert b"accept-encoding: identity" in server.requests[0].lower()
+
+
+def packed(encoding: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nContent-Encoding: {encoding}"
+    return head.encode() + b"\r\nConnection: close\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "expected"),
+    [
+        ("gzip", gzip.compress(b"{}"), b"{}"),
+        ("X-GZIP", gzip.compress(b"{}"), b"{}"),
+        ("identity", b"{}", b"{}"),
+        ("gzip", b"", b""),
+        ("gzip", gzip.compress(b"x" * MAX_BODY_BYTES), b"x" * MAX_BODY_BYTES),
+        ("gzip", gzip.compress(b"x" * (MAX_BODY_BYTES + 1)), None),
+        ("gzip", gzip.compress(b"{}")[:-1], None),
+        ("gzip", b"not gzip", None),
+        ("br", b"{}", None),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), None),
+    ],
+)
+def test_gzip_that_nobody_asked_for_is_unpacked_as_far_as_a_plain_body_may_go(
+    http: MosaicHttp, encoding: str, body: bytes, expected: bytes | None
+) -> None:
+    with RawServer(saying(packed(encoding, body))) as server:
+        assert http.get(Endpoint.JWKS, server.url, soon()).body == expected
+
+
+def test_a_body_that_would_unpack_to_a_gigabyte_costs_no_more_than_any_other(
+    http: MosaicHttp,
+) -> None:
+    zeros = zlib.compressobj(wbits=31)
+    bomb = b"".join(zeros.compress(bytes(2**20)) for _ in range(512)) + zeros.flush()
+    assert len(bomb) < MAX_BODY_BYTES
+    tracemalloc.start()
+    try:
+        with RawServer(saying(packed("gzip", bomb))) as server:
+            assert http.get(Endpoint.JWKS, server.url, soon()).body is None
+        assert tracemalloc.get_traced_memory()[1] < 8 * MAX_BODY_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_endless_body_is_not_read_to_its_end(http: MosaicHttp) -> None:
@@ -158,7 +203,10 @@ def test_what_is_no_whole_answer_is_no_answer(http: MosaicHttp, reply: str | byt
         ("0", 0.0),
         ("9" * 400, 3600.0),
         ("-5", None),
-        ("1.5", None),
+        ("7.5", 7.5),
+        ("7, 12.5", 12.5),
+        ("1e3", None),
+        ("7 seconds", None),
         ("soon", None),
         ("", None),
         ("Mon, 99 Foo 2026 00:00:00 GMT", None),
@@ -167,6 +215,32 @@ def test_what_is_no_whole_answer_is_no_answer(http: MosaicHttp, reply: str | byt
 def test_retry_after_in_seconds(http: MosaicHttp, value: str, expected: float | None) -> None:
     with RawServer(saying(answer(f"Retry-After: {value}", status="429 Slow"))) as server:
         assert http.get(Endpoint.JWKS, server.url, soon()).retry_after == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [(("7", "30", ""), 30.0), (("soon", "7"), 7.0), (("", "x"), None)]
+)
+def test_of_several_the_longest_that_can_be_read_counts(
+    http: MosaicHttp, values: tuple[str, ...], expected: float | None
+) -> None:
+    headers = [f"Retry-After: {value}" for value in values]
+    with RawServer(saying(answer(*headers, status="429 Slow"))) as server:
+        assert http.get(Endpoint.JWKS, server.url, soon()).retry_after == expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "charset"),
+    [
+        ("application/json", None),
+        ("application/json; charset=UTF-8", "utf-8"),
+        ('application/json;x=1; Charset = "iso-8859-1"', "iso-8859-1"),
+    ],
+)
+def test_a_declared_charset_is_passed_on(
+    http: MosaicHttp, declared: str, charset: str | None
+) -> None:
+    with RawServer(saying(answer(f"Content-Type: {declared}"))) as server:
+        assert http.get(Endpoint.JWKS, server.url, soon()).charset == charset
 
 
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=400)])

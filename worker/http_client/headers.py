@@ -1,0 +1,68 @@
+"""What the headers of an answer say, as far as anybody here asks.
+
+Honest servers and the proxies before them write these in more ways than the standards know; what
+cannot be read counts as missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+MAX_RETRY_AFTER_SECONDS: Final = 3600.0
+Headers = Sequence[tuple[bytes, bytes]]
+
+_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:+-]+)', re.IGNORECASE)
+
+
+def retry_after(headers: Headers) -> float | None:
+    """Return the seconds that ``Retry-After`` asks for (RFC 9110 section 10.2.3), if it does.
+
+    Of several the longest: each was written by somebody who will not serve us before.
+    """
+    sent_at = _http_date(_last(headers, b"date")) or datetime.now(UTC)
+    waits = [_seconds(text, sent_at) for text in _values(headers, b"retry-after")]
+    known = [wait for wait in waits if wait is not None]
+    return min(max(0.0, *known), MAX_RETRY_AFTER_SECONDS) if known else None
+
+
+def _seconds(text: str, sent_at: datetime) -> float | None:
+    numbers = [part.strip() for part in text.split(",")]  # a proxy may put several in one line
+    if all(_SECONDS.fullmatch(number) for number in numbers):
+        return max(map(float, numbers))
+    until = _http_date(text)
+    # Measured by the sender's own clock, which may differ from ours.
+    return None if until is None else (until - sent_at).total_seconds()
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def charset(headers: Headers) -> str | None:
+    """Return the charset that ``Content-Type`` declares, if it does."""
+    found = _CHARSET.search(_last(headers, b"content-type"))
+    return None if found is None else found[1].lower()
+
+
+def content_encoding(headers: Headers) -> str:
+    """Return how the body is packed, in lower case; empty when it is not."""
+    encodings = ",".join(_values(headers, b"content-encoding")).lower().replace(" ", "")
+    return "" if encodings == "identity" else encodings
+
+
+def _values(headers: Headers, wanted: bytes) -> list[str]:
+    values = [value for name, value in headers if name.lower() == wanted]
+    return [value.decode("latin-1").strip() for value in values]
+
+
+def _last(headers: Headers, wanted: bytes) -> str:
+    return next(reversed(_values(headers, wanted)), "")
