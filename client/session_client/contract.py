@@ -170,9 +170,13 @@ class LogoutWait(StrEnum):
 
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
+# An ID token may carry 100 KB of custom data of the user and as much of the app, in base64. Who
+# registers such a login sends it in base64 once more; no other request may be so large.
+MAX_ID_TOKEN_CHARACTERS: Final = 320 * 1024
+MAX_REGISTER_BYTES: Final = 448 * 1024
 # A whole message as it lies on the broker, base64 and headers included. What is larger is dropped
 # unread; an envelope that is a little too large still fits, and is told so.
-MAX_MESSAGE_BYTES: Final = 2 * MAX_ENVELOPE_BYTES
+MAX_MESSAGE_BYTES: Final = 672 * 1024
 # Answers come from the worker alone, and may hold tokens with many claims or a hundred sessions.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 32
@@ -210,6 +214,11 @@ TICKET_PATTERN: Final = r"mst1_[A-Za-z0-9_-]{43}"
 # As in PKCE (RFC 7636): the challenge is base64url of the verifier's SHA-256.
 VERIFIER_PATTERN: Final = r"[A-Za-z0-9._~-]{43,128}"
 CHALLENGE_PATTERN: Final = r"[A-Za-z0-9_-]{43}"
+
+
+def max_envelope_bytes(task: Task) -> int:
+    """Return how long the envelope of a request may be, in characters."""
+    return MAX_REGISTER_BYTES if task is Task.REGISTER else MAX_ENVELOPE_BYTES
 
 
 def is_app_id(value: object) -> bool:

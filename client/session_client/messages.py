@@ -64,8 +64,9 @@ def seal(
         envelope = sealing.seal(key, sealing.Kind.REQUEST, content)
     except (TypeError, ValueError, RecursionError):
         raise InvalidArgumentError("the request holds something JSON cannot carry") from None
-    if len(envelope) > contract.MAX_ENVELOPE_BYTES:
-        raise InvalidArgumentError("the request is larger than 64 KiB")
+    most = contract.max_envelope_bytes(request.task)
+    if len(envelope) > most:
+        raise InvalidArgumentError(f"the request is larger than {most // 1024} KiB")
     return Message(request.task, app_id, request_id, envelope)
 
 

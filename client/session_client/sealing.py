@@ -23,7 +23,12 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from session_client.contract import MAX_ANSWER_BYTES, MAX_ENVELOPE_BYTES, MAX_NESTING
+from session_client.contract import (
+    MAX_ANSWER_BYTES,
+    MAX_ENVELOPE_BYTES,
+    MAX_NESTING,
+    MAX_REGISTER_BYTES,
+)
 from session_client.errors import SealBroken
 from session_client.keys import AppKey
 
@@ -41,7 +46,7 @@ class Kind(StrEnum):
 
 
 _MOST_BYTES: Final = {
-    Kind.REQUEST: MAX_ENVELOPE_BYTES,
+    Kind.REQUEST: MAX_REGISTER_BYTES,  # the largest; each task has its own limit
     Kind.ANSWER: MAX_ANSWER_BYTES,
     Kind.NOTICE: MAX_ENVELOPE_BYTES,
 }

@@ -74,6 +74,26 @@ def test_a_login_at_one_app_signs_the_user_in_at_another_until_they_log_out(apps
     assert shop.status(user_id="ada", timeout=PATIENT).sessions == ()
 
 
+def test_tokens_with_all_the_custom_data_there_may_be_travel_both_ways(apps: Apps) -> None:
+    mosaic, kilobytes = apps.stack.mosaic, "x" * 100 * 1024
+    login = apps.login("eve")
+    mosaic.change_user("eve", email=kilobytes)  # it stands in the token of who asks for it
+    token = mosaic.mint_id_token(
+        sub="eve", aud="client-shop", custom_data=kilobytes, custom_app_data=kilobytes
+    )
+
+    registered = apps.clients["shop"].register(
+        user_id="eve", session_id=login.session_id, id_token=token, timeout=PATIENT
+    )
+    answer = apps.clients["forum"].silent_auth(
+        user_id="eve", claims={"id_token": {"email": None}}, timeout=PATIENT
+    )
+
+    assert registered.verdict is Verdict.OK
+    assert answer.tokens is not None
+    assert len(answer.tokens.id_token or "") > len(kilobytes)
+
+
 def test_fifty_threads_share_a_client_and_each_gets_its_own_users_tokens(apps: Apps) -> None:
     users = [f"user-{number:02}" for number in range(50)]
     with ThreadPoolExecutor(50) as threads:

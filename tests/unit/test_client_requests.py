@@ -158,8 +158,10 @@ def test_claims_that_contain_themselves_are_refused() -> None:
 
 
 def test_a_request_larger_than_the_contract_allows_is_refused_here() -> None:
+    with pytest.raises(InvalidArgumentError, match="448 KiB"):
+        client().register(user_id="ada", session_id="s", id_token="t" * 400_000)
     with pytest.raises(InvalidArgumentError, match="64 KiB"):
-        client().register(user_id="ada", session_id="s" * 70_000, id_token="t")
+        client().silent_auth(user_id="ada", resource="r" * 70_000)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_client import InvalidArgumentError, contract, requests
-from session_client.contract import LogoutScope, Reason, Task
+from session_client.contract import MAX_ID_TOKEN_CHARACTERS, LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
 from worker.requests import commands
 from worker.requests.command_fields import ClientAttributes, Command
@@ -149,7 +149,9 @@ def test_secrets_have_no_repr() -> None:
     assert "hush" not in repr(LogoutCommand(user_id="ada", session_id="hush"))
 
 
-@pytest.mark.parametrize("longest", [("user_id", 255), ("session_id", 4096), ("id_token", 16384)])
+@pytest.mark.parametrize(
+    "longest", [("user_id", 255), ("session_id", 4096), ("id_token", MAX_ID_TOKEN_CHARACTERS)]
+)
 def test_sizes_are_bounded(longest: tuple[str, int]) -> None:
     field, size = longest
     payload = {"user_id": "ada", "session_id": "s", "id_token": "t"}

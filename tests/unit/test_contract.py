@@ -260,9 +260,10 @@ def test_each_step_of_a_method_is_one_row_of_the_table(step: type[LoginStep]) ->
 
 
 def test_the_page_tells_the_limits() -> None:
-    assert str(contract.MAX_ENVELOPE_BYTES) in section("## The message")
     assert str(contract.MAX_MESSAGE_BYTES) in section("## The message")
     assert f"{contract.MAX_FIELDS} fields" in section("## The seal")
+    for task in Task:
+        assert str(contract.max_envelope_bytes(task)) in section("## The message")
     assert contract.APP_ID_PATTERN in section("## The message")
     assert contract.REQUEST_ID_PATTERN in section("## Request ids")
     assert f"{contract.MAX_NESTING} levels" in section("## The seal")

@@ -16,12 +16,13 @@ import pytest
 from joserfc import jwe, jws
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
+from session_client.contract import MAX_ID_TOKEN_CHARACTERS
 from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected, WrongSubject
 from worker.mosaic import Identity, MosaicApp
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import HttpAnswer, MosaicHttp
-from worker.mosaic.id_tokens import MAX_TOKEN_CHARACTERS, IdTokenVerifier
+from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets, read_key_set
 from worker.mosaic.responses import Endpoint
 from worker.storage.redis_client import connect_redis
@@ -151,6 +152,12 @@ def test_these_honest_variants_pass(claims: dict[str, Any]) -> None:
     assert verify(sign({**CLAIMS, **claims})).user_id == "ada"
 
 
+def test_a_token_may_carry_all_the_custom_data_mosaic_lets_it() -> None:
+    data = {"custom_data": {"a": "x" * 100 * 1024}, "custom_app_data": {"a": "x" * 100 * 1024}}
+
+    assert verify(sign({**CLAIMS, **data})).user_id == "ada"
+
+
 @pytest.mark.parametrize(
     ("amr", "auth_time", "expected"),
     [
@@ -253,7 +260,7 @@ FORGED: dict[str, tuple[str, str]] = {
     ),
     "alg not a string": ("format", forge({"alg": ["RS256"]}, CLAIMS)),
     "no alg": ("format", forge({"kid": "k1"}, CLAIMS)),
-    "huge": ("size", "a" * (MAX_TOKEN_CHARACTERS + 1)),
+    "huge": ("size", "a" * (MAX_ID_TOKEN_CHARACTERS + 1)),
     "payload a list": ("payload", sign([1])),
     "payload not json": ("payload", sign(b"{")),
     "payload nested too deep": ("payload", sign(b"[" * 5000)),

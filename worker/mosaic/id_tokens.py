@@ -15,13 +15,13 @@ from typing import Any, Final
 from joserfc import jws
 from joserfc.errors import JoseError
 
+from session_client.contract import MAX_ID_TOKEN_CHARACTERS
 from worker.errors import TokenRejected, WrongSubject
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.jwks import EC_ALGORITHMS, RSA_ALGORITHMS, KeySet, KeySets, VerificationKey
 from worker.mosaic.types import Identity, MosaicApp
 
 ALGORITHMS: Final = RSA_ALGORITHMS | EC_ALGORITHMS
-MAX_TOKEN_CHARACTERS: Final = 16 * 1024
 
 # Each of these lets the token say how it wants to be verified.
 FORBIDDEN_HEADERS: Final = ("jwk", "jku", "x5u", "crit", "b64")
@@ -36,9 +36,9 @@ _LAST_MOMENT: Final = 253_402_300_799.0  # the end of the year 9999, the last a 
 class _Registry(jws.JWSRegistry):
     # One limit, on the whole token: joserfc's own (512 for a header) are tighter than honest
     # tokens, which may carry a certificate.
-    max_header_length = MAX_TOKEN_CHARACTERS
-    max_payload_length = MAX_TOKEN_CHARACTERS
-    max_signature_length = MAX_TOKEN_CHARACTERS
+    max_header_length = MAX_ID_TOKEN_CHARACTERS
+    max_payload_length = MAX_ID_TOKEN_CHARACTERS
+    max_signature_length = MAX_ID_TOKEN_CHARACTERS
 
 
 # Unknown headers are ignored, as RFC 7515 section 4 wants; the dangerous ones are refused above.
@@ -122,7 +122,7 @@ class IdTokenVerifier:
 
 def _parse(id_token: str, types: Collection[str]) -> jws.CompactSignature:
     """Take the token apart and check its header; nothing in it is proven yet."""
-    if len(id_token) > MAX_TOKEN_CHARACTERS:
+    if len(id_token) > MAX_ID_TOKEN_CHARACTERS:
         raise TokenRejected("size")
     parts = id_token.count(".") + 1
     if parts == _JWE_PARTS:

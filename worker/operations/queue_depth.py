@@ -20,7 +20,7 @@ from worker.storage.redis_client import connect_redis
 OLDEST_SECONDS: Final = max(contract.MAX_LIFETIME.values()).total_seconds()
 
 _UNACKNOWLEDGED: Final = "unacked"  # kombu's hash of jobs taken and not yet done
-_MOST_READ_BYTES: Final = 4 * contract.MAX_ENVELOPE_BYTES
+_MOST_READ_BYTES: Final = contract.MAX_MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

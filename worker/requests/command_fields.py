@@ -62,7 +62,9 @@ _SENDABLE: Final = AfterValidator(_is_sendable)
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), _STORABLE]
 SessionId = Annotated[str, StringConstraints(min_length=1, max_length=4096), _STORABLE]
-IdToken = Annotated[str, StringConstraints(min_length=1, max_length=16384), _STORABLE]
+IdToken = Annotated[
+    str, StringConstraints(min_length=1, max_length=contract.MAX_ID_TOKEN_CHARACTERS), _STORABLE
+]
 DeviceId = Annotated[str, StringConstraints(min_length=1, max_length=80), _STORABLE]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2048), _STORABLE]
 AmrValue = Annotated[str, StringConstraints(min_length=1, max_length=64), _STORABLE]

@@ -73,7 +73,7 @@ def prove_sender(services: Services, message: Message) -> Sender:
     envelope = message.envelope
     if not isinstance(envelope, str):
         raise Unauthorized(Reason.NOT_SEALED)
-    if len(envelope) > contract.MAX_ENVELOPE_BYTES:
+    if len(envelope) > contract.max_envelope_bytes(message.task):
         raise Unauthorized(Reason.TOO_LARGE)
     kid = _kid_of(envelope)
     app = services.apps.find(message.app_id, kid)

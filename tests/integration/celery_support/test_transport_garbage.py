@@ -44,7 +44,7 @@ NO_MESSAGE: dict[str, bytes] = {
     "no headers": item(headers=None),
     "headers are a list": item(headers=[CANARY]),
     "no way it came": item(delivery_info=[CANARY]),
-    "too large": item(more=f', "a": "{CANARY * 20_000}"'),
+    "too large": item(more=f', "a": "{CANARY * 100_000}"'),
     "many keys": item(more="".join(f', "{n}": 0' for n in range(400_000))),
     "nested 2,000 deep": b"[" * 2_000 + b"]" * 2_000,
     "a message nested 100,000 deep": item(more=', "a": ' + "[" * 100_000 + "]" * 100_000),
