@@ -64,7 +64,7 @@ class Conduct:
             authorization=request.headers.get("authorization", ""),
             fields=fields,
             complaints=found,
-            plan=self._state.faults.take(self._published.endpoint, client_id),
+            plan=self._state.faults.take(self._published.endpoint, client_id, body),
         )
         return incoming, self._record(client_id, incoming)
 

@@ -56,6 +56,7 @@ class FaultDetails(TypedDict, total=False):
     """What may be said about a fault besides its endpoint and kind."""
 
     client_id: str | None  # None: every client
+    mentioning: str | None  # only calls whose body says this: a session id, a resource
     times: int | None  # how many calls it spoils; None: until cleared
     seconds: float
     status: int | None
@@ -77,6 +78,7 @@ class Fault:
     endpoint: str
     kind: FaultKind
     client_id: str | None = None
+    mentioning: str | None = None
     times: int | None = None
     seconds: float = 0.0
     status: int | None = None  # None: 500, or the status of the work
@@ -90,11 +92,12 @@ class Fault:
     changes: Mapping[str, Any] = field(default_factory=dict)
     without: Sequence[str] = ()
 
-    def strikes(self, endpoint: str, client_id: str | None) -> bool:
+    def strikes(self, endpoint: str, client_id: str | None, body: bytes = b"") -> bool:
         """Whether this fault spoils such a call."""
         return (
             self.endpoint in {EVERY_ENDPOINT, endpoint}
             and self.client_id in {None, client_id}
+            and (self.mentioning or "").encode() in body
             and self.times != 0
         )
 
@@ -159,10 +162,10 @@ class Faults:
         with self._lock:
             self._planned.clear()
 
-    def take(self, endpoint: str, client_id: str | None) -> Plan:
+    def take(self, endpoint: str, client_id: str | None, body: bytes = b"") -> Plan:
         """The faults that strike this call, each now one use shorter."""
         with self._lock:
-            struck = [fault for fault in self._planned if fault.strikes(endpoint, client_id)]
+            struck = [fault for fault in self._planned if fault.strikes(endpoint, client_id, body)]
             for fault in struck:
                 fault.times = None if fault.times is None else fault.times - 1
             return Plan(struck)
