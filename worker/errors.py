@@ -11,6 +11,8 @@
     │   │   ├── MosaicTimedOut      no answer within the time it was given
     │   │   └── PageInstead         something on the way to Mosaic answered in its place
     │   ├── MosaicRateLimited     429
+    │   ├── HeldBack              a budget or a pause keeps us from calling Mosaic
+    │   │   └── BreakerOpen         or that it fails, for this client or for all
     │   ├── StoreUnavailable      the database does not answer, or takes no writes
     │   ├── NoticeUndelivered     an app did not take a notice this time
     │   ├── NotReady              what a worker stands on: it does not start yet
@@ -91,11 +93,15 @@ class MosaicRateLimited(TryLater):
 
 
 class HeldBack(TryLater):
-    """We kept from calling Mosaic: a budget, a pause or the breaker forbids it for now."""
+    """We kept from calling Mosaic: a budget, a pause or a breaker forbids it for now."""
 
     def __init__(self, message: str, reason: Reason, retry_after: float) -> None:
         super().__init__(message, retry_after=retry_after)
         self.reason = reason
+
+
+class BreakerOpen(HeldBack):
+    """Calls like this one have failed again and again, and few find out when they work again."""
 
 
 class StoreUnavailable(TryLater):

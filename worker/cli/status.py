@@ -149,7 +149,11 @@ def _traffic_facts(traffic: TrafficState | None) -> dict[str, object]:
         "calls left": [
             f"{budget.lane} {budget.left_share:.0%} ({budget.name})" for budget in scarce if budget
         ],
-        "breakers": [_breaker(breaker) for breaker in traffic.breakers],
+        "breakers": [
+            _breaker(breaker)
+            for breaker in traffic.breakers
+            if breaker.client_id is None or breaker.state != "closed"
+        ],
         "pauses": [
             f"{pause.lane} of {pause.name} for {pause.seconds_left:.0f} s"
             for pause in traffic.pauses
@@ -167,7 +171,8 @@ def _left(budget: BudgetLeft) -> float:
 
 def _breaker(breaker: BreakerState) -> str:
     wait = f" for {breaker.retry_after:.0f} s" if breaker.retry_after > 0 else ""
-    return f"{breaker.lane} of {breaker.name} {breaker.state}{wait}"
+    client = "" if breaker.client_id is None else f" for {breaker.client_id}"
+    return f"{breaker.lane} of {breaker.name}{client} {breaker.state}{wait}"
 
 
 def _pending(duties: DutyCounts) -> str:

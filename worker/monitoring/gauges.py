@@ -68,11 +68,14 @@ OLDEST = Gauge("duties_oldest_pending_seconds", "How long the oldest has been pe
 BUDGET = Gauge("budget_left_ratio", "How much may be called at once, 0 to 1.", ("budget", "lane"))
 PAUSE = Gauge("pause_seconds", "For how long Mosaic asked us to wait.", ("budget", "lane"))
 BREAKER = Gauge("breaker_state", "1 for the state it is in.", ("host", "lane", "state"))
+CLIENT_BREAKER = Gauge(
+    "client_breaker_state", "1 for the state it is in.", ("host", "client", "lane", "state")
+)
 LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
 OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST)
-OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER)
+OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER, CLIENT_BREAKER)
 OF_MAINTENANCE: Final = (LAST_RUN,)
 ALL: Final = (
     *(UP, IN_FLIGHT, CONCURRENCY),
@@ -187,6 +190,13 @@ def _of_traffic(found: TrafficState) -> list[Metric]:
         BREAKER.of(
             ((one.name, one.lane, state), float(one.state == state))
             for one in found.breakers
+            if one.client_id is None
+            for state in _BREAKER_STATES
+        ),
+        CLIENT_BREAKER.of(
+            ((one.name, one.client_id, one.lane, state), float(one.state == state))
+            for one in found.breakers
+            if one.client_id is not None
             for state in _BREAKER_STATES
         ),
     ]

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
 
 from models import Logout, Notice, new_id
-from worker.errors import HeldBack, TryLater
+from worker.errors import BreakerOpen, HeldBack, TryLater
 from worker.storage.sql import first_free
 from worker.wiring import Services
 
@@ -28,6 +28,9 @@ CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"
 DEAD: Final = "dead"
 SWEEP_BATCH: Final = 500
+# Those that failed before keep their own back-off while a breaker is open, or each time it lets
+# somebody through they would be there first. No more of it than this: it may not be their fault.
+MAX_HELD_BACK_SECONDS: Final = 30.0
 # A row that keeps killing whoever works on it must not take all workers down, one by one.
 MOST_CRASHES: Final = 10
 
@@ -91,6 +94,8 @@ def put_off(
 ) -> None:
     """Set the next attempt, if the lease is still ours; *error* is why there must be one."""
     now = services.now()
+    next_attempt_at = now + _pause(services, lease.attempts, error)
+    wake_again = timedelta(seconds=services.settings.delivery_wake_again_seconds)
     # Not even tried: counted, a busy minute would end in pauses meant for long outages.
     not_tried = 1 if isinstance(error, HeldBack) else 0
     connection.execute(
@@ -100,7 +105,9 @@ def put_off(
             lease_token=None,
             leased_until=None,
             attempts=lease.duty.attempts - not_tried,
-            next_attempt_at=now + _pause(services, lease.attempts, error),
+            next_attempt_at=next_attempt_at,
+            # Its message is spent: the sweep takes it as soon as it is due.
+            woken_at=next_attempt_at - wake_again,
             last_error=None if error is None else f"{type(error).__name__}: {error}"[:500],
         )
     )
@@ -110,7 +117,9 @@ def _pause(services: Services, attempts: int, error: Exception | None) -> timede
     at_least = error.retry_after if isinstance(error, TryLater) else 0.0
     settings = services.settings
     first, most = settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
-    if isinstance(error, HeldBack):
+    if isinstance(error, BreakerOpen):
+        attempts, most = max(1, attempts - 1), min(most, MAX_HELD_BACK_SECONDS)
+    elif isinstance(error, HeldBack):
         attempts = 1
     return timedelta(seconds=pause_before_next(attempts, first, most, at_least))
 
@@ -124,19 +133,21 @@ def pause_before_next(attempts: int, first: float, most: float, at_least: float)
 def wake_due(services: Services, duty: Duty) -> list[UUID]:
     """Return the duties that are due and that no recent message woke, marking them woken.
 
-    Two sweeps at once share the work: each row goes to one of them.
+    Those tried least come first: what always fails must not hold up what was never tried. Two
+    sweeps at once share the work: each row goes to one of them.
     """
     now = services.now()
     woken_before = now - timedelta(seconds=services.settings.delivery_wake_again_seconds)
     due = (
         select(duty.id)
         .where(*_workable(duty, now), duty.woken_at <= woken_before)
-        .order_by(duty.next_attempt_at)
+        .order_by(duty.attempts, duty.next_attempt_at)
     )
     batch = first_free(due, SWEEP_BATCH)
     with services.store.write() as connection:
-        woken = update(duty).where(duty.id.in_(batch)).values(woken_at=now).returning(duty.id)
-        return list(connection.execute(woken).scalars())
+        woken = update(duty).where(duty.id.in_(batch)).values(woken_at=now)
+        rows = connection.execute(woken.returning(duty.attempts, duty.next_attempt_at, duty.id))
+        return [row.id for row in sorted(rows)]  # an update returns them in any order
 
 
 def _workable(duty: Duty, now: datetime) -> tuple[Any, ...]:

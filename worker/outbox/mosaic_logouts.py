@@ -83,7 +83,9 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
                 continue
             # Waiting for our turn takes from the call's time: the lease outlives two of these.
             end_at = time.monotonic() + services.settings.mosaic_timeout_seconds
-            permit = services.traffic.admit_logout(app.mosaic)
+            permit = services.traffic.admit_logout(
+                app.mosaic, str(claim.session), is_untried=claim.lease.attempts == 1
+            )
             left = max(0.0, end_at - time.monotonic())
             services.mosaic.logout_session(permit, app.mosaic, session_id, timeout_seconds=left)
         except (OperatorMustAct, UserRefused) as error:

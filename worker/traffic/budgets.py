@@ -18,7 +18,10 @@ from worker.settings.model import Settings
 PREFIX: Final = "mosaic-sessions"
 _MINUTE: Final = 60_000_000  # microseconds
 _BURST_SHARE: Final = 0.05  # of a minute's budget may be spent at once
-_USER_BURST_SHARE: Final = 1 / 3  # a portal may open a dozen apps at once
+_USER_BURST_SHARE: Final = 1 / 2  # a portal may open two dozen apps at once
+# Of a user's budget one client may have so much: an app that asks in a loop would else keep the
+# user out of all others.
+_CLIENT_SHARE_OF_USER: Final = 1 / 2
 
 
 class Lane(StrEnum):
@@ -68,7 +71,7 @@ class Cell:
 class Rules:
     """What one call is held to. The order of the keys is that of ``lua/admission.lua``."""
 
-    breaker: str
+    breakers: tuple[str, str]  # that of all clients, and that of this one
     pauses: tuple[str, ...]
     cells: tuple[Cell, ...]
 
@@ -88,13 +91,21 @@ class Lanes:
         rules = self._rules_of(lane, app.client_id, app.base_url)
         if user is None:
             return rules
-        burst = max(1, int(self._user_calls * _USER_BURST_SHARE))
-        cell = Cell.of(f"{PREFIX}:budget:user:{user}", "user", self._user_calls, burst)
-        return Rules(rules.breaker, rules.pauses, (*rules.cells, cell))
+        whole = self._of_user("user", f"user:{user}", 1.0)
+        share = self._of_user(
+            "user at one app", f"user:{user}:{app.client_id}", _CLIENT_SHARE_OF_USER
+        )
+        return Rules(rules.breakers, rules.pauses, (*rules.cells, whole, share))
+
+    def _of_user(self, name: str, scope: str, share: float) -> Cell:
+        calls = self._user_calls * share
+        burst = max(1, int(calls * _USER_BURST_SHARE))
+        return Cell.of(f"{PREFIX}:budget:{scope}", name, calls, burst)
 
     def _make_rules(self, lane: Lane, client_id: str, base_url: str) -> Rules:
         cells = self.cells(lane, client_id)
-        return Rules(breaker_key(base_url, lane), _pauses(lane, client_id), cells)
+        breakers = breaker_key(base_url, lane), breaker_key(base_url, lane, client_id)
+        return Rules(breakers, _pauses(lane, client_id), cells)
 
     def cells(self, lane: Lane, client_id: str) -> tuple[Cell, ...]:
         """Return the budgets of a lane: the application's, and our address'."""
@@ -123,9 +134,10 @@ def pause_key(lane: Lane, client_id: str | None = None) -> str:
     return f"{PREFIX}:pause:{scope}:{lane}"
 
 
-def breaker_key(base_url: str, lane: Lane) -> str:
-    """Return the key of the breaker before one call of one Mosaic host.
+def breaker_key(base_url: str, lane: Lane, client_id: str | None = None) -> str:
+    """Return the key of the breaker before one call of one Mosaic host: a client's, or everybody's.
 
     One for each lane: logouts that hang must not keep users from signing in, nor the other way.
     """
-    return f"{PREFIX}:breaker:{base_url}:{lane}"
+    scope = "" if client_id is None else f":app:{client_id}"
+    return f"{PREFIX}:breaker:{base_url}{scope}:{lane}"

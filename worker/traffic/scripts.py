@@ -18,10 +18,10 @@ REST_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-_JOIN: Final = read_script(__package__, "basics", "admission", "join")
-_ADMIT: Final = read_script(__package__, "basics", "admission", "admit")
+_JOIN: Final = read_script(__package__, "basics", "breaker", "admission", "join")
+_ADMIT: Final = read_script(__package__, "basics", "breaker", "admission", "admit")
 _LAND: Final = read_script(__package__, "land")
-_REPORT: Final = read_script(__package__, "basics", "report")
+_REPORT: Final = read_script(__package__, "basics", "breaker", "report")
 _PAUSE: Final = read_script(__package__, "basics", "pause")
 
 

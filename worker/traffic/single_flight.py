@@ -129,7 +129,7 @@ class Flights:
             answer = self._scripts.join(keys, arguments)
         if answer is not None and answer[0] == b"flying":
             return Flying(_keys(plan.name)[0])
-        permit = self._gate.permit(Lane.AUTH, plan.app, rules, answer)
+        permit = self._gate.permit(Lane.AUTH, plan.app, plan.user, rules, answer)
         is_hasty = plan.call_seconds < self._gate.fair_seconds
         # Also when Redis did not answer: it may have heard us, and then the others wait for us.
         return Flight(permit, self, plan.name, token, is_hasty)

@@ -33,9 +33,10 @@ class PauseState:
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """The breaker before one lane of one Mosaic host."""
+    """A breaker before one lane of one Mosaic host."""
 
     name: str  # its base URL
+    client_id: str | None  # whose calls it is for; None: everybody's
     lane: Lane
     state: Literal["closed", "open", "half_open"]
     retry_after: float  # seconds until it lets probes through
@@ -54,15 +55,15 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
     """Return the state of all that concerns *apps*. Raises `redis.RedisError`."""
     known = list(apps)
     clients = sorted({app.client_id for app in known})
-    doors = [(host, lane) for host in sorted({app.base_url for app in known}) for lane in Lane]
+    doors = _doors(known)
     cells = _cells(lanes, clients)
     paused = [(name, lane) for name in (*clients, SOURCE) for lane in Lane]
     pipeline = client.pipeline(transaction=False)
     pipeline.time()  # all moments are of Redis' clock
     pipeline.mget([cell.key for _, _, cell in cells])
     pipeline.mget([pause_key(lane, None if n == SOURCE else n) for n, lane in paused])
-    for host, lane in doors:
-        pipeline.hget(breaker_key(host, lane), "until")
+    for door in doors:
+        pipeline.hget(door.key, "until")
     (seconds, microseconds), moments, ends, *opened = pipeline.execute()
     now = seconds * 1e6 + microseconds
     return TrafficState(
@@ -76,7 +77,7 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
             if end is not None and float(end) > now
         ),
         breakers=tuple(
-            _breaker(*door, until, now) for door, until in zip(doors, opened, strict=True)
+            _breaker(door, until, now) for door, until in zip(doors, opened, strict=True)
         ),
     )
 
@@ -97,8 +98,37 @@ def _left(cell: Cell, moment: bytes | None, now: float) -> float:
     return max(0.0, 1.0 - spent / (cell.tolerance + cell.interval))
 
 
-def _breaker(host: str, lane: Lane, until: bytes | None, now: float) -> BreakerState:
-    if until is None:
-        return BreakerState(host, lane, "closed", 0.0)
-    left = (float(until) - now) / 1e6
-    return BreakerState(host, lane, "open" if left > 0 else "half_open", max(left, 0.0))
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """A breaker, by what it stands before."""
+
+    host: str
+    client_id: str | None
+    lane: Lane
+    key: str
+
+
+def _doors(apps: Iterable[Application]) -> list[_Door]:
+    """Return the breakers of each host, that of all its clients first."""
+    clients: dict[str, set[str]] = {}
+    for app in apps:
+        clients.setdefault(app.base_url, set()).add(app.client_id)
+    return [
+        _Door(host, client_id, lane, breaker_key(host, lane, client_id or _only(clients[host])))
+        for host in sorted(clients)
+        for client_id in (None, *(sorted(clients[host]) if len(clients[host]) > 1 else ()))
+        for lane in Lane
+    ]
+
+
+def _only(clients: set[str]) -> str | None:
+    """Return the client that is alone at its host: the breaker of all never opens by it alone."""
+    return next(iter(clients)) if len(clients) == 1 else None
+
+
+def _breaker(door: _Door, until: bytes | None, now: float) -> BreakerState:
+    left = 0.0 if until is None else max(0.0, (float(until) - now) / 1e6)
+    state: Literal["closed", "open", "half_open"] = "closed"
+    if until is not None:
+        state = "open" if left > 0 else "half_open"
+    return BreakerState(door.host, door.client_id, door.lane, state, left)

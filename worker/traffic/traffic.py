@@ -40,9 +40,14 @@ class Traffic:
         self._gate = Gate(scripts, settings)
         self.flights = Flights(scripts, self._gate, settings, keyring, now)
 
-    def admit_logout(self, app: Application) -> Permit:
-        """Return a permit to log one session out at Mosaic. Raises `HeldBack`."""
-        return self._gate.admit(Lane.LOGOUT, app, LOGOUT_PATIENCE_SECONDS)
+    def admit_logout(self, app: Application, session: str, *, is_untried: bool) -> Permit:
+        """Return a permit to log *session* out at Mosaic. Raises `HeldBack`.
+
+        A breaker keeps back only what was tried before.
+        """
+        return self._gate.admit(
+            Lane.LOGOUT, app, LOGOUT_PATIENCE_SECONDS, whom=session, is_untried=is_untried
+        )
 
     def snapshot(self, apps: Iterable[Application]) -> TrafficState:
         """Return what operators see. Raises `redis.RedisError`."""

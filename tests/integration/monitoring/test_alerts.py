@@ -110,6 +110,7 @@ def well(sqlite_stage: Stage) -> Stage:
 
 
 def test_every_series_an_alert_is_about_is_shown(well: Stage) -> None:
+    well.add_app("forum")  # one that is alone at a host has no breaker beside the host's
     samples = scrape(well, and_counts=True)
 
     for query in RULES.values():
@@ -139,6 +140,24 @@ def test_a_beat_that_has_stopped_is_raised(well: Stage) -> None:
 
     assert a_minute_later == {"MosaicSessionsSweepLate"}
     assert firing(scrape(well)) == {"MosaicSessionsSweepLate", "MosaicSessionsExpiryLate"}
+
+
+def test_an_app_on_whose_requests_mosaic_fails_is_raised_and_not_mosaic(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic, breaker_failures="1") as stage:
+        stage.add_app("shop")
+        stage.add_app("forum")
+        stage.registered("ada", "shop")
+        maintenance.sweep()
+        maintenance.expire_sessions()
+        mosaic.state.faults.add(Endpoint.SESSION_AUTHENTICATE, FaultKind.STATUS, status=500)
+        stage.silent_auth("ada", "shop")
+        one_fails = firing(scrape(stage))
+        stage.silent_auth("ada", "forum")
+
+        assert one_fails == {"MosaicSessionsClientBreakerOpen"}
+        assert "MosaicSessionsBreakerOpen" in firing(scrape(stage))
 
 
 def test_a_mosaic_that_hangs_is_raised_also_while_it_is_probed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,12 +13,13 @@ from pytest_mock import MockerFixture
 from sqlalchemy import update
 
 from models import App, Logout
-from session_client.contract import LogoutScope, Verdict
+from session_client.contract import LogoutScope, Reason, Verdict
 from tests.stage import Stage
+from worker.errors import BreakerOpen
 from worker.mosaic import MosaicGateway
 from worker.operations import apps
 from worker.outbox import leases, mosaic_logouts
-from worker.outbox.leases import pause_before_next, wake_due
+from worker.outbox.leases import MAX_HELD_BACK_SECONDS, pause_before_next, wake_due
 from worker.outbox.mosaic_logouts import end_at_idp
 from worker.traffic import Application, Permit, Traffic
 
@@ -115,9 +117,9 @@ def test_waiting_for_a_turn_takes_from_the_time_of_the_call(
     duty, _ = logged_out(sqlite_stage)
     admit = Traffic.admit_logout
 
-    def after_a_while(traffic: Traffic, app: Application) -> Permit:
+    def after_a_while(traffic: Traffic, app: Application, session: str, **options: bool) -> Permit:
         time.sleep(0.3)
-        return admit(traffic, app)
+        return admit(traffic, app, session, **options)
 
     mocker.patch.object(Traffic, "admit_logout", after_a_while)
     told_in = mocker.spy(MosaicGateway, "logout_session")
@@ -354,6 +356,53 @@ def test_pauses_double_with_jitter_up_to_a_limit() -> None:
 
 def test_a_pause_is_never_shorter_than_asked_for() -> None:
     assert pause_before_next(1, 2, 300, 60) >= 60
+
+
+def test_a_sweep_takes_the_least_tried_first_in_the_order_they_were_put_off(stage: Stage) -> None:
+    ids = [logged_out(stage)[0] for _ in range(6)]
+    with stage.services.store.write() as connection:
+        for place, (logout, attempts) in enumerate(zip(ids, (3, 0, 1, 0, 12, 1), strict=True)):
+            due = stage.now() - timedelta(seconds=place)
+            tried = {"attempts": attempts, "next_attempt_at": due, "woken_at": due}
+            connection.execute(update(Logout).where(Logout.id == logout).values(tried))
+    stage.pass_time(seconds=11)
+
+    woken = wake_due(stage.services, Logout)
+
+    assert [ids.index(logout) for logout in woken] == [3, 1, 5, 2, 0, 4]
+
+
+@pytest.mark.parametrize(("tries", "most"), [(0, 2), (1, 2), (3, 8), (12, MAX_HELD_BACK_SECONDS)])
+def test_what_failed_keeps_its_own_back_off_while_a_breaker_is_open(
+    sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch, tries: int, most: float
+) -> None:
+    duty, _ = logged_out(sqlite_stage)
+    with sqlite_stage.services.store.write() as connection:
+        connection.execute(update(Logout).values(attempts=tries))
+
+    def held(*_: object, **__: object) -> None:
+        raise BreakerOpen("", Reason.IDP_UNAVAILABLE, 5.0)
+
+    monkeypatch.setattr(Traffic, "admit_logout", held)
+    monkeypatch.setattr(random, "uniform", lambda _, ceiling: ceiling)
+
+    end_at_idp(sqlite_stage.services, duty)
+
+    (row,) = sqlite_stage.logouts()
+    assert row.attempts == tries
+    waits = (row.next_attempt_at - sqlite_stage.now()).total_seconds()
+    assert most + 4 < waits <= most + 5
+
+
+def test_what_was_put_off_is_woken_as_soon_as_it_is_due(sqlite_stage: Stage) -> None:
+    duty, _ = logged_out(sqlite_stage)
+    sqlite_stage.mosaic.state.faults.add(TELL, "status", status=500, times=1)
+    end_at_idp(sqlite_stage.services, duty)
+    assert wake_due(sqlite_stage.services, Logout) == []
+
+    sqlite_stage.pass_time(seconds=3)
+
+    assert wake_due(sqlite_stage.services, Logout) == [duty]
 
 
 def test_a_sweep_takes_the_longest_due_and_no_more_than_it_may(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.traffic.traffic_rig import (
+    DESK,
+    FORUM,
+    SHOP,
     Client,
     Process,
     Starter,
@@ -20,6 +26,7 @@ from tests.integration.traffic.traffic_rig import (
 from tests.stage import Stage, patient_redis
 from worker.errors import (
     ClientRefused,
+    HeldBack,
     MosaicContractBroken,
     MosaicRateLimited,
     MosaicTimedOut,
@@ -28,7 +35,7 @@ from worker.errors import (
     TokenRejected,
     WrongSubject,
 )
-from worker.traffic import Lane
+from worker.traffic import Lane, admission
 
 ASK, TELL = "session/authenticate", "session/logout"
 HASTY = 0.5
@@ -183,6 +190,155 @@ def test_one_that_ends_after_it_opened_does_not_keep_it_open_longer(process: Pro
     assert process.held_back().retry_after <= before
 
 
+# --- whom it is for
+
+
+def test_a_client_that_fails_closes_the_way_for_itself_alone(
+    process: Process, start: Starter
+) -> None:
+    process.fail(3, SHOP)
+
+    for anybody in (process, start()):
+        assert anybody.held_back(app=SHOP).reason is Reason.IDP_UNAVAILABLE
+        anybody.admit(app=FORUM)
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_two_clients_that_fail_close_it_for_all_after_few_calls(
+    process: Process, start: Starter, lane: Lane
+) -> None:
+    calls = 0
+    while calls < 100:
+        try:
+            process.fail(1, (SHOP, FORUM)[calls % 2], lane)
+        except HeldBack:
+            break
+        calls += 1
+
+    assert calls <= 4  # three failures in a row open it, one client counting no more than the other
+    assert start().held_back(lane, DESK).reason is Reason.IDP_UNAVAILABLE
+
+
+def test_a_client_counts_for_no_more_than_all_the_others_together(process: Process) -> None:
+    process.fail(2, SHOP)
+    process.fail(1, FORUM)
+    process.admit(app=DESK)
+
+    process.fail(1, DESK)
+
+    process.held_back(app=Client("another"))
+
+
+def test_one_session_that_fails_again_and_again_closes_the_way_for_nobody(
+    process: Process,
+) -> None:
+    process.fail(50, SHOP, whom="a session")
+    process.fail(50, FORUM, whom="another session")
+
+    for client in (SHOP, FORUM, DESK):
+        process.admit(app=client)
+
+
+def test_one_session_that_fails_in_many_calls_is_not_half_of_them(start: Starter) -> None:
+    process = start(breaker_failures=1000)
+    for _ in range(20):
+        for client in (SHOP, FORUM, DESK):
+            process.fail(1, client, whom=f"a session of {client}")
+
+    for client in (SHOP, FORUM, DESK):
+        process.admit(app=client)
+
+
+def test_a_client_with_half_its_calls_failing_closes_the_way_for_itself_alone(
+    start: Starter,
+) -> None:
+    process = start(breaker_failures=1000)
+    for _ in range(10):
+        process.fail(1, SHOP)
+        process.call(app=SHOP)
+        process.call(app=FORUM)
+    process.fail(1, SHOP)
+
+    process.held_back(app=SHOP)
+    process.admit(app=FORUM)
+
+
+def test_half_of_all_calls_failing_for_several_clients_close_it_for_all(start: Starter) -> None:
+    process = start(breaker_failures=1000)
+    clients = [Client(f"client-{number}") for number in range(10)]
+    for client in clients:
+        process.fail(1, client)
+        process.call(app=client)
+    process.fail(1, clients[0])
+
+    process.held_back(app=DESK)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_whatever_one_client_does_another_one_is_never_held_back(
+    start: Starter, redis_url: str, data: st.DataObject
+) -> None:
+    process = start(breaker_failures=3, breaker_open_seconds=5)
+    process.redis.flushall()
+    for _ in range(data.draw(st.integers(1, 40))):
+        act = data.draw(st.sampled_from(["fails", "fails", "works", "is slow", "waits", "other"]))
+        if act == "waits":
+            pass_redis_time(redis_url, data.draw(st.sampled_from([1, 5, 31])))
+        elif act == "other":
+            assert process.call(app=FORUM) is None
+        else:
+            error = None if act == "works" else MosaicUnavailable()
+            lane = data.draw(st.sampled_from(list(Lane)))
+            with suppress(HeldBack):
+                permit = process.admit(lane, SHOP, is_untried=data.draw(st.booleans()))
+                if act != "is slow":  # its process dies
+                    end(permit, error)
+
+    for lane in Lane:
+        assert process.call(lane=lane, app=FORUM) is None
+
+
+# --- logouts that were never tried
+
+
+def test_a_logout_that_was_never_tried_is_held_back_by_no_breaker(
+    process: Process, start: Starter
+) -> None:
+    process.fail(3, SHOP, Lane.LOGOUT)
+    process.fail(2, FORUM, Lane.LOGOUT)
+
+    for client in (SHOP, DESK):
+        process.held_back(Lane.LOGOUT, client)
+        for _ in range(10):
+            start().admit(Lane.LOGOUT, client, is_untried=True)
+
+
+def test_where_logouts_hang_three_of_a_client_are_under_way_and_the_others_wait(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a slot for as long as Mosaic may take: there must be some for other clients."""
+    monkeypatch.setattr(admission, "SLOW_SECONDS", 0.0)
+    process.fail(3, SHOP, Lane.LOGOUT)
+    hanging = [process.admit(Lane.LOGOUT, SHOP, is_untried=True) for _ in range(3)]
+
+    with pytest.raises(HeldBack):
+        process.admit(Lane.LOGOUT, SHOP, is_untried=True)
+    process.admit(Lane.LOGOUT, FORUM, is_untried=True)
+    end(hanging[0], MosaicUnavailable())
+    process.admit(Lane.LOGOUT, SHOP, is_untried=True)
+
+
+def test_logouts_are_kept_back_no_longer_each_time(process: Process, redis_url: str) -> None:
+    """Each has a back-off of its own. One that failed because of others would wait for both."""
+    for _ in range(4):
+        process.fail(3, lane=Lane.LOGOUT)
+        assert process.held_back(Lane.LOGOUT).retry_after <= 5
+        pass_redis_time(redis_url, 5)
+
+
 # --- as apps see it
 
 
@@ -198,10 +354,11 @@ def stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[
 def test_while_it_is_open_apps_are_answered_and_mosaic_is_left_alone(
     stage: Stage, redis_url: str
 ) -> None:
-    stage.registered()
+    stage.registered("ada")
+    stage.registered("bob")
     stage.mosaic.state.faults.add(ASK, "status", status=503)
-    stage.silent_auth()
-    stage.silent_auth()
+    stage.silent_auth("ada", "forum")
+    stage.silent_auth("bob", "shop")
 
     with another_process(stage):
         answers = [stage.silent_auth("ada", app) for app in ("forum", "shop")]
@@ -221,9 +378,9 @@ def test_an_app_whose_client_is_refused_hides_no_failure_of_mosaic(stage: Stage)
     refused_a_client(stage)
     stage.mosaic.state.faults.add(ASK, "status", status=503)
 
-    for _ in range(2):
-        assert stage.silent_auth("ada", "desk").reason == Reason.CLIENT_REFUSED
-        stage.silent_auth("ada", "forum")
+    for user in ("ada", "bob"):
+        assert stage.silent_auth(user, "desk").reason == Reason.CLIENT_REFUSED
+        stage.silent_auth(user, "forum")
 
     assert is_open_at(stage)
 
@@ -232,12 +389,13 @@ def test_an_app_whose_client_is_refused_does_not_close_it(stage: Stage, redis_ur
     refused_a_client(stage)
     stage.mosaic.state.faults.add(ASK, "status", status=503)
     stage.silent_auth("ada", "forum")
-    stage.silent_auth("ada", "forum")
+    stage.silent_auth("bob", "forum")
     pass_redis_time(redis_url, 40)
 
     for _ in range(5):
         assert stage.silent_auth("ada", "desk").reason == Reason.CLIENT_REFUSED
     stage.silent_auth("ada", "forum")
+    stage.silent_auth("bob", "forum")
 
     assert is_open_at(stage)
 
@@ -256,7 +414,8 @@ def test_an_app_that_gets_no_client_token_closes_the_way_for_nobody(stage: Stage
 def refused_a_client(stage: Stage) -> None:
     """Of the app desk, in whose place somebody has set another secret."""
     stage.add_app("desk")
-    stage.registered()
+    stage.registered("ada")
+    stage.registered("bob")
     stage.mosaic.state.faults.add("token", "status", client_id="client-desk", status=401)
 
 
@@ -267,17 +426,63 @@ def is_open_at(stage: Stage) -> bool:
     return any(breaker.state == "open" for breaker in breakers)
 
 
-def test_logouts_held_back_are_delivered_once_mosaic_is_well(stage: Stage, redis_url: str) -> None:
-    refs = [stage.registered(user) for user in ("ada", "bob", "eve", "kim")]
-    for user, ref in zip(("ada", "bob", "eve", "kim"), refs, strict=True):
-        stage.log_out(user, session_ref=str(ref))
+def test_logouts_that_failed_are_held_back_and_delivered_once_mosaic_is_well(
+    stage: Stage, redis_url: str
+) -> None:
+    users = ("ada", "bob", "eve", "kim")
+    for user in users:
+        stage.log_out(user, session_ref=str(stage.registered(user)))
     stage.mosaic.state.faults.add(TELL, "status", status=503)
+    assert stage.tell_mosaic() == [None] * 4  # each is tried once, whatever became of the others
+    stage.pass_time(seconds=3)
 
     assert stage.tell_mosaic() == [None] * 4
 
-    assert stage.mosaic.state.calls.count(TELL) == 2
-    assert sorted(row.attempts for row in stage.logouts()) == [0, 0, 1, 1]
+    assert stage.mosaic.state.calls.count(TELL) == 4
+    assert [row.attempts for row in stage.logouts()] == [1, 1, 1, 1]
     stage.mosaic.state.faults.clear()
     pass_redis_time(redis_url, 40)
     stage.pass_time(seconds=43)
     assert stage.tell_mosaic() == ["confirmed"] * 4
+
+
+def test_one_app_that_asks_for_what_mosaic_fails_on_closes_silent_sign_in_for_no_other(
+    stage: Stage,
+) -> None:
+    users = [f"user-{number}" for number in range(22)]
+    for user in users:
+        stage.registered(user)
+    stage.mosaic.state.faults.add(ASK, "status", status=500, mentioning="urn:broken")
+
+    answers = []
+    for user in users:
+        spoilt = stage.silent_auth(user, "shop", resource="urn:broken")
+        assert spoilt.reason == Reason.IDP_UNAVAILABLE
+        answers += [stage.silent_auth(user, "forum") for _ in range(3)]
+
+    assert {answer.verdict for answer in answers} == {Verdict.AUTHENTICATED}
+    assert stage.mosaic.state.calls.count(ASK, "client-shop") == 2  # its own breaker is open
+
+
+def test_one_user_for_whom_mosaic_fails_closes_silent_sign_in_for_no_other(stage: Stage) -> None:
+    stage.registered("ada")
+    stage.registered("bob")
+    stage.mosaic.state.faults.add(ASK, "status", status=500, mentioning="urn:broken")
+
+    for number in range(22):
+        stage.silent_auth("ada", "forum", resource=f"urn:broken:{number}")
+
+    assert stage.silent_auth("bob", "forum").verdict is Verdict.AUTHENTICATED
+
+
+def test_a_mosaic_that_is_down_is_asked_a_few_times_by_all_apps_together(stage: Stage) -> None:
+    users = [f"user-{number}" for number in range(10)]
+    for user in users:
+        stage.registered(user)
+    stage.mosaic.state.faults.add(ASK, "drop_request")
+
+    for user in users:
+        for app_id in ("shop", "forum"):
+            assert stage.silent_auth(user, app_id).reason == Reason.IDP_UNAVAILABLE
+
+    assert stage.mosaic.state.calls.count(ASK) <= 4

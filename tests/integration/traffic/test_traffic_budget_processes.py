@@ -19,10 +19,10 @@ HAMMER = """
 import json, sys, time
 import redis
 from worker.errors import HeldBack
-from worker.redis_scripts import ScriptRunner
-from worker.settings import Settings
-from worker.traffic.gate import Gate
-from worker.traffic.lanes import Lane
+from worker.settings.model import Settings
+from worker.storage.redis_scripts import ScriptRunner
+from worker.traffic.admission import Gate
+from worker.traffic.budgets import Lane
 from worker.traffic.scripts import Scripts
 class Shop:
     client_id, base_url = "shop", "https://mosaic.example"
@@ -38,7 +38,7 @@ while not client.exists("go"):
 through, until = [], time.time() + lasts
 while time.time() < until:
     try:
-        gate.admit(Lane.LOGOUT, Shop, 0.0)
+        gate.admit(Lane.LOGOUT, Shop, 0.0, whom="a session")
         through.append(time.time())
     except HeldBack:
         time.sleep(0.01)

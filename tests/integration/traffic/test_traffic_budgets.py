@@ -160,7 +160,7 @@ def stage(request: pytest.FixtureRequest, sqlite_url: str, redis_url: str) -> It
         yield stage
 
 
-@pytest.mark.parametrize("stage", [{"mosaic_user_calls_per_minute": "6"}], indirect=True)
+@pytest.mark.parametrize("stage", [{"mosaic_user_calls_per_minute": "8"}], indirect=True)
 def test_a_user_in_a_loop_is_held_back_and_nobody_else(stage: Stage) -> None:
     stage.registered("ada")
     stage.registered("bob")
@@ -172,9 +172,37 @@ def test_a_user_in_a_loop_is_held_back_and_nobody_else(stage: Stage) -> None:
         Verdict.TEMPORARILY_UNAVAILABLE,
         Reason.RATE_LIMITED,
     )
-    assert 1 < third.retry_after <= 15
+    assert 1 < third.retry_after <= 30
     assert stage.mosaic.state.calls.count(ASK) == 2
     assert stage.silent_auth("bob").verdict is Verdict.AUTHENTICATED
+
+
+@pytest.mark.usefixtures("_slow_refill")
+@pytest.mark.parametrize("stage", [{"mosaic_user_calls_per_minute": "120"}], indirect=True)
+def test_an_app_that_uses_up_its_share_of_a_user_leaves_the_others_theirs(stage: Stage) -> None:
+    stage.registered("ada")
+    looping = [stage.silent_auth("ada", "shop", resource=f"urn:{n}") for n in range(100)]
+
+    answers = [stage.silent_auth("ada", "forum", resource=f"urn:{n}") for n in range(25)]
+
+    assert {answer.verdict for answer in answers} == {Verdict.AUTHENTICATED}
+    assert looping[-1].reason == Reason.RATE_LIMITED
+    assert stage.mosaic.state.calls.count(ASK, "client-shop") <= 60 / 2
+
+
+@pytest.mark.usefixtures("_slow_refill")
+@pytest.mark.parametrize("stage", [{"mosaic_user_calls_per_minute": "120"}], indirect=True)
+def test_all_apps_together_keep_a_users_budget(stage: Stage) -> None:
+    stage.registered("ada")
+    apps = [f"app-{number}" for number in range(4)]
+    for app_id in apps:
+        stage.add_app(app_id)
+
+    for number in range(30):
+        for app_id in apps:
+            stage.silent_auth("ada", app_id, resource=f"urn:{number}")
+
+    assert stage.mosaic.state.calls.count(ASK) <= 120 / 2
 
 
 @pytest.mark.usefixtures("_slow_refill")

@@ -234,7 +234,8 @@ def test_a_duty_that_failed_often_is_not_put_off_for_long_when_it_was_only_held_
         connection.execute(update(Logout).values(attempts=12))
     app = stage.services.apps.find("shop")
     assert app is not None
-    end(stage.services.traffic.admit_logout(app.mosaic), MosaicRateLimited(retry_after=20))
+    permit = stage.services.traffic.admit_logout(app.mosaic, "another", is_untried=True)
+    end(permit, MosaicRateLimited(retry_after=20))
 
     assert stage.tell_mosaic() == [None]
 

@@ -61,19 +61,19 @@ def test_no_more_than_three_probes_are_under_way_at_once(
     assert other.admit().is_probe
 
 
-def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_limit(
+def test_three_failed_probes_open_it_for_twice_as_long_up_to_a_limit(
     process: Process, redis_url: str
 ) -> None:
     process.fail(3)
     for lasts in (10, 15, 15):
         pass_redis_time(redis_url, 60)
-        process.fail()
+        process.fail(3)
         assert lasts - 3 < process.held_back().retry_after <= lasts
 
 
 def test_once_closed_it_opens_as_briefly_as_at_first(process: Process, redis_url: str) -> None:
     half_open(process, redis_url)
-    process.fail()
+    process.fail(3)
     pass_redis_time(redis_url, 60)
     for _ in range(3):
         process.call()
@@ -83,13 +83,14 @@ def test_once_closed_it_opens_as_briefly_as_at_first(process: Process, redis_url
     assert process.held_back().retry_after <= 5
 
 
-def test_probes_that_fail_after_another_one_did_are_one_failure(
+def test_probes_that_fail_after_it_opened_again_are_of_no_account(
     process: Process, redis_url: str
 ) -> None:
     half_open(process, redis_url)
-    probes = [process.admit() for _ in range(3)]
+    late = [process.admit() for _ in range(2)]
+    process.fail(3)
 
-    for probe in probes:
+    for probe in late:
         end(probe, MosaicUnavailable())
 
     assert process.held_back().retry_after <= 10
@@ -118,12 +119,12 @@ def test_a_probe_that_learnt_nothing_makes_room_for_another(
     assert process.admit().is_probe
 
 
-def test_a_good_probe_counts_for_nothing_once_another_one_failed(
+def test_good_probes_count_for_nothing_once_others_opened_it_again(
     process: Process, redis_url: str
 ) -> None:
     half_open(process, redis_url)
-    bad, *good = [process.admit() for _ in range(3)]
-    end(bad, MosaicUnavailable())
+    good = [process.admit() for _ in range(2)]
+    process.fail(3)
 
     for probe in good:
         end(probe)
@@ -136,7 +137,7 @@ def test_a_good_probe_counts_for_nothing_once_another_one_failed(
 def test_a_host_that_nobody_asks_any_more_is_forgotten(process: Process) -> None:
     process.fail(3)
 
-    (key,) = process.redis.scan_iter("mosaic-sessions:breaker:*")
+    (key,) = process.redis.scan_iter("mosaic-sessions:breaker:*:app:*")
     left = process.redis.pttl(key)
     assert isinstance(left, int)
     assert 500_000 < left < 700_000
@@ -148,7 +149,7 @@ def test_good_probes_from_before_it_opened_again_do_not_help_to_close_it(
     half_open(process, redis_url)
     process.call()
     process.call()
-    process.fail()
+    process.fail(3)
 
     pass_redis_time(redis_url, 10)
     process.call()
@@ -160,8 +161,8 @@ def test_probes_from_before_it_opened_again_leave_room_for_new_ones(
     process: Process, redis_url: str
 ) -> None:
     half_open(process, redis_url)
-    failing, *_ = [process.admit() for _ in range(3)]
-    end(failing, MosaicUnavailable())
+    for probe in [process.admit() for _ in range(3)]:
+        end(probe, MosaicUnavailable())
 
     pass_redis_time(redis_url, 10)
 

@@ -46,7 +46,9 @@ def test_before_any_call_all_is_whole_and_closed(start: Starter) -> None:
     assert {budget.left_share for budget in state.budgets} == {1.0}
     assert state.pauses == ()
     assert state.breakers == tuple(
-        BreakerState("https://mosaic.example", lane, "closed", 0.0) for lane in Lane
+        BreakerState("https://mosaic.example", client_id, lane, "closed", 0.0)
+        for client_id in (None, "forum", "shop")
+        for lane in Lane
     )
 
 
@@ -117,6 +119,21 @@ def test_breakers_are_shown_open_half_open_and_closed(start: Starter, redis_url:
     for _ in range(3):
         process.call()
     assert process.traffic.snapshot([SHOP]).breakers[0].state == "closed"
+
+
+def test_the_breaker_of_one_client_among_several_is_shown_beside_that_of_all(
+    start: Starter,
+) -> None:
+    process = start(breaker_failures=2)
+    process.fail(2, SHOP)
+
+    states = {
+        (b.client_id, b.lane): b.state for b in process.traffic.snapshot([SHOP, FORUM]).breakers
+    }
+
+    assert states.pop(("shop", Lane.AUTH)) == "open"
+    assert len(states) == 5
+    assert set(states.values()) == {"closed"}
 
 
 def test_a_machine_whose_clock_is_wrong_shows_the_same(

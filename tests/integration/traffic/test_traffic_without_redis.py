@@ -123,7 +123,7 @@ def test_a_limit_without_a_time_is_told_as_a_second_without_it(
     lose(proxy, "refused")
     app = stage.services.apps.find("forum")
     assert app is not None
-    permit = stage.services.traffic.admit_logout(app.mosaic)
+    permit = stage.services.traffic.admit_logout(app.mosaic, "session", is_untried=True)
 
     with pytest.raises(MosaicRateLimited) as told, permit.watch():
         raise MosaicRateLimited

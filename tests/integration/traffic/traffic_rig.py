@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 import redis
@@ -67,9 +68,18 @@ class Process:
         return self.gate._scripts
 
     def admit(
-        self, lane: Lane = Lane.AUTH, app: Client = SHOP, patience_seconds: float = 0.0
+        self,
+        lane: Lane = Lane.AUTH,
+        app: Client = SHOP,
+        patience_seconds: float = 0.0,
+        *,
+        whom: str | None = None,
+        is_untried: bool = False,
     ) -> Permit:
-        return self.gate.admit(lane, app, patience_seconds)
+        """Ask for a permit; for somebody nobody has asked for yet, unless a test says whom."""
+        return self.gate.admit(
+            lane, app, patience_seconds, whom=whom or uuid4().hex, is_untried=is_untried
+        )
 
     def admit_all(self, lane: Lane = Lane.AUTH, app: Client = SHOP) -> int:
         """Take permits until there are none; return how many there were."""
@@ -91,13 +101,17 @@ class Process:
         lane: Lane = Lane.AUTH,
         app: Client = SHOP,
         allowed_seconds: float = 10.0,
+        **options: Any,
     ) -> BaseException | None:
         """Make a call that goes like this; return what it raised in the end."""
-        return end(self.admit(lane, app), error, allowed_seconds)
+        return end(self.admit(lane, app, **options), error, allowed_seconds)
 
-    def fail(self, times: int = 1, app: Client = SHOP) -> None:
+    def fail(
+        self, times: int = 1, app: Client = SHOP, lane: Lane = Lane.AUTH, whom: str | None = None
+    ) -> None:
+        """Have as many calls fail, each for somebody else unless a test says whom."""
         for _ in range(times):
-            self.call(MosaicUnavailable(), app=app)
+            self.call(MosaicUnavailable(), lane, app, whom=whom)
 
 
 class Starter(Protocol):

@@ -1,0 +1,28 @@
+-- Two breakers stand before each call: one of its client alone, one that all clients share. Each is
+-- a hash; while `until` is 0 it is closed, before that moment open, after it half open.
+--   trips         how often in a row it has opened
+--   row           who has failed since the last good answer
+--   window        who has failed since the moment `since`, when `total` was `total_then`
+--   total         calls let through
+--   probing       calls let through that are under way, while it is not closed …
+--   probing_until … and when whoever makes them is taken for dead
+--   good, bad     how many probes were, and who failed, since it is half open
+--   slow          whether the last one that failed took its time
+
+local function look(key, now)
+  local found = redis.call("HMGET", key, "until", "trips", "probing", "probing_until", "row", "slow")
+  local ends = number(found[1])
+  return {
+    key = key, ends = ends, trips = number(found[2]), row = found[5], is_slow = found[6] == "1",
+    is_closed = ends == 0, is_open = ends > now, is_half_open = ends > 0 and ends <= now,
+    probing = number(found[4]) > now and number(found[3]) or 0,
+  }
+end
+
+-- Count a call. Returns of which opening it is a probe, 0 if of none.
+local function let_through(breaker, probing_until)
+  redis.call("HINCRBY", breaker.key, "total", 1)
+  if breaker.is_closed then return 0 end
+  redis.call("HSET", breaker.key, "probing", breaker.probing + 1, "probing_until", probing_until)
+  return breaker.trips
+end
