@@ -85,10 +85,13 @@ def test_silent_authentications_can_neither_burst_nor_flow_as_much_as_the_whole(
         assert lane.tolerance // lane.interval < whole.tolerance // whole.interval
 
 
-def test_a_portal_may_open_a_third_of_a_users_minute_at_once() -> None:
+def test_a_portal_may_spend_half_of_a_users_minute_at_once_and_one_app_half_of_that() -> None:
     rules = Lanes(make_settings()).rules(Lane.AUTH, make_app("https://m.example"), "hashed-user")
-    of_user = rules.cells[-1]
 
-    assert of_user.name == "user"
-    assert "hashed-user" in of_user.key
-    assert of_user.tolerance // of_user.interval + 1 == 40
+    *_, whole, share = rules.cells
+
+    assert (whole.name, share.name) == ("user", "user at one app")
+    assert whole.key != share.key
+    for cell, at_once in ((whole, 60), (share, 30)):
+        assert "hashed-user" in cell.key
+        assert cell.tolerance // cell.interval + 1 == at_once
