@@ -64,6 +64,10 @@ def test_a_test_cannot_share_an_identifier_out_either(state: MosaicState) -> Non
         state.change_user("nobody", email="x@example.com")
 
 
+def test_a_user_may_have_a_username_alone(shop: App) -> None:
+    assert create(shop, username="bob", credentials={"password": "pw"}).status_code == 201
+
+
 def test_a_name_given_up_can_be_taken(state: MosaicState, shop: App) -> None:
     state.change_user("ada", phone="+101")
 
@@ -82,7 +86,7 @@ def test_adding_a_user_again_replaces_what_was_known(state: MosaicState, shop: A
 
 @pytest.mark.parametrize(
     "fields",
-    [{"username": "bob"}, {}, {**NEW, "surprise": 1}, {**NEW, "credentials": {}}, {"email": 7}],
+    [{"language": "en"}, {}, {**NEW, "surprise": 1}, {**NEW, "credentials": {}}, {"email": 7}],
 )
 def test_a_user_of_the_wrong_shape_is_not_created(shop: App, fields: dict[str, Any]) -> None:
     answer = create(shop, **fields)
