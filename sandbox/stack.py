@@ -73,11 +73,14 @@ class Stack:
             self._exit = exit_stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        complaints = [] if kind else self._complaints()
         # Together: each takes a second or two to end, and is waited for.
         with ThreadPoolExecutor() as threads:
             list(threads.map(ManagedProcess.close, self.processes.values()))
         self._exit.close()
+        if complaints:
+            raise AssertionError(f"not as Mosaic's pages say: {complaints}")
 
     @property
     def broker_url(self) -> str:
@@ -136,6 +139,10 @@ class Stack:
         printed = self._operate(*words, "--client-secret-file", str(secret_file))
         secret_file.unlink()
         return printed.strip().splitlines()[-1]
+
+    def _complaints(self) -> list[str]:
+        """What the simulator was asked, or answered, that is on no page of Mosaic's."""
+        return self.mosaic.calls.complaints() if self.processes["simulator"].is_alive else []
 
     def _operate(self, *words: str) -> str:
         """Run the operators' command here: a process of its own takes more than a second."""

@@ -103,9 +103,10 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def mosaic() -> Iterator[SimulatorServer]:
-    """Mosaic, as far as anybody knows."""
+    """Mosaic, as far as anybody knows; what it was asked is held against Mosaic's own pages."""
     with SimulatorServer() as server:
         yield server
+        assert server.state.calls.complaints() == []
 
 
 StageMaker = Callable[[str], Stage]

@@ -92,6 +92,7 @@ def _verbs(state: MosaicState) -> dict[str, Verb]:
         "calls/log": state.calls.log,
         "calls/find": state.calls.find,
         "calls/complaints": state.calls.complaints,
+        "calls/forgive": state.calls.forgive,
         "calls/clear": state.calls.clear,
         "gates/hold": gates.hold,
         "gates/arrived": gates.arrived,

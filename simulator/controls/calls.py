@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -23,9 +23,6 @@ class Call:
     session_id: str | None = None
     status: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)  # of its body, query and path
-    # What does not fit Mosaic's own pages.
-    request_complaints: list[str] = field(default_factory=list)
-    answer_complaints: list[str] = field(default_factory=list)
 
     def fits(self, endpoint: str | None, client_id: str | None, told: Mapping[str, Any]) -> bool:
         """Whether this is such a call; None stands for any."""
@@ -43,6 +40,7 @@ class Calls:
         self._lock = Lock()
         self._counts: Counter[tuple[str, str | None]] = Counter()
         self._log: deque[Call] = deque(maxlen=LOG_LENGTH)
+        self._complaints: deque[str] = deque(maxlen=LOG_LENGTH)
 
     def record(self, call: Call) -> Call:
         """Note a call as it arrives; its status follows."""
@@ -73,20 +71,20 @@ class Calls:
         wanted = None if endpoint is None else Endpoint(endpoint)
         return [call for call in self.log() if call.fits(wanted, client_id, fields)]
 
+    def complain(self, endpoint: str, about: str, sentences: Iterable[str]) -> None:
+        """Note how a request, or our answer to one, does not fit Mosaic's own pages."""
+        self._complaints += [f"{endpoint} {about}: {sentence}" for sentence in sentences]
+
     def complaints(self) -> list[str]:
-        """Every way in which a request, or our answer to one, did not fit Mosaic's own pages."""
-        return [
-            f"{call.endpoint} {kind}: {complaint}"
-            for call in self.log()
-            for kind, found in (
-                ("request", call.request_complaints),
-                ("answer", call.answer_complaints),
-            )
-            for complaint in found
-        ]
+        """Everything that did not fit, however long ago."""
+        return list(self._complaints)
+
+    def forgive(self) -> None:
+        """Forget the complaints, which a test has provoked on purpose."""
+        self._complaints.clear()
 
     def clear(self) -> None:
-        """Forget all calls."""
+        """Forget all calls, but not the complaints about them."""
         with self._lock:
             self._counts.clear()
             self._log.clear()

@@ -41,7 +41,7 @@ class Conduct:
             await hang_up(scope)
             return
 
-        answer = self._answer(incoming, call)
+        answer = self._answer(incoming)
         await self._hold(call, before=False)
         if plan.has(FaultKind.DROP_ANSWER):
             await hang_up(scope)
@@ -77,14 +77,14 @@ class Conduct:
             self._state.clock.now(),
             session_id if isinstance(session_id, str) else None,
             fields=told,
-            request_complaints=[*incoming.complaints],
         )
+        self._state.calls.complain(call.endpoint, "request", incoming.complaints)
         return self._state.calls.record(call)
 
     async def _hold(self, call: Call, *, before: bool) -> None:
         await self._state.gates.pass_through(call.endpoint, call.client_id, before=before)
 
-    def _answer(self, incoming: Incoming, call: Call) -> Answer:
+    def _answer(self, incoming: Incoming) -> Answer:
         if fault := incoming.plan.refusal:
             return _refuse(fault)
         try:
@@ -93,7 +93,8 @@ class Conduct:
         except RefusedError as refusal:
             answer = Answer(refusal.status, refusal.body, refusal.headers)
         # Before any planned distortion: what is held against Mosaic's pages is ours alone.
-        call.answer_complaints += self._published.answer_complaints(answer.status, answer.body)
+        found = self._published.answer_complaints(answer.status, answer.body)
+        self._state.calls.complain(self._published.endpoint, "answer", found)
         return _changed(answer, incoming.plan)
 
 

@@ -93,6 +93,10 @@ class RemoteCalls:
         """See `Calls.complaints`."""
         return list(self._wire("calls/complaints"))
 
+    def forgive(self) -> None:
+        """See `Calls.forgive`."""
+        self._wire("calls/forgive")
+
     def clear(self) -> None:
         """See `Calls.clear`."""
         self._wire("calls/clear")

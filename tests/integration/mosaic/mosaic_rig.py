@@ -118,6 +118,7 @@ def running_rig() -> Iterator[Rig]:
         rig = Rig(mosaic, redis_server)
         try:
             yield rig
+            assert rig.state.calls.complaints() == []  # the worker asks as Mosaic's pages say
         finally:
             rig.close()
 

@@ -226,7 +226,7 @@ def test_the_simulator_refuses_a_field_no_page_has(
 
     assert answer.status_code == 400
     assert "surprise is unknown" in answer.text
-    assert state.calls.log()[-1].request_complaints == ["surprise is unknown"]
+    assert state.calls.complaints() == [f"{published.endpoint} request: surprise is unknown"]
 
 
 @pytest.mark.parametrize("method", [*AMR_BY_METHOD])
@@ -282,3 +282,6 @@ def test_a_deviation_of_the_policy_is_told_as_one(state: MosaicState, shop: App)
     (told, _) = state.calls.complaints()
     assert told.startswith("sessions/list answer: answer[0].start_time must be a date")
     state.calls.clear()
+    assert len(state.calls.complaints()) == 2
+    state.calls.forgive()
+    assert state.calls.complaints() == []

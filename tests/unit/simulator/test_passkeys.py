@@ -52,9 +52,10 @@ def test_a_browser_starts_without_any_token(
 
 
 def test_a_challenge_is_answered_once(shop: App, device: PasskeyDevice) -> None:
-    result = device.answer(start(shop).json())
+    started = start(shop).json()
 
-    assert [finish(shop, result)[0], finish(shop, result)] == [200, WRONG]
+    # Signed anew, so that it is not the counter that gives the second one away.
+    assert [finish(shop, device.answer(started))[0] for _ in range(2)] == [200, 400]
 
 
 def test_a_signature_for_another_site_proves_nothing(state: MosaicState, shop: App) -> None:
@@ -88,12 +89,12 @@ def test_a_passkey_of_somebody_else_is_no_answer_for_a_named_user(
     assert finish(shop, bobs.answer(start(shop, username="ada").json())) == WRONG
 
 
-def test_a_cloned_passkey_is_found_out_by_its_counter(
-    shop: App, state: MosaicState, device: PasskeyDevice
-) -> None:
-    state.passkeys.register("ada", device.credential_id, device.public_key, sign_count=7)
+def test_a_cloned_passkey_is_found_out_by_its_counter(shop: App, device: PasskeyDevice) -> None:
+    earlier = device.answer(start(shop).json())
+    later = device.answer(start(shop).json())
 
-    assert finish(shop, device.answer(start(shop).json())) == WRONG
+    assert finish(shop, later)[0] == 200
+    assert finish(shop, earlier) == WRONG
 
 
 def test_a_challenge_is_for_one_app_and_for_its_time(
