@@ -190,7 +190,7 @@ class LogoutReceipt(Answer):
     told about until an operator acts. ``apps_…`` name the other apps that have confirmed that
     they were told, that are still to be told, and that could not be told. ``idp_user`` says, after
     `revoke_user`, what became of the user's sessions at Mosaic that nobody registered: ``pending``,
-    ``confirmed`` or ``failed``.
+    ``confirmed`` or ``failed``. ``session_refs`` name those of the sessions that this app shares.
     """
 
     receipt_id: str | None = None
@@ -203,6 +203,7 @@ class LogoutReceipt(Answer):
     apps_confirmed: tuple[str, ...] = ()
     apps_pending: tuple[str, ...] = ()
     apps_failed: tuple[str, ...] = ()
+    session_refs: tuple[str, ...] = ()
 
     def has_reached(self, wanted: LogoutWait) -> bool:
         """Whether nothing is pending any more of what *wanted* waits for.
@@ -222,12 +223,12 @@ class LogoutReceipt(Answer):
     @classmethod
     def _fields(cls, data: dict[str, Any]) -> dict[str, Any]:
         counts = ("sessions_ended", "idp_confirmed", "idp_pending", "idp_unconfirmed", "idp_failed")
-        apps = ("apps_confirmed", "apps_pending", "apps_failed")
+        names = ("apps_confirmed", "apps_pending", "apps_failed", "session_refs")
         return {
             "receipt_id": data.get("receipt_id"),
             **{name: int(data.get(name, 0)) for name in counts},
             "idp_user": data.get("idp_user"),
-            **{name: tuple(data.get(name, ())) for name in apps},
+            **{name: tuple(data.get(name, ())) for name in names},
         }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from session_client import (
     answers,
     contract,
+    ended,
     messages,
     receipts,
     requests,
@@ -223,6 +224,7 @@ class SessionClient:
             request_id=request_id,
         )
         receipt = self.send_logout(message.request_id, message.envelope, timeout=timeout)
+        ended.SEEN.add(session_ref)
         return receipts.wait_for(LogoutWait(wait), receipt, until, self.receipt)
 
     def receipt(
@@ -296,6 +298,7 @@ class SessionClient:
         lifetime = min(timeouts.lifetime(timeout), contract.MAX_LIFETIME[request.task])
         message = self._seal(request, request_id, lifetime)
         until = time.monotonic() + timeout
+        ended.SEEN.outlast(timeout)
         self._links.current().publisher.publish(message, until)
         return PendingAnswer(self._links, self._key, message, answer_type, until=until)
 

@@ -19,7 +19,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from session_client import contract, sealing, times
+from session_client import contract, ended, sealing, times
 from session_client.errors import InvalidNotice, SealBroken
 from session_client.keys import AppKey
 
@@ -139,6 +139,8 @@ def open_notice(
 
 
 def _noticed(seen: SeenNotices | None, **fields: Any) -> LogoutNotice:
+    # From here on no answer of this process, were it on its way already, brings the session back.
+    ended.SEEN.add(fields["session_ref"], ended.reason_of(fields.get("cause")))
     is_repeat = seen is not None and not seen.add(fields["notice_id"])
     return LogoutNotice(**fields, is_repeat=is_repeat)
 

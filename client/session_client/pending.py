@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Generic
 
-from session_client import messages
+from session_client import ended, messages
 from session_client.contract import Verdict
 from session_client.errors import NotAnswered
 from session_client.keys import AppKey
@@ -60,7 +60,8 @@ class PendingAnswer(Generic[AnswerT]):
         try:
             if self._answer is None or self._answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE:
                 self._answer = self._read(until)
-            return self._answer
+            # Each time: its session may have ended since it came.
+            return ended.SEEN.hold(self._answer)
         finally:
             self._reading.release()
 
@@ -68,7 +69,9 @@ class PendingAnswer(Generic[AnswerT]):
         raw = self._links.current().inbox.wait(self._message.reply_key, until)
         if raw is None:
             raise self._not_answered()
-        return messages.open_answer(self._message, raw, self._key, self._answer_type)
+        answer = messages.open_answer(self._message, raw, self._key, self._answer_type)
+        ended.SEEN.learn(answer, self._message.session_ref)
+        return answer
 
     def _not_answered(self) -> NotAnswered:
         return NotAnswered(f"request {self.request_id}: no answer in time")

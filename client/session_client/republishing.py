@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final, Generic
 
-from session_client import timeouts
+from session_client import ended, timeouts
 from session_client.answers import Answer
 from session_client.contract import Verdict
 from session_client.errors import BrokerUnavailable, NotAcknowledged, NotAnswered, SealBroken
@@ -38,6 +38,7 @@ class Republisher:
         *timeout* is in seconds. Raises `NotAcknowledged` when that does not happen in time.
         """
         timeouts.lifetime(timeout)
+        ended.SEEN.outlast(timeout)
         until = time.monotonic() + timeout
         pending = PendingAnswer(self._links, self._key, message, answer_type, until=until)
         delivery = _Delivery(self._links, message, pending, until)

@@ -7,7 +7,16 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select
 
-from models import IdpSession, Logout, LogoutRequest, LogoutRequestSession, Notice, new_id
+from models import (
+    AppSession,
+    IdpSession,
+    Logout,
+    LogoutRequest,
+    LogoutRequestSession,
+    Notice,
+    new_id,
+)
+from session_client import contract
 from session_client.contract import LogoutScope, Reason, Verdict
 from worker.errors import InvalidRequest
 from worker.outbox.leases import CONFIRMED
@@ -99,8 +108,26 @@ def receipt(connection: Connection, request: UUID, sessions_ended: int) -> Outco
             "sessions_ended": sessions_ended,
             **_at_idp(connection, request),
             **_at_apps(connection, request),
+            "session_refs": _shared(connection, request),
         },
     )
+
+
+def _shared(connection: Connection, request: UUID) -> list[str]:
+    """Name the sessions that the asking app shares: it may have tokens of them on their way."""
+    query = (
+        select(LogoutRequestSession.idp_session_id)
+        .join(LogoutRequest, LogoutRequest.id == LogoutRequestSession.logout_request_id)
+        .join(
+            AppSession,
+            (AppSession.idp_session_id == LogoutRequestSession.idp_session_id)
+            & (AppSession.app_id == LogoutRequest.app_id),
+        )
+        .where(LogoutRequest.id == request)
+        .order_by(LogoutRequestSession.idp_session_id.desc())
+        .limit(contract.MOST_SESSION_REFS)
+    )
+    return [str(session) for session in connection.execute(query).scalars()]
 
 
 def _at_idp(connection: Connection, request: UUID) -> dict[str, int]:

@@ -167,3 +167,22 @@ print(time.time())
         server.thaw()
 
     assert ended - asked_until < 10
+
+
+def test_what_a_child_learns_of_ended_sessions_waits_for_no_thread_of_its_parents(
+    redis_url: str,
+) -> None:
+    script = (
+        FORK
+        + """
+from session_client.ended import SEEN
+def child():
+    SEEN.add("ref")
+    print(SEEN.reason("ref"))
+with SEEN._lock:  # as a thread may, at the moment of the fork
+    in_child(child)
+print(SEEN.reason("ref"))
+"""
+    )
+
+    assert run(script, redis_url) == "logged_out\nNone\n"

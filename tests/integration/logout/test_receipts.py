@@ -184,3 +184,21 @@ def test_it_does_not_name_the_app_that_asks(stage: Stage) -> None:
     proof = stage.log_out(app_id="forum", session_ref=str(ref))
 
     assert at_apps(proof) == (("blog",), (), ())
+
+
+@pytest.mark.parametrize("app_id", ["shop", "desk"])
+def test_it_names_the_sessions_that_the_app_shares_and_no_others(stage: Stage, app_id: str) -> None:
+    ours = {shared(stage, "desk"), shared(stage, "desk", "forum")}
+    stage.remember(stage.login("ada", "blog"), app_id="blog")
+    if app_id == "shop":
+        ours = {min(ours)}
+
+    receipts = [
+        stage.log_out(app_id="desk", scope=LogoutScope.USER)
+        if app_id == "desk"
+        else stage.log_out(session_ref=str(min(ours)))
+    ]
+    receipts.append(receipt(stage, receipts[0].receipt_id, app_id))
+
+    for proof in receipts:
+        assert {UUID(ref) for ref in proof.session_refs} == ours

@@ -1,0 +1,218 @@
+"""What a process remembers of sessions' ends: for long enough, of bounded size, from any thread."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_client import (
+    Answer,
+    Authentication,
+    LogoutReceipt,
+    Reason,
+    Registration,
+    SessionList,
+    Tokens,
+    Verdict,
+)
+from session_client.ended import EndedSessions, reason_of
+
+MINUTE = 60.0  # for which answers are kept
+TOKENS = Tokens(access_token="a-token", token_type="bearer", expires_in=60)
+REQUEST_ID = "r" * 16
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def memory(clock: Clock) -> EndedSessions:
+    return EndedSessions(most=100, now=clock)
+
+
+def good_news(kind: type[Answer] = Authentication, session_ref: str | None = "ref") -> Any:
+    is_login = kind is Authentication
+    fields: dict[str, Any] = {"session_ref": session_ref, "browser_token": "a-browser-token"}
+    fields |= {"tokens": TOKENS} if is_login else {}
+    verdict = Verdict.AUTHENTICATED if is_login else Verdict.OK
+    return kind(verdict=verdict, request_id=REQUEST_ID, **fields)
+
+
+def refusal(reason: str, kind: type[Answer] = Authentication, **fields: Any) -> Answer:
+    return kind(verdict=Verdict.LOGIN_REQUIRED, request_id=REQUEST_ID, reason=reason, **fields)
+
+
+@pytest.mark.parametrize("kind", [Authentication, Registration])
+def test_good_news_of_a_session_that_has_ended_is_none(
+    memory: EndedSessions, kind: type[Answer]
+) -> None:
+    memory.add("ref", "revoked")
+
+    held: Any = memory.hold(good_news(kind))
+
+    assert (held.verdict, held.reason) == (Verdict.LOGIN_REQUIRED, Reason.REVOKED)
+    assert (held.request_id, held.session_ref) == (REQUEST_ID, "ref")
+    assert held.browser_token is None
+    assert getattr(held, "tokens", None) is None
+    assert not held.is_yes
+
+
+def test_a_step_up_of_a_session_that_has_ended_is_none(memory: EndedSessions) -> None:
+    memory.add("ref")
+    asked = Authentication(
+        verdict=Verdict.INTERACTION_REQUIRED, request_id=REQUEST_ID, session_ref="ref"
+    )
+
+    assert memory.hold(asked).reason == Reason.LOGGED_OUT
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        good_news(session_ref="another"),
+        good_news(session_ref=None),
+        refusal("no_session", session_ref="ref"),
+        SessionList(verdict=Verdict.OK, request_id=REQUEST_ID),
+        LogoutReceipt(verdict=Verdict.OK, request_id=REQUEST_ID, session_refs=("ref",)),
+    ],
+    ids=lambda answer: f"{type(answer).__name__} {answer.verdict}",
+)
+def test_everything_else_is_passed_on_as_it_is(memory: EndedSessions, answer: Answer) -> None:
+    memory.add("ref")
+
+    assert memory.hold(answer) is answer
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("outlast"), st.floats(0.1, 24 * 3600)),
+            st.tuples(st.just("end"), st.integers(0, 9)),
+            st.tuples(st.just("wait"), st.floats(0, 400)),
+        ),
+        max_size=60,
+    )
+)
+def test_an_end_is_remembered_while_any_answer_may_be_on_its_way_and_not_for_ever(
+    happenings: list[tuple[str, float]],
+) -> None:
+    clock = Clock()
+    memory = EndedSessions(now=clock)
+    longest, seen = 10.0, dict[str, tuple[float, float]]()
+    for what, value in happenings:
+        if what == "outlast":
+            memory.outlast(value)
+            longest = max(longest, min(value, 300.0))  # no request with tokens is served later
+        elif what == "end":
+            memory.add(f"ref-{value}")
+            seen[f"ref-{value}"] = (clock.now, longest)
+        else:
+            clock.now += value
+
+        for ref, (at, timeout) in seen.items():
+            is_kept = clock.now < at + timeout + MINUTE
+            assert (memory.reason(ref) is not None) == is_kept
+
+
+def test_it_holds_no_more_than_it_may_and_the_newest_at_that(memory: EndedSessions) -> None:
+    for number in range(1000):
+        memory.add(f"ref-{number}")
+
+    assert len(memory) == 100
+    assert memory.reason("ref-899") is None
+    assert memory.reason("ref-900") == Reason.LOGGED_OUT
+
+
+def test_what_is_over_takes_no_room(memory: EndedSessions, clock: Clock) -> None:
+    for number in range(50):
+        memory.add(f"ref-{number}")
+    clock.now += 10 + MINUTE
+
+    memory.add("the-next")
+
+    assert len(memory) == 1
+
+
+def test_an_end_that_is_seen_again_is_remembered_anew(memory: EndedSessions, clock: Clock) -> None:
+    memory.add("ref")
+    memory.add("another")
+    clock.now += 60
+    memory.add("ref")
+    clock.now += 60
+    memory.add("a-third")
+
+    assert memory.reason("ref") == Reason.LOGGED_OUT
+    assert memory.reason("another") is None
+
+
+ENDS = ["logged_out", "expired", "gone_at_idp", "quarantined", "revoked", "cap_reached", "replaced"]
+
+
+@pytest.mark.parametrize("reason", ENDS)
+@pytest.mark.parametrize("named", ["ref", None])
+def test_a_refusal_teaches_how_the_session_it_is_about_ended(
+    memory: EndedSessions, reason: str, named: str | None
+) -> None:
+    memory.learn(refusal(reason, session_ref=None if named else "ref"), named)
+
+    assert memory.reason("ref") == reason
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in ENDS] + [None])
+def test_a_refusal_for_another_reason_teaches_nothing(
+    memory: EndedSessions, reason: str | None
+) -> None:
+    memory.learn(refusal(str(reason) if reason else ""), "ref")
+
+    assert len(memory) == 0
+
+
+def test_a_refusal_about_nobody_in_particular_teaches_nothing(memory: EndedSessions) -> None:
+    memory.learn(refusal("logged_out"), None)
+
+    assert len(memory) == 0
+
+
+def test_a_receipt_teaches_what_it_ended(memory: EndedSessions) -> None:
+    refs = ("one", "another")
+
+    memory.learn(LogoutReceipt(verdict=Verdict.OK, request_id=REQUEST_ID, session_refs=refs), None)
+
+    assert [memory.reason(ref) for ref in refs] == [Reason.LOGGED_OUT] * 2
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [("revoked", "revoked"), ("logout", "logged_out"), (None, "logged_out"), ("new", "logged_out")],
+)
+def test_a_notices_cause_becomes_the_contracts_word(cause: str | None, reason: str) -> None:
+    assert reason_of(cause) == reason
+
+
+def test_any_thread_may_add_and_ask() -> None:
+    memory = EndedSessions(most=50)
+
+    def work(thread: int) -> None:
+        for number in range(2000):
+            memory.add(f"{thread}-{number}")
+            memory.reason(f"{thread}-{number // 2}")
+            memory.hold(good_news(session_ref=f"{thread}-{number}"))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+
+    assert len(memory) == 50
