@@ -27,8 +27,8 @@ dev: $(READY)  ## keep such a stack running, and print what to paste into an app
 test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, with branch coverage
 	@$(BIN)/python -m sandbox.run_tests
 
-test-quick: $(READY)  ## only the tests that start no worker process
-	@$(BIN)/python -m pytest -q tests/unit tests/integration tests/migrations
+test-quick: $(READY)  ## what to run while editing: no process and no server is started
+	@$(BIN)/python -m pytest -q -n 2 tests/unit
 
 soak: $(READY)  ## minutes of life with a bad network (SOAK_MINUTES=10): nothing lost, nothing leaked
 	@$(BIN)/python -m pytest -q tests/soak

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -101,15 +99,8 @@ def test_counting_that_fails_costs_nobody_an_answer() -> None:
 
 # --- the folder the children of a pool share
 
+
 # Nothing is tidied up at such an end.
-KILLED = """
-import os, sys
-from worker.monitoring.shared_folder import new_folder
-new_folder(sys.argv[1])
-os._exit(0)
-"""
-
-
 def shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     """What the parent of a pool shows; this process counts as one of its children."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
@@ -170,20 +161,6 @@ def test_a_variable_meant_for_other_programs_does_not_split_the_counts(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_new_start_removes_what_a_killed_worker_left_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "sessions.db").write_text("the operator's own", encoding="utf-8")
-    in_use = new_folder(str(tmp_path))
-    subprocess.run(  # noqa: S603 - our own text
-        [sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, check=True
-    )
-    left = set(tmp_path.glob("mosaic-sessions-metrics-*")) - {in_use}
-
-    fresh = new_folder(str(tmp_path))
-
-    assert len(left) == 1
-    assert set(tmp_path.iterdir()) == {tmp_path / "sessions.db", in_use, fresh}
-
-
 def test_a_link_that_somebody_put_there_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
@@ -206,30 +183,6 @@ def test_a_folder_of_another_user_is_left_alone(
     new_folder(str(tmp_path))
 
     assert (theirs / "lock").exists()
-
-
-FORKED = """
-import os, sys
-from worker.monitoring.shared_folder import new_folder
-folder = new_folder(sys.argv[1])
-child = os.fork()
-if child:
-    os.waitpid(child, 0)
-    print(folder.exists())
-"""
-
-
-def test_the_folder_goes_with_the_worker_and_not_with_a_child(tmp_path: Path) -> None:
-    printed = subprocess.run(  # noqa: S603 - our own text
-        [sys.executable, "-c", FORKED, tmp_path],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-    assert printed == "True\n"
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- how old the oldest message is

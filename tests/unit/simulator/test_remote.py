@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import signal
 import ssl
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +12,6 @@ from simulator.controls.remote import RemoteError, RemoteSimulator
 from simulator.idp.policy import DAY_SECONDS
 from simulator.server import SimulatorServer
 
-ROOT = Path(__file__).parents[3]
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load all root certificates
 
 
@@ -155,28 +149,3 @@ def test_a_verb_that_fails_says_why(remote: RemoteSimulator) -> None:
         remote.login("ada", "unknown")
     with pytest.raises(RemoteError, match="verbs are"):
         remote._wire("dance")
-
-
-def test_the_program_tells_its_url_and_leaves_cleanly_on_sigterm(tmp_path: Path) -> None:
-    port_file = tmp_path / "url"
-    command = [sys.executable, "-m", "simulator", "--port-file", str(port_file)]
-    with subprocess.Popen(  # noqa: S603 - our own program
-        [*command, "--client", "shop:secret"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
-        url = wait_for(port_file)
-        with RemoteSimulator(url) as remote:
-            assert authenticate(remote, remote.login("ada", "shop").session_id).status_code == 200
-
-        process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=60)
-
-    assert process.returncode == 0
-    assert printed.strip() == url
-
-
-def wait_for(path: Path) -> str:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, "the simulator did not start"
-        time.sleep(0.02)
-    return path.read_text()

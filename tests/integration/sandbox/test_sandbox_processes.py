@@ -126,7 +126,7 @@ with inner:
     print("family", inner.pid, *inner.children(), flush=True)
     time.sleep(60)
 """
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     with run(code, tmp_path, PYTHONPATH=root) as process:
         family = [int(pid) for pid in process.wait_for_line("family").split()[1:]]
         assert len(family) == 2

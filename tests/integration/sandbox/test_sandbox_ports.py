@@ -39,7 +39,7 @@ time.sleep(600)
 """
     with ManagedProcess(
         [sys.executable, "-c", code],
-        environment={**base_variables(), "PYTHONPATH": str(Path(__file__).parents[2])},
+        environment={**base_variables(), "PYTHONPATH": str(Path(__file__).parents[3])},
         log_path=tmp_path / "log",
     ) as process:
         port = int(process.wait_for_line("given").split()[1])
