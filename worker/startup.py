@@ -19,6 +19,7 @@ from migrations import target
 from models import IdpSession
 from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady, StoreUnavailable
+from worker.mosaic import faults
 from worker.operations import key_check
 from worker.operations.schema import schema_trouble
 from worker.settings.model import Settings
@@ -56,9 +57,8 @@ def check(settings: Settings) -> None:
         check_database(store)
         key_check.check(store, keyring)
     broker_url = settings.broker_url.get_secret_value()
-    if not is_redis(broker_url):
-        return  # what follows is about Redis as a broker
-    _with_redis("CELERY_BROKER_URL", broker_url, settings, check_broker)
+    if is_redis(broker_url):
+        _with_redis("CELERY_BROKER_URL", broker_url, settings, check_broker)
     # Not the broker when REDIS_URL is set: it is there that workers say how they are set up.
     name = "REDIS_URL" if settings.redis_url is not None else "CELERY_BROKER_URL"
     _with_redis(name, settings.cache_url, settings, check_peers)
@@ -112,7 +112,11 @@ def check_broker(client: redis.Redis, settings: Settings) -> None:
 
 
 def check_peers(client: redis.Redis, settings: Settings) -> None:
-    """Check that no living worker takes our jobs for lost earlier than we do, or we theirs."""
+    """Check that no living worker takes our jobs for lost earlier than we do, or we theirs.
+
+    Forgets what is noted of Mosaic: our settings may be other ones, and what is still wrong is
+    noted anew.
+    """
     for peer in heartbeat.living_workers(client):
         theirs = peer["visibility_timeout"]
         if theirs != settings.visibility_timeout_seconds:
@@ -122,6 +126,7 @@ def check_peers(client: redis.Redis, settings: Settings) -> None:
                 f"one has {settings.visibility_timeout_seconds:g} s: the shorter one would run the "
                 "other's jobs twice. Use one value, and stop all workers to change it"
             )
+    client.delete(faults.KEY)
 
 
 def _with_redis(

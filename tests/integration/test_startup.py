@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -283,6 +283,21 @@ def test_a_user_of_redis_that_may_not_look_is_refused(
     assert "(NoPermissionError: our user may not use the command info)" in message
 
 
+@contextmanager
+def redis_cluster() -> Iterator[RedisServer]:
+    """A Redis in cluster mode. It also listens 10,000 ports higher, where somebody may be."""
+    for _ in range(20):
+        with ExitStack() as exit_stack:
+            try:
+                server = RedisServer(extra_config={"cluster-enabled": "yes"})
+                exit_stack.enter_context(server)
+            except RuntimeError:
+                continue
+            yield server
+            return
+    raise RuntimeError("no port for a Redis Cluster")
+
+
 @pytest.mark.parametrize("database", [0, 1])
 @pytest.mark.parametrize(
     ("field", "name"), [("broker_url", "CELERY_BROKER_URL"), ("redis_url", "REDIS_URL")]
@@ -290,7 +305,7 @@ def test_a_user_of_redis_that_may_not_look_is_refused(
 def test_a_redis_cluster_is_refused(
     sqlite_settings: Settings, database: int, field: str, name: str
 ) -> None:
-    with RedisServer(extra_config={"cluster-enabled": "yes"}) as server:
+    with redis_cluster() as server:
         message = refusal(with_urls(sqlite_settings, **{field: server.url(database)}))
 
     assert message.startswith(f"{name} names a Redis Cluster")

@@ -25,8 +25,9 @@ def status(*, as_json: bool) -> None:
     """Tell whether workers are alive and take every queue, and what waits.
 
     Exit codes: 0 all is well, 69 no worker is alive, 1 there is another problem: Redis or the
-    database could not be asked, no worker takes a queue, no sweep runs, or the schema is not at
-    this release's.
+    database could not be asked, no worker takes a queue, no sweep runs, the schema is not at
+    this release's, an address or a client of Mosaic does not work or it does not answer, or
+    logouts or an app's notices are late.
     """
     health = examine(services())
     if as_json:
@@ -87,7 +88,7 @@ def _print_health(health: Health) -> None:
         }
     )
     for problem in health.problems:
-        click.echo(f"Problem: {problem}", err=True)
+        click.echo(f"Problem: {output.shown(problem)}", err=True)
 
 
 def _print_workers(workers: list[dict[str, Any]] | None) -> None:

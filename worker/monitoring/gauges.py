@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,23 +20,25 @@ from prometheus_client.registry import Collector
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.monitoring.meters import NAMESPACE
-from worker.monitoring.sources import WAIT_SECONDS, Source
+from worker.monitoring.sources import Source
+from worker.mosaic.faults import Fault
+from worker.mosaic.responses import Endpoint
 from worker.operations import overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, Head
-from worker.operations.views import StoreCounts
+from worker.operations.views import AppBehind, StoreCounts
 from worker.settings.validators import is_redis
 from worker.traffic import TrafficState
 from worker.wiring import Services
 
-BROKER_EVERY_SECONDS: Final = 3.0
-TRAFFIC_EVERY_SECONDS: Final = 3.0
-MAINTENANCE_EVERY_SECONDS: Final = 3.0
-DATABASE_EVERY_SECONDS: Final = 15.0  # it counts rows
+ASK_EVERY_SECONDS: Final = 3.0
+COUNT_EVERY_SECONDS: Final = 15.0  # the database, whose rows are counted
+WAIT_SECONDS: Final = 3.0  # Prometheus itself waits ten
 _BREAKER_STATES: Final = ("closed", "open", "half_open")
 
 # Labels and value, as many as there are.
 Samples = Iterable[tuple[tuple[str, ...], float]]
+MetricSource = Source[Sequence[Metric]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +74,18 @@ BREAKER = Gauge("breaker_state", "1 for the state it is in.", ("host", "lane", "
 CLIENT_BREAKER = Gauge(
     "client_breaker_state", "1 for the state it is in.", ("host", "client", "lane", "state")
 )
+FAULTS = Gauge("mosaic_faults", "Addresses or clients of Mosaic that do not work.", ("call",))
+BEHIND = Gauge("apps_behind", "Apps that took no notice at several attempts, for minutes.")
 LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
-OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST)
+OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST, BEHIND)
 OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER, CLIENT_BREAKER)
 OF_MAINTENANCE: Final = (LAST_RUN,)
+OF_MOSAIC: Final = (FAULTS,)
 ALL: Final = (
     *(UP, IN_FLIGHT, CONCURRENCY),
-    *(*OF_BROKER, *OF_DATABASE, *OF_TRAFFIC, *OF_MAINTENANCE),
+    *(*OF_BROKER, *OF_DATABASE, *OF_TRAFFIC, *OF_MAINTENANCE, *OF_MOSAIC),
 )
 
 
@@ -109,7 +115,9 @@ class Ages:
 class Facts(Collector):
     """Collects all gauges; what cannot be asked is left out, and `source_up` says so."""
 
-    def __init__(self, sources: Sequence[Source], jobs: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self, sources: Sequence[Source[Sequence[Metric]]], jobs: Callable[[], tuple[int, int]]
+    ) -> None:
         """*jobs* tells how many are in flight, and how many could be."""
         self._sources = sources
         self._jobs = jobs
@@ -123,42 +131,35 @@ class Facts(Collector):
         in_flight, concurrency = self._jobs()
         yield IN_FLIGHT.of([((), in_flight)])
         yield CONCURRENCY.of([((), concurrency)])
-        until = time.monotonic() + WAIT_SECONDS
-        for source in self._sources:
-            source.ask()
-        found = {source.name: source.found(until) for source in self._sources}
-        yield UP.of(((name,), float(metrics is not None)) for name, metrics in found.items())
+        asked = {source.name: source.ask() for source in self._sources}
+        found = {name: answer.value for name, answer in asked.items() if answer.is_in_time()}
+        yield UP.of(((name,), float(found.get(name) is not None)) for name in asked)
         for metrics in found.values():
             yield from metrics or ()
 
 
-def sources(services: Services) -> list[Source]:
+def sources(services: Services) -> list[MetricSource]:
     """Return what is asked for the installation's facts."""
     broker_url = services.settings.broker_url.get_secret_value()
     ages = Ages()
-    found = [
-        Source("database", DATABASE_EVERY_SECONDS, lambda: _of_store(_count(services))),
-        Source("traffic", TRAFFIC_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
-        Source(
-            "maintenance",
-            MAINTENANCE_EVERY_SECONDS,
-            lambda: _of_maintenance(last_runs.ages(services.redis)),
-        ),
-    ]
+    asked: dict[str, tuple[float, Callable[[], Sequence[Metric]]]] = {
+        "database": (COUNT_EVERY_SECONDS, lambda: _of_store(*_count(services))),
+        "traffic": (ASK_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
+        "maintenance": (ASK_EVERY_SECONDS, lambda: _of_maintenance(last_runs.ages(services.redis))),
+        "mosaic": (ASK_EVERY_SECONDS, lambda: _of_mosaic(services.mosaic.faults.present())),
+    }
     if is_redis(broker_url):  # another broker has tools of its own
-        found.append(
-            Source(
-                "broker",
-                BROKER_EVERY_SECONDS,
-                lambda: _of_backlog(queue_depth.read(broker_url), ages, services.now()),
-            )
+        asked["broker"] = (
+            ASK_EVERY_SECONDS,
+            lambda: _of_backlog(queue_depth.read(broker_url), ages, services.now()),
         )
-    return found
+    return [Source(name, every, WAIT_SECONDS, ask) for name, (every, ask) in asked.items()]
 
 
-def _count(services: Services) -> StoreCounts:
+def _count(services: Services) -> tuple[StoreCounts, list[AppBehind]]:
     with services.store.read() as connection:
-        return overview.store_counts(connection, services.now())
+        now = services.now()
+        return overview.store_counts(connection, now), overview.apps_behind(connection, now)
 
 
 def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:
@@ -169,7 +170,7 @@ def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:
     ]
 
 
-def _of_store(found: StoreCounts) -> list[Metric]:
+def _of_store(found: StoreCounts, behind: list[AppBehind]) -> list[Metric]:
     duties = {"logout": found.logouts, "notice": found.notices}
     failed = {"logout": found.parked_logouts, "notice": found.failed_notices}
     return [
@@ -180,7 +181,14 @@ def _of_store(found: StoreCounts) -> list[Metric]:
         OLDEST.of(
             ((duty,), counts.oldest_pending_seconds or 0.0) for duty, counts in duties.items()
         ),
+        BEHIND.of([((), len(behind))]),
     ]
+
+
+def _of_mosaic(found: list[Fault]) -> list[Metric]:
+    # None is 0 and not absent, for each kind of call: they are few, and their names are known.
+    counts = Counter(fault.endpoint for fault in found)
+    return [FAULTS.of(((endpoint,), counts[endpoint]) for endpoint in Endpoint)]
 
 
 def _of_traffic(found: TrafficState) -> list[Metric]:

@@ -1,71 +1,73 @@
-"""Asking what may be down or slow, without making a scrape wait for it or fail.
+"""Asking what may be down or slow, without making who wants to know wait for it or fail.
 
-A source is asked when somebody scrapes, at most every few seconds, on a thread of its own. One
-that hangs keeps that one thread, and is not asked again before it has answered.
+A source is asked when somebody wants to know, at most every few seconds, on a thread of its own.
+One that hangs keeps that one thread, and is not asked again before it has answered.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Generic, TypeVar
 
 import structlog
-from prometheus_client import Metric
 
 log = structlog.get_logger()
 
-WAIT_SECONDS: Final = 3.0  # Prometheus itself waits ten
+T = TypeVar("T")
 
 
 @dataclass
-class _Answer:
-    asked_at: float
-    metrics: Sequence[Metric] | None = None  # None while it is awaited, and when it failed
+class Answer(Generic[T]):
+    """What a source says, or why it says nothing."""
+
+    asked_at: float  # `time.monotonic`, as is the end of patience
+    until: float
+    value: T | None = None
+    error: str | None = None  # its type alone: a message may quote a URL
     is_there: threading.Event = field(default_factory=threading.Event)
 
+    def is_in_time(self) -> bool:
+        """Wait for it; whoever comes when it has taken too long waits no more."""
+        return self.is_there.wait(max(0.0, self.until - time.monotonic()))
 
-class Source:
+
+class Source(Generic[T]):
     """One thing to ask, and its latest answer."""
 
-    def __init__(self, name: str, every: float, ask: Callable[[], Sequence[Metric]]) -> None:
-        """*every* so many seconds it may be asked again."""
+    def __init__(self, name: str, every: float, patience: float, ask: Callable[[], T]) -> None:
+        """*every* so many seconds it may be asked again, and *patience* is how long it may take."""
         self.name = name
         self._every = every
+        self._patience = patience
         self._ask = ask
         self._lock = threading.Lock()
-        self._answer: _Answer | None = None
+        self._latest: Answer[T] | None = None
         self._was_up = True
 
-    def ask(self) -> None:
-        """Begin to ask, unless its answer is fresh or still awaited."""
+    def ask(self) -> Answer[T]:
+        """Return its answer, which may not be there yet. Asks, unless one is fresh or awaited."""
         now = time.monotonic()
         with self._lock:
-            last = self._answer
-            if last is not None and (
-                not last.is_there.is_set() or now - last.asked_at < self._every
+            latest = self._latest
+            if latest is not None and (
+                not latest.is_there.is_set() or now - latest.asked_at < self._every
             ):
-                return
-            self._answer = answer = _Answer(now)
+                return latest
+            self._latest = answer = Answer[T](now, now + self._patience)
         threading.Thread(target=self._fill, args=(answer,), daemon=True).start()
+        return answer
 
-    def found(self, until: float) -> Sequence[Metric] | None:
-        """Return what was found by *until* (`time.monotonic`); None when it cannot be asked."""
-        answer = self._answer
-        if answer is None or not answer.is_there.wait(max(0.0, until - time.monotonic())):
-            return None
-        return answer.metrics
-
-    def _fill(self, answer: _Answer) -> None:
-        error = None
+    def _fill(self, answer: Answer[T]) -> None:
         try:
-            answer.metrics = self._ask()
-        except Exception as caught:  # noqa: BLE001 - the type alone: a message may quote a URL
-            error = type(caught).__name__
+            answer.value = self._ask()
+        except Exception as caught:  # noqa: BLE001 - or it would be awaited for ever
+            answer.error = type(caught).__name__
         finally:
             answer.is_there.set()
-        if (error is None) != self._was_up:
-            log.warning("metrics_source_changed", source=self.name, error=error)
-        self._was_up = error is None
+        is_up = answer.error is None
+        if is_up != self._was_up:
+            log.warning("monitored_source_changed", source=self.name, error=answer.error)
+        self._was_up = is_up

@@ -104,6 +104,7 @@ def set_app(
         if client_secret is not None:
             values["sealed_client_secret"] = _sealed_secret(services, app_id, client_secret)
         connection.execute(update(App).where(App.app_id == app_id).values(values))
+    services.mosaic.faults.forget()
 
 
 def rotate_key(services: Services, app_id: str) -> ClientKey:
@@ -185,6 +186,7 @@ def _set_disabled(services: Services, app_id: str, disabled_at: datetime | None)
     with services.store.write() as connection:
         _require(connection, app_id)
         connection.execute(update(App).where(App.app_id == app_id).values(disabled_at=disabled_at))
+    services.mosaic.faults.forget()
 
 
 def _require(connection: Connection, app_id: str) -> None:

@@ -1,40 +1,63 @@
-"""What must hold beside living workers; `status` and the monitor judge by the same rules."""
+"""How the service is: the one place that judges it, for `status`, the monitor and the metrics.
+
+That all processes live does not make it good: with a wrong client secret, no user of that app is
+signed in. Each problem says what to do about it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from enum import StrEnum
+from typing import Any, Final
 
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
 from session_client import contract
-from worker.celery_support import heartbeat
-from worker.errors import StoreUnavailable
+from worker.celery_support import heartbeat, other_brokers
+from worker.errors import ClientRefused, StoreUnavailable
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
+from worker.mosaic.faults import Fault
+from worker.mosaic.responses import Endpoint
 from worker.operations import overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog
 from worker.operations.schema import schema_trouble
-from worker.operations.views import StoreCounts
+from worker.operations.views import AppBehind, StoreCounts
+from worker.settings.environment import variable_name
 from worker.settings.model import Settings
 from worker.settings.validators import is_redis
 from worker.storage.redis_client import cause_of
-from worker.traffic.snapshot import TrafficState
+from worker.traffic import BreakerState, TrafficState
 from worker.wiring import Services
 
 NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
 HAS_PROBLEMS: Final = 1
 _LATE_AFTER_SECONDS: Final = 60.0
-_LATE_AFTER_SWEEPS: Final = 5  # where they are scheduled farther apart
-
-T = TypeVar("T")
+_LATE_AFTER_RUNS: Final = 5  # where they are scheduled farther apart
+_EXPIRY_LATE_AFTER_SECONDS: Final = 900.0
+LOGOUT_LATE_AFTER_SECONDS: Final = 900.0
 
 Workers = Iterable[Mapping[str, Any]]  # as `heartbeat.living_workers` returns them
+
+
+class Part(StrEnum):
+    """What makes the service good. Each is examined by itself: one that hangs hides no other."""
+
+    DATABASE = "database"
+    BROKER = "broker"
+    WORKERS = "workers"
+    SWEEP = "sweep"
+    MOSAIC = "mosaic"
+    DELIVERIES = "deliveries"
+
+
+# With these good, the processes live. Whether they can do anything for anybody, the others say.
+PROCESSES: Final = (Part.DATABASE, Part.BROKER, Part.WORKERS, Part.SWEEP)
 
 
 def queues_left_alone(workers: Workers) -> str | None:
@@ -44,25 +67,47 @@ def queues_left_alone(workers: Workers) -> str | None:
     return f"no worker takes queue {', '.join(left)}" if left else None
 
 
-def is_in_time(settings: Settings, seconds: float | None) -> bool:
-    """Whether a sweep so many seconds ago is recent enough; None is not."""
-    late = max(_LATE_AFTER_SECONDS, _LATE_AFTER_SWEEPS * settings.sweep_every_seconds)
-    return seconds is not None and seconds <= late
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """How recent a run must be, and what to say when it is not."""
+
+    late_after_seconds: float
+    never: str
+    last: str
+    what_to_do: str
+
+    def is_in_time(self, seconds: float | None) -> bool:
+        return seconds is not None and seconds <= self.late_after_seconds
+
+    def lateness(self, seconds: float | None, workers: Workers, now: datetime) -> str | None:
+        """Say that the last run was too many *seconds* ago, or that there was none.
+
+        There need not have been one while no worker has lived for so long itself.
+        """
+        if self.is_in_time(seconds):
+            return None
+        if seconds is None and all(self.is_in_time(_uptime(worker, now)) for worker in workers):
+            return None
+        when = self.never if seconds is None else f"{self.last} {seconds:.0f} s ago"
+        return f"{when}: {self.what_to_do}"
 
 
-def late_sweep(
-    settings: Settings, seconds: float | None, workers: Workers, now: datetime
-) -> str | None:
-    """Say that the last sweep was too many *seconds* ago, or that there was none.
-
-    There need not have been one while no worker has lived for so long itself.
-    """
-    if is_in_time(settings, seconds):
-        return None
-    if seconds is None and all(is_in_time(settings, _uptime(worker, now)) for worker in workers):
-        return None
-    when = "there was no sweep" if seconds is None else f"the last sweep was {seconds:.0f} s ago"
-    return f"{when}: does beat run, and does a worker take queue {contract.Queue.MAINTENANCE}?"
+def _schedules(settings: Settings) -> dict[Run, _Schedule]:
+    does_beat_run = f"does beat run, and does a worker take queue {contract.Queue.MAINTENANCE}?"
+    return {
+        Run.SWEEP: _Schedule(
+            max(_LATE_AFTER_SECONDS, _LATE_AFTER_RUNS * settings.sweep_every_seconds),
+            "there was no sweep",
+            "the last sweep was",
+            does_beat_run,
+        ),
+        Run.EXPIRE_SESSIONS: _Schedule(
+            max(_EXPIRY_LATE_AFTER_SECONDS, _LATE_AFTER_RUNS * settings.expire_every_seconds),
+            "no session was expired",
+            "sessions were last expired",
+            f"{does_beat_run} Or does the log say operator_must_act?",
+        ),
+    }
 
 
 # Anybody who may use this Redis can write what a worker says of itself.
@@ -111,7 +156,7 @@ class Schema:
 
 @dataclass(slots=True)
 class Health:
-    """Everything `status` shows. None means: it could not be asked, see *problems*."""
+    """What was found, and what is wrong with it. What is None could not be asked."""
 
     asked_at: datetime
     workers: list[dict[str, Any]] | None = None
@@ -120,7 +165,12 @@ class Health:
     schema: Schema | None = None
     store: StoreCounts | None = None
     traffic: TrafficState | None = None
-    problems: list[str] = field(default_factory=list)
+    wrong: dict[Part, list[str]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """All that is wrong, each once."""
+        return list(dict.fromkeys(problem for found in self.wrong.values() for problem in found))
 
     @property
     def exit_code(self) -> int:
@@ -129,52 +179,123 @@ class Health:
             return NO_WORKER_ANSWERS
         return HAS_PROBLEMS if self.problems else 0
 
-    def ask(self, question: Callable[[], T]) -> T | None:
-        """Return the answer; when there is none, say why among the problems."""
-        try:
-            return question()
-        except redis.RedisError as error:
-            self._add(redis_trouble(error))
-        except (StoreUnavailable, SQLAlchemyError) as error:
-            self._add(database_trouble(error))
-        return None
 
-    def judge(self, settings: Settings) -> None:
-        """Add to the problems what is wrong with what was found."""
-        if self.schema is not None:
-            self._add(schema_trouble(self.schema.revision))
-        if not self.workers or self.last_runs is None:
-            return  # that none is alive, or that Redis cannot be asked, says the rest
-        self._add(queues_left_alone(self.workers))
-        age = self.last_runs[Run.SWEEP]
-        self._add(late_sweep(settings, age, self.workers, self.asked_at))
-
-    def _add(self, problem: str | None) -> None:
-        if problem is not None and problem not in self.problems:
-            self.problems.append(problem)
-
-
-def examine(services: Services) -> Health:
-    """Ask Redis and the database; one that is down leaves its part of the answer empty."""
+def examine(services: Services, parts: Collection[Part] = tuple(Part)) -> Health:
+    """Look at *parts*; what is down leaves its part of the answer empty, and is a problem."""
     health = Health(services.now())
-    health.workers = health.ask(lambda: heartbeat.living_workers(services.redis))
-    broker_url = services.settings.broker_url.get_secret_value()
-    if is_redis(broker_url):
-        health.backlog = health.ask(lambda: queue_depth.read(broker_url))
-    health.last_runs = health.ask(lambda: last_runs.ages(services.redis))
-    health.schema = health.ask(lambda: _schema(services))
-    if health.schema is not None:
-        health.store = health.ask(lambda: _store_counts(services))
-        health.traffic = health.ask(lambda: traffic_state(services))
-    health.judge(services.settings)
+    for part in parts:
+        health.wrong[part] = list(_wrong_with(part, services, health))
     return health
 
 
-def _schema(services: Services) -> Schema:
-    with services.store.read() as connection:
-        return Schema(target.revision_of(connection), target.head())
+def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[str]:
+    try:
+        yield from filter(None, _EXAMINERS[part](services, health))
+    except redis.RedisError as error:
+        yield redis_trouble(error)
+    except (StoreUnavailable, SQLAlchemyError) as error:
+        if health.schema is None or health.schema.is_at_head:  # else that says it all
+            yield database_trouble(error)
 
 
-def _store_counts(services: Services) -> StoreCounts:
+def _examine_database(services: Services, health: Health) -> Iterator[str | None]:
     with services.store.read() as connection:
-        return overview.store_counts(connection, services.now())
+        health.schema = Schema(target.revision_of(connection), target.head())
+    yield schema_trouble(health.schema.revision)
+
+
+def _examine_broker(services: Services, health: Health) -> Iterator[str | None]:
+    url = services.settings.broker_url.get_secret_value()
+    if is_redis(url):
+        health.backlog = queue_depth.read(url)
+    elif not other_brokers.answers(url):
+        yield "the broker does not answer: is it running, and is CELERY_BROKER_URL right?"
+
+
+def _examine_workers(services: Services, health: Health) -> Iterator[str | None]:
+    health.workers = heartbeat.living_workers(services.redis)
+    yield queues_left_alone(health.workers) if health.workers else "no worker is alive: start one"
+
+
+def _examine_sweep(services: Services, health: Health) -> Iterator[str | None]:
+    health.last_runs = last_runs.ages(services.redis)
+    schedules = _schedules(services.settings)
+    if all(schedules[run].is_in_time(age) for run, age in health.last_runs.items()):
+        return  # without looking for workers, which takes longer
+    # That none is alive says the rest.
+    if workers := health.workers or heartbeat.living_workers(services.redis):
+        for run, age in health.last_runs.items():
+            yield schedules[run].lateness(age, workers, health.asked_at)
+
+
+def _examine_mosaic(services: Services, health: Health) -> Iterator[str | None]:
+    for fault in services.mosaic.faults.present():
+        yield f"{fault.detail}. {_what_to_do(fault)}"
+    health.traffic = traffic_state(services)
+    for breaker in health.traffic.breakers:
+        yield _no_answers(breaker) if breaker.state != "closed" else None
+
+
+def _no_answers(breaker: BreakerState) -> str:
+    who = "does not answer" if breaker.client_id is None else f"fails client {breaker.client_id}"
+    return (
+        f"Mosaic {who}: the breaker of lane {breaker.lane} at {breaker.name} is {breaker.state}. "
+        "Nothing is lost: users are to try later, logouts are kept. If it goes on, look at "
+        "Mosaic's status page, and at the network on the way there"
+    )
+
+
+def _what_to_do(fault: Fault) -> str:
+    if fault.endpoint == Endpoint.JWKS:
+        return _check_address("jwks_url", "the app's")
+    if fault.error != ClientRefused.__name__:
+        is_token = fault.endpoint == Endpoint.TOKEN
+        return _check_address("token_url" if is_token else "base_url", f"{fault.who}'s")
+    if fault.endpoint == Endpoint.TOKEN:
+        return (
+            f"Give the secret of {fault.who} anew: "
+            f"mosaic-sessions apps set {fault.who} --client-secret-file FILE"
+        )
+    return f"Give the client of {fault.who} the right at Mosaic, in its admin portal"
+
+
+def _check_address(setting: str, whose: str) -> str:
+    option = setting.replace("_", "-")
+    return (
+        f"Is {variable_name(f'mosaic_{setting}')} right, or {whose} own (mosaic-sessions apps set "
+        f"--{option})? May this machine get there?"
+    )
+
+
+def _examine_deliveries(services: Services, health: Health) -> Iterator[str | None]:
+    with services.store.read() as connection:
+        health.store = overview.store_counts(connection, services.now())
+        behind = overview.apps_behind(connection, services.now())
+    logouts = health.store.logouts
+    if (logouts.oldest_pending_seconds or 0.0) > LOGOUT_LATE_AFTER_SECONDS:
+        yield (
+            f"{logouts.pending} logouts could not be told to Mosaic, the oldest for "
+            f"{logouts.oldest_pending_seconds:.0f} s: does a worker take queue "
+            f"{contract.Queue.IDP}? mosaic-sessions sessions show tells the last error of each"
+        )
+    for app in behind:
+        yield _not_told(app)
+
+
+def _not_told(app: AppBehind) -> str:
+    why = app.last_error or "it has not confirmed them"
+    return (
+        f"{app.app_id} takes no notices, {app.pending} wait, the oldest for "
+        f"{app.oldest_seconds:.0f} s ({why}): is it up, and is its address right "
+        f"(mosaic-sessions apps show {app.app_id})?"
+    )
+
+
+_EXAMINERS: Final[dict[Part, Callable[[Services, Health], Iterator[str | None]]]] = {
+    Part.DATABASE: _examine_database,
+    Part.BROKER: _examine_broker,
+    Part.WORKERS: _examine_workers,
+    Part.SWEEP: _examine_sweep,
+    Part.MOSAIC: _examine_mosaic,
+    Part.DELIVERIES: _examine_deliveries,
+}

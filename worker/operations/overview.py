@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, selec
 
 from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent
 from worker.operations.views import (
+    AppBehind,
     Duty,
     DutyCounts,
     Happening,
@@ -38,6 +39,8 @@ _COLUMNS = (
     IdpSession.end_cause,
 )
 _PENDING: Final = "pending"
+BEHIND_AFTER: Final = timedelta(minutes=5)
+BEHIND_AFTER_ATTEMPTS: Final = 2
 
 
 def list_sessions(
@@ -132,6 +135,34 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
         notices=_duty_counts(connection, Notice, now),
         failed_notices=connection.execute(failed).scalar_one(),
     )
+
+
+def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
+    """Return the apps that took no notice at several attempts, for minutes."""
+    query = (
+        select(
+            Notice.app_id,
+            func.count(Notice.id).label("pending"),
+            func.min(Notice.created_at).label("oldest"),
+            func.max(Notice.last_error).label("last_error"),
+        )
+        .where(
+            Notice.closed_at.is_(None),
+            Notice.attempts >= BEHIND_AFTER_ATTEMPTS,
+            Notice.created_at < now - BEHIND_AFTER,
+        )
+        .group_by(Notice.app_id)
+        .order_by(Notice.app_id)
+    )
+    return [
+        AppBehind(
+            app_id=row.app_id,
+            pending=row.pending,
+            oldest_seconds=(now - row.oldest).total_seconds(),
+            last_error=row.last_error,
+        )
+        for row in connection.execute(query)
+    ]
 
 
 def _duty_counts(connection: Connection, duty: leases.Duty, now: datetime) -> DutyCounts:

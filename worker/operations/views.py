@@ -107,6 +107,16 @@ class StoreCounts:
     failed_notices: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppBehind:
+    """An app that takes no notices, although they were sent to it."""
+
+    app_id: str
+    pending: int
+    oldest_seconds: float
+    last_error: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """Some sessions, newest first, and whether there are more."""

@@ -16,14 +16,14 @@ from tests.stage import Stage
 from worker.celery_support import heartbeat
 from worker.maintenance.last_runs import Run
 from worker.monitoring import health_server
-from worker.monitoring.health_server import MonitorServer, Probe
+from worker.monitoring.health_server import MonitorServer
+from worker.monitoring.sources import Source
 from worker.tasks import maintenance
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_server, "ASK_EVERY_SECONDS", 0.05)
-    monkeypatch.setattr(health_server, "STALE_AFTER_SECONDS", 2.0)
     monkeypatch.setattr(health_server, "REQUEST_SECONDS", 2.0)
 
 
@@ -34,19 +34,24 @@ def never() -> Iterator[threading.Event]:
     event.set()
 
 
-def wrong_with(ask: Callable[[], str | None]) -> tuple[int, str | None]:
-    with MonitorServer("127.0.0.1", 0, {"keys": []}, [Probe("database", ask)]) as server:
+def database(ask: Callable[[], list[str]]) -> Source[list[str]]:
+    return Source("database", health_server.ASK_EVERY_SECONDS, 2.0, ask)
+
+
+def wrong_with(ask: Callable[[], list[str]]) -> tuple[int, str | None]:
+    with MonitorServer("127.0.0.1", 0, {"keys": []}, [database(ask)]) as server:
         found = httpx.get(f"{server.url}/healthz", timeout=60)
     return found.status_code, found.json()["wrong"].get("database")
 
 
 def test_what_is_well_is_200() -> None:
-    assert wrong_with(lambda: None) == (200, None)
+    assert wrong_with(list) == (200, None)
 
 
 def test_what_hangs_is_told_in_time(never: threading.Event) -> None:
-    def hang() -> None:
+    def hang() -> list[str]:
         never.wait(90)
+        return []
 
     assert wrong_with(hang) == (503, "does not answer in time")
 
@@ -54,13 +59,13 @@ def test_what_hangs_is_told_in_time(never: threading.Event) -> None:
 def test_what_hangs_later_is_told_too(never: threading.Event) -> None:
     asked: list[int] = []
 
-    def hang_later() -> None:
+    def hang_later() -> list[str]:
         asked.append(1)
         if len(asked) > 1:
             never.wait(90)
+        return []
 
-    probe = Probe("database", hang_later)
-    with MonitorServer("127.0.0.1", 0, {"keys": []}, [probe]) as server:
+    with MonitorServer("127.0.0.1", 0, {"keys": []}, [database(hang_later)]) as server:
         well = httpx.get(f"{server.url}/healthz").status_code
         assert well == 200
 
@@ -68,7 +73,7 @@ def test_what_hangs_later_is_told_too(never: threading.Event) -> None:
 
 
 def test_a_fault_of_ours_is_not_health_and_quotes_nothing() -> None:
-    def crash() -> str:
+    def crash() -> list[str]:
         raise ZeroDivisionError("canary")
 
     assert wrong_with(crash) == (503, "cannot be asked (ZeroDivisionError)")
@@ -78,10 +83,11 @@ def test_many_requests_ask_no_more_often(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(health_server, "ASK_EVERY_SECONDS", 600.0)
     asked: list[int] = []
 
-    def count() -> None:
+    def count() -> list[str]:
         asked.append(1)
+        return []
 
-    with MonitorServer("127.0.0.1", 0, {"keys": []}, [Probe("database", count)]) as server:
+    with MonitorServer("127.0.0.1", 0, {"keys": []}, [database(count)]) as server:
         for _ in range(30):
             server.health()
 
@@ -94,8 +100,8 @@ QUEUES = ["auth", "idp", "login", "logout", "maintenance", "notify", "sessions"]
 
 
 def found(stage: Stage) -> dict[str, str]:
-    answers = {probe.name: probe.ask() for probe in health_server.probes(stage.services)}
-    return {name: wrong for name, wrong in answers.items() if wrong is not None}
+    with MonitorServer("127.0.0.1", 0, {}, health_server.sources(stage.services)) as server:
+        return server.health()
 
 
 def live_worker(stage: Stage, queues: list[str]) -> None:
@@ -108,8 +114,13 @@ def live_worker(stage: Stage, queues: list[str]) -> None:
     stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(facts), ex=600)
 
 
-def test_a_queue_that_no_worker_takes_is_unhealthy(sqlite_stage: Stage) -> None:
+def all_work_done() -> None:
     maintenance.sweep()
+    maintenance.expire_sessions()
+
+
+def test_a_queue_that_no_worker_takes_is_unhealthy(sqlite_stage: Stage) -> None:
+    all_work_done()
     live_worker(sqlite_stage, QUEUES)
     well = found(sqlite_stage)
     live_worker(sqlite_stage, QUEUES[1:])
@@ -121,7 +132,7 @@ def test_a_queue_that_no_worker_takes_is_unhealthy(sqlite_stage: Stage) -> None:
 def test_without_a_sweep_it_is_unhealthy(sqlite_stage: Stage) -> None:
     live_worker(sqlite_stage, QUEUES)
     never = found(sqlite_stage)
-    maintenance.sweep()
+    all_work_done()
     well = found(sqlite_stage)
     make_older(sqlite_stage, Run.SWEEP, 90)
     late = found(sqlite_stage)
@@ -133,7 +144,7 @@ def test_without_a_sweep_it_is_unhealthy(sqlite_stage: Stage) -> None:
 
 
 def test_without_a_worker_nothing_else_is_said_of_its_work(sqlite_stage: Stage) -> None:
-    assert found(sqlite_stage) == {"workers": "none is alive"}
+    assert found(sqlite_stage) == {"workers": "no worker is alive: start one"}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +157,7 @@ def test_without_a_worker_nothing_else_is_said_of_its_work(sqlite_stage: Stage) 
 def test_a_schema_that_is_not_this_releases_is_unhealthy(
     sqlite_stage: Stage, change: str, words: str
 ) -> None:
-    maintenance.sweep()
+    all_work_done()
     live_worker(sqlite_stage, QUEUES)
     with sqlite_stage.services.store.write() as connection:
         connection.execute(text(change))

@@ -1,0 +1,214 @@
+"""All processes live, and the service is not good: `status` and `/healthz` name what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+import pytest
+
+from session_client.contract import Queue
+from simulator.server import SimulatorServer
+from tests.integration.cli.cli_rig import make_older, run, told
+from tests.integration.outbox.propagation_rig import Broker, by_queue, confirm, deliver, owed
+from tests.stage import Stage
+from worker.celery_support import heartbeat
+from worker.errors import NoticeUndelivered
+from worker.maintenance.last_runs import Run
+from worker.monitoring.health_server import MonitorServer, sources
+from worker.tasks import maintenance
+
+Plant = Callable[[Stage], object]
+
+WORKER: Final = {
+    "hostname": "worker@here",
+    "queues": sorted(queue.value for queue in Queue),
+    "visibility_timeout": 180,
+    "started_at": "2020-01-01T00:00:00+00:00",
+}
+
+
+@contextmanager
+def living(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, **overrides: str
+) -> Iterator[Stage]:
+    """A stage with a worker that lives, and with all of beat's work done."""
+    with Stage(sqlite_url, redis_url, mosaic, **overrides) as stage:
+        stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
+        maintenance.sweep()
+        maintenance.expire_sessions()
+        yield stage
+
+
+def pages(stage: Stage) -> dict[str, Any]:
+    """What the monitor says, by path."""
+    with MonitorServer("127.0.0.1", 0, {}, sources(stage.services)) as server:
+        return {path: httpx.get(server.url + path, timeout=60) for path in ("/livez", "/healthz")}
+
+
+def without_ages(text: str) -> str:
+    return re.sub(r"\d+ s\b", "", text)
+
+
+def signed_in(stage: Stage) -> None:
+    stage.add_app("shop")
+    stage.registered("ada", "shop")
+    stage.silent_auth("ada", "shop")
+
+
+def wrong_secret(stage: Stage) -> None:
+    stage.add_app("shop")
+    stage.mosaic.state.add_client("client-shop", "changed at Mosaic")
+    stage.registered("ada", "shop")
+    stage.silent_auth("ada", "shop")
+
+
+def register(stage: Stage) -> None:
+    stage.add_app("shop")
+    stage.remember(stage.login("ada", "shop"))
+
+
+def dead_app(stage: Stage) -> UUID:
+    stage.add_app("shop")
+    by_queue(stage, "forum")
+    notice = owed(stage)
+    dead = Broker()
+    dead.error = NoticeUndelivered("its queue is full")
+    for _ in range(2):
+        deliver(stage, notice, dead)
+        stage.pass_time(minutes=4)
+    return notice
+
+
+def stuck_logout(stage: Stage) -> None:
+    stage.add_app("shop")
+    session = stage.registered("ada", "shop")
+    stage.log_out("ada", "shop", session_ref=str(session))
+    stage.pass_time(minutes=16)
+
+
+def down(stage: Stage) -> None:
+    signed_in(stage)
+    stage.mosaic.state.faults.add("session/authenticate", "status", status=503)
+    stage.silent_auth("ada", "shop")
+
+
+def late_expiry(stage: Stage) -> None:
+    make_older(stage, Run.EXPIRE_SESSIONS, 1000)
+
+
+# What is planted, the settings it needs, the part that is wrong, and words of what to do.
+FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
+    "a wrong client secret": (
+        wrong_secret,
+        {},
+        "mosaic",
+        ("wrong client id or secret", "mosaic-sessions apps set shop --client-secret-file FILE"),
+    ),
+    "a wrong token URL": (
+        signed_in,
+        {"mosaic_token_url": "http://no-such-host.invalid/token"},
+        "mosaic",
+        (
+            "client token at http://no-such-host.invalid/token",
+            "the name does not resolve",
+            "MOSAIC_SESSIONS_MOSAIC_TOKEN_URL",
+            "--token-url",
+        ),
+    ),
+    "a wrong JWKS URL": (
+        register,
+        {"mosaic_jwks_url": "{url}/wrong/jwks"},
+        "mosaic",
+        ("jwks at {url}/wrong/jwks: 404", "MOSAIC_SESSIONS_MOSAIC_JWKS_URL", "--jwks-url"),
+    ),
+    "a wrong base URL": (
+        signed_in,
+        {"mosaic_base_url": "{url}/wrong"},
+        "mosaic",
+        ("{url}/wrong/cis/v1/auth/session/authenticate: 404", "--base-url"),
+    ),
+    "an open breaker": (
+        down,
+        {"breaker_failures": "1"},
+        "mosaic",
+        ("Mosaic does not answer", "{url}", "Nothing is lost"),
+    ),
+    "a dead app": (
+        dead_app,
+        {},
+        "deliveries",
+        ("forum takes no notices", "its queue is full", "mosaic-sessions apps show forum"),
+    ),
+    "a stuck logout": (
+        stuck_logout,
+        {},
+        "deliveries",
+        ("1 logouts could not be told to Mosaic", "queue idp"),
+    ),
+    "a late expiry": (late_expiry, {}, "sweep", ("sessions were last expired 1000 s ago", "beat")),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_wrong_is_named_with_what_to_do(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, name: str
+) -> None:
+    plant, settings, part, words = FAULTS[name]
+    settings = {field: text.format(url=mosaic.url) for field, text in settings.items()}
+    with living(sqlite_url, redis_url, mosaic, **settings) as stage:
+        well = told("status")["problems"]
+        plant(stage)
+
+        (problem,) = told("status", expect=1)["problems"]
+        printed = run("status", expect=1).stderr
+        found = pages(stage)
+
+    assert well == []
+    assert all(word.format(url=mosaic.url) in problem for word in words), problem
+    assert without_ages(printed) == without_ages(f"Problem: {problem}\n")
+    assert found["/healthz"].status_code == 503
+    assert found["/healthz"].json()["wrong"].keys() == {part}
+    assert without_ages(found["/healthz"].json()["wrong"][part]) == without_ages(problem)
+    assert found["/livez"].status_code == (503 if part == "sweep" else 200)
+
+
+def test_a_secret_that_was_put_right_is_no_problem_any_more(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        wrong_secret(stage)
+        told("status", expect=1)
+        run("apps", "set", "shop", "--client-secret-file", "-", stdin="changed at Mosaic")
+
+        assert told("status")["problems"] == []
+
+
+def test_an_app_that_takes_its_notices_at_last_is_no_problem_any_more(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        notice = dead_app(stage)
+        told("status", expect=1)
+        deliver(stage, notice)
+        confirm(stage, notice)
+
+        assert told("status")["problems"] == []
+
+
+def test_a_notice_that_was_not_tried_blames_no_app(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        by_queue(stage, "forum")
+        owed(stage)
+        stage.tell_mosaic()
+        stage.pass_time(minutes=10)
+
+        assert told("status")["problems"] == []
