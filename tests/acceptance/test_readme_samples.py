@@ -1,4 +1,4 @@
-"""The code in README.md runs as it stands there, against a worker and without one."""
+"""The code in README.md and docs/apps.md runs as it stands there, with a worker and without."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from sandbox.stack import Stack
 from session_client import NotAcknowledged, Reason, SessionClient, SpoolCounts, Verdict
 from tests.acceptance.client_rig import ROOT, Apps, working
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIRST, NOT_LOST, IN_AN_APP = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/apps.md")]
+FIRST, IN_AN_APP, NOT_LOST = (
+    sample
+    for page in PAGES
+    for sample in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+)
 CALLS = (SessionClient.register, SessionClient.silent_auth, SessionClient.logout)
 
 
@@ -34,7 +38,7 @@ class App(dict[str, Any]):
             self[name] = lambda *given, name=name: self.called.append((name, given))
 
     def run(self, sample: str) -> None:
-        exec(compile(sample, "README.md", "exec"), self)  # noqa: S102 - it is ours
+        exec(compile(sample, "docs", "exec"), self)  # noqa: S102 - it is ours
 
     def call(self, name: str, *given: Any) -> Any:
         return asyncio.run(self[name](*given))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -14,15 +15,18 @@ from worker.tasks import logouts, maintenance, notices
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+APPS = (ROOT / "docs" / "apps.md").read_text(encoding="utf-8")
+PLACES = ("*.md", "docs/*.md", "client/*.md", "tests/*.md", "benchmarks/*.md")
+DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_every_setting_is_in_the_table_with_its_default(field: str) -> None:
     name = variable_name(field)
-    row = next((line for line in README.splitlines() if f"`{name}`" in line), None)
+    row = next((line for line in SETTINGS.splitlines() if f"`{name}`" in line), None)
 
-    assert row is not None, f"{name} is not in README.md"
+    assert row is not None, f"{name} is not in docs/settings.md"
     default = Settings.model_fields[field].default
     if isinstance(default, int | float) and not isinstance(default, bool):
         assert f"`{default:g}`" in row or f"`{default:.0f}`" in row
@@ -51,12 +55,12 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     ],
 )
 def test_every_task_is_in_the_table(task: str) -> None:
-    assert task in README or f".{task.rpartition('.')[2]}" in README
+    assert task in APPS or f".{task.rpartition('.')[2]}" in APPS
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_is_explained(verdict: Verdict) -> None:
-    assert f"`{verdict}`" in README
+    assert f"`{verdict}`" in APPS
 
 
 def test_every_verb_of_the_readme_is_in_the_makefile() -> None:
@@ -71,3 +75,23 @@ def test_every_verb_of_the_readme_is_in_the_makefile() -> None:
 def test_every_link_leads_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!http|\?)([^)#]+)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_the_first_page_is_one_to_read_in_a_few_minutes() -> None:
+    assert len(README.split()) < 800
+
+
+def test_the_picture_is_drawn_for_light_and_for_dark_pages() -> None:
+    (picture,) = re.findall(r"^!\[[^]]+\]\(([^)]+\.svg)\)", README, re.MULTILINE)
+    drawing = ET.parse(ROOT / picture)  # noqa: S314 - ours
+
+    assert drawing.getroot().tag.endswith("svg")
+    assert "prefers-color-scheme: dark" in (ROOT / picture).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_of_ours_that_is_named_is_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:worker|models|client|tests|simulator|docs)/[\w/.-]+)`", text)
+
+    assert not [path for path in named if not (ROOT / path).exists()]

@@ -43,7 +43,7 @@ class Misconfigured(Failure):
 class Nouns(click.Group):
     """The root group: no error of ours, of Redis or of the database ends in a traceback.
 
-    Tracebacks name local values, and nobody at three in the morning should have to read one.
+    Tracebacks name local values, and say nothing to somebody who has to put it right.
     """
 
     def invoke(self, ctx: click.Context) -> Any:

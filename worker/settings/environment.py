@@ -53,7 +53,9 @@ def _refuse_unknown(environment: Mapping[str, str], names: Iterable[str]) -> Non
     known = {*names, *(f"{name}_FILE" for name in names)}
     unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in known)
     if unknown:
-        raise ConfigurationError(f"unknown setting {', '.join(unknown)}: misspelt? (see README)")
+        raise ConfigurationError(
+            f"unknown setting {', '.join(unknown)}: misspelt? (see docs/settings.md)"
+        )
     for name in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         if name in environment:  # Celery lets them win, and nobody would have checked what they say
             raise ConfigurationError(f"{name} is set: unset it, CELERY_BROKER_URL says it all")
