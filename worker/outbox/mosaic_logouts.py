@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection, update
 
 from models import IdpSession, Logout
-from worker.errors import MosaicUnavailable, OperatorMustAct, SessionWorkerError, UserRefused
+from worker.errors import OperatorMustAct, SessionWorkerError, UserRefused
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, Lease
 from worker.sessions import audit, queries
@@ -75,7 +75,9 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
     session_id = services.keyring.open(
         claim.sealed_session_id, queries.session_id_place(claim.session)
     )
-    refusal: SessionWorkerError = MosaicUnavailable("no registered app can log this session out")
+    refusal: SessionWorkerError = OperatorMustAct(
+        "no app that is registered for its Mosaic can log this session out: register one anew"
+    )
     for app_id in dict.fromkeys((claim.requested_by, claim.registered_by)):
         try:
             app = services.apps.find(app_id)
@@ -114,6 +116,7 @@ def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
         logout=str(claim.lease.id),
         session=str(claim.session),
         app=claim.requested_by,
+        registered_by=claim.registered_by,  # whose client was tried after the other's
         attempts=claim.lease.attempts,
         error=type(error).__name__,
         detail=str(error),
