@@ -7,6 +7,7 @@ thread for ever.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,7 +36,7 @@ def limits(deadline: Deadline, addresses: Sequence[str] | None) -> Iterator[None
 
 
 def _bounded(timeout: float | None) -> float:
-    left = _deadline.get().remaining()
+    left = _deadline.get().at - time.monotonic()
     if left <= 0:
         raise httpcore.ReadTimeout("past the deadline")
     return left if timeout is None else min(timeout, left)
@@ -55,7 +56,7 @@ class _BoundedStream(httpcore.NetworkStream):
         return self._inner.read(max_bytes, _bounded(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        _bounded(timeout)
+        del timeout  # nothing is sent before `read` asks for the answer
         self._unsent += buffer
 
     def close(self) -> None:

@@ -88,7 +88,8 @@ class ScriptRunner:
         is_usable = False
         try:
             answers = _run_all(connection, calls)
-            is_usable = not any(map(is_from_a_replica, answers))
+            refusals = [answer for answer in answers if isinstance(answer, redis.RedisError)]
+            is_usable = not any(map(is_from_a_replica, refusals))
         finally:
             if is_usable:
                 self._idle.append((connection, time.monotonic()))
@@ -97,9 +98,8 @@ class ScriptRunner:
         if not is_usable:
             self.close()  # the others lead there, too
             raise redis.exceptions.ReadOnlyError("Redis is a replica")
-        for answer in answers:
-            if isinstance(answer, redis.ResponseError):
-                raise answer
+        if refusals:
+            raise refusals[0]
         return answers
 
     def close(self) -> None:
@@ -123,13 +123,12 @@ class _Packer:
 
     def pack(self, name: str, *words: Argument) -> list[bytes]:
         """Return what to send; *name* may be two words, as ``CLIENT SETNAME``."""
-        told = [_encoded(word) for word in (*name.split(), *words)]
+        told = [
+            word if isinstance(word, bytes) else str(word).encode()
+            for word in (*name.split(), *words)
+        ]
         packed = [b"$%d\r\n%b\r\n" % (len(word), word) for word in told]
         return [b"*%d\r\n" % len(told) + b"".join(packed)]
-
-
-def _encoded(word: Argument) -> bytes:
-    return word if isinstance(word, bytes) else str(word).encode()
 
 
 class _KernelTimed:
