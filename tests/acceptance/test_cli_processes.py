@@ -98,6 +98,22 @@ def test_a_running_worker_takes_up_a_changed_client_secret(stack: Stack, tmp_pat
     assert "canary" not in printed + worker.log_text()
 
 
+def test_a_revoked_session_is_ended_at_mosaic_within_seconds_also_without_beat(
+    stack: Stack,
+) -> None:
+    key = stack.add_app("shop")
+    stack.worker()
+    login = stack.mosaic.login("ada", "client-shop")
+    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+        client.register(
+            user_id="ada", session_id=login.session_id, id_token=login.id_token, timeout=60
+        )
+
+    cli(stack, "sessions", "revoke", "--user", "ada", "--reason", "a test", "--yes")
+
+    poll_until(lambda: not stack.mosaic.is_live(login.session_id), 30, what="its end at Mosaic")
+
+
 def test_status_follows_the_workers(stack: Stack) -> None:
     before = told(stack, "status", expect=69)
     stack.beat()

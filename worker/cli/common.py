@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker import startup, wiring
 from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
+from worker.logout.end_sessions import Ended
 from worker.operations import key_check, overview
 from worker.operations.app_description import AppError
 from worker.operations.health import database_trouble, redis_trouble
@@ -81,6 +82,21 @@ def require_app(app_id: str) -> None:
     """Return if there is such an app: a misspelt one has no sessions and no notices."""
     if not overview.is_app(services(), app_id):
         raise Failure(f"there is no app {app_id!r} (mosaic-sessions apps list)")
+
+
+def wake_what_ended(ended: Ended) -> bool:
+    """Have the workers tell Mosaic and the apps at once; False when beat's sweep must wake some."""
+    # Here, since importing Celery takes longer than most verbs.
+    from worker.tasks import wake_ups  # noqa: PLC0415
+
+    return wake_ups.ended(ended)
+
+
+def wake_what_is_due() -> None:
+    """Have the workers take up again at once what an operator made due."""
+    from worker.tasks import wake_ups  # noqa: PLC0415
+
+    wake_ups.due(services())
 
 
 def is_at_a_terminal() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from worker.cli import output
-from worker.cli.common import services
+from worker.cli.common import services, wake_what_is_due
 from worker.outbox import mosaic_logouts
 
 
@@ -17,8 +17,9 @@ def logouts() -> None:
 @logouts.command("replay")
 @output.as_json_option
 def replay(*, as_json: bool) -> None:
-    """Make parked logouts due again; the next sweep takes them."""
+    """Make parked logouts due again; the workers take them up at once."""
     opened = mosaic_logouts.replay_parked(services())
+    wake_what_is_due()
     if as_json:
         output.print_json({"opened": opened})
     else:

@@ -57,6 +57,7 @@ def replay(*, app: str | None, as_json: bool) -> None:
     if app is not None:
         common.require_app(app)
     opened = app_notices.replay_failed(services(), app)
+    common.wake_what_is_due()
     if as_json:
         output.print_json({"opened": opened})
     else:

@@ -102,12 +102,14 @@ def revoke(  # noqa: PLR0913 - one for each option
     ended = revoke_sessions(
         services(), which, reason=reason.strip(), override=override_guard, all_of_user=user
     )
+    is_all_woken = common.wake_what_ended(ended)
     if as_json:
         output.print_json({"ended": len(ended.sessions)})
         return
     click.echo(f"Ended: {len(ended.sessions)}")
     if ended.sessions:
-        click.echo("The workers tell Mosaic and the apps within seconds (mosaic-sessions status).")
+        when = "within seconds" if is_all_woken else "as beat has the sweep wake them, 500 a time"
+        click.echo(f"The workers tell Mosaic and the apps {when} (mosaic-sessions status).")
 
 
 def _which(ref: UUID | None, user: str | None, app: str | None) -> tuple[ColumnElement[bool], int]:

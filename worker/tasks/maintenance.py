@@ -6,15 +6,12 @@ from collections.abc import Callable
 
 import structlog
 
-from models import Logout, Notice
-from session_client.contract import Queue
 from worker import wiring
 from worker.app import app
 from worker.errors import Implausible, StoreUnavailable
 from worker.maintenance import expire, last_runs, purge
 from worker.maintenance.batches import Counts
 from worker.maintenance.last_runs import Run
-from worker.outbox import leases
 from worker.tasks import wake_ups
 from worker.wiring import Services
 
@@ -33,10 +30,7 @@ def sweep() -> None:
     """
     services = wiring.current()
     try:
-        if wake_ups.has_room(Queue.IDP):
-            wake_ups.logouts(leases.wake_due(services, Logout))
-        if wake_ups.has_room(Queue.NOTIFY):
-            wake_ups.notices(leases.wake_due(services, Notice))
+        wake_ups.due(services)
     except StoreUnavailable as error:
         log.warning("sweep_skipped", detail=str(error))
     else:

@@ -14,11 +14,14 @@ import structlog
 from celery import Task
 from kombu.exceptions import OperationalError
 
+from models import Logout, Notice
 from session_client.contract import Queue
 from worker.app import app
+from worker.logout.end_sessions import Ended
 from worker.outbox import leases
 from worker.tasks.logouts import end_at_idp
 from worker.tasks.notices import deliver
+from worker.wiring import Services
 
 log = structlog.get_logger()
 
@@ -31,6 +34,29 @@ def logouts(ids: Iterable[UUID]) -> None:
 def notices(ids: Iterable[UUID]) -> None:
     """Put a message for each duty to tell an app on the broker."""
     _wake(deliver, ids)
+
+
+def due(services: Services) -> None:
+    """Wake what is due, a batch of each kind, where its queue has room.
+
+    Raises `StoreUnavailable`.
+    """
+    if has_room(Queue.IDP):
+        logouts(leases.wake_due(services, Logout))
+    if has_room(Queue.NOTIFY):
+        notices(leases.wake_due(services, Notice))
+
+
+def ended(by_hand: Ended) -> bool:
+    """Wake what was ended by hand; whether all of it was, or some of it is left to the sweep.
+
+    Not more than a sweep wakes at once: a message for each of a million would fill Redis.
+    """
+    if has_room(Queue.IDP):
+        logouts(by_hand.logouts[: leases.SWEEP_BATCH])
+    if has_room(Queue.NOTIFY):
+        notices(by_hand.notices[: leases.SWEEP_BATCH])
+    return max(len(by_hand.logouts), len(by_hand.notices)) <= leases.SWEEP_BATCH
 
 
 def has_room(queue: Queue) -> bool:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 from uuid import UUID
 
-from models import Notice
+from session_client.contract import Queue
 from tests.integration.cli.cli_rig import complaint, run, three_notices, told
 from tests.stage import Stage
-from worker.outbox import leases
 
 
 def listed(*arguments: str) -> list[Any]:
@@ -58,14 +59,21 @@ def test_a_listing_says_when_there_is_more(sqlite_stage: Stage) -> None:
     assert "more than 2" in run("notices", "list", "--limit", "2").stdout
 
 
-def test_what_failed_is_replayed_and_due_at_once_with_the_same_id(stage: Stage) -> None:
+def woken(stage: Stage) -> set[UUID]:
+    """The duties whose messages wait."""
+    messages: Any = stage.services.redis.lrange(Queue.NOTIFY, 0, -1)
+    bodies = (json.loads(base64.b64decode(json.loads(message)["body"])) for message in messages)
+    return {UUID(arguments[0]) for arguments, *_ in bodies}
+
+
+def test_what_failed_is_replayed_and_taken_up_at_once_with_the_same_id(stage: Stage) -> None:
     three_notices(stage)
     (failed,) = listed("--failed")
 
     assert told("notices", "replay") == {"opened": 1}
 
     assert listed("--failed") == []
-    assert UUID(failed["notice_id"]) in leases.wake_due(stage.services, Notice)
+    assert UUID(failed["notice_id"]) in woken(stage)
 
 
 def test_replay_is_narrowed_by_app(sqlite_stage: Stage) -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from models import NoticeMethod
+from sandbox.ports import free_port
+from session_client.contract import Queue
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.stage import Stage
+from worker.app import app as celery_app
+from worker.outbox import leases
 
 WHY = ("--reason", "stolen laptop")
 
@@ -144,3 +149,44 @@ def test_an_implausible_share_is_ended_only_when_overridden(
     assert "1 of 1 live sessions" in message
     assert untouched == {session}
     assert said == {"ended": 1}
+
+
+def waiting(stage: Stage) -> dict[str, int]:
+    """How many messages wait for those who tell Mosaic and the apps."""
+    redis: Any = stage.services.redis
+    return {queue: redis.llen(queue) for queue in (Queue.IDP, Queue.NOTIFY)}
+
+
+def test_who_must_be_told_is_woken_at_once(busy: Stage) -> None:
+    session = busy.registered("ada", "shop")
+    busy.silent_auth("ada", "forum")
+
+    run("sessions", "revoke", str(session), *WHY, "--yes")
+
+    assert waiting(busy) == {Queue.IDP: 1, Queue.NOTIFY: 1}
+
+
+def test_of_very_many_the_rest_is_left_to_the_sweep(
+    busy: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "SWEEP_BATCH", 2)
+    for _ in range(3):
+        busy.registered("ada", "shop")
+
+    printed = run("sessions", "revoke", "--user", "ada", *WHY, "--yes").stdout
+
+    assert waiting(busy) == {Queue.IDP: 2, Queue.NOTIFY: 0}
+    assert "as beat has the sweep wake them" in printed
+
+
+def test_a_broker_that_is_away_keeps_nobody_from_revoking(
+    sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite_stage.add_app("shop")
+    session = sqlite_stage.registered("ada", "shop")
+    dead = f"redis://127.0.0.1:{free_port()}/0"
+    monkeypatch.setattr(celery_app.conf, "broker_write_url", dead)
+
+    run("sessions", "revoke", str(session), *WHY, "--yes")
+
+    assert living(sqlite_stage) == set()
