@@ -32,7 +32,7 @@ SETTINGS: Final = {
     "guard_clock_seconds": 0.5,
     "sweep_every_seconds": 1,
     "delivery_retry_seconds": 0.2,
-    "delivery_retry_most_seconds": 1,
+    "delivery_retry_max_seconds": 1,
     "delivery_wake_again_seconds": 1,
 }
 

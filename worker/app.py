@@ -15,6 +15,7 @@ from worker.celery_support.heartbeat import Heartbeat
 from worker.celery_support.message_guard import seal_wait
 from worker.errors import ConfigurationError, NotReady
 from worker.monitoring.exporter import Exporter
+from worker.settings import environment
 from worker.settings import model as settings_module
 
 # `-P threads` must not mean Celery's own thread pool, whose slots leak.
@@ -30,6 +31,7 @@ app.steps["worker"].add(Exporter)
 def _configure_logging(**_: Any) -> None:
     # Connecting to this signal also keeps Celery from configuring its own logging.
     logs.configure(settings_module.current())
+    environment.tell_old_names()
 
 
 @signals.worker_init.connect

@@ -29,7 +29,7 @@ PATIENT = 30.0
 QUICK_RETRIES = {
     "sweep_every_seconds": 0.5,
     "delivery_retry_seconds": 0.5,
-    "delivery_retry_most_seconds": 1,
+    "delivery_retry_max_seconds": 1,
     "delivery_wake_again_seconds": 0.5,
 }
 

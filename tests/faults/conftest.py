@@ -19,7 +19,7 @@ SHORT_TIMES = {
     "mosaic_timeout_seconds": 4,
     "delivery_lease_seconds": 9,
     "delivery_retry_seconds": 0.2,
-    "delivery_retry_most_seconds": 1,
+    "delivery_retry_max_seconds": 1,
     "delivery_wake_again_seconds": 2,
     "sweep_every_seconds": 1,
 }

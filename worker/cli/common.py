@@ -17,6 +17,7 @@ from worker.logout.end_sessions import Ended
 from worker.operations import key_check, overview
 from worker.operations.app_description import AppError
 from worker.operations.health import database_trouble, redis_trouble
+from worker.settings import environment
 from worker.wiring import Services
 
 FAILED: Final = 1
@@ -50,6 +51,7 @@ class Nouns(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; turn what it raises into a `Failure`."""
         try:
+            environment.tell_old_names()
             return super().invoke(ctx)
         except (SessionWorkerError, SQLAlchemyError, redis.RedisError, UnicodeError) as error:
             raise failure_of(error) from None

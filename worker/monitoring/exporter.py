@@ -21,7 +21,11 @@ from worker.monitoring.http_server import Listener, Page
 from worker.monitoring.meters import Meters
 from worker.monitoring.shared_folder import new_folder
 from worker.settings import model as settings_module
-from worker.settings.environment import variable_name
+from worker.settings.environment import (
+    metrics_folder,
+    share_metrics_folder,
+    variable_name,
+)
 
 log = structlog.get_logger()
 
@@ -48,7 +52,7 @@ class Exporter(bootsteps.StartStopStep):
         folder = None
         if _forks(worker):
             try:
-                folder = new_folder(settings_module.metrics_folder())
+                folder = new_folder(metrics_folder())
             except OSError as error:
                 log.error(  # noqa: TRY400 - the cause says it all
                     "metrics_not_counted",
@@ -56,7 +60,7 @@ class Exporter(bootsteps.StartStopStep):
                     what_to_do="let PROMETHEUS_MULTIPROC_DIR name a folder that can be written to",
                 )
                 return
-            settings_module.share_metrics_folder(folder)
+            share_metrics_folder(folder)
         metrics.record_with(Meters(self._registry, folder))
 
     def start(self, worker: Any) -> None:

@@ -32,7 +32,7 @@ SWEEP_BATCH: Final = 500
 # somebody through they would be there first. No more of it than this: it may not be their fault.
 MAX_HELD_BACK_SECONDS: Final = 30.0
 # A row that keeps killing whoever works on it must not take all workers down, one by one.
-MOST_CRASHES: Final = 10
+MAX_CRASHES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def claim(
     if row is None:
         return None
     lease = Lease(duty, duty_id, token, row.attempts, row.give_up_at)
-    if row.crashes > MOST_CRASHES:
+    if row.crashes > MAX_CRASHES:
         log.error("duty_parked", duty=duty.__tablename__, id=str(duty_id), crashes=row.crashes)
         why = f"given up after {row.crashes} workers died of it, or of something beside it"
         close(connection, lease, now, DEAD, why)
@@ -116,7 +116,7 @@ def put_off(
 def _pause(services: Services, attempts: int, error: Exception | None) -> timedelta:
     at_least = error.retry_after if isinstance(error, TryLater) else 0.0
     settings = services.settings
-    first, most = settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
+    first, most = settings.delivery_retry_seconds, settings.delivery_retry_max_seconds
     if isinstance(error, BreakerOpen):
         attempts, most = max(1, attempts - 1), min(most, MAX_HELD_BACK_SECONDS)
     elif isinstance(error, HeldBack):

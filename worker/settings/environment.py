@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from worker.errors import ConfigurationError
 
+log = structlog.get_logger()
+
 PREFIX: Final = "MOSAIC_SESSIONS_"
+_METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+# What settings were called in the release before. These names go with the next one.
+OLD_NAMES: Final = {
+    "breaker_open_max_seconds": f"{PREFIX}BREAKER_OPEN_MOST_SECONDS",
+    "delivery_retry_max_seconds": f"{PREFIX}DELIVERY_RETRY_MOST_SECONDS",
+}
 _PLAIN_NAMES: Final = {
     "database_url": "DATABASE_URL",
     "broker_url": "CELERY_BROKER_URL",
@@ -26,14 +37,30 @@ def collect(environment: Mapping[str, str], fields: Iterable[str]) -> dict[str, 
 
     Raises `ConfigurationError` for a variable that sets none of them, and as `value_of` does.
     """
-    names = {variable_name(field): field for field in fields}
-    _refuse_unknown(environment, names)
+    names = {field: variable_name(field) for field in fields}
+    _refuse_unknown(environment, [*names.values(), *OLD_NAMES.values()])
     values: dict[str, str] = {}
-    for name, field in names.items():
-        value = value_of(environment, name)
+    for field, name in names.items():
+        value = _value_under(environment, name, OLD_NAMES.get(field))
         if value is not None:
             values[field] = value
     return values
+
+
+def tell_old_names() -> None:
+    """Log each old name that this process's environment uses, with the new one."""
+    environment = os.environ  # noqa: TID251
+    for field, old in OLD_NAMES.items():
+        if value_of(environment, old) is not None:
+            log.warning("setting_renamed", old=old, now=variable_name(field))
+
+
+def _value_under(environment: Mapping[str, str], name: str, old: str | None) -> str | None:
+    value = value_of(environment, name)
+    before = None if old is None else value_of(environment, old)
+    if value is not None and before is not None:
+        raise ConfigurationError(f"{name} and its old name {old} are both set: remove the old one")
+    return before if value is None else value
 
 
 def value_of(environment: Mapping[str, str], name: str) -> str | None:
@@ -74,3 +101,13 @@ def _read_file(name: str, path: str) -> str:
     if not text:
         raise ConfigurationError(f"{name}_FILE: the file is empty")
     return text
+
+
+def metrics_folder() -> str | None:
+    """Return the folder the operator lends to `prometheus_client`, if there is one."""
+    return os.environ.get(_METRICS_FOLDER) or None  # noqa: TID251
+
+
+def share_metrics_folder(folder: Path) -> None:
+    """Name the folder in which the children of a pool count: the library looks nowhere else."""
+    os.environ[_METRICS_FOLDER] = str(folder)  # noqa: TID251

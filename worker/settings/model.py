@@ -7,10 +7,9 @@ Names are ``MOSAIC_SESSIONS_<FIELD>``, plus ``DATABASE_URL``, ``CELERY_BROKER_UR
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -28,134 +27,194 @@ from worker.errors import ConfigurationError
 from worker.settings.display import explain
 from worker.settings.environment import collect, value_of, variable_name
 from worker.settings.validators import (
+    BaseUrl,
     check_broker_url,
     check_ca_certificates,
     check_database_url,
-    check_http_url,
     check_redis_url,
     decode_key,
     is_redis,
     parse_key_ring,
     parse_signing_keys,
+    secret,
+    secret_url,
 )
 
-_METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CENTURY_DAYS: Final = 36_500  # longer ones cannot be reckoned with
 
 Region = Literal["us", "eu", "ca", "au", "jp", "sandbox"]
 
 
-def _secret(check: Callable[[str], object]) -> AfterValidator:
-    def check_secret(value: SecretStr) -> SecretStr:
-        check(value.get_secret_value())
-        return value
-
-    return AfterValidator(check_secret)
-
-
-def _secret_url(check: Callable[[str], str]) -> AfterValidator:
-    return AfterValidator(lambda value: SecretStr(check(value.get_secret_value())))
-
-
-BaseUrl = Annotated[str, AfterValidator(check_http_url)]
-
-
 class Settings(BaseModel):
-    """All settings. Secrets are `SecretStr`: they have no readable repr."""
+    """All settings, and what `docs/settings.md` says of each (`settings.page` writes it).
+
+    Secrets are `SecretStr`: they have no readable repr.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     # Where things are
-    database_url: Annotated[SecretStr, _secret(check_database_url)] = SecretStr(
+
+    database_url: Annotated[SecretStr, secret(check_database_url)] = SecretStr(
         "sqlite:///mosaic-sessions.db"
     )
-    broker_url: Annotated[SecretStr, _secret_url(check_broker_url)] = SecretStr(
+    """The store; `postgresql+psycopg://…` in production."""
+    broker_url: Annotated[SecretStr, secret_url(check_broker_url)] = SecretStr(
         "redis://127.0.0.1:6379/0"
     )
-    # Answers and caches; the broker's when that is Redis.
-    redis_url: Annotated[SecretStr, _secret_url(check_redis_url)] | None = None
+    """The broker, which carries the jobs."""
+    redis_url: Annotated[SecretStr, secret_url(check_redis_url)] | None = None
+    """The Redis of answers, caches and budgets. Unset, it is the broker's; needed when the broker
+    is no Redis."""
 
     # Keys
-    # "kid:base64,kid:base64": the first seals, all open.
-    encryption_keys: Annotated[SecretStr, _secret(parse_key_ring)]
-    # base64; finds a session by its id without storing the id.
-    lookup_key: Annotated[SecretStr, _secret(decode_key)]
+
+    encryption_keys: Annotated[SecretStr, secret(parse_key_ring)]
+    """`kid:base64,kid:base64`: the first key seals what is stored, all of them open it."""
+    lookup_key: Annotated[SecretStr, secret(decode_key)]
+    """32 bytes in base64, with which a session is found by its id although the id is not stored.
+    It never changes."""
 
     # Mosaic
-    mosaic_region: Region = "us"
-    mosaic_base_url: BaseUrl | None = None
-    mosaic_token_url: BaseUrl | None = None
-    mosaic_jwks_url: BaseUrl | None = None
-    mosaic_issuer: str | None = None
-    mosaic_timeout_seconds: float = Field(default=10.0, gt=0, le=30)
-    clock_skew_seconds: int = Field(default=60, ge=0, le=300)
-    jwks_max_age_seconds: float = Field(default=3600.0, gt=0)
-    jwks_refetch_seconds: float = Field(default=60.0, gt=0)  # at most one for unknown kids
 
-    # Traffic with Mosaic, for all processes together; the budgets are its documented limits
-    mosaic_app_calls_per_minute: int = Field(default=20_000, ge=1)  # of each client id
-    mosaic_source_calls_per_minute: int = Field(default=90_000, ge=1)  # of this address
-    mosaic_logout_share: float = Field(default=0.1, gt=0, lt=1)  # of both, kept for logouts
-    mosaic_user_calls_per_minute: int = Field(default=120, ge=1)  # silent authentications of one
-    reuse_seconds: float = Field(default=30.0, ge=0, le=300)  # an answer serves identical requests
-    breaker_failures: int = Field(default=5, ge=1)  # in a row open it
-    breaker_open_seconds: float = Field(default=5.0, gt=0)  # doubled each time in a row
-    breaker_open_most_seconds: float = Field(default=60.0, gt=0)
+    mosaic_region: Region = "us"
+    """The region of the tenant: it gives the four addresses below their defaults."""
+    mosaic_base_url: BaseUrl | None = None
+    """The API's host, where it is not the region's; `apps set` can override it for an app."""
+    mosaic_token_url: BaseUrl | None = None
+    """The token endpoint, likewise."""
+    mosaic_jwks_url: BaseUrl | None = None
+    """Mosaic's signing keys, likewise."""
+    mosaic_issuer: str | None = None
+    """The `iss` of ID tokens, likewise. Regions `jp` and `sandbox` have no known default."""
+    mosaic_timeout_seconds: float = Field(default=10.0, gt=0, le=30)
+    """The longest call to Mosaic, all of it."""
+    clock_skew_seconds: int = Field(default=60, ge=0, le=300)
+    """How far the times in tokens may be off."""
+    jwks_max_age_seconds: float = Field(default=3600.0, gt=0)
+    """How long Mosaic's signing keys are used before they are fetched again."""
+    jwks_refetch_seconds: float = Field(default=60.0, gt=0)
+    """How often, at most, they are fetched for a token that names an unknown key."""
+
+    # Traffic with Mosaic: for all processes together
+
+    mosaic_app_calls_per_minute: int = Field(default=20_000, ge=1)
+    """The budget of each client id. The default is Mosaic's documented limit."""
+    mosaic_source_calls_per_minute: int = Field(default=90_000, ge=1)
+    """The budget of this installation's address. The default is Mosaic's documented limit."""
+    mosaic_logout_share: float = Field(default=0.1, gt=0, lt=1)
+    """The share of both budgets that is kept for logouts."""
+    mosaic_user_calls_per_minute: int = Field(default=120, ge=1)
+    """How many silent authentications of one user may reach Mosaic; half of them for one app."""
+    reuse_seconds: float = Field(default=30.0, ge=0, le=300)
+    """How long an answer serves identical requests. With 0 it serves those that came while the
+    call was in progress."""
+    breaker_failures: int = Field(default=5, ge=1)
+    """After so many sessions in a row failed for an app its calls are kept from Mosaic for a while;
+    those of all apps when they failed for several."""
+    breaker_open_seconds: float = Field(default=5.0, gt=0)
+    """For how long at first; twice as long each time in a row. Logouts: not doubled, and one that
+    was never tried is let through."""
+    breaker_open_max_seconds: float = Field(default=60.0, gt=0)
+    """For how long at most."""
 
     # Sessions
-    session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0, le=_CENTURY_DAYS * 86400)
-    max_candidates: int = Field(default=3, ge=1, le=10)
-    # Caps of our own on Mosaic's uncapped sliding sessions; unset means none.
-    session_idle_cap_seconds: int | None = Field(default=None, gt=0)
-    session_absolute_cap_seconds: int | None = Field(default=None, gt=0)
 
-    # Duties to tell Mosaic and apps
+    session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0, le=_CENTURY_DAYS * 86400)
+    """How long a session lives after its last authentication; `apps set` can override it."""
+    max_candidates: int = Field(default=3, ge=1, le=10)
+    """How many of a user's sessions one request may try."""
+    session_idle_cap_seconds: int | None = Field(default=None, gt=0)
+    """How long a session may lie unused. Past this cap it gives no tokens, and the next run of
+    maintenance logs it out, at Mosaic too. Unset means no cap."""
+    session_absolute_cap_seconds: int | None = Field(default=None, gt=0)
+    """How long a session may live at all, likewise."""
+
+    # Deliveries: telling Mosaic and apps
+
     delivery_lease_seconds: float = Field(default=60.0, gt=0)
-    delivery_retry_seconds: float = Field(default=2.0, gt=0)  # doubled at each attempt, with jitter
-    delivery_retry_most_seconds: float = Field(default=300.0, gt=0)
-    delivery_wake_again_seconds: float = Field(
-        default=10.0, gt=0
-    )  # then its message counts as lost
+    """After this the delivery of a worker that was killed goes on elsewhere. It must exceed twice
+    the timeout of Mosaic, and that of notices."""
+    delivery_retry_seconds: float = Field(default=2.0, gt=0)
+    """The pause before telling Mosaic or an app again; it doubles each time, with jitter."""
+    delivery_retry_max_seconds: float = Field(default=300.0, gt=0)
+    """The longest such pause."""
+    delivery_wake_again_seconds: float = Field(default=10.0, gt=0)
+    """A wake-up that nobody has taken for so long counts as lost."""
 
     # Notices to apps: OpenID Connect Back-Channel Logout 1.0
-    notice_issuer: str | None = None  # our name in logout tokens; needed to sign any
-    # RSA keys in PEM, one after another: the first signs, all are shown.
-    notice_signing_keys: Annotated[SecretStr, _secret(parse_signing_keys)] | None = None
-    notice_private_addresses: bool = False  # also http and private networks: laptops and tests only
+
+    notice_issuer: str | None = None
+    """Our name in logout tokens; needed to sign any."""
+    notice_signing_keys: Annotated[SecretStr, secret(parse_signing_keys)] | None = None
+    """RSA private keys in PEM, one after another: the first signs, all are published."""
+    notice_private_addresses: bool = False
+    """Notices may also go by plain http, and to private networks. For laptops and closed networks
+    only."""
     notice_timeout_seconds: float = Field(default=5.0, gt=0, le=15)
-    notice_horizon_seconds: float = Field(default=3 * 24 * 3600, gt=0)  # then it has failed
+    """The longest delivery to an app."""
+    notice_horizon_seconds: float = Field(default=3 * 24 * 3600, gt=0)
+    """A notice that could not be delivered for so long has failed; `notices replay` tries again."""
 
-    # Maintenance. The grace keeps expiry away from a renewal that is still under way at Mosaic,
-    # so it must be longer than any request may take.
+    # Maintenance
+
     expire_grace_seconds: float = Field(default=120.0, ge=0)
-    # Two days at least, whatever is set: see `maintenance.REMEMBERED_AT_LEAST`.
+    """How long after its expiry, or a cap, a session is ended. It keeps expiry away from a renewal
+    in progress, so it must be longer than any request and the clock guard together."""
     keep_ended_days: float = Field(default=30.0, ge=0, le=_CENTURY_DAYS)
+    """How long ended sessions and their receipts are kept; two days at least, whatever is set,
+    since a message may come again."""
     keep_events_days: float = Field(default=365.0, ge=0, le=_CENTURY_DAYS)
-    # More than this share of the live sessions, and more than this many, end only if overridden.
+    """How long the audit trail is kept."""
     guard_share: float = Field(default=0.25, gt=0, le=1)
+    """More than this share of the live sessions, if they are also more than the next setting says,
+    are ended only when an operator overrides the guard."""
     guard_count: int = Field(default=1000, ge=0)
-    # Apart from the database's clock; less than the grace, of which it may take as much away.
+    """This many may always be ended."""
     guard_clock_seconds: float = Field(default=60.0, gt=0)
+    """Farther apart from the database's clock, nothing is expired. It must be less than the grace,
+    of which a clock that is ahead takes as much away."""
     maintenance_batch: int = Field(default=500, ge=1, le=10_000)
+    """Rows that expiry and purging take in one transaction."""
     maintenance_rows_per_second: int = Field(default=25_000, ge=1)
+    """Rows a second, at most. With batches of 100 and 10000 rows a second the p99 of users beside
+    it was 1.7 times the quiet one, with the defaults 2 to 4 times."""
     maintenance_budget_seconds: float = Field(default=30.0, gt=0)
+    """The time of one run; the next goes on."""
     sweep_every_seconds: float = Field(default=5.0, gt=0)
+    """How often beat has lost wake-ups sent again."""
     expire_every_seconds: float = Field(default=60.0, gt=0)
+    """How often beat has sessions expired."""
     purge_every_seconds: float = Field(default=3600.0, gt=0)
+    """How often beat has the history purged."""
 
-    # Trusted beside the public authorities, for Mosaic and for notices
+    # Certificates
+
     ca_certificates: Annotated[str, AfterValidator(check_ca_certificates)] | None = None
+    """Authorities in PEM, trusted beside the public ones, at Mosaic and at apps:
+    `…_CA_CERTIFICATES_FILE=/etc/ssl/company.pem`."""
 
     # Processes
+
     visibility_timeout_seconds: float = Field(default=VISIBILITY_TIMEOUT_SECONDS, gt=0)
+    """How long a job may take before another worker gets it. The same for all workers of a broker,
+    and more than twice the longest job."""
     concurrency: int = Field(default=8, ge=1, le=64)
-    # Prometheus metrics over HTTP, when a port is set.
+    """Threads (or processes) of a worker."""
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Where each worker serves Prometheus metrics under `/metrics`. Unset, it does not."""
     metrics_host: str = "127.0.0.1"
+    """The address it serves them on."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less important is not logged."""
     log_format: Literal["json", "console"] = "json"
+    """A line of JSON for each event, or text for a person."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
@@ -222,16 +281,6 @@ def database_url() -> str:
     except ValueError as error:
         raise ConfigurationError(f"DATABASE_URL: {error}") from None
     return url
-
-
-def metrics_folder() -> str | None:
-    """Return the folder the operator lends to `prometheus_client`, if there is one."""
-    return os.environ.get(_METRICS_FOLDER) or None  # noqa: TID251
-
-
-def share_metrics_folder(folder: Path) -> None:
-    """Name the folder in which the children of a pool count: the library looks nowhere else."""
-    os.environ[_METRICS_FOLDER] = str(folder)  # noqa: TID251
 
 
 def read(environment: Mapping[str, str]) -> Settings:

@@ -10,12 +10,14 @@ import base64
 import binascii
 import re
 import ssl
-from typing import Final
+from collections.abc import Callable
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import AfterValidator, SecretStr
 from redis.connection import parse_url
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -185,3 +187,21 @@ def without_password(url: str) -> str:
     if parts is None:
         return MASK
     return f"{parts['scheme']}{'***@' if parts['userinfo'] else ''}{parts['place']}"
+
+
+def secret(check: Callable[[str], object]) -> AfterValidator:
+    """Return what holds a secret text to *check*."""
+
+    def check_secret(value: SecretStr) -> SecretStr:
+        check(value.get_secret_value())
+        return value
+
+    return AfterValidator(check_secret)
+
+
+def secret_url(check: Callable[[str], str]) -> AfterValidator:
+    """Return what replaces a secret URL by what *check* makes of it."""
+    return AfterValidator(lambda value: SecretStr(check(value.get_secret_value())))
+
+
+BaseUrl = Annotated[str, AfterValidator(check_http_url)]

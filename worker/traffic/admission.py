@@ -130,7 +130,7 @@ class Gate:
         self._lanes = Lanes(settings)
         self._failures = settings.breaker_failures
         self._open_seconds = settings.breaker_open_seconds
-        self._open_most_seconds = settings.breaker_open_most_seconds
+        self._open_max_seconds = settings.breaker_open_max_seconds
         self.fair_seconds = min(FAIR_SECONDS, FAIR_SHARE * settings.mosaic_timeout_seconds)
 
     def admit(
@@ -203,7 +203,7 @@ class Gate:
         first = self._open_seconds
         # A logout has a back-off of its own, which doubles: one that failed because of others must
         # not wait for both.
-        most = first if lane is Lane.LOGOUT else self._open_most_seconds
+        most = first if lane is Lane.LOGOUT else self._open_max_seconds
         shares = (FAILED_SHARE, SHARE_OF_CALLS, int(SHARE_WINDOW_SECONDS * 1e6), SHARE_OF_ONE)
         lasts = (int(first * 1e6), int(most * 1e6))
         return (self._failures, *shares, *lasts, GOOD_PROBES, BAD_PROBES)

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from models import Logout
 from tests.integration.cli.cli_rig import run, told
 from tests.stage import Stage
-from worker.outbox.leases import MOST_CRASHES
+from worker.outbox.leases import MAX_CRASHES
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def parked(stage: Stage) -> Stage:
     session = stage.registered()
     stage.log_out(session_ref=str(session))
     with stage.services.store.write() as connection:
-        connection.execute(update(Logout).values(crashes=MOST_CRASHES + 1))
+        connection.execute(update(Logout).values(crashes=MAX_CRASHES + 1))
     assert stage.tell_mosaic() == [None]
     return stage
 

@@ -30,7 +30,7 @@ from worker.app import app as celery_app
 from worker.errors import StoreUnavailable
 from worker.maintenance.purge import purge_history
 from worker.outbox import app_notices, leases, mosaic_logouts, notice_delivery
-from worker.outbox.leases import MOST_CRASHES, wake_due
+from worker.outbox.leases import MAX_CRASHES, wake_due
 from worker.tasks import logouts as logout_tasks
 from worker.tasks import maintenance as maintenance_tasks
 from worker.tasks import notices as notice_tasks
@@ -77,7 +77,7 @@ def test_a_duty_that_keeps_killing_its_workers_is_parked_visibly(
     receipt_id = queued.log_out(session_ref=str(ref)).receipt_id
     monkeypatch.setattr(mosaic_logouts, "_tell_mosaic", _die)
 
-    for _ in range(MOST_CRASHES + 1):
+    for _ in range(MAX_CRASHES + 1):
         with pytest.raises(KeyboardInterrupt):
             work(queued)
         queued.pass_time(seconds=61)
@@ -85,7 +85,7 @@ def test_a_duty_that_keeps_killing_its_workers_is_parked_visibly(
 
     assert work(queued) is None
     row = row_of(queued)
-    assert (row.outcome, row.crashes, row.lease_token) == ("dead", MOST_CRASHES + 1, None)
+    assert (row.outcome, row.crashes, row.lease_token) == ("dead", MAX_CRASHES + 1, None)
     assert "died" in row.last_error
     queued.pass_time(minutes=10)
     assert row.id not in wake_due(queued.services, Logout) + wake_due(queued.services, Notice)
@@ -99,7 +99,7 @@ def test_a_duty_that_keeps_killing_its_workers_is_parked_visibly(
 def test_a_parked_notice_can_be_opened_again(
     queued: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "MOST_CRASHES", 0)
+    monkeypatch.setattr(leases, "MAX_CRASHES", 0)
     notice_id = owed(queued)
     with pytest.raises(KeyboardInterrupt):
         work_on_notice(queued)
@@ -119,12 +119,12 @@ def test_a_parked_notice_can_be_opened_again(
 def test_a_failure_that_is_told_is_no_crash(queued: Stage) -> None:
     notice_id = owed(queued)
 
-    for _ in range(MOST_CRASHES + 5):
+    for _ in range(MAX_CRASHES + 5):
         deliver(queued, notice_id)
         queued.pass_time(minutes=6)
 
     row = the_notice(queued)
-    assert (row.crashes, row.attempts, row.closed_at) == (0, MOST_CRASHES + 5, None)
+    assert (row.crashes, row.attempts, row.closed_at) == (0, MAX_CRASHES + 5, None)
 
 
 # --- the sweep

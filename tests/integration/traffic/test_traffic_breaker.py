@@ -49,7 +49,7 @@ def start(redis_url: str) -> Iterator[Starter]:
 
 @pytest.fixture
 def process(start: Starter) -> Process:
-    return start(breaker_failures=3, breaker_open_seconds=5, breaker_open_most_seconds=15)
+    return start(breaker_failures=3, breaker_open_seconds=5, breaker_open_max_seconds=15)
 
 
 def is_open(process: Process, app: Client | None = None) -> bool:

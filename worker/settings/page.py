@@ -1,0 +1,98 @@
+"""Writes `docs/settings.md`: ``python -m worker.settings.page > docs/settings.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, Final, Literal, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from worker.settings.environment import OLD_NAMES, variable_name
+from worker.settings.model import Settings
+
+_INTRODUCTION: Final = """\
+# Settings
+
+Read from the environment, once, when a process starts; any of them may come from a file instead
+(`<NAME>_FILE`). A misspelt name with our prefix is refused. `mosaic-sessions config` shows what is
+in force, secrets masked. Three must be set: the two keys, which `mosaic-sessions keys generate`
+makes, and `DATABASE_URL`, unless a file in the working directory will do.
+
+This page is written by `python -m worker.settings.page`.
+"""
+
+# By its first field, the heading of a section.
+_SECTIONS: Final = {
+    "database_url": "Where things are",
+    "encryption_keys": "Keys",
+    "mosaic_region": "Mosaic",
+    "mosaic_app_calls_per_minute": "Traffic with Mosaic, of all processes together",
+    "session_lifetime_seconds": "Sessions",
+    "delivery_lease_seconds": "Deliveries: telling Mosaic and apps",
+    "notice_issuer": "Notices to apps",
+    "expire_grace_seconds": "Maintenance",
+    "ca_certificates": "Certificates",
+    "visibility_timeout_seconds": "Processes",
+}
+_BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def page() -> str:
+    """Return the page."""
+    return "\n".join([_INTRODUCTION, *_tables()]).rstrip() + "\n"
+
+
+def _tables() -> Iterator[str]:
+    for name, field in Settings.model_fields.items():
+        if name in _SECTIONS:
+            yield f"## {_SECTIONS[name]}\n"
+            yield "| variable | default | takes | what it sets |\n|---|---|---|---|"
+        yield _row(name, field) + ("\n" if _is_last(name) else "")
+
+
+def _is_last(name: str) -> bool:
+    names = list(Settings.model_fields)
+    following = names[names.index(name) + 1 :]
+    return not following or following[0] in _SECTIONS
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    what = " ".join((field.description or "").split())
+    if name in OLD_NAMES:
+        what += f" Its old name `{OLD_NAMES[name]}` goes with the next release."
+    return f"| `{variable_name(name)}` | {_default(field)} | {_takes(field)} | {what} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value: Any = field.default
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value is None:
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else _number(value)}`"
+
+
+def _number(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _takes(field: FieldInfo) -> str:
+    if field.annotation is bool:
+        return "`true`, `false`"
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+    bounds = [
+        f"{words} {_number(getattr(limit, name))}"
+        for limit in field.metadata
+        for name, words in _BOUNDS.items()
+        if hasattr(limit, name)
+    ]
+    return ", ".join(bounds)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
