@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 from benchmarks.callers import Addresses, Call, caller
 
-_MOST_THREADS: Final = 256
+_MAX_THREADS: Final = 256
 _START_SECONDS: Final = 60.0
 _LEAD_SECONDS: Final = 0.05
 
@@ -97,7 +97,7 @@ class Client:
 
 def _serve(pipe: Connection, subject: str, addresses: Addresses) -> None:
     call = caller(subject, addresses)
-    with ThreadPoolExecutor(_MOST_THREADS) as pool:
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
         while (order := pipe.recv()) is not None:
             kind, first, arguments = order
             run = _Run(call, pool, first)
@@ -181,13 +181,13 @@ def _threads_for(per_second: float) -> int:
 
 def _same(run: _Run, count: int) -> None:
     number = next(run.numbers)
-    together = threading.Barrier(min(count, _MOST_THREADS))
+    together = threading.Barrier(min(count, _MAX_THREADS))
 
     def work() -> None:
         together.wait(_START_SECONDS)
         run.ask(number, time.monotonic())
 
-    run.on_threads(min(count, _MOST_THREADS), work)
+    run.on_threads(min(count, _MAX_THREADS), work)
 
 
 def _one_by_one(run: _Run, count: int) -> None:

@@ -26,7 +26,7 @@ config = Config()
 JWKS_URL = config("WORKER_JWKS_URL")
 ISSUER = config("WORKER_ISSUER")
 CLIENT_ID = config("CLIENT_ID")
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 
 # The user of each local session; a real app keeps both in its session store.
 signed_in: dict[str, str] = {}  # session_ref -> user
@@ -52,7 +52,7 @@ async def backchannel_logout(request: Request) -> Response:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > MOST_BYTES:
+        if len(body) > MAX_BYTES:
             return Response(status_code=413)
     token = parse_qs(body.decode(errors="replace")).get("logout_token", [""])[0]
     try:

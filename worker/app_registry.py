@@ -28,7 +28,7 @@ from worker.storage.encryption import KeyRing
 RELOAD_AFTER_SECONDS: Final = 5.0
 _RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS: Final = 0.5
 _UNKNOWN_FOR_SECONDS: Final = 1.0
-_MOST_APPS: Final = 10_000
+_MAX_APPS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000  # what they are called is the senders' choice
 
 # What an operator may allow an app beyond its own sessions and the browsers that come to it: power
@@ -127,7 +127,7 @@ class AppRegistry:
                     self._unknown.clear()
                 self._unknown[app_id] = self._monotonic() + _UNKNOWN_FOR_SECONDS
                 return
-            if len(self._apps) >= _MOST_APPS:
+            if len(self._apps) >= _MAX_APPS:
                 self._apps.clear()
             self._apps[app_id] = app
 

@@ -181,7 +181,7 @@ MAX_MESSAGE_BYTES: Final = 672 * 1024
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 32
 # How many sessions a receipt names; the newest come first.
-MOST_SESSION_REFS: Final = 1000
+MAX_SESSION_REFS: Final = 1000
 # In the payload of a request, at all depths: fields of objects and items of lists. Each that the
 # worker does not know costs it more than all that it knows.
 MAX_FIELDS: Final = 256

@@ -20,7 +20,7 @@ from session_client.answers import Answer, Authentication, LogoutReceipt, Regist
 from session_client.contract import Reason, Task, Verdict
 from session_client.messages import AnswerT
 
-MOST_REMEMBERED: Final = 20_000  # some three megabytes
+MAX_REMEMBERED: Final = 20_000  # some three megabytes
 _DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 # No request with tokens for an answer is served later than this after it was sent.
 _LONGEST_SECONDS: Final = contract.MAX_LIFETIME[Task.SILENT_AUTH].total_seconds()
@@ -49,7 +49,7 @@ class EndedSessions:
     """
 
     def __init__(
-        self, *, most: int = MOST_REMEMBERED, now: Callable[[], float] = time.monotonic
+        self, *, most: int = MAX_REMEMBERED, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._most = most
         self._now = now

@@ -25,7 +25,7 @@ from session_client.keys import AppKey
 
 BACKCHANNEL_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 _LONGEST_TOKEN: Final = 16 * 1024
-_MOST_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class SeenInMemory:
             if notice_id in self._seen:
                 return False
             self._seen[notice_id] = None
-            if len(self._seen) > _MOST_REMEMBERED:
+            if len(self._seen) > _MAX_REMEMBERED:
                 self._seen.popitem(last=False)
             return True
 

@@ -24,7 +24,7 @@ from session_client import broker, causes, contract, times, urls
 from session_client.errors import BrokerUnavailable
 from session_client.messages import Message
 
-_MOST_AT_ONCE: Final = 16
+_MAX_AT_ONCE: Final = 16
 _RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0.0, "interval_max": 0.2}
 
 
@@ -44,14 +44,14 @@ class Publisher:
             connect_timeout=1.0,
             ssl=broker.tls_options(broker_url) or False,
         )
-        self._connections = connection.Pool(limit=_MOST_AT_ONCE)
-        self._producers = ProducerPool(self._connections, limit=_MOST_AT_ONCE)
+        self._connections = connection.Pool(limit=_MAX_AT_ONCE)
+        self._producers = ProducerPool(self._connections, limit=_MAX_AT_ONCE)
         # On Redis a queue is a list, there when it is pushed to. To declare one is to write down
         # where its messages go, for all who publish: more than an app should have the right to.
         self._declare: list[Queue] | None = [] if urls.is_redis(broker_url) else None
         # Waiting for a turn counts against the caller's time too: with a frozen broker all turns
         # are taken until the sockets time out.
-        self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._turns = threading.BoundedSemaphore(_MAX_AT_ONCE)
 
     def publish(self, message: Message, until: float) -> None:
         """Send one message by *until* (`time.monotonic`). Raises `BrokerUnavailable`.

@@ -45,7 +45,7 @@ class Kind(StrEnum):
     NOTICE = "logout-notice"
 
 
-_MOST_BYTES: Final = {
+_MAX_BYTES: Final = {
     Kind.REQUEST: MAX_REGISTER_BYTES,  # the largest; each task has its own limit
     Kind.ANSWER: MAX_ANSWER_BYTES,
     Kind.NOTICE: MAX_ENVELOPE_BYTES,
@@ -96,7 +96,7 @@ def unseal(sealed: str, kind: Kind, find_key: Callable[[str], AppKey | None]) ->
     Raises `SealBroken` for anything else: too large, no JWE, other kind, unknown key, a bit
     changed, or content that is no JSON object.
     """
-    if len(sealed) > _MOST_BYTES[kind]:
+    if len(sealed) > _MAX_BYTES[kind]:
         raise SealBroken("too large")
     header = header_of(sealed)
     kid = header.get("kid")

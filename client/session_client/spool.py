@@ -35,7 +35,7 @@ PAUSE_SECONDS: Final = 2.0
 DELIVERY_TIMEOUT_SECONDS: Final = 10.0
 WARN_EVERY_SECONDS: Final = 60.0
 _BATCH: Final = 100
-_MOST_COUNTED: Final = 10_000
+_MAX_COUNTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class LogoutSpool:
 
     def counts(self) -> SpoolCounts:
         """Return how many logouts wait, and how many were refused for good."""
-        waiting = self._store.waiting(_MOST_COUNTED)
+        waiting = self._store.waiting(_MAX_COUNTED)
         return SpoolCounts(waiting=len(waiting), refused=len(self._store.refused()))
 
     def refused(self) -> list[SpooledLogout]:

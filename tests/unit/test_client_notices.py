@@ -319,7 +319,7 @@ def test_a_sealed_notice_that_was_seen_is_marked() -> None:
 def test_the_memory_is_bounded_and_forgets_the_oldest_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(notices, "_MOST_REMEMBERED", 3)
+    monkeypatch.setattr(notices, "_MAX_REMEMBERED", 3)
     seen = SeenInMemory()
 
     assert all(seen.add(str(number)) for number in range(4))

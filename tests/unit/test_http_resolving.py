@@ -106,7 +106,7 @@ def test_an_error_nobody_expected_is_not_swallowed() -> None:
 
 
 def test_lookups_that_hang_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns, "MOST_LOOKUPS", 2)
+    monkeypatch.setattr(dns, "MAX_LOOKUPS", 2)
     gate = Gate()
     resolver = Resolver(gate)
     for host in ("slow-1", "slow-2"):

@@ -27,7 +27,7 @@ from worker.celery_support.malformed import (
 from worker.celery_support.qos import OneStepQoS
 from worker.storage.redis_scripts import ScriptRunner
 
-_MOST_AT_ONCE: Final = 50
+_MAX_AT_ONCE: Final = 50
 
 
 class OneStepChannel(stock.Channel):
@@ -59,7 +59,7 @@ class OneStepChannel(stock.Channel):
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Deliver what waits; listen if there is room for more."""
-        most = _MOST_AT_ONCE
+        most = _MAX_AT_ONCE
         if self.qos.prefetch_count:  # 0: no limit
             most = min(most, self.qos.can_consume_max_estimate())
         for key, message, tag in self.qos.take(self._turns(), most):

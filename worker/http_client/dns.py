@@ -17,7 +17,7 @@ from typing import Final
 
 from worker.http_client.deadline import Deadline
 
-MOST_LOOKUPS: Final = 64  # at a time; each may be a thread that hangs
+MAX_LOOKUPS: Final = 64  # at a time; each may be a thread that hangs
 
 Resolve = Callable[[str], Sequence[str]]
 """From a host name to its IP addresses. Raises OSError."""
@@ -52,7 +52,7 @@ class Resolver:
         with self._lock:
             lookup = self._lookups.get(host)
             if lookup is None:
-                if len(self._lookups) >= MOST_LOOKUPS:
+                if len(self._lookups) >= MAX_LOOKUPS:
                     raise OSError("too many name lookups are under way")
                 lookup = Future()
                 threading.Thread(

@@ -125,7 +125,7 @@ def _shared(connection: Connection, request: UUID) -> list[str]:
         )
         .where(LogoutRequest.id == request)
         .order_by(LogoutRequestSession.idp_session_id.desc())
-        .limit(contract.MOST_SESSION_REFS)
+        .limit(contract.MAX_SESSION_REFS)
     )
     return [str(session) for session in connection.execute(query).scalars()]
 

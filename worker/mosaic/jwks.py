@@ -29,7 +29,7 @@ EC_ALGORITHMS: Final = frozenset({"ES256"})
 SMALLEST_RSA_BITS: Final = 2048
 LARGEST_RSA_BITS: Final = 8192  # verifying with more is slow enough to be an attack
 LARGEST_EXPONENT_BITS: Final = 32  # likewise; everybody's is 65537
-MOST_KEYS: Final = 64
+MAX_KEYS: Final = 64
 
 log = structlog.get_logger()
 
@@ -163,7 +163,7 @@ class _Slot:
 def read_key_set(body: Any) -> KeySet:
     """Return the keys of a JWKS that can be used; one that cannot does not spoil the others."""
     members = body.get("keys") if isinstance(body, dict) else None
-    entries = members[:MOST_KEYS] if isinstance(members, list) else []
+    entries = members[:MAX_KEYS] if isinstance(members, list) else []
     return KeySet(tuple(key for entry in entries if (key := _read_key(entry)) is not None))
 
 

@@ -12,7 +12,7 @@ from worker.errors import MosaicContractBroken
 from worker.mosaic.responses import Endpoint
 from worker.mosaic.types import Tokens
 
-MOST_SECONDS: Final = 10 * 366 * 24 * 3600  # ten years: more is not a lifetime but an error
+MAX_SECONDS: Final = 10 * 366 * 24 * 3600  # ten years: more is not a lifetime but an error
 
 
 # Of a client token that does not say how long it lives (RFC 6749 section 5.1 lets it).
@@ -57,7 +57,7 @@ def _seconds_left(token: str, now: datetime) -> int | None:
         left = float(claims["exp"]) - now.timestamp()
     except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
         return None
-    return int(left) if 0 < left <= MOST_SECONDS else None
+    return int(left) if 0 < left <= MAX_SECONDS else None
 
 
 class _Fields:
@@ -93,6 +93,6 @@ class _Fields:
             value = float(value)  # seen in the wild, though RFC 6749 wants a number
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.broken(name)
-        if not 0 < value <= MOST_SECONDS:  # also refuses NaN
+        if not 0 < value <= MAX_SECONDS:  # also refuses NaN
             raise self.broken(name)
         return int(value)

@@ -20,7 +20,7 @@ from worker.storage.redis_client import connect_redis
 OLDEST_SECONDS: Final = max(contract.MAX_LIFETIME.values()).total_seconds()
 
 _UNACKNOWLEDGED: Final = "unacked"  # kombu's hash of jobs taken and not yet done
-_MOST_READ_BYTES: Final = contract.MAX_MESSAGE_BYTES
+_MAX_READ_BYTES: Final = contract.MAX_MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _read(client: redis.Redis) -> Backlog:
 
 
 def _published_at(raw: bytes) -> datetime | None:
-    if len(raw) > _MOST_READ_BYTES:
+    if len(raw) > _MAX_READ_BYTES:
         return None
     try:
         message: Any = json.loads(raw)

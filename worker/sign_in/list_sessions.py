@@ -17,7 +17,7 @@ from worker.sessions import queries
 from worker.sessions.caps import effective_expiry, past_a_cap
 from worker.wiring import Services
 
-_MOST_SESSIONS = 100
+_MAX_SESSIONS = 100
 
 
 def status(services: Services, request: OpenedRequest[StatusCommand]) -> Outcome:
@@ -43,7 +43,7 @@ def status(services: Services, request: OpenedRequest[StatusCommand]) -> Outcome
             IdpSession.id.in_(shared),
         )
         .order_by(IdpSession.authenticated_at.desc(), IdpSession.id.desc())
-        .limit(_MOST_SESSIONS)
+        .limit(_MAX_SESSIONS)
     )
     with services.store.read() as connection:
         found = connection.execute(query).all()

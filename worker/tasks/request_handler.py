@@ -36,7 +36,7 @@ log = structlog.get_logger()
 Work = Callable[[Services, OpenedRequest[Any]], Outcome]
 
 _RETRIES: Final = 5
-_RETRY_MOST_SECONDS: Final = 30
+_RETRY_MAX_SECONDS: Final = 30
 
 
 def serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
@@ -49,7 +49,7 @@ def serve_persistently(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work:
     error = _serve(task, kwargs, work)
     if error is not None and task.request.retries < _RETRIES:
         # Short of a third of the visibility timeout: a longer countdown would be delivered twice.
-        countdown = min(2 ** (task.request.retries + 1), _RETRY_MOST_SECONDS)
+        countdown = min(2 ** (task.request.retries + 1), _RETRY_MAX_SECONDS)
         raise task.retry(countdown=countdown, max_retries=_RETRIES)
 
 

@@ -30,7 +30,7 @@ from session_client import (
     messages,
 )
 from session_client.inbox import Inbox
-from session_client.publisher import _MOST_AT_ONCE, Publisher
+from session_client.publisher import _MAX_AT_ONCE, Publisher
 from tests.integration.client.client_rig import KEY, Responder
 from tests.stage import redis_client
 
@@ -170,7 +170,7 @@ def test_an_acknowledgement_that_cannot_come_names_the_request(server: RedisServ
 
 @pytest.mark.usefixtures("patient_sockets")
 def test_more_callers_than_publishing_threads_get_their_error_in_time(server: RedisServer) -> None:
-    callers = 3 * _MOST_AT_ONCE
+    callers = 3 * _MAX_AT_ONCE
     with client_at(server.port) as client, ThreadPoolExecutor(callers) as threads:
         server.freeze()
 
@@ -327,7 +327,7 @@ def test_timeouts_leave_no_connections_behind(server: RedisServer) -> None:
         # The one that waits for answers has no name, nor has this question.
         poll_until(lambda: connections(server, "") <= 2, 30)
         # A publish that goes on after its time-out makes the next one open connections of its own.
-        assert connections(server, "app-shop") <= 2 * _MOST_AT_ONCE
+        assert connections(server, "app-shop") <= 2 * _MAX_AT_ONCE
 
 
 def test_an_inbox_may_be_reached_by_a_socket_file(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_fifty_waits_at_once_share_no_connection_and_keep_no_more_than_fifty(
 
         assert len({answer.request_id for answer in answers}) == 200
         # kombu uses two for each of its own; the responder has one, and so has this question.
-        assert connections(server) <= 50 + 2 * _MOST_AT_ONCE + 2
+        assert connections(server) <= 50 + 2 * _MAX_AT_ONCE + 2
 
 
 def test_a_closed_client_leaves_no_connection_and_opens_new_ones_on_use(
