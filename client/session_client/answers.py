@@ -210,7 +210,7 @@ class LogoutReceipt(Answer):
 
         Never of a refusal: it says nothing about the logout.
         """
-        idp = self.idp_pending == 0
+        idp = self.idp_pending == 0 and self.idp_user != "pending"
         return (
             self.is_yes
             and {

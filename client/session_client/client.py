@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Any
 
-from session_client import (
-    answers,
-    contract,
-    ended,
-    messages,
-    receipts,
-    requests,
-    sealing,
-    timeouts,
-    urls,
-)
-from session_client.contract import LogoutScope, LogoutWait
-from session_client.errors import InvalidArgumentError
+from session_client import answers, contract, ended, messages, requests, sealing, timeouts
+from session_client.contract import LogoutScope, LogoutWait, Verdict
 from session_client.keys import AppKey
-from session_client.links import Links
-from session_client.messages import AnswerT, Message
+from session_client.login_calls import LoginCalls
+from session_client.messages import Message
 from session_client.notices import LogoutNotice
-from session_client.pending import PendingAnswer
-from session_client.republishing import Republisher
+from session_client.sender import (
+    DEFAULT_LOGOUT_TIMEOUT_SECONDS,
+    DEFAULT_TIMEOUT_SECONDS,
+    check_wait,
+)
+from session_client.unsent import NOT_GIVEN, NotGiven, check_alone, given_or_none, no_token
 
-DEFAULT_TIMEOUT_SECONDS: Final = 5.0
-DEFAULT_LOGOUT_TIMEOUT_SECONDS: Final = 10.0
 
-
-class SessionClient:
+class SessionClient(LoginCalls):
     """Asks the session worker on behalf of one app.
 
     Share one per process among all threads. It may be made before the process forks, and opens
@@ -64,26 +53,6 @@ class SessionClient:
       refuses a logout or a confirmation.
     """
 
-    def __init__(
-        self, *, broker_url: str, app_id: str, app_key: str | AppKey, reply_url: str | None = None
-    ) -> None:
-        if not contract.is_app_id(app_id):
-            raise InvalidArgumentError("app_id: lower-case letters, digits, - and _ (64 at most)")
-        urls.check(broker_url, reply_url)
-        self._app_id = app_id
-        self._key = app_key if isinstance(app_key, AppKey) else AppKey.parse(app_key)
-        self._links = Links(broker_url, reply_url or broker_url, f"app-{app_id}")
-        self._republisher = Republisher(self._links, self._key)
-
-    def __repr__(self) -> str:
-        return f"<SessionClient app_id={self._app_id!r}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def register(  # noqa: PLR0913 - each argument is a field of the contract
         self,
         *,
@@ -91,6 +60,7 @@ class SessionClient:
         session_id: str,
         id_token: str,
         device_id: str | None = None,
+        replaces: str | None = None,
         until_acknowledged: bool = False,
         request_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
@@ -102,16 +72,23 @@ class SessionClient:
             session_id: Mosaic's session id. Keep no copy: `silent_auth` does not need it.
             id_token: from that login, for this app's client; it proves user and factors.
             device_id: the app's name for the device, if it logs devices out.
+            replaces: the browser token that the browser came with, if it did. Another session that
+                it names is ended, or nobody could log it out from there any more.
             until_acknowledged: repeat the request under one request id until the worker has
                 answered, and raise `NotAcknowledged` when it does not answer.
             request_id: of an earlier `NotAcknowledged`, to repeat that very request.
             timeout: in seconds.
 
-        The answer's ``session_ref`` names the session from now on and is no secret. A refusal,
+        The answer's ``session_ref`` names the session from now on and is no secret; its
+        ``browser_token`` names it in this browser, and is one: see `BrowserCookie`. A refusal,
         such as an invalid token, is an answer with another verdict than ``ok``.
         """
         request = requests.Register(
-            user_id=user_id, session_id=session_id, id_token=id_token, device_id=device_id
+            user_id=user_id,
+            session_id=session_id,
+            id_token=id_token,
+            device_id=device_id,
+            replaces=replaces,
         )
         if until_acknowledged:
             message = self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
@@ -122,7 +99,12 @@ class SessionClient:
     def silent_auth(  # noqa: PLR0913
         self,
         *,
-        user_id: str,
+        browser_token: str | NotGiven | None = NOT_GIVEN,
+        session_ref: str | None = None,
+        user_id: str | None = None,
+        ticket: str | None = None,
+        verifier: str | None = None,
+        replaces: str | None = None,
         device_id: str | None = None,
         amr_all_of: tuple[str, ...] = (),
         amr_any_of: tuple[str, ...] = (),
@@ -134,10 +116,17 @@ class SessionClient:
         ip_address: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> answers.Authentication:
-        """Sign *user_id* in to this app without asking them, if a live session allows it.
+        """Sign in whoever is at the browser without asking them, if a live session allows it.
 
         Args:
-            user_id: who is at the browser, as the app knows from its own sign-in state.
+            browser_token: of this browser, as `BrowserCookie.read` returned it. None, if given,
+                says that it has none: ``login_required``, and nobody is asked.
+            session_ref: of this user's session, both as this app's own session remembers them.
+            user_id: with *session_ref*; or alone, for a user whom the app names, whoever is at the
+                browser. That needs a capability from the operator.
+            ticket: that brought this browser here from an app on another domain.
+            verifier: of that ticket, as this app keeps it for this browser.
+            replaces: with *ticket*, the browser token that the browser came with, if it did.
             device_id: use only sessions registered with this device; without it, only sessions
                 registered without any.
             amr_all_of: methods (``amr`` values) the session must all have; they add to the
@@ -151,11 +140,22 @@ class SessionClient:
             ip_address: the browser's, likewise.
             timeout: in seconds; the worker drops the request after it.
 
+        The session is named in exactly one of these ways: *browser_token*, *session_ref*,
+        *ticket*, *user_id*. What it names is tried, and nothing else.
+
         Verdicts: ``authenticated`` with ``tokens``, ``login_required``, ``interaction_required``
         with what is missing, or ``temporarily_unavailable`` with ``retry_after`` in seconds.
         """
+        if browser_token is None:
+            check_alone(session_ref, user_id, ticket, verifier, replaces)
+            return answers.Authentication(verdict=Verdict.LOGIN_REQUIRED, **no_token())
         request = requests.SilentAuth(
+            browser_token=given_or_none(browser_token),
+            session_ref=session_ref,
             user_id=user_id,
+            ticket=ticket,
+            verifier=verifier,
+            replaces=replaces,
             device_id=device_id,
             amr_all_of=amr_all_of,
             amr_any_of=amr_any_of,
@@ -181,7 +181,8 @@ class SessionClient:
     def logout(  # noqa: PLR0913
         self,
         *,
-        user_id: str,
+        browser_token: str | NotGiven | None = NOT_GIVEN,
+        user_id: str | None = None,
         scope: LogoutScope | str = LogoutScope.SESSION,
         session_ref: str | None = None,
         session_id: str | None = None,
@@ -193,7 +194,9 @@ class SessionClient:
         """End sessions everywhere. Returning means: committed, it cannot be lost any more.
 
         Args:
-            user_id: whose sessions.
+            browser_token: of this browser, as `BrowserCookie.read` returned it; alone, and whoever
+                shares the session. None, if given, says that the browser has none: nothing ends.
+            user_id: whose sessions, unless a browser token says so.
             scope: ``session`` (named by *session_ref* or *session_id*), ``device`` (named by
                 *device_id*), or ``user``, which needs a capability from the operator.
             session_ref: from an earlier answer; this app must share the session.
@@ -211,11 +214,14 @@ class SessionClient:
         call again with the error's ``request_id``, unless its ``is_final`` says that the worker
         refused.
         """
-        if wait not in set(LogoutWait):
-            raise InvalidArgumentError("wait: local, idp or all")
+        check_wait(wait)
         timeouts.lifetime(timeout)
         until = time.monotonic() + timeout
+        if browser_token is None and scope == LogoutScope.SESSION:
+            check_alone(user_id, session_ref, session_id, device_id)
+            return answers.LogoutReceipt(verdict=Verdict.OK, **no_token())
         message = self.seal_logout(
+            browser_token=given_or_none(browser_token),
             user_id=user_id,
             scope=scope,
             session_ref=session_ref,
@@ -225,14 +231,34 @@ class SessionClient:
         )
         receipt = self.send_logout(message.request_id, message.envelope, timeout=timeout)
         ended.SEEN.add(session_ref)
-        return receipts.wait_for(LogoutWait(wait), receipt, until, self.receipt)
+        return self._wait_for(wait, receipt, until)
 
-    def receipt(
-        self, receipt_id: str, *, timeout: float = DEFAULT_TIMEOUT_SECONDS
+    def revoke_user(
+        self,
+        user_id: str,
+        *,
+        frontend: bool = False,
+        request_id: str | None = None,
+        wait: LogoutWait | str = LogoutWait.LOCAL,
+        timeout: float = DEFAULT_LOGOUT_TIMEOUT_SECONDS,
     ) -> answers.LogoutReceipt:
-        """Return what became of a logout of this app. *timeout* is in seconds."""
-        request = requests.Receipt(receipt_id=receipt_id)
-        return self.send(request, answers.LogoutReceipt, timeout=timeout).wait(timeout)
+        """End everything of a user, at Mosaic too, also what was never registered.
+
+        Args:
+            user_id: whose sessions. The app needs a capability from the operator.
+            frontend: also the sessions that front ends hold by themselves.
+            request_id: of an earlier `NotAcknowledged`, to repeat that very request.
+            wait: as of `logout`; the receipt's ``idp_user`` says what Mosaic has confirmed.
+            timeout: in seconds.
+
+        Repeated, and raises, as `logout` does. The user may sign in again.
+        """
+        check_wait(wait)
+        timeouts.lifetime(timeout)
+        until = time.monotonic() + timeout
+        request = requests.RevokeUser(user_id=user_id, frontend=frontend)
+        message = self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
+        return self._wait_for(wait, self._until_committed(message, timeout), until)
 
     def confirm_notice(
         self,
@@ -260,13 +286,6 @@ class SessionClient:
         request = requests.Logout(**fields)
         return self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
 
-    def send_logout(
-        self, request_id: str, envelope: str, *, timeout: float
-    ) -> answers.LogoutReceipt:
-        """Send a sealed logout until it is acknowledged. Raises `NotAcknowledged`."""
-        message = Message(contract.Task.LOGOUT, self._app_id, request_id, envelope)
-        return self._republisher.until_acknowledged(message, answers.LogoutReceipt, timeout)
-
     def reseal_logout(self, envelope: str, *, earlier_keys: Iterable[AppKey] = ()) -> Message:
         """Return the same logout as a request of now, under today's key. Raises `SealBroken`."""
         keys = (self._key, *earlier_keys)
@@ -275,40 +294,3 @@ class SessionClient:
     def can_open_answer_to(self, envelope: str) -> bool:
         """Whether *envelope* was sealed with today's key: its answer will be as well."""
         return sealing.header_of(envelope).get("kid") == self._key.kid
-
-    def send(
-        self,
-        request: requests.Request,
-        answer_type: type[AnswerT],
-        *,
-        request_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
-    ) -> PendingAnswer[AnswerT]:
-        """Send *request* and return once the broker has it; the worker drops it after *timeout*.
-
-        Args:
-            request: one of `session_client.requests`.
-            answer_type: what its answer is read as, e.g. `Authentication` for a `SilentAuth`.
-            request_id: the idempotency key; a new one unless given.
-            timeout: in seconds, for the request as a whole.
-
-        Forget the result, or `PendingAnswer.wait` for it, from any thread. A `Logout` sent this
-        way is *not* repeated until it is acknowledged: use `logout` for that.
-        """
-        lifetime = min(timeouts.lifetime(timeout), contract.MAX_LIFETIME[request.task])
-        message = self._seal(request, request_id, lifetime)
-        until = time.monotonic() + timeout
-        ended.SEEN.outlast(timeout)
-        self._links.current().publisher.publish(message, until)
-        return PendingAnswer(self._links, self._key, message, answer_type, until=until)
-
-    def close(self) -> None:
-        """Close all connections. The client opens new ones when it is used again."""
-        self._links.close()
-
-    def _seal(
-        self, request: requests.Request, request_id: str | None, lifetime: timedelta
-    ) -> Message:
-        return messages.seal(
-            request, app_id=self._app_id, key=self._key, request_id=request_id, lifetime=lifetime
-        )

@@ -14,11 +14,17 @@ from session_client.contract import LogoutScope, Task
 from session_client.errors import InvalidArgumentError
 
 _REQUEST_ID_BYTES: Final = 16
+_VERIFIER_BYTES: Final = 32
 
 
 def new_request_id() -> str:
     """Return a random request id: the idempotency key of one request."""
     return secrets.token_urlsafe(_REQUEST_ID_BYTES)
+
+
+def new_verifier() -> str:
+    """Return a random verifier of a ticket: keep it for one browser, and for ten minutes."""
+    return secrets.token_urlsafe(_VERIFIER_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

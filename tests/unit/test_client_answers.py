@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from session_client import (
     Answer,
@@ -15,12 +17,17 @@ from session_client import (
     Registration,
     SealBroken,
     SessionList,
+    Started,
     Status,
+    Ticket,
     Tokens,
     Verdict,
     messages,
+    methods,
     sealing,
+    started,
 )
+from session_client.login_steps import FirstStep
 from session_client.messages import Message
 
 KEY = AppKey("k1", bytes(range(32)))
@@ -104,7 +111,8 @@ def test_sessions_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer_type", [Answer, Registration, Authentication, SessionList, LogoutReceipt]
+    "answer_type",
+    [Answer, Registration, Authentication, Ticket, SessionList, LogoutReceipt, Started],
 )
 def test_every_kind_of_answer_reads_a_refusal_without_data(answer_type: type[Answer]) -> None:
     answer = answered(answer_type, verdict="temporarily_unavailable", retry_after=2.5, detail="why")
@@ -231,3 +239,31 @@ def test_data_in_a_refusal_in_clear_is_not_believed() -> None:
     answer = opened(json.dumps(forged), LogoutReceipt)
 
     assert (answer.receipt_id, answer.sessions_ended) == (None, 0)
+
+
+SECRETS = ["access_token", "id_token", "refresh_token", "browser_token", "known_browser", "ticket",
+           "login", "state", "code", "authorization_url", "claims", "options"]  # fmt: skip
+STARTED: list[type[Answer]] = [
+    started._reading(cast("Any", step.gives))
+    for step in methods.TABLE
+    if issubclass(step, FirstStep)
+]
+
+
+@given(
+    kind=st.sampled_from([Registration, Authentication, Ticket, LogoutReceipt, *STARTED]),
+    secrets=st.sets(st.sampled_from(SECRETS)),
+    verdict=st.sampled_from([Verdict.OK, Verdict.AUTHENTICATED, Verdict.INTERACTION_REQUIRED]),
+)
+def test_no_secret_of_an_answer_is_in_its_repr(
+    kind: type[Answer], secrets: set[str], verdict: Verdict
+) -> None:
+    told: dict[str, Any] = dict.fromkeys(SECRETS, "dull")
+    told |= dict.fromkeys(secrets, "canary-7f3a")
+    tokens = {"token_type": "bearer", "expires_in": 60, **told}
+    data = {"tokens": tokens, "expires_in": 60, "session_ref": "ref", **told}
+
+    answer = kind.from_wire({"verdict": verdict.value, "request_id": REQUEST_ID, "data": data})
+
+    assert "canary" not in repr(answer)
+    assert "canary" not in answer.in_words()
