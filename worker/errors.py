@@ -25,7 +25,7 @@
     │   ├── MosaicContractBroken  Mosaic answers something the protocol sheet does not know
     │   ├── NoticeRefused         an app's notice address will never take this notice
     │   ├── NoticeUnsigned        we have no name or no key to sign a notice with
-    │   └── Implausible           far too many sessions would end at once, or a clock has jumped
+    │   └── SafetyLimitExceeded   far too many sessions would end at once, or a clock has jumped
     └── TokenRejected           a token that is not what it claims to be
         └── WrongSubject          a valid token about another user
 
@@ -162,7 +162,7 @@ class NoticeUnsigned(OperatorMustAct):
     """Nothing can be signed here. The app is not to blame, so its notices wait for the settings."""
 
 
-class Implausible(OperatorMustAct):
+class SafetyLimitExceeded(OperatorMustAct):
     """Something is asked for that no sane state of the world would ask for. Nothing was done."""
 
 

@@ -12,7 +12,7 @@ from worker.cli import common, output
 from worker.cli.common import Failure, services
 from worker.logout.revoke import revoke as revoke_sessions
 from worker.operations import overview
-from worker.operations.views import SessionInfo, SessionStory
+from worker.operations.views import SessionDetails, SessionInfo
 
 
 @click.group()
@@ -64,13 +64,13 @@ def list_(
 @output.as_json_option
 def show(*, ref: UUID, as_json: bool) -> None:
     """Tell all about one session: its apps, who must be told, its audit trail."""
-    story = overview.session_story(services(), ref)
-    if story is None:
+    details = overview.session_details(services(), ref)
+    if details is None:
         raise _no_session(ref)
     if as_json:
-        output.print_json(story)
+        output.print_json(details)
         return
-    _print_story(story)
+    _print_details(details)
 
 
 @sessions.command("revoke")
@@ -115,7 +115,7 @@ def revoke(  # noqa: PLR0913 - one for each option
 def _which(ref: UUID | None, user: str | None, app: str | None) -> tuple[ColumnElement[bool], int]:
     if app is not None:
         common.require_app(app)
-    if ref is not None and overview.session_story(services(), ref) is None:
+    if ref is not None and overview.session_details(services(), ref) is None:
         raise _no_session(ref)
     return overview.live_sessions_of(services(), session=ref, user_id=user, app_id=app)
 
@@ -131,18 +131,18 @@ def _no_session(ref: UUID) -> Failure:
     return Failure(f"there is no session {ref} (mosaic-sessions sessions list --all)")
 
 
-def _print_story(story: SessionStory) -> None:
-    output.print_facts(_facts(story.session))
+def _print_details(details: SessionDetails) -> None:
+    output.print_facts(_facts(details.session))
     click.echo("\nShared by")
     output.print_table(
         ("app", "first signed in", "last signed in", "access token until"),
-        (tuple(asdict(share).values()) for share in story.shares),
+        (tuple(asdict(link).values()) for link in details.shares),
     )
     click.echo("Logout at Mosaic")
     output.print_facts(
         {"state": "none is due"}
-        if story.logout is None
-        else {name.replace("_", " "): value for name, value in asdict(story.logout).items()}
+        if details.logout is None
+        else {name.replace("_", " "): value for name, value in asdict(details.logout).items()}
     )
     click.echo("\nNotices to its apps")
     output.print_table(
@@ -158,13 +158,13 @@ def _print_story(story: SessionStory) -> None:
                 notice.closed_at,
                 notice.notice_id,
             )
-            for notice in story.notices
+            for notice in details.notices
         ),
     )
     click.echo("What happened")
     output.print_table(
         ("at", "event", "app", "detail", "request"),
-        (tuple(asdict(happening).values()) for happening in story.trail),
+        (tuple(asdict(entry).values()) for entry in details.trail),
     )
 
 

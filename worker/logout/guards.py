@@ -7,14 +7,12 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from models import IdpSession
-from worker.errors import Implausible
+from worker.errors import SafetyLimitExceeded
 from worker.wiring import Services
 
 
-def refuse_implausible(
-    connection: Connection, services: Services, which: ColumnElement[bool]
-) -> None:
-    """Raise `Implausible` when *which* matches more live sessions than any sane run would end."""
+def refuse_too_many(connection: Connection, services: Services, which: ColumnElement[bool]) -> None:
+    """Raise `SafetyLimitExceeded` when *which* matches more than any sane run would end."""
     settings = services.settings
     live = IdpSession.ended_at.is_(None)
     # Counted only as far as needed: a usual run ends few, and must not count millions for that.
@@ -24,7 +22,7 @@ def refuse_implausible(
     ending = _count(connection, select(func.count(IdpSession.id)).where(live, which))
     total = _count(connection, select(func.count(IdpSession.id)).where(live))
     if ending > settings.guard_share * total:
-        raise Implausible(
+        raise SafetyLimitExceeded(
             f"this would end {ending} of {total} live sessions, more than "
             f"{settings.guard_share:.0%}: has a clock jumped? If it is meant, say so "
             "(mosaic-sessions prune --override-guard, or sessions revoke --override-guard)"
@@ -32,13 +30,13 @@ def refuse_implausible(
 
 
 def refuse_jumped_clock(connection: Connection, services: Services) -> None:
-    """Raise `Implausible` when this machine's clock and the database's differ too much."""
+    """Raise `SafetyLimitExceeded` when this machine's clock and the database's differ too much."""
     if connection.dialect.name == "sqlite":
         return  # the same machine's
     theirs = connection.execute(select(func.now())).scalar_one()
     apart = abs(services.now() - theirs)
     if apart > timedelta(seconds=services.settings.guard_clock_seconds):
-        raise Implausible(
+        raise SafetyLimitExceeded(
             f"this machine's clock and the database's are {apart.total_seconds():.0f} s apart: "
             "nothing is ended until they agree. Synchronise them (NTP)"
         )

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement
 
 from models import EndCause
 from worker.logout.end_sessions import Ended, end_sessions
-from worker.logout.guards import refuse_implausible
+from worker.logout.guards import refuse_too_many
 from worker.sessions.audit import Cause
 from worker.sessions.watermarks import raise_watermark, take_turns
 from worker.wiring import Services
@@ -30,12 +30,12 @@ def revoke(
     """End the live sessions that match *which*, here and at Mosaic, and tell their apps.
 
     When these are all of one user's, name the user: a login from before that is registered later
-    is then born ended. Raises `Implausible` when they are more than a plausible share of all,
-    unless *override*.
+    is then recorded as ended. Raises `SafetyLimitExceeded` when they are more than a plausible
+    share of all, unless *override*.
     """
     with services.store.write() as connection:
         if not override:
-            refuse_implausible(connection, services, which)
+            refuse_too_many(connection, services, which)
         if all_of_user is not None:
             take_turns(connection, all_of_user)
             raise_watermark(connection, all_of_user, services.now())

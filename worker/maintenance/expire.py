@@ -20,7 +20,7 @@ from models import (
     IdpSession,
 )
 from worker.logout.end_sessions import Ending
-from worker.logout.guards import refuse_implausible, refuse_jumped_clock
+from worker.logout.guards import refuse_jumped_clock, refuse_too_many
 from worker.maintenance.batches import BEGINNING, REACHED, Batch, Counts, Work, count, in_batches
 from worker.sessions.audit import Cause
 from worker.sessions.caps import has_caps, last_idle_expiry, past_a_cap
@@ -39,8 +39,8 @@ def expire_sessions(
 
     One statement a batch compares and sets, so a renewal that commits first wins; and sessions
     are left alone until `expire_grace_seconds` after their expiry, so that a renewal that is
-    still under way at Mosaic is never beaten to it. Raises `Implausible` instead of ending an
-    implausible share of all sessions, or by a clock that has jumped.
+    still under way at Mosaic is never beaten to it. Raises `SafetyLimitExceeded` instead of ending
+    an implausible share of all sessions, or by a clock that has jumped.
     """
     cutoff = services.now() - timedelta(seconds=services.settings.expire_grace_seconds)
     live = IdpSession.ended_at.is_(None)
@@ -50,7 +50,7 @@ def expire_sessions(
         capped = live & past_a_cap(services.settings, cutoff, last_expiry)
         if not (dry_run or override_guard):
             refuse_jumped_clock(connection, services)
-            refuse_implausible(connection, services, expired | capped)
+            refuse_too_many(connection, services, expired | capped)
     passes = [("expired", expired, EndCause.EXPIRED)]
     if has_caps(services.settings):
         passes.append(("capped", capped & ~expired, EndCause.CAP_REACHED))

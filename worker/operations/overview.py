@@ -11,15 +11,15 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, selec
 from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent
 from worker.operations.views import (
     AppBehind,
+    AppLink,
+    AuditEntry,
     Duty,
     DutyCounts,
-    Happening,
     Listing,
     NoticeInfo,
     NoticeListing,
+    SessionDetails,
     SessionInfo,
-    SessionStory,
-    Share,
     StoreCounts,
 )
 from worker.outbox import leases
@@ -65,13 +65,13 @@ def list_sessions(
     return Listing(tuple(found), has_more=len(rows) > limit)
 
 
-def session_story(services: Services, session: UUID) -> SessionStory | None:
+def session_details(services: Services, session: UUID) -> SessionDetails | None:
     """Return all we know of one session; None when there is none."""
     with services.store.read() as connection:
         rows = connection.execute(select(*_COLUMNS).where(IdpSession.id == session)).all()
         if not rows:
             return None
-        return SessionStory(
+        return SessionDetails(
             session=_with_apps(connection, rows)[0],
             shares=_shares(connection, session),
             logout=_duty(connection, session),
@@ -215,7 +215,7 @@ def _info(row: Row[Any], apps: list[str]) -> SessionInfo:
     )
 
 
-def _shares(connection: Connection, session: UUID) -> tuple[Share, ...]:
+def _shares(connection: Connection, session: UUID) -> tuple[AppLink, ...]:
     query = (
         select(
             AppSession.app_id,
@@ -226,7 +226,7 @@ def _shares(connection: Connection, session: UUID) -> tuple[Share, ...]:
         .where(AppSession.idp_session_id == session)
         .order_by(AppSession.first_authenticated_at, AppSession.app_id)
     )
-    return tuple(Share(**row._mapping) for row in connection.execute(query))  # noqa: SLF001 - its public name
+    return tuple(AppLink(**row._mapping) for row in connection.execute(query))  # noqa: SLF001 - its public name
 
 
 def _duty(connection: Connection, session: UUID) -> Duty | None:
@@ -266,7 +266,7 @@ def _notices(
     )
 
 
-def _trail(connection: Connection, session: UUID) -> tuple[Happening, ...]:
+def _trail(connection: Connection, session: UUID) -> tuple[AuditEntry, ...]:
     query = (
         select(
             SessionEvent.at,
@@ -278,4 +278,4 @@ def _trail(connection: Connection, session: UUID) -> tuple[Happening, ...]:
         .where(SessionEvent.idp_session_id == session)
         .order_by(SessionEvent.at, SessionEvent.id)
     )
-    return tuple(Happening(**row._mapping) for row in connection.execute(query))  # noqa: SLF001
+    return tuple(AuditEntry(**row._mapping) for row in connection.execute(query))  # noqa: SLF001

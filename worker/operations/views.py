@@ -25,7 +25,7 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class AppLink:
     """One app's share in a session."""
 
     app_id: str
@@ -66,7 +66,7 @@ class NoticeInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class AuditEntry:
     """One line of the audit trail."""
 
     at: datetime
@@ -77,14 +77,14 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionStory:
+class SessionDetails:
     """A session as `sessions show` shows it."""
 
     session: SessionInfo
-    shares: tuple[Share, ...]
+    shares: tuple[AppLink, ...]
     logout: Duty | None
     notices: tuple[NoticeInfo, ...]
-    trail: tuple[Happening, ...]
+    trail: tuple[AuditEntry, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

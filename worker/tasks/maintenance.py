@@ -8,7 +8,7 @@ import structlog
 
 from worker import wiring
 from worker.app import app
-from worker.errors import Implausible, StoreUnavailable
+from worker.errors import SafetyLimitExceeded, StoreUnavailable
 from worker.maintenance import expire, last_runs, purge
 from worker.maintenance.batches import Counts
 from worker.maintenance.last_runs import Run
@@ -54,7 +54,7 @@ def _run(event: str, work: Callable[[Services], Counts]) -> bool:
     """Return whether the work could be done."""
     try:
         counts = work(wiring.current())
-    except Implausible as error:
+    except SafetyLimitExceeded as error:
         log.error("operator_must_act", what=event, detail=str(error))  # noqa: TRY400 - all is said
     except StoreUnavailable as error:
         log.warning("maintenance_skipped", what=event, detail=str(error))  # the next run goes on

@@ -15,7 +15,7 @@ from models import IdpSession
 from simulator.server import SimulatorServer
 from tests.integration.outbox.propagation_rig import by_queue, notices
 from tests.stage import Stage
-from worker.errors import Implausible
+from worker.errors import SafetyLimitExceeded
 from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
 from worker.settings.model import Settings
@@ -58,7 +58,7 @@ def test_an_implausible_share_is_not_ended_unless_that_is_meant(stage_with: Stag
     sign_in(stage, old=5, young=4)
     before = stage.dump()
 
-    with pytest.raises(Implausible, match="5 of 9 live sessions"):
+    with pytest.raises(SafetyLimitExceeded, match="5 of 9 live sessions"):
         expire_sessions(stage.services)
     assert stage.dump() == before
 
@@ -90,7 +90,7 @@ def test_what_has_ended_before_is_neither_ended_nor_counted(stage_with: StageWit
         if stage.session(ref).user_id == "bob":
             stage.log_out("bob", session_ref=str(ref))
 
-    with pytest.raises(Implausible, match="5 of 5"):
+    with pytest.raises(SafetyLimitExceeded, match="5 of 5"):
         expire_sessions(stage.services)
 
 
@@ -100,7 +100,7 @@ def test_a_cap_set_too_low_ends_nothing(stage_with: StageWith) -> None:
         stage.registered()
     stage.pass_time(hours=1)
 
-    with pytest.raises(Implausible):
+    with pytest.raises(SafetyLimitExceeded):
         expire_sessions(stage.services)
     assert len(live(stage)) == 4
     done = expire_sessions(stage.services, override_guard=True)
@@ -121,7 +121,7 @@ def test_a_clock_apart_from_the_databases_ends_nothing(
         stage.pass_time(**jump)
         before = stage.dump()
 
-        with pytest.raises(Implausible, match="apart"):
+        with pytest.raises(SafetyLimitExceeded, match="apart"):
             expire_sessions(stage.services)
         assert stage.dump() == before
 
@@ -142,7 +142,7 @@ def test_by_default_a_clock_ahead_by_more_than_the_grace_beats_no_renewal(
         stage.pass_time(days=14)  # by the database's clock just past its time, in the grace
         stage.pass_time(seconds=280)
 
-        with pytest.raises(Implausible, match="apart"):
+        with pytest.raises(SafetyLimitExceeded, match="apart"):
             expire_sessions(stage.services)
 
         assert stage.session(ref).ended_at is None
@@ -170,7 +170,7 @@ def test_revoking_an_implausible_share_is_refused_unless_that_is_meant(
     stage.silent_auth("ada", "forum")
     before = stage.dump()
 
-    with pytest.raises(Implausible, match="4 of 4"):
+    with pytest.raises(SafetyLimitExceeded, match="4 of 4"):
         revoke(stage.services, true(), reason="slip")
     assert stage.dump() == before
 
