@@ -4,6 +4,9 @@ kombu pops a job with BRPOP and notes in a second step that it is being worked o
 into a connection or a process that dies in between is gone. Here what waits in a queue is taken
 and noted at once, as many as there are free slots. Only a worker that found nothing listens with
 BRPOP. It is also a third of kombu's price: kombu makes a new client for each of its steps.
+
+It saves half of a job's CPU, and jobs from being lost. Before and after touching it:
+`make bench ARGS="--only throughput"` and tests/faults/test_lost_messages.py.
 """
 
 from __future__ import annotations
