@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -39,3 +40,5 @@ class Notice(Delivery, Base):
     idp_session_id: Mapped[UUID] = mapped_column(ForeignKey("idp_sessions.id", ondelete="CASCADE"))
     app_id: Mapped[str] = mapped_column(ForeignKey("apps.app_id"), index=True)
     cause: Mapped[str]
+    # When it was last put on the app's own queue: while what lies there is older, it was not taken.
+    published_at: Mapped[datetime | None]

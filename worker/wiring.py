@@ -20,6 +20,7 @@ from worker.backchannel import NoticeSender, build_notice_sender
 from worker.mosaic import MosaicGateway, build_gateway
 from worker.settings import model as settings_module
 from worker.settings.model import Settings
+from worker.settings.validators import is_redis
 from worker.storage.database import Store, make_engine
 from worker.storage.encryption import KeyRing
 from worker.storage.redis_client import connect_redis
@@ -37,6 +38,7 @@ class Services:
 
     settings: Settings
     store: Store
+    broker: redis.Redis | None  # None when it is no Redis
     redis: redis.Redis
     mailbox: Mailbox
     keyring: KeyRing
@@ -53,6 +55,8 @@ class Services:
         self.notices.close()
         self.mailbox.close()
         self.redis.close()
+        if self.broker is not None:
+            self.broker.close()
         self.store.close()
 
 
@@ -67,10 +71,12 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     store = Store(make_engine(settings.store_url, pool_size=settings.concurrency))
     url = settings.cache_url
     cache = connect_redis(url)
+    broker_url = settings.broker_url.get_secret_value()
     return Services(
         settings=settings,
         store=store,
         redis=cache,
+        broker=connect_redis(broker_url) if is_redis(broker_url) else None,
         mailbox=Mailbox(ScriptRunner(cache.connection_pool)),
         keyring=keyring,
         traffic=Traffic(

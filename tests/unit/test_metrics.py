@@ -18,13 +18,13 @@ from pydantic import SecretStr
 from sandbox.processes import poll_until
 from session_client.contract import Reason, Task, Verdict
 from worker import metrics
+from worker.celery_support.queue_heads import OLDEST_SECONDS, Head
 from worker.monitoring import gauges
 from worker.monitoring.gauges import Ages, Facts, MetricSource
 from worker.monitoring.meters import Meters
 from worker.monitoring.shared_folder import new_folder
 from worker.monitoring.sources import Source
 from worker.mosaic.responses import Endpoint
-from worker.operations.queue_depth import OLDEST_SECONDS, Head
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -64,6 +64,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "notice_private_addresses": ("true", True),
     "notice_timeout_seconds": ("3", 3.0),
     "notice_horizon_seconds": ("7200", 7200.0),
+    "notice_queue_max_messages": ("50", 50),
     "ca_certificates": (CERTIFICATE, None),
     "guard_share": ("0.5", 0.5),
     "guard_count": ("10", 10),

@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from session_client import contract
+from worker.celery_support.queue_heads import Head
 from worker.cli import output
 from worker.cli.common import services
 from worker.maintenance.last_runs import Run
 from worker.operations.health import Health, Schema, examine
-from worker.operations.queue_depth import Head
+from worker.operations.queue_depth import NoticeQueue
 from worker.operations.views import DutyCounts
 from worker.traffic import BreakerState, BudgetLeft, Lane, TrafficState
 
@@ -46,6 +47,9 @@ def _wire(health: Health) -> dict[str, Any]:
         "oldest_waiting_seconds": None
         if waiting is None
         else {queue: head and head.age(health.asked_at) for queue, head in waiting.heads.items()},
+        "notice_queues": None
+        if health.notice_queues is None
+        else {one.app_id: _wire_of(one, health.asked_at) for one in health.notice_queues},
         "unacknowledged": None if waiting is None else waiting.unacknowledged,
         "last_run_seconds": health.last_runs,
         "live_sessions": None if store is None else store.live_sessions,
@@ -77,11 +81,21 @@ def _wire(health: Health) -> dict[str, Any]:
     }
 
 
+def _wire_of(one: NoticeQueue, now: datetime) -> dict[str, Any]:
+    head = one.waiting.head
+    return {
+        "queue": one.queue,
+        "waiting": one.waiting.count,
+        "oldest_waiting_seconds": head and head.age(now),
+    }
+
+
 def _print_health(health: Health) -> None:
     _print_workers(health.workers)
     output.print_facts(
         {
             **_backlog_facts(health),
+            **_notice_facts(health),
             **_run_facts(health.last_runs),
             **_store_facts(health),
             **_traffic_facts(health.traffic),
@@ -113,6 +127,15 @@ def _backlog_facts(health: Health) -> dict[str, object]:
             for queue in contract.Queue
         },
         "taken, not done": "unknown" if found is None else found.unacknowledged,
+    }
+
+
+def _notice_facts(health: Health) -> dict[str, object]:
+    return {
+        f"waiting for {one.app_id} in {one.queue}": _waiting(
+            one.waiting.count, one.waiting.head, health.asked_at
+        )
+        for one in health.notice_queues or ()
     }
 
 

@@ -17,6 +17,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from worker.celery_support.queue_heads import Head
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.monitoring.meters import NAMESPACE
@@ -25,7 +26,7 @@ from worker.mosaic.faults import Fault
 from worker.mosaic.responses import Endpoint
 from worker.operations import overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
-from worker.operations.queue_depth import Backlog, Head
+from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.views import AppBehind, StoreCounts
 from worker.settings.validators import is_redis
 from worker.traffic import TrafficState
@@ -62,6 +63,10 @@ IN_FLIGHT = Gauge("jobs_in_flight", "Jobs this worker is working on.")
 CONCURRENCY = Gauge("jobs_concurrency", "Jobs this worker can work on at once.")
 DEPTH = Gauge("queue_depth", "Messages that wait.", ("queue",))
 AGE = Gauge("queue_oldest_age_seconds", "How long the oldest message has waited.", ("queue",))
+NOTICE_DEPTH = Gauge("notice_queue_depth", "Messages that wait in an app's own queue.", ("app",))
+NOTICE_AGE = Gauge(
+    "notice_queue_oldest_age_seconds", "How long the oldest of them has waited.", ("app",)
+)
 UNACKNOWLEDGED = Gauge("jobs_unacknowledged", "Jobs taken by any worker and not yet done.")
 LIVE = Gauge("live_sessions", "Sessions that are live.")
 PENDING = Gauge("duties_pending", "Logouts and notices still to be confirmed.", ("duty",))
@@ -79,13 +84,14 @@ BEHIND = Gauge("apps_behind", "Apps that took no notice at several attempts, for
 LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
+OF_NOTICE_QUEUES: Final = (NOTICE_DEPTH, NOTICE_AGE)
 OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST, BEHIND)
 OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER, CLIENT_BREAKER)
 OF_MAINTENANCE: Final = (LAST_RUN,)
 OF_MOSAIC: Final = (FAULTS,)
 ALL: Final = (
     *(UP, IN_FLIGHT, CONCURRENCY),
-    *(*OF_BROKER, *OF_DATABASE, *OF_TRAFFIC, *OF_MAINTENANCE, *OF_MOSAIC),
+    *(*OF_BROKER, *OF_NOTICE_QUEUES, *OF_DATABASE, *OF_TRAFFIC, *OF_MAINTENANCE, *OF_MOSAIC),
 )
 
 
@@ -141,7 +147,7 @@ class Facts(Collector):
 def sources(services: Services) -> list[MetricSource]:
     """Return what is asked for the installation's facts."""
     broker_url = services.settings.broker_url.get_secret_value()
-    ages = Ages()
+    ages, notice_ages = Ages(), Ages()
     asked: dict[str, tuple[float, Callable[[], Sequence[Metric]]]] = {
         "database": (COUNT_EVERY_SECONDS, lambda: _of_store(*_count(services))),
         "traffic": (ASK_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
@@ -152,6 +158,12 @@ def sources(services: Services) -> list[MetricSource]:
         asked["broker"] = (
             ASK_EVERY_SECONDS,
             lambda: _of_backlog(queue_depth.read(broker_url), ages, services.now()),
+        )
+        asked["notice_queues"] = (
+            ASK_EVERY_SECONDS,
+            lambda: _of_notice_queues(
+                queue_depth.notice_queues(services), notice_ages, services.now()
+            ),
         )
     return [Source(name, every, WAIT_SECONDS, ask) for name, (every, ask) in asked.items()]
 
@@ -167,6 +179,14 @@ def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:
         DEPTH.of(((queue,), waiting) for queue, waiting in found.waiting.items()),
         AGE.of(((queue,), age) for queue, age in ages.of(found.heads, now).items()),
         UNACKNOWLEDGED.of([((), found.unacknowledged)]),
+    ]
+
+
+def _of_notice_queues(found: list[NoticeQueue], ages: Ages, now: datetime) -> list[Metric]:
+    heads = {one.app_id: one.waiting.head for one in found}
+    return [
+        NOTICE_DEPTH.of(((one.app_id,), one.waiting.count) for one in found),
+        NOTICE_AGE.of(((app_id,), age) for app_id, age in ages.of(heads, now).items()),
     ]
 
 

@@ -25,7 +25,7 @@ from worker.mosaic.faults import Fault
 from worker.mosaic.responses import Endpoint
 from worker.operations import overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
-from worker.operations.queue_depth import Backlog
+from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
 from worker.operations.views import AppBehind, StoreCounts
 from worker.settings.environment import variable_name
@@ -161,6 +161,7 @@ class Health:
     asked_at: datetime
     workers: list[dict[str, Any]] | None = None
     backlog: Backlog | None = None
+    notice_queues: list[NoticeQueue] | None = None
     last_runs: dict[Run, float | None] | None = None
     schema: Schema | None = None
     store: StoreCounts | None = None
@@ -280,6 +281,7 @@ def _examine_deliveries(services: Services, health: Health) -> Iterator[str | No
         )
     for app in behind:
         yield _not_told(app)
+    health.notice_queues = queue_depth.notice_queues(services)
 
 
 def _not_told(app: AppBehind) -> str:

@@ -1,49 +1,38 @@
-"""What waits on the broker, and for how long.
-
-A message says in a header when it was published, if its publisher cares to. That is anybody's word:
-it is shown to operators, within bounds, and decides nothing.
-"""
+"""What waits on the broker: for the workers, and for the apps that take notices from a queue."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import redis
+from sqlalchemy import select
 
-from session_client import contract, times
+from models import App, NoticeMethod
+from session_client import contract
+from worker.celery_support.queue_heads import Head, Waiting, look
 from worker.storage.redis_client import connect_redis
-
-# No message of an app is valid for longer than this one: what claims to be older is lying or dead.
-OLDEST_SECONDS: Final = max(contract.MAX_LIFETIME.values()).total_seconds()
+from worker.wiring import Services
 
 _UNACKNOWLEDGED: Final = "unacked"  # kombu's hash of jobs taken and not yet done
-_MAX_READ_BYTES: Final = contract.MAX_MESSAGE_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The message that is next: the oldest of its queue."""
-
-    mark: int  # tells it from others, within this process
-    published_at: datetime | None
-
-    def age(self, now: datetime) -> float | None:
-        """Return its age in seconds, as it claims; None when it claims none."""
-        if self.published_at is None:
-            return None
-        return min(max(0.0, (now - self.published_at).total_seconds()), OLDEST_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits on the broker."""
+    """What waits for the workers."""
 
     waiting: dict[str, int]
     heads: dict[str, Head | None]  # None where nothing waits
     unacknowledged: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeQueue:
+    """An app's own queue, and the notices that wait in it."""
+
+    app_id: str
+    queue: str
+    waiting: Waiting
 
 
 def read(broker_url: str) -> Backlog:
@@ -57,27 +46,30 @@ def read(broker_url: str) -> Backlog:
 
 def _read(client: redis.Redis) -> Backlog:
     names = [queue.value for queue in contract.Queue]
-    pipeline = client.pipeline(transaction=False)
-    for name in names:
-        pipeline.llen(name)
-        pipeline.lindex(name, -1)  # kombu pushes at the head and takes from the tail
-    pipeline.hlen(_UNACKNOWLEDGED)
-    *found, unacknowledged = pipeline.execute()
+    found = dict(zip(names, look(client, names), strict=True))
     return Backlog(
-        waiting=dict(zip(names, found[::2], strict=True)),
-        heads={
-            name: None if raw is None else Head(hash(raw), _published_at(raw))
-            for name, raw in zip(names, found[1::2], strict=True)
-        },
-        unacknowledged=unacknowledged,
+        waiting={name: waiting.count for name, waiting in found.items()},
+        heads={name: waiting.head for name, waiting in found.items()},
+        unacknowledged=int(client.hlen(_UNACKNOWLEDGED)),
     )
 
 
-def _published_at(raw: bytes) -> datetime | None:
-    if len(raw) > _MAX_READ_BYTES:
-        return None
-    try:
-        message: Any = json.loads(raw)
-        return times.from_wire(message["headers"][contract.PUBLISHED_AT])
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        return None  # it is the consumer's to judge what this is
+def notice_queues(services: Services) -> list[NoticeQueue]:
+    """Return the queues of apps, as far as the broker is a Redis.
+
+    Raises `StoreUnavailable` and `redis.RedisError`.
+    """
+    if services.broker is None:
+        return []
+    with services.store.read() as connection:
+        query = select(App.app_id, App.notice_address).where(
+            App.notice_method == NoticeMethod.QUEUE, App.notice_address.is_not(None)
+        )
+        apps = connection.execute(query.order_by(App.app_id)).all()
+    if not apps:
+        return []
+    found = look(services.broker, [app.notice_address or "" for app in apps])
+    return [
+        NoticeQueue(app.app_id, app.notice_address or "", waiting)
+        for app, waiting in zip(apps, found, strict=True)
+    ]

@@ -7,6 +7,7 @@ lease; one that was only slow finds, when it writes back, that the lease is no l
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -90,9 +91,16 @@ def close(
 
 
 def put_off(
-    connection: Connection, services: Services, lease: Lease, error: Exception | None
+    connection: Connection,
+    services: Services,
+    lease: Lease,
+    error: Exception | None,
+    noted: Mapping[str, Any] | None = None,
 ) -> None:
-    """Set the next attempt, if the lease is still ours; *error* is why there must be one."""
+    """Set the next attempt, if the lease is still ours; *error* is why there must be one.
+
+    *noted* are columns to write with it.
+    """
     now = services.now()
     next_attempt_at = now + _pause(services, lease.attempts, error)
     wake_again = timedelta(seconds=services.settings.delivery_wake_again_seconds)
@@ -109,6 +117,7 @@ def put_off(
             # Its message is spent: the sweep takes it as soon as it is due.
             woken_at=next_attempt_at - wake_again,
             last_error=None if error is None else f"{type(error).__name__}: {error}"[:500],
+            **(noted or {}),
         )
     )
 

@@ -2,7 +2,8 @@
 
 An app is told in the way its operator chose: by OpenID Connect Back-Channel Logout to its URL,
 which confirms by its answer, or by a sealed message to its own queue, which the app confirms with
-a request. Until then it is told again, always with the same notice id.
+a request. Until then it is told again, always with the same notice id. A message that still lies
+unread in the queue is not joined by another: of an app that is dead they would fill the broker.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import redis
 import structlog
 from sqlalchemy import (
     Connection,
@@ -23,17 +25,26 @@ from sqlalchemy import (
 
 from models import App, IdpSession, Notice, NoticeMethod
 from session_client import contract, sealing, times
-from worker.errors import NoticeRefused, OperatorMustAct, SessionWorkerError, StoreUnavailable
+from worker.celery_support.queue_heads import look
+from worker.errors import (
+    NoticeRefused,
+    NoticeUndelivered,
+    OperatorMustAct,
+    SessionWorkerError,
+    StoreUnavailable,
+)
 from worker.outbox import leases
 from worker.outbox.app_notices import record_outcome
 from worker.outbox.leases import Lease
+from worker.storage.redis_client import cause_of
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
 
-# Puts one message on an app's queue: queue, task name, arguments. Raises `NoticeUndelivered`.
-Publish = Callable[[str, str, dict[str, Any]], None]
+# Puts one message on an app's queue: queue, task name, arguments. Returns when it did. Raises
+# `NoticeUndelivered`.
+Publish = Callable[[str, str, dict[str, Any]], datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class _Told:
     user_id: str
     cause: str
     ended_at: datetime
+    published_at: datetime | None = None  # when it was put on the app's queue before
 
 
 def deliver(services: Services, notice_id: UUID, publish: Publish) -> str | None:
@@ -59,29 +71,38 @@ def deliver(services: Services, notice_id: UUID, publish: Publish) -> str | None
         lease, row = claimed
         told, app = _read(connection, row)
     try:
-        is_confirmed = _tell(services, app, told, lease, publish)
+        published_at = _tell(services, app, told, lease, publish)
     except NoticeRefused as refusal:
         return _close(services, lease, told, app, leases.FAILED, str(refusal))
     except StoreUnavailable:
         raise
     except SessionWorkerError as error:
         return _put_off(services, lease, told, app, error)
-    if is_confirmed:
+    if published_at is None:
         return _close(services, lease, told, app, leases.CONFIRMED, None)
-    return _put_off(services, lease, told, app, None)
+    return _put_off(services, lease, told, app, None, published_at)
 
 
 def _read(connection: Connection, row: Row[Any]) -> tuple[_Told, Row[Any]]:
     session = connection.execute(
         select(IdpSession.user_id, IdpSession.ended_at).where(IdpSession.id == row.idp_session_id)
     ).one()
-    told = _Told(row.id, row.idp_session_id, session.user_id, row.cause, session.ended_at)
+    told = _Told(
+        row.id,
+        row.idp_session_id,
+        session.user_id,
+        row.cause,
+        session.ended_at,
+        row.published_at,
+    )
     app = connection.execute(select(App.__table__).where(App.app_id == row.app_id)).one()
     return told, app
 
 
-def _tell(services: Services, app: Row[Any], told: _Told, lease: Lease, publish: Publish) -> bool:
-    """Tell the app. Returns whether that confirms it already."""
+def _tell(
+    services: Services, app: Row[Any], told: _Told, lease: Lease, publish: Publish
+) -> datetime | None:
+    """Tell the app. Returns when it was put on its queue; None where its answer confirms it."""
     if app.notice_method == NoticeMethod.BACKCHANNEL:
         services.notices.post_logout_token(
             url=app.notice_address,
@@ -91,12 +112,27 @@ def _tell(services: Services, app: Row[Any], told: _Told, lease: Lease, publish:
             notice_id=str(told.notice_id),
             timeout_seconds=services.settings.notice_timeout_seconds,
         )
-        return True
+        return None
     if app.notice_method == NoticeMethod.QUEUE:
+        _check_room(services, app.notice_address, told.published_at)
         kwargs = {"app_id": app.app_id, "envelope": _sealed(services, app.app_id, told, lease)}
-        publish(app.notice_address, contract.LOGOUT_NOTICE_TASK, kwargs)
-        return False
+        return publish(app.notice_address, contract.LOGOUT_NOTICE_TASK, kwargs)
     raise NoticeRefused("the app has no notice address any more")
+
+
+def _check_room(services: Services, queue: str, published_at: datetime | None) -> None:
+    """Raise `NoticeUndelivered` where the notice lies in the queue already, or too many do."""
+    if services.broker is None:
+        return  # another broker bounds its queues itself
+    try:
+        (waiting,) = look(services.broker, [queue])
+    except redis.RedisError as error:
+        raise NoticeUndelivered(f"the broker cannot be asked ({cause_of(error)})") from None
+    what = f"{waiting.count} messages wait in queue {queue}: does the app's own worker take them?"
+    if published_at is not None and waiting.holds(published_at):
+        raise NoticeUndelivered(f"not taken yet, {what}")
+    if waiting.count >= services.settings.notice_queue_max_messages:
+        raise NoticeUndelivered(f"the queue is full, {what}")
 
 
 def _sealed(services: Services, app_id: str, told: _Told, lease: Lease) -> str:
@@ -120,12 +156,13 @@ def _sealed(services: Services, app_id: str, told: _Told, lease: Lease) -> str:
     return sealing.seal(key, sealing.Kind.NOTICE, content)
 
 
-def _put_off(
+def _put_off(  # noqa: PLR0913, PLR0917 - as `_close`
     services: Services,
     lease: Lease,
     told: _Told,
     app: Row[Any],
     error: SessionWorkerError | None,
+    published_at: datetime | None = None,
 ) -> str | None:
     if error is not None:
         _log_failure(lease, app, error)
@@ -133,7 +170,8 @@ def _put_off(
         why = "not confirmed in time" if error is None else f"{type(error).__name__}: {error}"
         return _close(services, lease, told, app, leases.FAILED, why)
     with services.store.write() as connection:
-        leases.put_off(connection, services, lease, error)
+        noted = {} if published_at is None else {"published_at": published_at}
+        leases.put_off(connection, services, lease, error, noted)
     return None
 
 

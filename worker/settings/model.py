@@ -161,6 +161,9 @@ class Settings(BaseModel):
     """The longest delivery to an app."""
     notice_horizon_seconds: float = Field(default=3 * 24 * 3600, gt=0)
     """A notice that could not be delivered for so long has failed; `notices replay` tries again."""
+    notice_queue_max_messages: int = Field(default=10_000, ge=1)
+    """So many messages may wait in the own queue of an app that takes notices from one; the next
+    are put off."""
 
     # Maintenance
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import structlog
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
+from session_client import times
 from worker import wiring
 from worker.app import app
 from worker.errors import NoticeUndelivered, StoreUnavailable
@@ -31,8 +33,8 @@ def deliver(notice_id: str) -> None:
         log.warning("notice_left_to_sweep", notice=notice_id, detail=str(error))
 
 
-def publish(queue: str, task: str, kwargs: dict[str, Any]) -> None:
-    """Put a sealed message on an app's own queue. Raises `NoticeUndelivered`."""
+def publish(queue: str, task: str, kwargs: dict[str, Any]) -> datetime:
+    """Put a sealed message on an app's own queue, and return when. Raises `NoticeUndelivered`."""
     try:
         # Not declared: the app's queue is not one of ours. And never by routing key alone: Celery
         # then puts the message on the default queue.
@@ -45,3 +47,4 @@ def publish(queue: str, task: str, kwargs: dict[str, Any]) -> None:
         )
     except OperationalError as error:
         raise NoticeUndelivered(f"the broker took no message ({type(error).__name__})") from None
+    return times.now()  # not before the message itself says

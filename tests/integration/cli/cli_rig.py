@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from click.testing import CliRunner, Result
@@ -69,7 +69,7 @@ def _owed(stage: Stage, error: Exception | None) -> UUID:
             query = select(Notice.id).where(Notice.idp_session_id == session)
             notice = connection.execute(query).scalar_one()
 
-        def publish(*_: object) -> None:
+        def publish(*_: object) -> NoReturn:
             raise error
 
         notice_delivery.deliver(stage.services, notice, publish)

@@ -19,6 +19,7 @@ from simulator.controls.faults import FaultKind
 from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import make_older
+from tests.integration.outbox.propagation_rig import by_queue, the_notice
 from tests.integration.traffic.traffic_rig import pass_redis_time
 from tests.stage import Stage
 from worker import metrics
@@ -27,6 +28,7 @@ from worker.metrics import Silence
 from worker.monitoring.gauges import Facts, sources
 from worker.monitoring.meters import Meters
 from worker.tasks import maintenance
+from worker.tasks import notices as notice_tasks
 
 TEXT: Final = (Path(__file__).parents[3] / "docs" / "alerts.yml").read_text(encoding="utf-8")
 RULES: Final = dict(re.findall(r"- alert: (\w+)\n(?: +#.*\n)* +expr: (.+)\n", TEXT))
@@ -104,6 +106,7 @@ def counting_stops() -> Iterator[None]:
 def well(sqlite_stage: Stage) -> Stage:
     """An installation whose beat has done its work."""
     sqlite_stage.add_app("shop")
+    by_queue(sqlite_stage, "desk")
     maintenance.sweep()
     maintenance.expire_sessions()
     return sqlite_stage
@@ -158,6 +161,25 @@ def test_an_app_on_whose_requests_mosaic_fails_is_raised_and_not_mosaic(
 
         assert one_fails == {"MosaicSessionsClientBreakerOpen"}
         assert "MosaicSessionsBreakerOpen" in firing(scrape(stage))
+
+
+def test_an_app_that_leaves_its_notices_unread_is_raised_and_shown_by_name(
+    well: Stage, redis_url: str
+) -> None:
+    ref = well.registered("ada", "shop")
+    well.silent_auth("ada", "desk")
+    well.log_out(session_ref=str(ref))
+    for _ in range(4):
+        well.pass_time(minutes=6)
+        notice_tasks.deliver(str(the_notice(well).id))
+
+    samples = scrape(well)
+
+    assert "MosaicSessionsAppBehind" in firing(samples)
+    (waiting,) = selected('mosaic_sessions_notice_queue_depth{app="desk"}', samples)
+    (age,) = selected('mosaic_sessions_notice_queue_oldest_age_seconds{app="desk"}', samples)
+    assert waiting.value == 1
+    assert age.value > 0
 
 
 def test_a_mosaic_that_hangs_is_raised_also_while_it_is_probed(

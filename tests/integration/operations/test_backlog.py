@@ -17,8 +17,8 @@ from session_client import Authentication, SessionClient, SilentAuth, contract, 
 from session_client.keys import AppKey
 from tests.integration.cli.cli_rig import run, told
 from tests.stage import Stage, redis_client
+from worker.celery_support.queue_heads import Head
 from worker.operations import queue_depth
-from worker.operations.queue_depth import Head
 from worker.tasks import logouts
 
 PAGE = (Path(__file__).parents[3] / "docs" / "contract.md").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -70,10 +71,11 @@ class Broker:
         self.messages: list[tuple[str, str, dict[str, Any]]] = []
         self.error: Exception | None = None
 
-    def __call__(self, queue: str, task: str, kwargs: dict[str, Any]) -> None:
+    def __call__(self, queue: str, task: str, kwargs: dict[str, Any]) -> datetime:
         if self.error is not None:
             raise self.error
         self.messages.append((queue, task, kwargs))
+        return datetime.now(UTC)
 
     def open_last(self, stage: Stage, app_id: str = "forum") -> LogoutNotice:
         """Open the last message as the app does."""

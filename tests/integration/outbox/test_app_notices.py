@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
@@ -477,10 +477,11 @@ class Gated:
         self.let_go = threading.Event()
         self.calls = 0
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, *_: Any) -> datetime:
         self.calls += 1
         self.arrived.release()
         assert self.let_go.wait(60)
+        return datetime.now(UTC)
 
     def wait_arrived(self) -> None:
         assert self.arrived.acquire(timeout=60)
@@ -523,7 +524,7 @@ def test_many_workers_at_once_tell_the_app_once(queued: Stage) -> None:
     assert the_notice(queued).attempts == 1
 
 
-def _die(*_: object) -> None:
+def _die(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
@@ -553,10 +554,11 @@ def test_a_worker_that_lost_its_lease_cannot_write_back(
     notice_id = owed(queued)
     gate, heirs_gate = Gated(), Gated()
 
-    def late(*arguments: Any) -> None:
-        gate(*arguments)
+    def late(*arguments: Any) -> datetime:
+        published_at = gate(*arguments)
         if late_error is not None:
             raise late_error
+        return published_at
 
     with queued.meanwhile(
         lambda: notice_delivery.deliver(queued.services, notice_id, late)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
@@ -49,7 +49,7 @@ def the_logout(stage: Stage) -> Any:
     return row
 
 
-def _die(*_: object) -> None:
+def _die(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 

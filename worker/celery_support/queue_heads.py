@@ -1,0 +1,70 @@
+"""How many messages wait in a queue, and since when the next one does.
+
+A message says in a header when it was published, if its publisher cares to. That is anybody's word:
+operators are shown it within bounds, and it decides no more than whether a notice is sent again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import redis
+
+from session_client import contract, times
+
+# No message of an app is valid for longer than this one: what claims to be older is lying or dead.
+OLDEST_SECONDS: Final = max(contract.MAX_LIFETIME.values()).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The message that is next: the oldest of its queue."""
+
+    mark: int  # tells it from others, within this process
+    published_at: datetime | None
+
+    def age(self, now: datetime) -> float | None:
+        """Return its age in seconds, as it claims; None when it claims none."""
+        if self.published_at is None:
+            return None
+        return min(max(0.0, (now - self.published_at).total_seconds()), OLDEST_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What lies in one queue."""
+
+    count: int
+    head: Head | None  # None where nothing waits
+
+    def holds(self, published_at: datetime) -> bool:
+        """Whether a message published then is still among them: none that is older was taken."""
+        oldest = None if self.head is None else self.head.published_at
+        return oldest is not None and oldest <= published_at
+
+
+def look(client: redis.Redis, queues: Sequence[str]) -> list[Waiting]:
+    """Return what lies in each of *queues*. Raises `redis.RedisError`."""
+    pipeline = client.pipeline(transaction=False)
+    for queue in queues:
+        pipeline.llen(queue)
+        pipeline.lindex(queue, -1)  # kombu pushes at the head and takes from the tail
+    found = pipeline.execute()
+    return [
+        Waiting(count, None if raw is None else Head(hash(raw), _published_at(raw)))
+        for count, raw in zip(found[::2], found[1::2], strict=True)
+    ]
+
+
+def _published_at(raw: bytes) -> datetime | None:
+    if len(raw) > contract.MAX_MESSAGE_BYTES:
+        return None
+    try:
+        message: Any = json.loads(raw)
+        return times.from_wire(message["headers"][contract.PUBLISHED_AT])
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return None  # it is the consumer's to judge what this is
