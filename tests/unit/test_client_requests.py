@@ -185,6 +185,26 @@ def test_a_timeout_that_is_no_duration_is_refused(timeout: Any) -> None:
         client().logout(user_id="ada", scope="user", timeout=timeout)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"for_app": "Forum"}, {"for_app": ""}, {"challenge": "c" * 42}, {"challenge": "c" * 42 + "="}],
+    ids=str,
+)
+def test_a_ticket_is_for_an_app_and_by_a_challenge(wrong: dict[str, str]) -> None:
+    fields: dict[str, Any] = {"browser_token": "b", "for_app": "forum", "challenge": "c" * 43}
+
+    with pytest.raises(InvalidArgumentError, match=f"^{next(iter(wrong))}: "):
+        client().ticket(**fields | wrong)
+
+
+@pytest.mark.parametrize("wait", ["", "everybody", None, 1])
+def test_a_logout_waits_for_one_of_three(wait: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^wait: "):
+        client().logout(browser_token=None, wait=wait)
+    with pytest.raises(InvalidArgumentError, match=r"^wait: "):
+        client().revoke_user("ada", wait=wait)
+
+
 @pytest.mark.parametrize("request_id", ["", "short", "r" * 65, "r" * 15 + "é", "r" * 15 + ":"])
 def test_a_request_id_of_another_form_is_refused(request_id: str) -> None:
     with pytest.raises(InvalidArgumentError, match="request_id"):

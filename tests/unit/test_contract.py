@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -128,6 +129,30 @@ def test_these_are_request_ids(request_id: str) -> None:
 )
 def test_these_are_no_request_ids(request_id: object) -> None:
     assert not contract.is_request_id(request_id)
+
+
+FORMS: dict[Callable[[object], bool], str] = {
+    contract.is_browser_token: "msb1_" + "Az0_-" * 8 + "xyz",
+    contract.is_ticket: "mst1_" + "Az0_-" * 8 + "xyz",
+    contract.is_verifier: "Az0_-.~" * 6 + "x",
+    contract.is_challenge: "Az0_-" * 8 + "xyz",
+}
+
+
+@pytest.mark.parametrize("has_form", FORMS)
+def test_what_browsers_carry_has_one_form_each(has_form: Callable[[object], bool]) -> None:
+    right = FORMS[has_form]
+    wrong = [right[:-1], right + "\n", right + "=", right[:-1] + "é", "", None, 1, right.encode()]
+
+    assert has_form(right)
+    assert not any(has_form(value) for value in wrong)
+
+
+def test_no_form_is_taken_for_another() -> None:
+    tokens = [FORMS[contract.is_browser_token], FORMS[contract.is_ticket]]
+
+    for has_form in (contract.is_browser_token, contract.is_ticket, contract.is_challenge):
+        assert sum(has_form(token) for token in tokens) <= 1
 
 
 def test_a_reply_key_cannot_be_another_apps() -> None:
