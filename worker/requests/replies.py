@@ -16,6 +16,7 @@ import structlog
 
 from session_client import contract, sealing, times
 from session_client.contract import Reason, Task, Verdict
+from session_client.errors import SealBroken
 from worker.errors import InvalidRequest, Unauthorized
 from worker.requests.command_fields import Command
 from worker.requests.envelope import Message, Sender
@@ -49,9 +50,34 @@ def earlier_answer(services: Services, request: OpenedRequest[Command]) -> bytes
         return None
     if known.digest != request.digest:
         raise InvalidRequest(Reason.REQUEST_ID_REUSED)
-    if known.session and not _is_live(services, UUID(known.session)):
+    if known.answer is None:
+        return None
+    try:
+        session = _session_in(known.answer, request)
+    except ValueError:
+        log.warning("remembered_answer_dropped", why="it is none to this request under a live key")
+        return None
+    if session is not None and not _is_live(services, session):
         return None  # true before a logout, tokens even: served again, it is told what is so now
     return known.answer
+
+
+def _session_in(answer: bytes, request: OpenedRequest[Command]) -> UUID | None:
+    """Return the session that an earlier answer to *request* speaks of, if it does of one.
+
+    It is told by what is sealed, and by nothing beside it: whoever may write to Redis could have an
+    app given tokens of a session that has ended. Raises `ValueError` for any other text.
+    """
+    try:
+        content = sealing.unseal(answer.decode(), sealing.Kind.ANSWER, request.app.keys.get)
+    except SealBroken as error:
+        raise ValueError(str(error)) from None
+    asked = (request.task.value, request.app.app_id, request.request_id)
+    if (content.get("task"), content.get("app_id"), content.get("request_id")) != asked:
+        raise ValueError("an answer to another request")
+    data = content.get("data")
+    session = data.get("session_ref") if isinstance(data, dict) else None
+    return None if session is None else UUID(str(session))
 
 
 def _is_live(services: Services, session: UUID) -> bool:

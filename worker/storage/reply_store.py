@@ -18,8 +18,9 @@ ANSWER_SECONDS: Final = int(contract.ANSWER_LIFETIME.total_seconds())
 _CLAIM: Final = Script("""
 redis.call("HSETNX", KEYS[1], "digest", ARGV[1])
 redis.call("EXPIRE", KEYS[1], ARGV[2])
-return redis.call("HMGET", KEYS[1], "digest", "answer", "session")
+return redis.call("HMGET", KEYS[1], "digest", "answer")
 """)
+# The session is for workers of the release before; this one looks into the answer.
 _PUSH: Final = Script("""
 redis.call("RPUSH", KEYS[1], ARGV[1])
 redis.call("EXPIRE", KEYS[1], ARGV[2])
@@ -45,7 +46,6 @@ class Claimed:
 
     digest: bytes = field(repr=False)  # of the content the id was first used for
     answer: bytes | None = field(repr=False)
-    session: str  # the one the answer speaks of, or ""
 
 
 class Mailbox:
@@ -58,7 +58,7 @@ class Mailbox:
         """Return what the id was used for first, which is *digest* if it is new."""
         keys = [_memory_key(app_id, request_id)]
         known: list[Any] = self._scripts.run(_CLAIM, keys, [digest, seconds])
-        return Claimed(known[0], known[1], (known[2] or b"").decode())
+        return Claimed(*known)
 
     def push(
         self,
