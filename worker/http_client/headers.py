@@ -1,4 +1,4 @@
-"""What the headers of an answer say, as far as anybody here asks.
+"""What the headers of an answer say, as far as the worker reads them.
 
 Honest servers and the proxies before them write these in more ways than the standards know; what
 cannot be read counts as missing.
@@ -22,7 +22,7 @@ _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:+-]+)', re.IGNO
 def retry_after(headers: Headers) -> float | None:
     """Return the seconds that ``Retry-After`` asks for (RFC 9110 section 10.2.3), if it does.
 
-    Of several the longest: each was written by somebody who will not serve us before.
+    Of several the longest: each server or proxy that wrote one serves nothing before it.
     """
     sent_at = _http_date(_last(headers, b"date")) or datetime.now(UTC)
     waits = [_seconds(text, sent_at) for text in _values(headers, b"retry-after")]

@@ -1,8 +1,7 @@
-"""Bodies that came packed although nobody asked for it.
+"""Bodies that came packed although the worker asks for none.
 
-We ask for none: a small body may unpack to a large one. Some gateways pack all the same, and their
-answer is no less Mosaic's for it; so one kind is unpacked, and no further than a plain body might
-have gone.
+A small body may unpack to a large one, so none is asked for. Some gateways pack all the same, and
+what they pass on is Mosaic's answer. One kind is unpacked, no further than a plain body may go.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def read_client_token(body: Any, now: datetime) -> tuple[str, int]:
 def _seconds_left(token: str, now: datetime) -> int | None:
     """Return how long a JWT goes on, by its own unproven word; None of anything else.
 
-    That is enough for how long to keep it: it is proven by whoever takes it.
+    That is enough for how long to keep it: the API that takes it proves it.
     """
     try:
         payload = token.split(".")[1]

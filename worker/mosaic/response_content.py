@@ -104,7 +104,7 @@ def _about_user(text: str) -> Reason | None:
     return None if found is None else _STATES.get(found["state"])
 
 
-# Where a body tells of an error, whoever wrote it, and what it says there when there is none. A
+# Where a body tells of an error, Mosaic's or a gateway's, and what it says there without one. A
 # success told in other words is not recognised, which costs a second call: that one says that the
 # session is not found.
 _TOLD_IN: Final = frozenset(
