@@ -23,6 +23,8 @@ UNANSWERED: Final = "requests_unanswered"
 REJECTED: Final = "messages_rejected"
 CALLS: Final = "mosaic_calls"
 SAVED: Final = "mosaic_calls_saved"
+OPERATOR: Final = "operator_must_act"
+BUGS: Final = "task_bugs"
 
 
 class CallOutcome(StrEnum):
@@ -103,6 +105,16 @@ def unanswered(task: Task, why: Silence) -> None:
 def rejected(why: Rejection) -> None:
     """Count a message that was dropped before any task saw it."""
     _record(REJECTED, (why,), 1)
+
+
+def operator_must_act(error: Exception) -> None:
+    """Count a line of the log that calls the operator, by the type of its *error*."""
+    _record(OPERATOR, (type(error).__name__,), 1)
+
+
+def task_bug(task: Task) -> None:
+    """Count a fault in this code that a request has met."""
+    _record(BUGS, (task,), 1)
 
 
 def mosaic_call(endpoint: StrEnum, outcome: CallOutcome, seconds: float) -> None:

@@ -80,7 +80,7 @@ CLIENT_BREAKER = Gauge(
     "client_breaker_state", "1 for the state it is in.", ("host", "client", "lane", "state")
 )
 FAULTS = Gauge("mosaic_faults", "Addresses or clients of Mosaic that do not work.", ("call",))
-BEHIND = Gauge("apps_behind", "Apps that took no notice at several attempts, for minutes.")
+BEHIND = Gauge("apps_behind", "Apps that have not taken a notice that was sent, for minutes.")
 LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)

@@ -7,7 +7,7 @@ when one is killed, and there are never more files than places, however many chi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, val
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from session_client.contract import Reason, Task, Verdict
 from worker import metrics
+from worker.errors import OperatorMustAct, SessionWorkerError, TokenRejected, UserRefused
+from worker.metrics import Rejection, Silence
 
 log = structlog.get_logger()
 
@@ -26,6 +29,7 @@ NAMESPACE: Final = "mosaic_sessions"
 # Mosaic answers in 30 to 300 ms when it is well; the longest call is 30 s.
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 _READ_TRIES: Final = 3
+_TROUBLE: Final = (Reason.CLIENT_REFUSED, Reason.IDP_UNAVAILABLE, Reason.INTERNAL_ERROR)
 
 
 class Meters:
@@ -68,6 +72,20 @@ class Meters:
                 namespace=NAMESPACE,
                 registry=own,
             ),
+            metrics.OPERATOR: Counter(
+                "operator_must_act",
+                "Lines of the log that call the operator.",
+                ("error",),
+                namespace=NAMESPACE,
+                registry=own,
+            ),
+            metrics.BUGS: Counter(
+                "task_bugs",
+                "Faults in this code that a request has met.",
+                ("task",),
+                namespace=NAMESPACE,
+                registry=own,
+            ),
             metrics.CALLS: Histogram(
                 "mosaic_call_duration_seconds",
                 "HTTP calls to Mosaic, and how long they took.",
@@ -86,6 +104,8 @@ class Meters:
         }
         # Finding the child of a metric by its labels takes longer than counting.
         self._bound: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
+        for meter, labels in _watched():
+            self._metrics[meter].labels(*labels)
         if folder is not None:
             registry.register(_SharedFiles(folder))
 
@@ -99,6 +119,30 @@ class Meters:
     def _bind(self, meter: str, labels: tuple[str, ...]) -> Callable[[float], None]:
         child = self._metrics[meter].labels(*labels)
         return child.observe if isinstance(child, Histogram) else child.inc
+
+
+def _watched() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Return what alert rules look at, to be shown at 0 from the start.
+
+    ``increase()`` sees no first event of what was not there before it.
+    """
+    for task in Task:
+        for reason in _TROUBLE:
+            yield metrics.ANSWERS, (task, Verdict.TEMPORARILY_UNAVAILABLE, reason)
+        for silence in Silence:
+            yield metrics.UNANSWERED, (task, silence)
+        yield metrics.BUGS, (task,)
+    for rejection in Rejection:
+        yield metrics.REJECTED, (rejection,)
+    for error in _leaves(SessionWorkerError):
+        if issubclass(error, OperatorMustAct | TokenRejected | UserRefused):
+            yield metrics.OPERATOR, (error.__name__,)
+
+
+def _leaves(error: type[Exception]) -> Iterator[type[Exception]]:
+    yield error
+    for kind in error.__subclasses__():
+        yield from _leaves(kind)
 
 
 class _SharedFiles(Collector):

@@ -40,7 +40,6 @@ _COLUMNS = (
 )
 _PENDING: Final = "pending"
 BEHIND_AFTER: Final = timedelta(minutes=5)
-BEHIND_AFTER_ATTEMPTS: Final = 2
 
 
 def list_sessions(
@@ -138,7 +137,7 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
 
 
 def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
-    """Return the apps that took no notice at several attempts, for minutes."""
+    """Return the apps that have not taken a notice that was sent, for minutes."""
     query = (
         select(
             Notice.app_id,
@@ -148,7 +147,8 @@ def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
         )
         .where(
             Notice.closed_at.is_(None),
-            Notice.attempts >= BEHIND_AFTER_ATTEMPTS,
+            Notice.attempts > 0,
+            Notice.lease_token.is_(None),  # else this very attempt may be the one it takes
             Notice.created_at < now - BEHIND_AFTER,
         )
         .group_by(Notice.app_id)

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Connection, update
 
 from models import IdpSession, Logout
+from worker import metrics
 from worker.errors import OperatorMustAct, SessionWorkerError, UserRefused
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, Lease
@@ -121,6 +122,8 @@ def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
         error=type(error).__name__,
         detail=str(error),
     )
+    if is_ours:
+        metrics.operator_must_act(error)
 
 
 def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str | None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 from models import App, IdpSession, Notice, NoticeMethod
 from session_client import contract, sealing, times
+from worker import metrics
 from worker.celery_support.queue_heads import look
 from worker.errors import (
     NoticeRefused,
@@ -186,6 +187,8 @@ def _log_failure(lease: Lease, app: Row[Any], error: SessionWorkerError) -> None
         error=type(error).__name__,
         detail=str(error),
     )
+    if is_ours:
+        metrics.operator_must_act(error)
 
 
 def _close(  # noqa: PLR0913, PLR0917 - how a duty ended has many sides

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from worker import wiring
+from worker import metrics, wiring
 from worker.app import app
 from worker.errors import SafetyLimitExceeded, StoreUnavailable
 from worker.maintenance import expire, last_runs, purge
@@ -56,6 +56,7 @@ def _run(event: str, work: Callable[[Services], Counts]) -> bool:
         counts = work(wiring.current())
     except SafetyLimitExceeded as error:
         log.error("operator_must_act", what=event, detail=str(error))  # noqa: TRY400 - all is said
+        metrics.operator_must_act(error)
     except StoreUnavailable as error:
         log.warning("maintenance_skipped", what=event, detail=str(error))  # the next run goes on
     else:

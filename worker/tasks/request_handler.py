@@ -102,7 +102,7 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         _call_the_operator(error)
         outcome = failure_of(error)
     except Exception as error:  # noqa: BLE001 - reported, answered, and raised as a failed task
-        _report_bug(error)
+        _report_bug(message.task, error)
         _reply(services, message, sender, failure_of(error))
         raise TaskFailed(type(error).__name__) from None
     _reply(services, message, sender, outcome)
@@ -118,12 +118,14 @@ def _reply(services: Services, message: Message, sender: Sender, outcome: Outcom
 def _call_the_operator(error: Exception) -> None:
     # Not log.exception: the message says it all, and holds no data.
     log.error("operator_must_act", error=type(error).__name__, detail=str(error))
+    metrics.operator_must_act(error)
 
 
-def _report_bug(error: Exception) -> None:
+def _report_bug(task: Task, error: Exception) -> None:
     # Type and places only: an exception's text may quote what it was given.
     places = [
         f"{frame.filename}:{frame.lineno} {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
     ]
     log.error("task_bug", error=type(error).__name__, places=places)
+    metrics.task_bug(task)

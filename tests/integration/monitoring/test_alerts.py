@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,22 +16,23 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from pydantic import SecretStr
 
-from session_client.contract import Reason, Task, Verdict
 from simulator.controls.faults import FaultKind
 from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import make_older
-from tests.integration.outbox.propagation_rig import by_queue, the_notice
+from tests.integration.outbox.propagation_rig import by_queue, deliver, owed, the_notice
 from tests.integration.traffic.traffic_rig import pass_redis_time
 from tests.stage import Stage
-from worker import metrics
+from worker import metrics, wiring
 from worker.maintenance.last_runs import Run
-from worker.metrics import Silence
 from worker.monitoring.gauges import Facts, sources
 from worker.monitoring.meters import Meters
+from worker.sign_in import silent_auth
 from worker.tasks import maintenance
 from worker.tasks import notices as notice_tasks
+from worker.tasks.base import TaskFailed
 
 TEXT: Final = (Path(__file__).parents[3] / "docs" / "alerts.yml").read_text(encoding="utf-8")
 RULES: Final = dict(re.findall(r"- alert: (\w+)\n(?: +#.*\n)* +expr: (.+)\n", TEXT))
@@ -48,12 +52,18 @@ COMPARISONS: Final[dict[str, Callable[[float, float], bool]]] = {
 
 def scrape(stage: Stage, *, and_counts: bool = False) -> list[Sample]:
     """What a worker of this installation shows right now."""
+    return read(registry_of(stage, and_counts=and_counts))
+
+
+def registry_of(stage: Stage, *, and_counts: bool = False) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(Facts(sources(stage.services), lambda: (0, 8)))
     if and_counts:
         metrics.record_with(Meters(registry))
-        metrics.answered(Task.SILENT_AUTH, Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED)
-        metrics.unanswered(Task.SILENT_AUTH, Silence.APP_UNREADABLE)
+    return registry
+
+
+def read(registry: CollectorRegistry) -> list[Sample]:
     page = generate_latest(registry).decode()
     families = text_string_to_metric_families(page)
     return [sample for family in families for sample in family.samples]
@@ -88,6 +98,23 @@ def holds(query: str, samples: list[Sample]) -> bool:
         groups[tuple(sample.labels.get(label) for label in by)].append(sample.value)
     compare = COMPARISONS[rule["compare"]]
     return any(compare(FOLDS[rule["fold"]](g), float(rule["bound"])) for g in groups.values())
+
+
+COUNT_RULE: Final = re.compile(
+    r"sum(?: by \((?P<by>[\w, ]+)\))? ?\(increase\((?P<what>[^)]+)\[10m\]\)\) > 0"
+)
+
+
+def rising(before: list[Sample], after: list[Sample]) -> set[str]:
+    """The alerts raised by what was counted in between: only of series that were there before."""
+    seen = {(sample.name, *sorted(sample.labels.items())): sample.value for sample in before}
+    raised = set()
+    for name, query in RULES.items():
+        rule = COUNT_RULE.fullmatch(query)
+        for sample in selected(rule["what"], after) if rule is not None else ():
+            if sample.value > seen.get((sample.name, *sorted(sample.labels.items())), math.inf):
+                raised.add(name)
+    return raised
 
 
 def firing(samples: list[Sample]) -> set[str]:
@@ -126,6 +153,63 @@ def test_every_series_an_alert_is_about_is_shown(well: Stage) -> None:
 
 def test_nothing_is_raised_while_all_is_well(well: Stage) -> None:
     assert firing(scrape(well)) == set()
+
+
+def wrong_secret(stage: Stage) -> None:
+    stage.mosaic.state.add_client("client-shop", "changed at Mosaic")
+    stage.registered("ada", "shop")
+    stage.silent_auth("ada", "shop")
+
+
+def wrong_keys(stage: Stage) -> None:
+    ring = SecretStr("k1:" + base64.b64encode(b"x" * 32).decode())
+    elsewhere = stage.settings.model_copy(update={"encryption_keys": ring})
+    with closing(wiring.build(elsewhere, now=stage.now)) as there, wiring.use(there):
+        stage.status("ada")
+
+
+def a_bug(stage: Stage) -> None:
+    stage.registered("ada", "shop")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(silent_auth, "queries", None)
+        with pytest.raises(TaskFailed):
+            stage.silent_auth("ada", "shop")
+
+
+@pytest.mark.parametrize(
+    ("plant", "alerts"),
+    [
+        (wrong_secret, {"MosaicSessionsClientRefused", "MosaicSessionsOperatorMustAct"}),
+        (wrong_keys, {"MosaicSessionsAppUnreadable", "MosaicSessionsOperatorMustAct"}),
+        (a_bug, {"MosaicSessionsTaskBug"}),
+    ],
+)
+def test_the_first_event_is_raised(
+    well: Stage, plant: Callable[[Stage], None], alerts: set[str]
+) -> None:
+    registry = registry_of(well, and_counts=True)
+    before = read(registry)
+    plant(well)
+
+    assert rising(before, read(registry)) == alerts
+    assert rising(before, before) == set()
+
+
+def test_a_client_of_mosaic_that_does_not_work_is_raised(well: Stage) -> None:
+    wrong_secret(well)
+
+    assert firing(scrape(well)) == {"MosaicSessionsMisconfigured"}
+
+
+def test_an_app_that_takes_no_notices_is_raised(well: Stage) -> None:
+    by_queue(well, "forum")
+    notice = owed(well)
+    well.tell_mosaic()
+    well.services.redis.delete("idp", "notify")  # as the worker takes the wake-ups
+    deliver(well, notice)  # to the app's own queue, where nobody reads it
+    well.pass_time(minutes=6)
+
+    assert firing(scrape(well)) == {"MosaicSessionsAppBehind"}
 
 
 def test_that_no_worker_shows_anything_is_raised() -> None:
