@@ -21,10 +21,10 @@ from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
 from session_client import SessionClient, SessionList, Status, Verdict, broker
-from tests.acceptance.client_rig import TAKE_NOTICES, Apps, running, working
+from tests.acceptance.client_rig import ROOT, TAKE_NOTICES, Apps, running, working
 from worker.maintenance.last_runs import Run, key_of
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 PASSWORD = "a-password"
 USERS = ("shop", "desk", "session-worker")
 UNACKED, UNACKED_INDEX = "app:desk:unacked", "app:desk:unacked_index"
@@ -139,6 +139,16 @@ def test_a_worker_with_the_documented_redis_user_takes_over_and_shows_how_things
     assert 'mosaic_sessions_queue_depth{queue="login"} 0.0' in shown
     assert status["unacknowledged"] == 0
     assert refused_commands(own_redis) == set()
+
+
+def test_the_workers_user_may_do_all_that_its_scripts_do() -> None:
+    scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "worker").rglob("*.lua")]
+    commands = {command for text in scripts for command in re.findall(r'call\("([A-Z]+)"', text)}
+
+    rules = documented_rules("session-worker", (7, 2))
+
+    assert commands
+    assert {f"+{command.lower()}" for command in commands} <= set(rules)
 
 
 def got(url: str) -> str:
