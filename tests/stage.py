@@ -196,6 +196,19 @@ class Stage:
         assert answer.verdict is contract.Verdict.OK, answer
         return UUID(answer.session_ref)
 
+    def signed_in(
+        self,
+        user_id: str = "ada",
+        app_id: str = "shop",
+        *,
+        amr: tuple[str, ...] = ("pwd",),
+        **fields: Any,
+    ) -> Any:
+        """Log in and register; return the answer, with the browser's token."""
+        answer = self.remember(self.login(user_id, app_id, amr), user_id, app_id, **fields)
+        assert answer.verdict is contract.Verdict.OK, answer
+        return answer
+
     # --- requests
 
     def seal(
@@ -251,6 +264,10 @@ class Stage:
 
     def silent_auth(self, user_id: str = "ada", app_id: str = "forum", **fields: Any) -> Any:
         return self.ask(app_id, requests.SilentAuth(user_id=user_id, **fields))
+
+    def browse(self, browser_token: str, app_id: str = "forum", **fields: Any) -> Any:
+        """Ask for tokens as a browser that brings its token along."""
+        return self.ask(app_id, requests.SilentAuth(browser_token=browser_token, **fields))
 
     def log_out(self, user_id: str = "ada", app_id: str = "shop", **fields: Any) -> Any:
         return self.ask(app_id, requests.Logout(user_id=user_id, **fields))

@@ -76,6 +76,7 @@ def _wire(health: Health) -> dict[str, Any]:
             "head": schema.head,
             "is_at_head": schema.is_at_head,
         },
+        "silent_by_user": health.silent_by_user,
         "traffic": health.traffic,
         "problems": health.problems,
     }
@@ -98,6 +99,7 @@ def _print_health(health: Health) -> None:
             **_notice_facts(health),
             **_run_facts(health.last_runs),
             **_store_facts(health),
+            "silent by user": "unknown" if health.silent_by_user is None else health.silent_by_user,
             **_traffic_facts(health.traffic),
         }
     )

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, false, select
 from sqlalchemy.exc import IntegrityError
 
 from models import ALL_APPS, AppSession, EndCause, IdpSession
-from session_client.contract import LogoutScope, Reason, Verdict
+from session_client.contract import LogoutScope, Reason
 from worker.app_registry import LOGOUT_USER
 from worker.errors import InvalidRequest, SessionChanged, Unauthorized
 from worker.logout import receipts, unknown_sessions
 from worker.logout.end_sessions import end_sessions
 from worker.logout.receipts import LogoutCall
 from worker.requests.outcomes import Outcome
-from worker.sessions import queries
+from worker.sessions import browser_tokens, queries
 from worker.sessions.watermarks import raise_device_watermark, raise_watermark, take_turns
 from worker.wiring import Services
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedOut:
-    """The answer, and the duties to wake now that all is committed."""
-
-    outcome: Outcome
-    logouts: tuple[UUID, ...] = ()
-    notices: tuple[UUID, ...] = ()
-
-
-def log_out(services: Services, request: LogoutCall) -> LoggedOut:
+def log_out(services: Services, request: LogoutCall) -> Outcome:
     """End the sessions in scope in one transaction; the receipt proves that it is committed.
 
     Safe to repeat: the same request finds its own receipt. Raises `InvalidRequest` when the
     request id was used for something else, `Unauthorized` when the app may not end them.
     """
-    if request.command.browser_token is not None:
-        # None was given out yet. It may be a garbled cookie, which is no reason for alarm.
-        return LoggedOut(Outcome(Verdict.OK, Reason.NO_SESSION, data={"sessions_ended": 0}))
     for _ in range(2):
         try:
             with services.store.write() as connection:
@@ -50,12 +38,12 @@ def log_out(services: Services, request: LogoutCall) -> LoggedOut:
     raise SessionChanged
 
 
-def _log_out(connection: Connection, services: Services, request: LogoutCall) -> LoggedOut:
+def _log_out(connection: Connection, services: Services, request: LogoutCall) -> Outcome:
     earlier = receipts.earlier(connection, request)
     if earlier is not None:
-        return LoggedOut(receipts.receipt(connection, *earlier))
+        return receipts.receipt(connection, earlier)
     buried = unknown_sessions.bury_unknown(connection, services, request)
-    in_scope = _in_scope(connection, services, request)
+    in_scope, user_id = _in_scope(connection, services, request)
     if request.command.logout_scope is not LogoutScope.SESSION:
         _note_for_late_logins(connection, request)
     ended = end_sessions(
@@ -68,9 +56,10 @@ def _log_out(connection: Connection, services: Services, request: LogoutCall) ->
         informed=request.app.app_id,
     )
     expired = unknown_sessions.tell_of_expired(connection, services, request)
-    receipt = receipts.write(connection, request, in_scope, len(ended.sessions))
-    outcome = receipts.receipt(connection, receipt, len(ended.sessions))
-    return LoggedOut(outcome, (*ended.logouts, *buried, *expired), ended.notices)
+    receipt = receipts.write(connection, request, user_id, in_scope, len(ended.sessions))
+    outcome = receipts.receipt(connection, receipt)
+    logouts = (*ended.logouts, *buried, *expired)
+    return replace(outcome, logouts=logouts, notices=ended.notices)
 
 
 def _note_for_late_logins(connection: Connection, request: LogoutCall) -> None:
@@ -86,12 +75,33 @@ def _note_for_late_logins(connection: Connection, request: LogoutCall) -> None:
 
 def _in_scope(
     connection: Connection, services: Services, request: LogoutCall
-) -> ColumnElement[bool]:
-    """Return which sessions the request is about. Raises when the app has no right to them."""
+) -> tuple[ColumnElement[bool], str | None]:
+    """Return which sessions the request is about, and whose. Raises when the app has no right."""
     command = request.command
-    theirs = IdpSession.user_id == command.user_id
+    if command.browser_token is not None:
+        return _of_browser(connection, services, command.browser_token)
     if command.logout_scope is LogoutScope.SESSION:
-        return IdpSession.id == _named_session(connection, services, request)
+        return IdpSession.id == _named_session(connection, services, request), command.user
+    return _of_user(request), command.user
+
+
+def _of_browser(
+    connection: Connection, services: Services, token: str
+) -> tuple[ColumnElement[bool], str | None]:
+    """Return the session of a browser token, whoever shares it, also by one that was replaced.
+
+    Whatever once named a session may end it. One that names none ends none: it may be a garbled
+    cookie, which is no reason for alarm.
+    """
+    session = browser_tokens.find_session(connection, services, token)
+    if session is None:
+        return false(), None
+    return IdpSession.id == session.id, session.user_id
+
+
+def _of_user(request: LogoutCall) -> ColumnElement[bool]:
+    command = request.command
+    theirs = IdpSession.user_id == command.user
     may_end_all = request.app.may(LOGOUT_USER)
     if command.logout_scope is LogoutScope.USER and not may_end_all:
         raise Unauthorized(Reason.NOT_PERMITTED, f"needs the capability {LOGOUT_USER}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select
@@ -29,13 +30,25 @@ from worker.wiring import Services
 LogoutCall = OpenedRequest[LogoutCommand]
 
 
-def earlier(connection: Connection, request: LogoutCall) -> tuple[UUID, int] | None:
-    """Return the receipt and count of a request served before.
+_COLUMNS: Final = (LogoutRequest.id, LogoutRequest.sessions_ended, LogoutRequest.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A logout request as it was written down."""
+
+    id: UUID
+    sessions_ended: int
+    user_id: str | None  # None when it named a browser token that is nobody's
+
+
+def earlier(connection: Connection, request: LogoutCall) -> Receipt | None:
+    """Return the receipt of a request served before.
 
     Raises `InvalidRequest` when its id was used for something else.
     """
     row = connection.execute(
-        select(LogoutRequest.id, LogoutRequest.digest, LogoutRequest.sessions_ended).where(
+        select(*_COLUMNS, LogoutRequest.digest).where(
             LogoutRequest.app_id == request.app.app_id,
             LogoutRequest.request_id == request.request_id,
         )
@@ -44,13 +57,17 @@ def earlier(connection: Connection, request: LogoutCall) -> tuple[UUID, int] | N
         return None
     if row.digest != request.digest:
         raise InvalidRequest(Reason.REQUEST_ID_REUSED)
-    return row.id, row.sessions_ended
+    return Receipt(row.id, row.sessions_ended, row.user_id)
 
 
 def write(
-    connection: Connection, request: LogoutCall, in_scope: ColumnElement[bool], ended: int
-) -> UUID:
-    """Write down the request with the sessions it is about, and return its id: the receipt's."""
+    connection: Connection,
+    request: LogoutCall,
+    user_id: str | None,
+    in_scope: ColumnElement[bool],
+    ended: int,
+) -> Receipt:
+    """Write down the request with the sessions it is about, and return the receipt."""
     receipt_id = new_id()
     connection.execute(
         insert(LogoutRequest).values(
@@ -59,7 +76,7 @@ def write(
             request_id=request.request_id,
             digest=request.digest,
             scope=request.command.scope,
-            user_id=request.command.user_id,
+            user_id=user_id,
             sessions_ended=ended,
             created_at=request.opened_at,
         )
@@ -82,33 +99,34 @@ def write(
     if found:
         links = [{"logout_request_id": receipt_id, "idp_session_id": session} for session in found]
         connection.execute(insert(LogoutRequestSession), links)
-    return receipt_id
+    return Receipt(receipt_id, ended, user_id)
 
 
 def show(services: Services, request: OpenedRequest[ReceiptCommand]) -> Outcome:
     """Return the receipt of one of the app's own logouts. Raises `InvalidRequest`."""
     with services.store.read() as connection:
         row = connection.execute(
-            select(LogoutRequest.id, LogoutRequest.sessions_ended).where(
+            select(*_COLUMNS).where(
                 LogoutRequest.id == request.command.receipt,
                 LogoutRequest.app_id == request.app.app_id,
             )
         ).one_or_none()
         if row is None:
             raise InvalidRequest(Reason.NO_RECEIPT)
-        return receipt(connection, row.id, row.sessions_ended)
+        return receipt(connection, Receipt(*row))
 
 
-def receipt(connection: Connection, request: UUID, sessions_ended: int) -> Outcome:
+def receipt(connection: Connection, written: Receipt) -> Outcome:
     """Return the receipt of a logout request as it stands now."""
     return Outcome(
         Verdict.OK,
+        Reason.NO_SESSION if written.user_id is None else None,
         data={
-            "receipt_id": str(request),
-            "sessions_ended": sessions_ended,
-            **_at_idp(connection, request),
-            **_at_apps(connection, request),
-            "session_refs": _shared(connection, request),
+            "receipt_id": str(written.id),
+            "sessions_ended": written.sessions_ended,
+            **_at_idp(connection, written.id),
+            **_at_apps(connection, written.id),
+            "session_refs": _shared(connection, written.id),
         },
     )
 

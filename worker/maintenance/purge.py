@@ -19,10 +19,12 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models import (
     DeviceWatermark,
     IdpSession,
+    LoginCall,
     Logout,
     LogoutRequest,
     Notice,
     SessionEvent,
+    Ticket,
     UserWatermark,
 )
 from session_client import contract
@@ -34,6 +36,8 @@ from worker.wiring import Services
 # twice over: clocks differ. Forgotten earlier, a logout that is delivered once more would end the
 # session that its user has opened since. A login, too, may be registered while its ID token lives.
 REMEMBERED_AT_LEAST: Final = 2 * max(contract.MAX_LIFETIME.values())
+# A ticket is good for a minute; until then the trail can still be held against it.
+_TICKETS_KEPT: Final = timedelta(hours=1)
 
 
 def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
@@ -57,6 +61,8 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
         ("watermarks", UserWatermark.logged_out_at, kept, true()),
         ("device_watermarks", DeviceWatermark.logged_out_at, kept, true()),
         ("receipts", LogoutRequest.created_at, kept, true()),
+        ("login_calls", LoginCall.sent_at, kept, true()),
+        ("tickets", Ticket.expires_at, now - _TICKETS_KEPT, true()),
         ("events", SessionEvent.at, events_kept, true()),
     )
     rows: dict[str, int] = {}

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
 from session_client import contract
+from worker.app_registry import SILENT_BY_USER
 from worker.celery_support import heartbeat, other_brokers
 from worker.errors import ClientRefused, StoreUnavailable
 from worker.maintenance import last_runs
@@ -165,6 +166,8 @@ class Health:
     last_runs: dict[Run, float | None] | None = None
     schema: Schema | None = None
     store: StoreCounts | None = None
+    # The apps that may get tokens for whomever they name: power over people who are not there.
+    silent_by_user: tuple[str, ...] | None = None
     traffic: TrafficState | None = None
     wrong: dict[Part, list[str]] = field(default_factory=dict)
 
@@ -202,6 +205,8 @@ def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[str]
 def _examine_database(services: Services, health: Health) -> Iterator[str | None]:
     with services.store.read() as connection:
         health.schema = Schema(target.revision_of(connection), target.head())
+        if health.schema.is_at_head:
+            health.silent_by_user = overview.apps_that_may(connection, SILENT_BY_USER)
     yield schema_trouble(health.schema.revision)
 
 

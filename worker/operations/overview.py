@@ -122,6 +122,13 @@ def is_app(services: Services, app_id: str) -> bool:
         return connection.execute(query).first() is not None
 
 
+def apps_that_may(connection: Connection, capability: str) -> tuple[str, ...]:
+    """Return the apps that are not disabled and have *capability*, by name."""
+    query = select(App.app_id, App.capabilities).where(App.disabled_at.is_(None))
+    rows = connection.execute(query.order_by(App.app_id))
+    return tuple(row.app_id for row in rows if capability in row.capabilities)
+
+
 def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
     live = select(func.count(IdpSession.id)).where(_is_live(now))

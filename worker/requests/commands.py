@@ -66,6 +66,17 @@ class SilentAuthCommand(Command):
         return policy.and_also(policy_of(self.amr_all_of, self.amr_any_of, self.max_age))
 
     @property
+    def ref(self) -> UUID:
+        """The session's reference as an id, where the app names it so."""
+        assert self.session_ref is not None, "named in another way"  # noqa: S101
+        return UUID(self.session_ref)
+
+    @property
+    def is_by_user(self) -> bool:
+        """Whether a user is named, and no browser."""
+        return self.browser_token is None and self.ticket is None and self.session_ref is None
+
+    @property
     def user(self) -> str:
         """Who is to be signed in, where the app says it."""
         assert self.user_id is not None, "named in another way"  # noqa: S101

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from session_client.contract import Reason, Verdict
 from worker.errors import (
@@ -33,6 +34,9 @@ class Outcome:
     detail: str | None = None
     # What shares it with those who asked the same. It goes with the answer, in one trip to Redis.
     landing: Call | None = field(default=None, repr=False)
+    # Who must be told of sessions it has ended: duties to wake, now that all is committed.
+    logouts: tuple[UUID, ...] = ()
+    notices: tuple[UUID, ...] = ()
 
     def to_wire(self) -> dict[str, Any]:
         """Return the fields of the answer that say how it went."""

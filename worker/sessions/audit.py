@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Insert,
     LargeBinary,
+    Select,
     Uuid,
     bindparam,
     cast,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 )
 
 from models import SessionEvent, new_id
+from worker.storage.database import Store
 
 REGISTERED: Final = "registered"
 FACTOR_ADDED: Final = "factor_added"
@@ -33,6 +35,11 @@ IDP_CONFIRMED: Final = "idp_confirmed"
 IDP_GIVEN_UP: Final = "idp_given_up"
 APP_CONFIRMED: Final = "app_confirmed"
 APP_GIVEN_UP: Final = "app_given_up"
+REPLACED_TOKEN_PRESENTED: Final = "replaced_token_presented"  # noqa: S105 - an event
+OTHER_DEVICE_NAMED: Final = "other_device_named"
+
+# The detail of an authentication by user id: nobody knows whether that user was there.
+BY_USER: Final = "by_user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ def event(  # noqa: PLR0913 - the columns of the trail
     *,
     at: datetime,
     session: UUID,
-    user_id: str,
+    user_id: str | None,
     by: Cause,
     detail: str | None = None,
 ) -> dict[str, Any]:
@@ -70,6 +77,30 @@ def record(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
     values = list(rows)
     if values:
         connection.execute(insert(SessionEvent), values)
+
+
+def record_once_an_hour(store: Store, row: dict[str, Any]) -> None:
+    """Append *row* unless its session had such an event within the hour; a transaction by itself.
+
+    Browsers send what they have with every page: each time a row, and the trail would drown in it.
+    Two at once may both be written.
+    """
+    since = row["at"] - timedelta(hours=1)
+    known = store.run(_SINCE, {"session": row["idp_session_id"], "name": row["event"], "at": since})
+    if not known:
+        with store.write() as connection:
+            record(connection, [row])
+
+
+_SINCE: Final[Select[Any]] = (
+    select(SessionEvent.id)
+    .where(
+        SessionEvent.idp_session_id == bindparam("session", type_=SessionEvent.idp_session_id.type),
+        SessionEvent.at > bindparam("at", type_=SessionEvent.at.type),
+        SessionEvent.event == bindparam("name"),
+    )
+    .limit(1)
+)
 
 
 def one_for_each(rows: CTE, name: str, *, by: Cause, detail: str | None = None) -> Insert:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -30,7 +30,7 @@ LINK_COLUMNS: Final = (
     "last_authenticated_at",
     "access_token_expires_at",
 )
-_COLUMNS = (
+COLUMNS: Final = (
     IdpSession.id,
     IdpSession.user_id,
     IdpSession.session_hash,
@@ -84,7 +84,7 @@ def _usable_from(device_id: Any) -> ColumnElement[bool]:
 
 def _candidates(device_id: Any) -> Select[*tuple[Any, ...]]:
     return (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(
             IdpSession.user_id == bindparam("user_id"),
             IdpSession.ended_at.is_(None),
@@ -126,13 +126,13 @@ def candidates(
         opened_after, used_after = reaches_within_caps(settings, now)
         parameters |= {"opened_after": opened_after, "used_after": used_after}
         query = _WITHIN_CAPS[device_id is not None]
-    return [_session(row) for row in services.store.run(query, parameters)]
+    return [from_columns(row) for row in services.store.run(query, parameters)]
 
 
 def why_none(services: Services, user_id: str, device_id: str | None, now: datetime) -> Reason:
     """Return why a user has no usable session: how their newest one ended, or is about to."""
     query = (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(IdpSession.user_id == user_id, _usable_from(device_id))
         .order_by(IdpSession.created_at.desc(), IdpSession.id.desc())
         .limit(1)
@@ -141,10 +141,32 @@ def why_none(services: Services, user_id: str, device_id: str | None, now: datet
         newest = _one(connection, query)
     if newest is None:
         return Reason.NO_SESSION
-    is_due = newest.ended_at is None and newest.expires_at > now
-    if is_due and ends_at(services.settings, newest) <= now:
-        return Reason.CAP_REACHED
-    return reason_for(newest.end_cause)
+    return why_unusable(services.settings, newest, now) or Reason.EXPIRED
+
+
+def why_unusable(settings: Settings, session: Session, now: datetime) -> Reason | None:
+    """Return how a session ended, or is about to be ended; None for one that lives."""
+    if session.ended_at is not None or session.expires_at <= now:
+        return reason_for(session.end_cause)
+    return Reason.CAP_REACHED if ends_at(settings, session) <= now else None
+
+
+_SHARED: Final[Select[*tuple[Any, ...]]] = (
+    select(*COLUMNS)
+    .join(AppSession, AppSession.idp_session_id == IdpSession.id)
+    .where(
+        IdpSession.id == bindparam("session", type_=IdpSession.id.type),
+        IdpSession.user_id == bindparam("user_id"),
+        AppSession.app_id == bindparam("app_id"),
+    )
+)
+
+
+def shared_by(services: Services, app_id: str, session: UUID, user_id: str) -> Session | None:
+    """Return the session, live or ended, if the app shares it and it is this user's."""
+    parameters = {"session": session, "user_id": user_id, "app_id": app_id}
+    rows = services.store.run(_SHARED, parameters)
+    return from_columns(rows[0]) if rows else None
 
 
 def ends_at(settings: Settings, session: Session) -> datetime:
@@ -174,7 +196,7 @@ def reason_for(end_cause: str | None) -> Reason:
 
 def by_id(connection: Connection, session: UUID) -> Session | None:
     """Return one session, live or ended."""
-    return _one(connection, select(*_COLUMNS).where(IdpSession.id == session))
+    return _one(connection, select(*COLUMNS).where(IdpSession.id == session))
 
 
 def by_hash(
@@ -185,9 +207,9 @@ def by_hash(
     With *for_update* other writers of the row wait for our commit: what is decided from the row
     still holds when it is written.
     """
-    current = select(*_COLUMNS).where(IdpSession.session_hash == session_hash)
+    current = select(*COLUMNS).where(IdpSession.session_hash == session_hash)
     aliased = select(SessionAlias.idp_session_id).where(SessionAlias.session_hash == session_hash)
-    earlier = select(*_COLUMNS).where(IdpSession.id.in_(aliased))
+    earlier = select(*COLUMNS).where(IdpSession.id.in_(aliased))
     # In this order: an id that is changed in between is an alias by the time we look there.
     return _one(connection, current, for_update=for_update) or _one(
         connection, earlier, for_update=for_update
@@ -199,7 +221,7 @@ def _one(
 ) -> Session | None:
     # SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
     row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
-    return None if row is None else _session(row)
+    return None if row is None else from_columns(row)
 
 
 def is_shared_by(connection: Connection, session: UUID, app_id: str) -> bool:
@@ -251,5 +273,6 @@ def apps_sharing(connection: Connection, sessions: Sequence[UUID]) -> dict[UUID,
     return sharing
 
 
-def _session(row: Any) -> Session:
+def from_columns(row: Iterable[Any]) -> Session:
+    """Return a session from a row of `COLUMNS`."""
     return Session(*row)

@@ -37,8 +37,7 @@ log = structlog.get_logger()
 
 # How a session ends that no answer of Mosaic may bring back: by somebody's decision here.
 _FINAL: Final = frozenset(
-    cause.value
-    for cause in (EndCause.LOGOUT, EndCause.QUARANTINED, EndCause.REVOKED, EndCause.CAP_REACHED)
+    cause.value for cause in EndCause if cause not in {EndCause.GONE_AT_IDP, EndCause.EXPIRED}
 )
 
 
@@ -111,6 +110,7 @@ class _Use:
             session=self.session.id,
             user_id=self.session.user_id,
             by=self.request.by,
+            detail=audit.BY_USER if self.request.command.is_by_user else None,
         )
 
     def settled(self, expires_at: datetime, version: int) -> Settled:
@@ -237,6 +237,7 @@ def step_up(session: Session, shortfall: Shortfall) -> Outcome:
         Verdict.INTERACTION_REQUIRED,
         reason,
         data={
+            "user_id": session.user_id,
             "session_ref": str(session.id),
             "missing_amr": list(shortfall.missing_amr),
             "max_age_exceeded": shortfall.max_age_exceeded,
@@ -256,6 +257,7 @@ def _authenticated(session: Session, tokens: Tokens, expires_at: datetime) -> Ou
         Verdict.AUTHENTICATED,
         data={
             "tokens": {name: value for name, value in given.items() if value is not None},
+            "user_id": session.user_id,
             "session_ref": str(session.id),
             "expires_at": times.to_wire(expires_at),
         },

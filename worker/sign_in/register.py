@@ -8,21 +8,22 @@ from uuid import UUID
 
 from sqlalchemy import Connection, update
 
-from models import EndCause, IdpSession, new_id
+from models import EndCause, IdpSession, TokenOrigin, new_id
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.app_registry import KnownApp
 from worker.errors import InvalidRequest, TokenRejected, WrongSubject
-from worker.logout.end_sessions import end_sessions
+from worker.logout.end_sessions import Ended, end_sessions
 from worker.mosaic import Identity
 from worker.requests.commands import RegisterCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import audit, queries
+from worker.sessions import audit, browser_tokens, queries
 from worker.sessions.audit import Cause
 from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
 from worker.sessions.queries import Session
 from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, take_turns
+from worker.sign_in.replaced import end_replaced
 from worker.storage.sql import not_before, upsert
 from worker.wiring import Services
 
@@ -60,7 +61,9 @@ def register(services: Services, request: OpenedRequest[RegisterCommand]) -> Out
             name = audit.REGISTERED if session.version == 0 else audit.FACTOR_ADDED
             row = audit.event(name, at=now, session=session.id, user_id=session.user_id, by=by)
             audit.record(connection, [row])
-    return _remembered(session.id, ends_at)
+        replaced = end_replaced(connection, services, request, command.replaces, session.id)
+        browser_token = _browser_token(connection, services, app, identity, session, news)
+    return _remembered(session.id, ends_at, browser_token, replaced)
 
 
 def _is_late(
@@ -93,7 +96,7 @@ def _born_ended(
     """End what was logged in before its user or device was logged out; Mosaic is told."""
     # It shares what it registered: operators see whose login it was.
     queries.link_app(connection, session.id, app.app_id, services.now(), None)
-    end_sessions(
+    ended = end_sessions(
         connection,
         services,
         IdpSession.id == session.id,
@@ -102,7 +105,9 @@ def _born_ended(
         lifetime=app.mosaic.session_lifetime,
         informed=app.app_id,  # it never learnt the session's name, which a notice would tell
     )
-    return Outcome(Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    return Outcome(
+        Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT, logouts=ended.logouts, notices=ended.notices
+    )
 
 
 def _verified(services: Services, app: KnownApp, command: RegisterCommand) -> Identity:
@@ -192,8 +197,39 @@ def _update(
     )
 
 
-def _remembered(session: UUID, expires_at: datetime) -> Outcome:
-    return Outcome(
-        Verdict.OK,
-        data={"session_ref": str(session), "expires_at": times.to_wire(expires_at)},
+def _browser_token(  # noqa: PLR0913, PLR0917 - whose it is, and whether it is the newest
+    connection: Connection,
+    services: Services,
+    app: KnownApp,
+    identity: Identity,
+    session: Session,
+    news: dict[str, Any],
+) -> str | None:
+    """Return a token for the browser of this login; none where a newer one has been given out.
+
+    An ID token from before the last proof comes from a browser that has a newer one by now, or is
+    to get it. A token for it would hold what was proved since.
+    """
+    if identity.issued_at < session.amr_as_of:
+        return None
+    is_new_proof = any(
+        name in news and news[name] != getattr(session, name)
+        for name in ("amr", "authenticated_at")
     )
+    return browser_tokens.issue(
+        connection,
+        services,
+        session.id,
+        issued_to=app.app_id,
+        origin=TokenOrigin.REGISTER,
+        replaces_all=is_new_proof,
+    )
+
+
+def _remembered(
+    session: UUID, expires_at: datetime, browser_token: str | None, replaced: Ended
+) -> Outcome:
+    data = {"session_ref": str(session), "expires_at": times.to_wire(expires_at)}
+    if browser_token is not None:
+        data["browser_token"] = browser_token
+    return Outcome(Verdict.OK, data=data, logouts=replaced.logouts, notices=replaced.notices)

@@ -28,6 +28,7 @@ from worker.requests import envelope, replies
 from worker.requests.envelope import Message, Sender
 from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
+from worker.tasks import wake_ups
 from worker.tasks.base import TaskFailed
 from worker.wiring import Services
 
@@ -91,6 +92,9 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
             replies.repeat(services, message, earlier)
             return None
         outcome = work(services, request)
+        # After the commit, so that no delivery runs ahead of the row it reads.
+        wake_ups.logouts(outcome.logouts)
+        wake_ups.notices(outcome.notices)
     except TryLater as error:
         log.warning("request_put_off", error=type(error).__name__, detail=str(error))
         _reply(services, message, sender, failure_of(error))

@@ -16,11 +16,10 @@ from worker.errors import Unauthorized
 from worker.logout import logout, receipts
 from worker.outbox import app_notices
 from worker.requests.command_fields import Command
-from worker.requests.commands import LogoutCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sign_in import list_sessions, register, silent_auth
-from worker.tasks import request_handler, wake_ups
+from worker.tasks import request_handler
 from worker.wiring import Services
 
 Bound = CeleryTask[Any, Any]
@@ -77,7 +76,7 @@ def show_status(self: Bound, *_: Any, **kwargs: Any) -> None:
 @app.task(name=Task.LOGOUT.value, bind=True)
 def log_out(self: Bound, *_: Any, **kwargs: Any) -> None:
     """End sessions here at once, at Mosaic when it can be told. A repeat finds its receipt."""
-    request_handler.serve_persistently(self, kwargs, _log_out)
+    request_handler.serve_persistently(self, kwargs, logout.log_out)
 
 
 @app.task(name=Task.RECEIPT.value, bind=True)
@@ -95,11 +94,3 @@ def confirm_notice(self: Bound, *_: Any, **kwargs: Any) -> None:
 def _not_permitted(services: Services, request: OpenedRequest[Command]) -> Outcome:
     del services
     raise Unauthorized(Reason.NOT_PERMITTED, f"no app has been granted {request.task.value}")
-
-
-def _log_out(services: Services, request: OpenedRequest[LogoutCommand]) -> Outcome:
-    done = logout.log_out(services, request)
-    # After the commit, so that no delivery runs ahead of the row it reads.
-    wake_ups.logouts(done.logouts)
-    wake_ups.notices(done.notices)
-    return done.outcome

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -109,6 +110,20 @@ def failing_logout(stage: Stage) -> UUID:
     duty: UUID = stage.logouts()[-1].id
     mosaic_logouts.end_at_idp(stage.services, duty)
     return duty
+
+
+def test_the_apps_that_may_name_any_user_are_named(stage: Stage) -> None:
+    live_worker(stage)
+    before = told("status")["silent_by_user"]
+    stage.add_app("forum")
+    stage.add_app("shop", silent_by_user=False, capabilities=("logout_user", "offline"))
+    stage.add_app("desk", capabilities=("logout_user",))
+    stage.add_app("gone")
+    run("apps", "disable", "gone")
+
+    assert before == []
+    assert told("status")["silent_by_user"] == ["desk", "forum"]
+    assert re.search(r"silent by user +desk, forum *\n", run("status").stdout)
 
 
 def test_pending_logouts_are_counted_with_age_and_failures(stage: Stage) -> None:

@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
+from sqlalchemy import insert
 
+from models import CallKind, LoginCall, Ticket, new_id
 from session_client import requests, times
 from session_client.contract import LogoutScope, Reason
 from simulator.server import SimulatorServer
@@ -17,6 +20,19 @@ from worker.maintenance import batches
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
 from worker.tasks import maintenance as tasks
+
+NOTHING = dict.fromkeys(
+    (
+        "sessions",
+        "watermarks",
+        "device_watermarks",
+        "receipts",
+        "login_calls",
+        "tickets",
+        "events",
+    ),
+    0,
+)
 
 
 @pytest.fixture
@@ -46,13 +62,7 @@ def test_what_is_past_its_time_goes_with_all_that_belongs_to_it(keeper: Stage) -
     counts = purge_history(keeper.services)
 
     assert counts.is_complete
-    assert counts.rows == {
-        "sessions": 5,
-        "watermarks": 1,
-        "device_watermarks": 0,
-        "receipts": 1,
-        "events": 0,
-    }
+    assert counts.rows == NOTHING | {"sessions": 5, "watermarks": 1, "receipts": 1}
     left = {name: count for name, count in rows(keeper).items() if count}
     assert left == {"apps": 3, "app_keys": 3, "session_events": 20}
     keeper.pass_time(days=10)
@@ -68,13 +78,7 @@ def test_nothing_goes_before_its_time(keeper: Stage) -> None:
 
     counts = purge_history(keeper.services)
 
-    assert counts.rows == {
-        "sessions": 0,
-        "watermarks": 0,
-        "device_watermarks": 0,
-        "receipts": 0,
-        "events": 0,
-    }
+    assert counts.rows == NOTHING
     assert keeper.dump() == before
 
 
@@ -110,15 +114,82 @@ def test_a_dry_run_counts_the_same_and_deletes_nothing(keeper: Stage) -> None:
 
     counts = purge_history(keeper.services, dry_run=True)
 
-    assert counts.rows == {
-        "sessions": 1,
-        "watermarks": 0,
-        "device_watermarks": 0,
-        "receipts": 1,
-        "events": 3,
-    }
+    assert counts.rows == NOTHING | {"sessions": 1, "receipts": 1, "events": 3}
     assert keeper.dump() == before
     assert purge_history(keeper.services).rows == counts.rows
+
+
+def a_ticket(stage: Stage, session: UUID, **age: float) -> bytes:
+    """A ticket whose time was over that long ago."""
+    name = new_id().bytes
+    with stage.services.store.write() as connection:
+        connection.execute(
+            insert(Ticket).values(
+                ticket_hash=name,
+                idp_session_id=session,
+                from_app="shop",
+                for_app="forum",
+                challenge=bytes(32),
+                expires_at=stage.now() - timedelta(**age),
+            )
+        )
+    return name
+
+
+def a_login_call(stage: Stage, **age: float) -> UUID:
+    """A call that was sent that long ago, and whose answer nobody heard."""
+    name, sent_at = new_id(), stage.now() - timedelta(**age)
+    with stage.services.store.write() as connection:
+        connection.execute(
+            insert(LoginCall).values(
+                id=name,
+                app_id="shop",
+                request_id=name.hex,
+                digest=bytes(32),
+                kind=CallKind.LOGIN.value,
+                method="password",
+                sent_at=sent_at,
+                call_until=sent_at,
+                answer_until=sent_at,
+            )
+        )
+    return name
+
+
+def test_a_ticket_goes_an_hour_after_its_time_and_its_session_stays(keeper: Stage) -> None:
+    ref = keeper.registered()
+    for _ in range(3):
+        a_ticket(keeper, ref, minutes=61)
+    kept = {a_ticket(keeper, ref, minutes=59), a_ticket(keeper, ref, minutes=-1)}
+
+    counts = purge_history(keeper.services)
+
+    assert counts.rows == NOTHING | {"tickets": 3}
+    assert {row[0] for row in keeper.dump()["tickets"]} == kept
+    assert keeper.session(ref).ended_at is None
+
+
+def test_what_names_a_session_goes_with_it(keeper: Stage) -> None:
+    ref = keeper.registered()
+    a_ticket(keeper, ref, minutes=1)
+    keeper.log_out(session_ref=str(ref))
+    keeper.tell_mosaic()
+    keeper.pass_time(days=10, seconds=1)
+
+    purge_history(keeper.services)
+
+    assert rows(keeper)["browser_tokens"] == rows(keeper)["tickets"] == 0
+
+
+def test_the_journal_of_calls_is_kept_as_long_as_requests_are(keeper: Stage) -> None:
+    for _ in range(3):
+        a_login_call(keeper, days=10, seconds=1)
+    kept = a_login_call(keeper, days=9)
+
+    counts = purge_history(keeper.services)
+
+    assert counts.rows == NOTHING | {"login_calls": 3}
+    assert [row[0] for row in keeper.dump()["login_calls"]] == [kept]
 
 
 @pytest.fixture
@@ -174,13 +245,7 @@ def test_what_no_message_can_ask_for_any_more_goes_when_nothing_is_to_be_kept(
 
     counts = purge_history(forgetful.services)
 
-    assert counts.rows == {
-        "sessions": 1,
-        "watermarks": 1,
-        "device_watermarks": 0,
-        "receipts": 1,
-        "events": 0,
-    }
+    assert counts.rows == NOTHING | {"sessions": 1, "watermarks": 1, "receipts": 1}
 
 
 def test_when_its_time_is_up_the_next_run_goes_on(

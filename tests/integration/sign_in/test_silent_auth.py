@@ -58,7 +58,7 @@ def test_another_apps_login_gives_this_app_tokens_of_its_own(stage: Stage) -> No
     assert answer.expires_at - stage.now() > timedelta(days=13, hours=23)
     assert shares(stage)["shop"] is None
     assert shares(stage)["forum"] - stage.now() > timedelta(minutes=59)
-    assert stage.events()[-1] == ("authenticated", None)
+    assert stage.events()[-1] == ("authenticated", "by_user")
 
 
 def test_what_the_request_asks_of_the_tokens_reaches_mosaic(sqlite_stage: Stage) -> None:

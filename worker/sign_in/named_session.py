@@ -1,0 +1,118 @@
+"""The session a request names. What it names is tried, and nothing else.
+
+A browser that was logged out would otherwise be signed in again by another session of its user. So
+a browser token, and a reference, lead to their one session or to none; a user id, which names
+nobody's browser, needs a power that the operator gives.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from session_client.contract import Reason, Verdict
+from worker import metrics
+from worker.app_registry import SILENT_BY_USER
+from worker.errors import Unauthorized
+from worker.metrics import Saving
+from worker.requests.outcomes import Outcome
+from worker.sessions import audit, browser_tokens, queries
+from worker.sessions.queries import Session
+from worker.sign_in.commit import SilentAuthRequest
+from worker.wiring import Services
+
+# A page that was loading while its browser got a newer token is told to load once more.
+JUST_REPLACED: Final = timedelta(seconds=30)
+
+
+def find_session(services: Services, request: SilentAuthRequest) -> Session | Outcome:
+    """Return the live session the request names, or the answer that there is none for it.
+
+    Raises `Unauthorized` when the app may not name a user.
+    """
+    found = _find(services, request)
+    if isinstance(found, Outcome):
+        metrics.call_saved(Saving.PREFLIGHT)
+    return found
+
+
+def _find(services: Services, request: SilentAuthRequest) -> Session | Outcome:
+    command = request.command
+    if command.browser_token is not None:
+        return _of_browser(services, request, command.browser_token)
+    if command.session_ref is not None:
+        return _of_reference(services, request)
+    return _of_user(services, request)
+
+
+def _of_browser(services: Services, request: SilentAuthRequest, token: str) -> Session | Outcome:
+    presented = browser_tokens.find(services, token)
+    if presented is None or not _is_of_our_mosaic(services, request, presented.session):
+        return _none()
+    if presented.replaced_at is None:
+        return _usable(services, request, presented.session)
+    if services.now() - presented.replaced_at < JUST_REPLACED:
+        return Outcome(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
+    # Its session goes on: a browser that was restored from a backup brings old cookies too.
+    _note(services, request, presented.session, audit.REPLACED_TOKEN_PRESENTED)
+    return _none()
+
+
+def _of_reference(services: Services, request: SilentAuthRequest) -> Session | Outcome:
+    command = request.command
+    session = queries.shared_by(services, request.app.app_id, command.ref, command.user)
+    if session is None or not _is_of_our_mosaic(services, request, session):
+        return _none()
+    return _usable(services, request, session)
+
+
+def _of_user(services: Services, request: SilentAuthRequest) -> Session | Outcome:
+    """Return the newest of the user's sessions that is strong enough, or else the newest."""
+    if not request.app.may(SILENT_BY_USER):
+        raise Unauthorized(Reason.NOT_PERMITTED, f"needs the capability {SILENT_BY_USER}")
+    user_id, device_id = request.command.user, request.command.device_id
+    policy = request.command.strengthen(request.app.policy)
+    now = services.now()
+    # What is past a cap is passed by and not ended: should this machine's clock have jumped, it
+    # would be lost for good, at Mosaic too. Maintenance ends it, which looks at the clocks first.
+    live = queries.candidates(services, user_id, device_id, now)
+    found = [session for session in live if _is_of_our_mosaic(services, request, session)]
+    if not found:
+        reason = Reason.NO_SESSION
+        if not live:
+            reason = queries.why_none(services, user_id, device_id, now)
+        return Outcome(Verdict.LOGIN_REQUIRED, reason)
+    strong = (s for s in found if not policy.shortfall(s.amr, s.authenticated_at, now))
+    return next(strong, found[0])
+
+
+def _usable(services: Services, request: SilentAuthRequest, session: Session) -> Session | Outcome:
+    """Return the one session named, if it lives and is of the device named with it."""
+    why_not = queries.why_unusable(services.settings, session, services.now())
+    if why_not is not None:
+        return Outcome(Verdict.LOGIN_REQUIRED, why_not)
+    if request.command.device_id not in {None, session.device_id}:
+        _note(services, request, session, audit.OTHER_DEVICE_NAMED)
+        return _none()
+    return session
+
+
+def _none() -> Outcome:
+    # The same for what never was, what is another's and what is kept at another Mosaic: whoever
+    # tries names learns nothing from it.
+    return Outcome(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+
+
+def _is_of_our_mosaic(services: Services, request: SilentAuthRequest, session: Session) -> bool:
+    return services.apps.is_of_same_mosaic(request.app, session.registered_by)
+
+
+def _note(services: Services, request: SilentAuthRequest, session: Session, name: str) -> None:
+    row = audit.event(
+        name,
+        at=services.now(),
+        session=session.id,
+        user_id=session.user_id,
+        by=request.by,
+    )
+    audit.record_once_an_hour(services.store, row)
