@@ -8,6 +8,7 @@
     │   └── Unauthorized          it is not proven who asks, or they may not
     ├── TryLater                nobody must act: it passes
     │   ├── MosaicUnavailable     no usable answer: reset, 5xx
+    │   │   ├── OutcomeUnknown      likewise, and it was about a proof, which is used up perhaps
     │   │   ├── MosaicTimedOut      no answer within the time it was given
     │   │   └── PageInstead         something on the way to Mosaic answered in its place
     │   ├── MosaicRateLimited     429
@@ -19,6 +20,8 @@
     │   └── SessionChanged        other writers kept winning
     ├── SessionGone             the session does not exist at Mosaic (any more)
     ├── UserRefused             Mosaic says that this user may not: a verdict, it is nobody's fault
+    ├── ProofRefused            Mosaic does not accept a password, a code, or another proof
+    ├── LoginRefused            an active login is not accepted: a verdict, as far as it may be told
     ├── OperatorMustAct
     │   ├── ConfigurationError    settings, keys, schema: the worker does not start
     │   ├── ClientRefused         Mosaic refuses this app's client id, secret or rights
@@ -72,6 +75,14 @@ class MosaicUnavailable(TryLater):
     """Mosaic gave no usable answer. A call that changes something may have worked."""
 
     reason = Reason.IDP_UNAVAILABLE
+    # Whether Mosaic may have got the request.
+    was_sent = True
+
+
+class OutcomeUnknown(MosaicUnavailable):
+    """A proof was sent, and nobody heard what became of it. It must not be sent again."""
+
+    reason = Reason.OUTCOME_UNKNOWN
 
 
 class MosaicTimedOut(MosaicUnavailable):
@@ -136,6 +147,26 @@ class UserRefused(SessionWorkerError):  # noqa: N818
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class ProofRefused(SessionWorkerError):  # noqa: N818
+    """Mosaic does not accept what should prove the user. *reason* is what an app may be told."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LoginRefused(SessionWorkerError):  # noqa: N818
+    """A step of an active login is not accepted. *reason* tells the app no more than it may know.
+
+    *retry_after* is in seconds, where trying again later can help.
+    """
+
+    def __init__(self, reason: Reason, *, retry_after: float | None = None) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class OperatorMustAct(SessionWorkerError):  # noqa: N818

@@ -33,6 +33,7 @@ class CallOutcome(StrEnum):
     OK = "ok"
     SESSION_GONE = "session_gone"
     USER_REFUSED = "user_refused"
+    PROOF_REFUSED = "proof_refused"
     OPTIONS_REFUSED = "options_refused"
     CLIENT_REFUSED = "client_refused"
     RATE_LIMITED = "rate_limited"

@@ -40,6 +40,7 @@ class Services:
     store: Store
     broker: redis.Redis | None  # None when it is no Redis
     redis: redis.Redis
+    scripts: ScriptRunner
     mailbox: Mailbox
     keyring: KeyRing
     traffic: Traffic
@@ -71,13 +72,15 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     store = Store(make_engine(settings.store_url, pool_size=settings.concurrency))
     url = settings.cache_url
     cache = connect_redis(url)
+    scripts = ScriptRunner(cache.connection_pool)
     broker_url = settings.broker_url.get_secret_value()
     return Services(
         settings=settings,
         store=store,
         redis=cache,
         broker=connect_redis(broker_url) if is_redis(broker_url) else None,
-        mailbox=Mailbox(ScriptRunner(cache.connection_pool)),
+        scripts=scripts,
+        mailbox=Mailbox(scripts),
         keyring=keyring,
         traffic=Traffic(
             ScriptRunner(connect_redis(url, TRAFFIC_TIMEOUT_SECONDS).connection_pool),

@@ -91,7 +91,7 @@ class Reason(StrEnum):
     REPLACED = "replaced"
     TOKEN_REPLACED = "token_replaced"  # noqa: S105 - a reason, not a password
     TICKET_REFUSED = "ticket_refused"
-    # login_required; access_denied to apps alone that may learn which accounts there are
+    # login_required: Mosaic says so of the user when it is asked silently
     USER_NOT_ACTIVE = "user_not_active"
     USER_LOCKED = "user_locked"
     USER_UNKNOWN = "user_unknown"

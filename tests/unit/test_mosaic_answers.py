@@ -17,6 +17,7 @@ from worker.errors import (
     MosaicRateLimited,
     MosaicUnavailable,
     PageInstead,
+    ProofRefused,
     SessionGone,
     SessionWorkerError,
     UserRefused,
@@ -26,6 +27,9 @@ from worker.mosaic.response_content import Content, normalised
 from worker.mosaic.responses import TABLE, Asked, Endpoint, Reading, Row, accept
 
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
+PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_SEND
+LINK, LINK_SEND, VERIFY = Endpoint.LINK_PROOF, Endpoint.LINK_SEND, Endpoint.SOCIAL_VERIFY
+PASSKEY, PASSKEY_START = Endpoint.WEBAUTHN_PROOF, Endpoint.WEBAUTHN_START
 AUTHENTICATE, LOGOUT = Endpoint.AUTHENTICATE, Endpoint.LOGOUT
 DONE = None
 URL = "https://mosaic.example/cis"
@@ -124,6 +128,39 @@ CASES: list[Case] = [
     (AUTHENTICATE, 200, b"[" * 100_000, PageInstead),
     (AUTHENTICATE, 200, b"\xff\xfe\xfd", PageInstead),
     (AUTHENTICATE, 200, None, PageInstead),
+    # A step of a login: what is wrong with a proof is nobody's fault but its sender's.
+    (PASSWORD, 200, {}, DONE),
+    (SEND, 200, {"message": "OTP sent"}, DONE),
+    (PASSWORD, 400, {"message": "Invalid credentials", "error_code": 400}, ProofRefused),
+    (PASSWORD, 401, {"message": "Invalid credentials", "error_code": 401}, ProofRefused),
+    (OTP, 400, {"error_code": "auth_invalid_credentials", "message": "Invalid"}, ProofRefused),
+    (OTP, 400, {"error_code": "auth_otp_passcode_expired", "message": "x"}, ProofRefused),
+    (OTP, 403, {"error_code": "auth_locked", "message": "Too many"}, UserRefused),
+    (LINK, 400, {"message": "Invalid magic link code", "error_code": "400"}, ProofRefused),
+    (LINK, 400, {"message": "User not found", "error_code": "400"}, UserRefused),
+    (LINK, 400, GONE, SessionGone),
+    (VERIFY, 400, GONE, ProofRefused),
+    (PASSKEY, 400, {"error_code": "webauthn_encoded_result", "message": "x"}, ProofRefused),
+    (PASSKEY_START, 401, {"error_code": "no_credentials_registered"}, UserRefused),
+    (PASSKEY_START, 404, {"error_code": "client_not_found"}, ClientRefused),
+    (SEND, 403, INACTIVE, UserRefused),
+    (SEND, 404, {"error_code": "user_phone_number_missing"}, UserRefused),
+    (SEND, 404, {"error_code": "auth_login_preferences_missing"}, UserRefused),
+    (SEND, 400, {"error_code": "external_provider_configuration_error"}, MosaicContractBroken),
+    (SEND, 400, {"error_code": "system_invalid_input", "message": "x"}, ProofRefused),
+    (LINK_SEND, 400, {"message": "redirect_uri is not allowed"}, ProofRefused),
+    (LINK_SEND, 403, {"message": "Public signup not allowed"}, UserRefused),
+    (LINK_SEND, 404, {"message": "App not found", "error_code": "404"}, ClientRefused),
+    (OTP, 400, {"error_code": "system_invalid_input", "message": "x"}, ProofRefused),
+    # And our client token is not accepted only where just that is said.
+    (PASSWORD, 401, {"message": "Unauthorized", "error_code": 401}, ClientRefused),
+    (PASSWORD, 401, PAGE, ClientRefused),
+    (PASSWORD, 403, {"message": "Forbidden"}, ClientRefused),
+    (PASSWORD, 403, PAGE, PageInstead),
+    (PASSWORD, 404, PAGE, MosaicContractBroken),
+    (PASSWORD, 404, OTHER, MosaicContractBroken),
+    (PASSWORD, 429, b"", MosaicRateLimited),
+    (PASSWORD, 503, {}, MosaicUnavailable),
 ]
 
 

@@ -32,6 +32,8 @@ _HEADERS: Final = (
     (b"Accept-Encoding", b"identity"),  # see `unpacking`
 )
 _NO_ANSWER: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+# Nothing is sent before the connection is made.
+_NOT_CONNECTED: Final = (httpcore.ConnectError, httpcore.ConnectTimeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class NoAnswer:
     cause: str
     is_url_unusable: bool = False
     is_timeout: bool = False
+    is_sent: bool = True  # perhaps: False only where no byte of the request can have left
     seconds: float = 0.0  # that were waited for one
 
 
@@ -105,11 +108,12 @@ class HttpClient:
             with limits(deadline, addresses):
                 return self._exchange(request, deadline.remaining(), begun_at)
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError):  # a host too long
-            return NoAnswer("InvalidURL", is_url_unusable=True)
+            return NoAnswer("InvalidURL", is_url_unusable=True, is_sent=False)
         except _NO_ANSWER as failure:
             return NoAnswer(
                 _cause(failure),
                 is_timeout=isinstance(failure, httpcore.TimeoutException),
+                is_sent=not isinstance(failure, _NOT_CONNECTED),
                 seconds=time.monotonic() - begun_at,
             )
 

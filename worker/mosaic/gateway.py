@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import redis
 
-from worker.errors import PageInstead
+from session_client.login_steps import LoginStep
+from worker.errors import MosaicContractBroken, MosaicUnavailable, OutcomeUnknown, PageInstead
+from worker.mosaic import login_calls
 from worker.mosaic.client_token_cache import TokenStore
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
@@ -17,6 +19,7 @@ from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
+from worker.mosaic.login_calls import LoginCall, LoginFacts
 from worker.mosaic.response_bodies import read_tokens
 from worker.mosaic.responses import Asked, Endpoint, Reading
 from worker.mosaic.types import (
@@ -78,11 +81,93 @@ class MosaicGateway:
         tokens = read_tokens(body, call.session_id, self._now())
         return tokens, self._proven(app, tokens, call.user_id, deadline)
 
-    def _proven(self, app: MosaicApp, tokens: Tokens, user_id: str, deadline: Deadline) -> Identity:
+    def _proven(
+        self, app: MosaicApp, tokens: Tokens, user_id: str | None, deadline: Deadline
+    ) -> Identity:
         if tokens.id_token is None:
             token = tokens.access_token
             return self._id_tokens.verify_access_token(app, token, user_id, deadline)
         return self._id_tokens.verify(app, tokens.id_token, user_id, deadline)
+
+    def take_login_step(  # noqa: PLR0913 - what the table's row is told
+        self,
+        permit: Permit,
+        app: MosaicApp,
+        step: LoginStep,
+        facts: LoginFacts,
+        options: SilentAuthOptions,
+        *,
+        session_id: str | None = None,
+        timeout_seconds: float,
+    ) -> Mapping[str, Any]:
+        """Return the body of the answer to one step of an active login.
+
+        *session_id* names the session that a proof is added to. Never repeated once a byte was
+        sent: a proof is used up, a code is on its way. Raises `OutcomeUnknown` when nobody heard
+        what became of it, `ProofRefused`, `UserRefused`, `SessionGone`, `InvalidRequest` for the
+        app's own wishes, `MosaicUnavailable` when nothing was sent, `MosaicRateLimited`,
+        `ClientRefused`, `MosaicContractBroken`.
+        """
+        deadline, call = Deadline.after(timeout_seconds), login_calls.CALLS[type(step)]
+        wishes = _optional_fields(options) if call.shown is None else {}
+        if call.takes_browser:
+            wishes = _only(_optional_fields(options), "client_attributes", "device_id")
+        own = {**call.fields(step, facts, app), "session_id": session_id}
+        payload = {**_given(own), **wishes}
+        url = f"{app.base_url}{_AUTH}/{call.path_for(facts)}"
+        with permit.watch() as watch:
+            token = self._unused_client_token(watch, app, deadline, call)
+            try:
+                with watch.asking(deadline.remaining()):
+                    asked = Asked(
+                        call.endpoint,
+                        url,
+                        self._http.post_json(call.endpoint, url, payload, token, deadline),
+                        tuple(sorted(wishes)),
+                    )
+                    return self._read_login_step(app, asked, token)
+            except MosaicUnavailable as error:
+                if call.may_be_repeated or not error.was_sent:
+                    raise
+                raise OutcomeUnknown(str(error)) from None
+
+    def _unused_client_token(
+        self, watch: Watch, app: MosaicApp, deadline: Deadline, call: LoginCall
+    ) -> str | None:
+        if not call.needs_client_token:
+            return None
+        try:
+            return self._client_token(watch, app, deadline)
+        except MosaicUnavailable as error:
+            error.was_sent = False  # of the step itself, nothing
+            raise
+
+    def _read_login_step(self, app: MosaicApp, asked: Asked, token: str | None) -> dict[str, Any]:
+        reading = Reading(asked)
+        if token is not None and reading.proves_client_token:
+            self._client_tokens.accepted(app, token)
+        elif token is not None and reading.blames_client_token:
+            # A fresh one for the next call: this one is not sent again.
+            self._client_tokens.rejected(app, token, asked.answer.status)
+        with self.faults.watch(asked.endpoint, app.app_id):
+            body = reading.value()
+            if not isinstance(body, dict):
+                raise MosaicContractBroken(f"{asked.endpoint}: body is of the wrong type")
+        return body
+
+    def read_login(
+        self, app: MosaicApp, body: Mapping[str, Any], session_id: str | None
+    ) -> tuple[Tokens, Identity]:
+        """Return the tokens of a completed login and whose they are, verified.
+
+        Raises `TokenRejected`, `MosaicContractBroken`, and `MosaicUnavailable` when no keys can be
+        had.
+        """
+        deadline = Deadline.after(self._timeout_seconds)
+        tokens = read_tokens(body, session_id or "", self._now())
+        if not tokens.session_id:
+            raise MosaicContractBroken("a login: session_id is missing")
+        return tokens, self._proven(app, tokens, None, deadline)
 
     def logout_session(
         self, permit: Permit, app: MosaicApp, session_id: str, *, timeout_seconds: float
@@ -162,6 +247,10 @@ def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:
         "device_id": options.device_id,
     }
     return _given(fields)
+
+
+def _only(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: fields[name] for name in names if name in fields}
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

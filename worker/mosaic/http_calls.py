@@ -48,11 +48,13 @@ class MosaicHttp:
         endpoint: Endpoint,
         url: str,
         payload: Mapping[str, Any],
-        bearer: str,
+        bearer: str | None,
         deadline: Deadline,
     ) -> HttpAnswer:
-        """Send JSON with a client access token. Raises as `get` does."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {bearer}"}
+        """Send JSON, with a client access token where there is to be one. Raises as `get` does."""
+        headers = {"Content-Type": "application/json"}
+        if bearer is not None:
+            headers["Authorization"] = f"Bearer {bearer}"
         content = json.dumps(payload).encode()
         return self._send(endpoint, HttpRequest("POST", url, headers, content), deadline)
 
@@ -65,4 +67,6 @@ class MosaicHttp:
         if answer.is_url_unusable:
             raise MosaicContractBroken(f"{endpoint}: an address of this app is no http(s) URL")
         kind = MosaicTimedOut if answer.is_timeout else MosaicUnavailable
-        raise kind(f"{endpoint} at {request.url}: no answer ({answer.cause})")
+        failure = kind(f"{endpoint} at {request.url}: no answer ({answer.cause})")
+        failure.was_sent = answer.is_sent
+        raise failure

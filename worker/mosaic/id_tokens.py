@@ -56,8 +56,12 @@ class IdTokenVerifier:
         self._now = now
         self._skew = clock_skew_seconds
 
-    def verify(self, app: MosaicApp, id_token: str, user_id: str, deadline: Deadline) -> Identity:
+    def verify(
+        self, app: MosaicApp, id_token: str, user_id: str | None, deadline: Deadline
+    ) -> Identity:
         """Return what *id_token* says of *user_id*, issued by Mosaic for *app*.
+
+        None is anybody: after an active login the token says who it was.
 
         Raises `TokenRejected`, `WrongSubject` once everything else is right, and
         `MosaicUnavailable` when no keys can be had. An encrypted token (a JWE around the JWT,
@@ -68,7 +72,7 @@ class IdTokenVerifier:
         return self._identity_of(user_id, claims, _methods(claims))
 
     def verify_access_token(
-        self, app: MosaicApp, access_token: str, user_id: str, deadline: Deadline
+        self, app: MosaicApp, access_token: str, user_id: str | None, deadline: Deadline
     ) -> Identity:
         """Return what a user access token of Mosaic's says, where no ID token came with it.
 
@@ -94,7 +98,7 @@ class IdTokenVerifier:
         return claims
 
     def _identity_of(
-        self, user_id: str, claims: Mapping[str, Any], methods: tuple[str, ...] | None
+        self, user_id: str | None, claims: Mapping[str, Any], methods: tuple[str, ...] | None
     ) -> Identity:
         identity = Identity(
             user_id=_subject(claims),
@@ -103,7 +107,7 @@ class IdTokenVerifier:
             issued_at=_utc(_moment(claims, "iat")),
             expires_at=_utc(_moment(claims, "exp")),
         )
-        if identity.user_id != user_id:
+        if user_id is not None and identity.user_id != user_id:
             raise WrongSubject
         return identity
 

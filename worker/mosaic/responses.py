@@ -8,6 +8,7 @@ sessions for it would log people out because of our bug. Source: "Errors" in the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -22,6 +23,7 @@ from worker.errors import (
     MosaicRateLimited,
     MosaicUnavailable,
     PageInstead,
+    ProofRefused,
     SessionGone,
     SessionWorkerError,
     TryLater,
@@ -39,6 +41,20 @@ class Endpoint(StrEnum):
     JWKS = "jwks"
     AUTHENTICATE = "session/authenticate"
     LOGOUT = "session/logout"
+    # First steps of active logins.
+    OTP_SEND = "otp/send"
+    LINK_SEND = "link/email/send"
+    SOCIAL_START = "social/start"  # with the provider in between, in the path
+    SOCIAL_VERIFY = "social/verify"
+    WEBAUTHN_START = "webauthn/authenticate/start"
+    # What completes them.
+    PASSWORD_PROOF = "password/authenticate"  # noqa: S105 - a path
+    OTP_PROOF = "otp/authenticate"
+    LINK_PROOF = "link/email/authenticate"
+    TOTP_PROOF = "totp/authenticate"
+    SOCIAL_PROOF = "social/authenticate"
+    WEBAUTHN_PROOF = "webauthn/authenticate"
+    BIOMETRICS_PROOF = "mobile-biometrics/authenticate"
 
 
 class Meaning(Enum):
@@ -47,6 +63,8 @@ class Meaning(Enum):
     DONE = auto()
     SESSION_GONE = auto()
     USER_REFUSED = auto()
+    PROOF_REFUSED = auto()
+    STEP_REFUSED = auto()  # of a login, for what fits nothing else
     OPTIONS_REFUSED = auto()
     CLIENT_REFUSED = auto()
     UNAVAILABLE = auto()
@@ -102,6 +120,48 @@ def _unknown_client(content: Content, _: Asked) -> bool:
     return content.says(*(f"{it} not found" for it in ("client", "app", "application")))
 
 
+def _token_not_accepted(content: Content, _: Asked) -> bool:
+    return content.says(
+        "unauthorized",
+        *(f"{what} token" for what in ("invalid", "invalid access", "expired", "expired access")),
+        *(f"{what}token expired" for what in ("", "access ")),
+    )
+
+
+# What keeps Mosaic from sending anything, or from asking for a passkey.
+_NO_WAY_TO_USER: Final = (
+    "user email address missing",
+    "user phone number missing",
+    "auth login preferences missing",
+    "no credentials registered",
+    "public signup not allowed",
+)
+
+
+def _no_way_to_user(content: Content, _: Asked) -> bool:
+    return content.says(*_NO_WAY_TO_USER)
+
+
+def _provider_unset(content: Content, _: Asked) -> bool:
+    return content.says("external provider configuration error")
+
+
+# Of a request that is refused for its form, or for what the app wants of its tokens.
+_FORM: Final = ("system invalid input", "invalid request")
+_WISHED: Final = re.compile(r"\b(?:resource|redirect ur[il]|claims|org id|organi[sz]ation)\b")
+
+
+def _is_about_form(content: Content, _: Asked) -> bool:
+    told = content.value if isinstance(content.value, dict) else {}
+    is_list = isinstance(told.get("message"), list)
+    is_named = any(_WISHED.search(text) for text in content.messages)
+    return is_list or is_named or content.says(*_FORM)
+
+
+def _is_about_wishes(content: Content, asked: Asked) -> bool:
+    return bool(asked.options) and _is_about_form(content, asked)
+
+
 def _has_options(_: Content, asked: Asked) -> bool:
     return bool(asked.options)
 
@@ -128,6 +188,20 @@ class Row:
 _E: Final = Endpoint
 _M: Final = Meaning
 _SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT)
+_FIRST_STEPS: Final = (_E.OTP_SEND, _E.LINK_SEND, _E.SOCIAL_START, _E.WEBAUTHN_START)
+# What uses something up: the user's proof, or the code of a social provider.
+PROOFS: Final = (
+    _E.PASSWORD_PROOF,
+    _E.OTP_PROOF,
+    _E.LINK_PROOF,
+    _E.TOTP_PROOF,
+    _E.SOCIAL_VERIFY,
+    _E.SOCIAL_PROOF,
+    _E.WEBAUTHN_PROOF,
+    _E.BIOMETRICS_PROOF,
+)
+_LOGINS: Final = (*_FIRST_STEPS, *PROOFS)
+_JOINABLE: Final = (_E.AUTHENTICATE, *(it for it in PROOFS if it is not _E.SOCIAL_VERIFY))
 _AUTHORISED: Final = (_E.TOKEN, *_SESSION_CALLS)
 _EVERYWHERE: Final = tuple(Endpoint)
 _ANY_STATUS: Final = range(1000)
@@ -138,6 +212,8 @@ _NO_SUCH_PATH: Final = (404, 405, 410)
 _WRONG_CLIENT: Final = "wrong client id or secret: check both (mosaic-sessions apps set)"
 _NOT_LET_IN: Final = "client token not accepted: is the client enabled at Mosaic?"
 _NO_RIGHT: Final = "the client lacks the right: give it the role at Mosaic"
+_ABOUT_USER: Final = "about the user: see it at Mosaic"
+_PROVIDER: Final = "Mosaic cannot send: set its gateway for mail or text messages up there"
 _UNKNOWN_CLIENT: Final = "the client is unknown there: check its client id and the address"
 _WRONG_ADDRESS: Final = "no such path: check the address of the app, or of the settings"
 _NO_WORD: Final = (
@@ -151,11 +227,11 @@ _UNKNOWN: Final = "not in the protocol: ask Mosaic's support what it means"
 TABLE: Final = (
     # What was asked for.
     Row((_E.TOKEN, _E.JWKS), (200,), _is_json, _M.DONE, "as asked"),
-    Row((_E.TOKEN, _E.AUTHENTICATE), (200, 201), _is_json, _M.DONE, "as asked"),
+    Row((_E.TOKEN, _E.AUTHENTICATE, *_LOGINS), (200, 201), _is_json, _M.DONE, "as asked"),
     Row((_E.LOGOUT,), (204,), _anything, _M.DONE, "the session is ended"),
     Row((_E.LOGOUT,), (200,), _tells_no_error, _M.DONE, "the session is ended"),
     Row((_E.LOGOUT,), (400, 404), _session_not_found, _M.DONE, "it was over already"),
-    Row((_E.AUTHENTICATE,), (400, 404), _session_not_found, _M.SESSION_GONE, "session not found"),
+    Row(_JOINABLE, (400, 404), _session_not_found, _M.SESSION_GONE, "session not found"),
     # It passes.
     Row((_E.JWKS,), (429,), _anything, _M.UNAVAILABLE, "no key set"),
     Row(_EVERYWHERE, (429,), _anything, _M.RATE_LIMITED, "rate limited"),
@@ -164,16 +240,24 @@ TABLE: Final = (
     Row((_E.LOGOUT,), (404,), _is_no_json, _M.CONTRACT_BROKEN, _NO_WORD),
     Row(_EVERYWHERE, _NO_SUCH_PATH, _is_no_json, _M.CONTRACT_BROKEN, _WRONG_ADDRESS),
     Row((_E.TOKEN,), (401,), _is_no_json, _M.CLIENT_REFUSED, _WRONG_CLIENT),
-    Row(_SESSION_CALLS, (401,), _is_no_json, _M.CLIENT_REFUSED, _NOT_LET_IN),
+    Row((*_SESSION_CALLS, *_LOGINS), (401,), _is_no_json, _M.CLIENT_REFUSED, _NOT_LET_IN),
     Row(_EVERYWHERE, (200, *_4XX, *_5XX), _is_no_json, _M.PAGE, "a page, not an answer"),
     # From here on it is JSON.
     Row(_EVERYWHERE, (408, 421, 425, *_5XX), _anything, _M.UNAVAILABLE, "temporary failure"),
-    Row(_SESSION_CALLS, _4XX, _about_user, _M.USER_REFUSED, "about the user: see it at Mosaic"),
+    Row((*_SESSION_CALLS, *_LOGINS), _4XX, _about_user, _M.USER_REFUSED, _ABOUT_USER),
+    Row(_FIRST_STEPS, _4XX, _no_way_to_user, _M.USER_REFUSED, _ABOUT_USER),
     Row(_EVERYWHERE, (400, 404), _unknown_client, _M.CLIENT_REFUSED, _UNKNOWN_CLIENT),
     Row((_E.TOKEN,), (400,), _invalid_client, _M.CLIENT_REFUSED, _WRONG_CLIENT),
     Row((_E.TOKEN,), (401, 403), _anything, _M.CLIENT_REFUSED, _WRONG_CLIENT),
     Row(_SESSION_CALLS, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
-    Row(_SESSION_CALLS, (403,), _anything, _M.CLIENT_REFUSED, _NO_RIGHT),
+    # A wrong proof is a 400 or 401, too: it must not cost the client its token.
+    Row(_LOGINS, (401,), _token_not_accepted, _M.CLIENT_REFUSED, _NOT_LET_IN),
+    Row(_FIRST_STEPS, (400,), _provider_unset, _M.CONTRACT_BROKEN, _PROVIDER),
+    Row(_LOGINS, (400, 422), _is_about_wishes, _M.OPTIONS_REFUSED, "options refused"),
+    Row(PROOFS, (400, 422), _is_about_form, _M.STEP_REFUSED, "refused for its form"),
+    Row(PROOFS, (400, 401, 422), _anything, _M.PROOF_REFUSED, "not accepted"),
+    Row(_FIRST_STEPS, (400, 401, 422), _anything, _M.STEP_REFUSED, "refused"),
+    Row((*_SESSION_CALLS, *_LOGINS), (403,), _anything, _M.CLIENT_REFUSED, _NO_RIGHT),
     Row((_E.AUTHENTICATE,), (400, 422), _has_options, _M.OPTIONS_REFUSED, "options refused"),
     Row((_E.LOGOUT,), (404,), _anything, _M.CONTRACT_BROKEN, _NO_WORD),
     Row(_EVERYWHERE, _ANY_STATUS, _anything, _M.CONTRACT_BROKEN, _UNKNOWN),
@@ -183,6 +267,8 @@ _OUTCOMES: Final = {
     Meaning.DONE: CallOutcome.OK,
     Meaning.SESSION_GONE: CallOutcome.SESSION_GONE,
     Meaning.USER_REFUSED: CallOutcome.USER_REFUSED,
+    Meaning.PROOF_REFUSED: CallOutcome.PROOF_REFUSED,
+    Meaning.STEP_REFUSED: CallOutcome.PROOF_REFUSED,
     Meaning.OPTIONS_REFUSED: CallOutcome.OPTIONS_REFUSED,
     Meaning.CLIENT_REFUSED: CallOutcome.CLIENT_REFUSED,
     Meaning.UNAVAILABLE: CallOutcome.UNAVAILABLE,
@@ -225,6 +311,10 @@ class Reading:
         match row.meaning:
             case Meaning.USER_REFUSED:
                 return UserRefused(text, self._content.about_user() or Reason.USER_NOT_ACTIVE)
+            case Meaning.PROOF_REFUSED:
+                return ProofRefused(text, Reason.INVALID_CREDENTIALS)
+            case Meaning.STEP_REFUSED:
+                return ProofRefused(text, Reason.REFUSED_BY_IDP)
             case Meaning.OPTIONS_REFUSED:
                 return InvalidRequest(Reason.OPTIONS_REFUSED, ", ".join(asked.options))
             case Meaning.RATE_LIMITED:
@@ -245,7 +335,14 @@ _ERRORS: Final[dict[Meaning, type[SessionWorkerError]]] = {
 }
 _TOKEN_NOT_ACCEPTED: Final = frozenset({401, 403})
 _TOKEN_ACCEPTED: Final = frozenset(
-    {Meaning.DONE, Meaning.SESSION_GONE, Meaning.USER_REFUSED, Meaning.OPTIONS_REFUSED}
+    {
+        Meaning.DONE,
+        Meaning.SESSION_GONE,
+        Meaning.USER_REFUSED,
+        Meaning.PROOF_REFUSED,
+        Meaning.STEP_REFUSED,
+        Meaning.OPTIONS_REFUSED,
+    }
 )
 
 

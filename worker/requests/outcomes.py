@@ -10,6 +10,7 @@ from session_client.contract import Reason, Verdict
 from worker.errors import (
     ClientRefused,
     InvalidRequest,
+    LoginRefused,
     MosaicContractBroken,
     RequestRefused,
     SessionWorkerError,
@@ -65,6 +66,8 @@ def failure_of(error: Exception) -> Outcome:
         is_invalid = isinstance(error, InvalidRequest)
         verdict = Verdict.INVALID_REQUEST if is_invalid else Verdict.UNAUTHORIZED
         return Outcome(verdict, error.reason, detail=error.detail or None)
+    if isinstance(error, LoginRefused):
+        return Outcome(Verdict.ACCESS_DENIED, error.reason, retry_after=error.retry_after)
     if isinstance(error, UserRefused):
         return Outcome(Verdict.LOGIN_REQUIRED, error.reason)
     if isinstance(error, TryLater):

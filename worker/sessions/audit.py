@@ -28,11 +28,13 @@ from models import SessionEvent, new_id
 from worker.storage.database import Store
 
 REGISTERED: Final = "registered"
+SIGNED_IN: Final = "signed_in"
 FACTOR_ADDED: Final = "factor_added"
 AUTHENTICATED: Final = "authenticated"
 ENDED: Final = "ended"
 IDP_CONFIRMED: Final = "idp_confirmed"
 IDP_GIVEN_UP: Final = "idp_given_up"
+OUTCOME_UNKNOWN: Final = "outcome_unknown"
 APP_CONFIRMED: Final = "app_confirmed"
 APP_GIVEN_UP: Final = "app_given_up"
 REPLACED_TOKEN_PRESENTED: Final = "replaced_token_presented"  # noqa: S105 - an event
@@ -54,7 +56,7 @@ def event(  # noqa: PLR0913 - the columns of the trail
     name: str,
     *,
     at: datetime,
-    session: UUID,
+    session: UUID | None,
     user_id: str | None,
     by: Cause,
     detail: str | None = None,

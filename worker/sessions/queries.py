@@ -194,9 +194,10 @@ def reason_for(end_cause: str | None) -> Reason:
     }.get(end_cause or "", Reason.EXPIRED)
 
 
-def by_id(connection: Connection, session: UUID) -> Session | None:
-    """Return one session, live or ended."""
-    return _one(connection, select(*COLUMNS).where(IdpSession.id == session))
+def by_id(connection: Connection, session: UUID, *, for_update: bool = False) -> Session | None:
+    """Return one session, live or ended; *for_update* as in `by_hash`."""
+    query = select(*COLUMNS).where(IdpSession.id == session)
+    return _one(connection, query, for_update=for_update)
 
 
 def by_hash(

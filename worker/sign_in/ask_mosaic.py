@@ -201,7 +201,7 @@ def _reuse(
     since = session.authenticated_at if auth_time is None else times.from_wire(auth_time)
     shortfall = request.command.strengthen(request.app.policy).shortfall(content["amr"], since, now)
     if shortfall:
-        return step_up(session, shortfall)
+        return step_up(session.id, session.user_id, shortfall)
     landed_at = times.from_wire(content["at"])
     metrics.call_saved(Saving.COALESCED if landed_at >= request.opened_at else Saving.REUSE)
     return Outcome(Verdict.AUTHENTICATED, data=_aged(content["data"], now - landed_at))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
 from sqlalchemy import ColumnElement, Connection, update
@@ -145,7 +146,7 @@ def _settle_in(connection: Connection, use: _Use) -> Settled | None:
     if version is None:
         return None
     if use.shortfall:
-        return Settled(step_up(session, use.shortfall), version)
+        return Settled(step_up(session.id, session.user_id, use.shortfall), version)
     queries.link_app(connection, session.id, request.app.app_id, use.at, use.token_expires_at)
     audit.record(connection, [use.event()])
     return use.settled(expires_at, version)
@@ -228,7 +229,7 @@ def _end_in(
     end_sessions(connection, services, which, cause, by=request.by, lifetime=lifetime)
 
 
-def step_up(session: Session, shortfall: Shortfall) -> Outcome:
+def step_up(session: UUID, user_id: str, shortfall: Shortfall) -> Outcome:
     """Return the answer that says what the session lacks."""
     reason = Reason.AMR_MISSING if shortfall.missing_amr else Reason.MAX_AGE_EXCEEDED
     if shortfall.is_amr_unproven:
@@ -237,8 +238,8 @@ def step_up(session: Session, shortfall: Shortfall) -> Outcome:
         Verdict.INTERACTION_REQUIRED,
         reason,
         data={
-            "user_id": session.user_id,
-            "session_ref": str(session.id),
+            "user_id": user_id,
+            "session_ref": str(session),
             "missing_amr": list(shortfall.missing_amr),
             "max_age_exceeded": shortfall.max_age_exceeded,
         },
@@ -246,6 +247,19 @@ def step_up(session: Session, shortfall: Shortfall) -> Outcome:
 
 
 def _authenticated(session: Session, tokens: Tokens, expires_at: datetime) -> Outcome:
+    return Outcome(
+        Verdict.AUTHENTICATED,
+        data={
+            "tokens": shown_tokens(tokens),
+            "user_id": session.user_id,
+            "session_ref": str(session.id),
+            "expires_at": times.to_wire(expires_at),
+        },
+    )
+
+
+def shown_tokens(tokens: Tokens) -> dict[str, Any]:
+    """Return tokens under the contract's names."""
     given = {
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,
@@ -253,12 +267,4 @@ def _authenticated(session: Session, tokens: Tokens, expires_at: datetime) -> Ou
         "id_token": tokens.id_token,
         "refresh_token": tokens.refresh_token,
     }
-    return Outcome(
-        Verdict.AUTHENTICATED,
-        data={
-            "tokens": {name: value for name, value in given.items() if value is not None},
-            "user_id": session.user_id,
-            "session_ref": str(session.id),
-            "expires_at": times.to_wire(expires_at),
-        },
-    )
+    return {name: value for name, value in given.items() if value is not None}

@@ -62,5 +62,5 @@ def _one_round(services: Services, request: SilentAuthRequest) -> Outcome | Flyi
     if shortfall:
         # Certain without Mosaic: a factor the session lacks cannot come from asking silently.
         metrics.call_saved(Saving.PREFLIGHT)
-        return step_up(found, shortfall)
+        return step_up(found.id, found.user_id, shortfall)
     return ask(services, request, found)

@@ -9,7 +9,7 @@ import structlog
 from worker import metrics, wiring
 from worker.app import app
 from worker.errors import SafetyLimitExceeded, StoreUnavailable
-from worker.maintenance import expire, last_runs, purge
+from worker.maintenance import expire, last_runs, purge, scrub
 from worker.maintenance.batches import Counts
 from worker.maintenance.last_runs import Run
 from worker.tasks import wake_ups
@@ -39,7 +39,8 @@ def sweep() -> None:
 
 @app.task(name=EXPIRE_SESSIONS)
 def expire_sessions() -> None:
-    """Mark sessions past their expiry as ended."""
+    """Mark sessions past their expiry as ended, and scrub the answers of logins."""
+    _run("answers_scrubbed", scrub.scrub_answers)
     if _run("sessions_expired", expire.expire_sessions):
         last_runs.note(wiring.current(), Run.EXPIRE_SESSIONS)
 

@@ -15,6 +15,7 @@ from celery import Task as CeleryTask
 from session_client.contract import Task, Verdict
 from worker import metrics, wiring
 from worker.errors import (
+    LoginRefused,
     OperatorMustAct,
     RequestRefused,
     SessionWorkerError,
@@ -99,7 +100,7 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         log.warning("request_put_off", error=type(error).__name__, detail=str(error))
         _reply(services, message, sender, failure_of(error))
         return error
-    except (RequestRefused, UserRefused) as refusal:
+    except (RequestRefused, UserRefused, LoginRefused) as refusal:
         log.info("request_refused", reason=refusal.reason.value, detail=str(refusal))
         outcome = failure_of(refusal)
     except SessionWorkerError as error:

@@ -18,7 +18,7 @@ from worker.outbox import app_notices
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sign_in import list_sessions, register, silent_auth
+from worker.sign_in import authenticate, list_sessions, register, silent_auth, start
 from worker.tasks import request_handler
 from worker.wiring import Services
 
@@ -39,14 +39,14 @@ def authenticate_silently(self: Bound, *_: Any, **kwargs: Any) -> None:
 
 @app.task(name=Task.START.value, bind=True)
 def start_login(self: Bound, *_: Any, **kwargs: Any) -> None:
-    """Do the first step of a login. No app may: it changes nothing."""
-    request_handler.serve(self, kwargs, _not_permitted)
+    """Do the first step of a login. A repeat gets the same answer: nothing is sent twice."""
+    request_handler.serve(self, kwargs, start.start)
 
 
 @app.task(name=Task.AUTHENTICATE.value, bind=True)
-def authenticate(self: Bound, *_: Any, **kwargs: Any) -> None:
-    """Complete a login. No app may: it changes nothing."""
-    request_handler.serve(self, kwargs, _not_permitted)
+def complete_login(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Complete a login. A repeat gets the same answer: a proof is sent once."""
+    request_handler.serve(self, kwargs, authenticate.authenticate)
 
 
 @app.task(name=Task.TICKET.value, bind=True)

@@ -1,8 +1,9 @@
 """Who calls, in which lane, and which budgets and pauses that lane is held to.
 
-A silent authentication takes from the budget of its lane and from the whole one; a logout from
-the whole one only. The lane is smaller than the whole by the share reserved for logouts, so that
-a storm of silent authentications can never use up what a logout needs.
+A silent authentication or a login takes from the budget that both share and from the whole one; a
+logout from the whole one only. What both share is smaller than the whole by what is reserved for
+logouts, so that a storm of silent authentications can never use up what a logout needs. Breaker and
+pauses are each lane's own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Lane(StrEnum):
     """A class of calls with a budget of its own."""
 
     AUTH = "auth"
+    LOGIN = "login"
     LOGOUT = "logout"
 
 
@@ -110,7 +112,7 @@ class Lanes:
     def cells(self, lane: Lane, client_id: str) -> tuple[Cell, ...]:
         """Return the budgets of a lane: the application's, and our address'."""
         shares = {Lane.LOGOUT: 1.0}
-        if lane is Lane.AUTH:
+        if lane is not Lane.LOGOUT:
             shares[Lane.AUTH] = self._auth_share
         return tuple(
             Cell.of(f"{PREFIX}:budget:{scope}:{of}", scope, calls * share)
@@ -123,8 +125,8 @@ class Lanes:
 
 
 def _pauses(lane: Lane, client_id: str) -> tuple[str, ...]:
-    # A logout told to wait stops everything; a silent authentication told so stops its like alone.
-    lanes = (Lane.LOGOUT,) if lane is Lane.LOGOUT else (Lane.AUTH, Lane.LOGOUT)
+    # A logout told to wait stops everything; any other call told so stops its like alone.
+    lanes = (Lane.LOGOUT,) if lane is Lane.LOGOUT else (lane, Lane.LOGOUT)
     return tuple(key for of in lanes for key in (pause_key(of, client_id), pause_key(of)))
 
 

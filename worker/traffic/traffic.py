@@ -49,6 +49,10 @@ class Traffic:
             Lane.LOGOUT, app, LOGOUT_PATIENCE_SECONDS, whom=session, is_untried=is_untried
         )
 
+    def admit_login(self, app: Application, whom: str, patience_seconds: float) -> Permit:
+        """Return a permit for a step of the login of *whom*, an opaque name. Raises `HeldBack`."""
+        return self._gate.admit(Lane.LOGIN, app, patience_seconds, whom=whom)
+
     def snapshot(self, apps: Iterable[Application]) -> TrafficState:
         """Return what operators see. Raises `redis.RedisError`."""
         return snapshot.read(self._redis, self._lanes, apps)

@@ -1,0 +1,196 @@
+"""How often somebody may guess, and that it costs the owner nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from session_client import logins, methods
+from session_client.contract import Reason, Verdict
+from simulator.idp.endpoints import Endpoint
+from tests.integration.sign_in.login_rig import (
+    MAIL,
+    PHONE,
+    begin,
+    calls,
+    furnish,
+    last_code,
+    log_in,
+    prove,
+)
+from tests.stage import Stage
+from worker.errors import HeldBack
+from worker.sign_in import limits
+from worker.sign_in.limits import Guesser
+from worker.storage.redis_client import connect_redis
+from worker.storage.redis_scripts import ScriptRunner
+
+PROVE = Endpoint.PASSWORD_AUTHENTICATE
+WRONG = methods.Password("ada", "wrong")
+
+
+@pytest.fixture(autouse=True)
+def _people(sqlite_stage: Stage) -> None:
+    furnish(sqlite_stage)
+    sqlite_stage.mosaic.state.policy.change(wrong_proofs_allowed=10**6)
+
+
+def guess(stage: Stage, times: int, **fields: Any) -> list[Any]:
+    return [prove(stage, WRONG, **fields) for _ in range(times)]
+
+
+def test_a_stranger_has_five_guesses_and_the_owners_browser_signs_in(
+    sqlite_stage: Stage,
+) -> None:
+    known = log_in(sqlite_stage).known_browser
+
+    answers = guess(sqlite_stage, 20)
+    stranger, owner = log_in(sqlite_stage), log_in(sqlite_stage, known_browser=known)
+
+    assert [a.reason for a in answers[:5]] == [Reason.INVALID_CREDENTIALS] * 5
+    assert {a.reason for a in answers[5:]} == {Reason.TOO_MANY_ATTEMPTS}
+    assert sqlite_stage.mosaic.state.calls.count(PROVE) == 1 + 5 + 1
+    assert (stranger.verdict, stranger.reason) == (
+        Verdict.ACCESS_DENIED,
+        Reason.TOO_MANY_ATTEMPTS,
+    )
+    assert stranger.retry_after is not None
+    assert 0 < stranger.retry_after <= 15 * 60
+    assert owner.verdict is Verdict.AUTHENTICATED
+
+
+def test_a_known_browser_has_five_guesses_of_its_own(sqlite_stage: Stage) -> None:
+    known = log_in(sqlite_stage).known_browser
+    other = log_in(sqlite_stage).known_browser
+
+    answers = guess(sqlite_stage, 7, known_browser=known)
+
+    assert [a.reason for a in answers].count(Reason.INVALID_CREDENTIALS) == 5
+    assert log_in(sqlite_stage, known_browser=other).verdict is Verdict.AUTHENTICATED
+    assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
+
+
+@pytest.mark.parametrize("mark", ["x", "é", "AAAA"])
+def test_a_mark_that_is_none_makes_no_browser_known(sqlite_stage: Stage, mark: str) -> None:
+    guess(sqlite_stage, 5)
+
+    assert log_in(sqlite_stage, known_browser=mark).reason == Reason.TOO_MANY_ATTEMPTS
+
+
+def test_the_mark_of_another_user_or_app_makes_no_browser_known(sqlite_stage: Stage) -> None:
+    bobs = prove(sqlite_stage, methods.Password("bob", "bob's")).known_browser
+    of_forum = log_in(sqlite_stage, "forum").known_browser
+    guess(sqlite_stage, 5)
+
+    for mark in (bobs, of_forum):
+        assert log_in(sqlite_stage, known_browser=mark).reason == Reason.TOO_MANY_ATTEMPTS
+
+
+def test_a_mark_is_forgotten_after_half_a_year(sqlite_stage: Stage) -> None:
+    known = log_in(sqlite_stage).known_browser
+    sqlite_stage.pass_time(days=181)
+    guess(sqlite_stage, 5)
+
+    assert log_in(sqlite_stage, known_browser=known).reason == Reason.TOO_MANY_ATTEMPTS
+
+
+def test_a_success_is_no_failure(sqlite_stage: Stage) -> None:
+    answers = [log_in(sqlite_stage) for _ in range(7)]
+
+    assert {answer.verdict for answer in answers} == {Verdict.AUTHENTICATED}
+
+
+def test_parallel_guesses_do_not_slip_through_together(sqlite_stage: Stage) -> None:
+    answers = sqlite_stage.at_once(*[lambda: prove(sqlite_stage, WRONG)] * 20)
+
+    reasons = [answer.reason for answer in answers]
+    assert reasons.count(Reason.INVALID_CREDENTIALS) == 5
+    assert sqlite_stage.mosaic.state.calls.count(PROVE) == 5
+
+
+def test_spellings_of_one_name_are_counted_as_one(sqlite_stage: Stage) -> None:
+    for name in ("ada", "ADA", "Ada", " ada", "\uff41da"):
+        prove(sqlite_stage, methods.Password(name, "wrong"))
+
+    assert log_in(sqlite_stage).reason == Reason.TOO_MANY_ATTEMPTS
+
+
+def test_a_handle_is_worn_out_by_five_wrong_codes(sqlite_stage: Stage) -> None:
+    known = log_in(sqlite_stage).known_browser
+    begun = begin(sqlite_stage, methods.SendOtp("sms", *PHONE))
+    right = methods.Code(last_code(sqlite_stage))
+    for _ in range(5):
+        prove(sqlite_stage, methods.Code("x"), login=begun["login"])
+    before = calls(sqlite_stage)
+
+    answer = prove(sqlite_stage, right, login=begun["login"], known_browser=known)
+
+    assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.TOO_MANY_ATTEMPTS)
+    assert answer.retry_after is None
+    assert calls(sqlite_stage) == before
+
+
+def test_second_factors_are_counted_apart_from_passwords_over_all_sessions(
+    sqlite_stage: Stage,
+) -> None:
+    browsers = [log_in(sqlite_stage) for _ in range(2)]
+    for browser in [*browsers, *browsers, browsers[0]]:
+        wrong = methods.Totp("000000")
+        prove(sqlite_stage, wrong, step_up=browser.browser_token)
+
+    limited = prove(sqlite_stage, methods.Totp("1"), step_up=browsers[1].browser_token)
+
+    assert limited.reason == Reason.TOO_MANY_ATTEMPTS
+    assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
+    assert [session.ended_at for session in sqlite_stage.sessions()] == [None] * 3
+
+
+def test_an_address_that_fails_for_many_names_waits_alone(sqlite_stage: Stage) -> None:
+    here = logins.Wishes(ip_address="2001:db8::1")
+    next_door = logins.Wishes(ip_address="2001:db8::ffff")
+    for number in range(50):
+        prove(sqlite_stage, methods.Password(f"nobody-{number}", "x"), wishes=here)
+
+    assert log_in(sqlite_stage, wishes=next_door).reason == Reason.TOO_MANY_ATTEMPTS
+    elsewhere = logins.Wishes(ip_address="2001:db8:1::1")
+    assert log_in(sqlite_stage, wishes=elsewhere).verdict is Verdict.AUTHENTICATED
+
+
+def test_codes_are_sent_once_in_half_a_minute_over_all_apps(sqlite_stage: Stage) -> None:
+    answers = [
+        begin(sqlite_stage, methods.SendOtp("sms", *PHONE)),
+        begin(sqlite_stage, methods.SendOtp("sms", "+1 0 0", "phone_number"), "forum"),
+        begin(sqlite_stage, methods.SendOtp("email", *MAIL)),
+    ]
+
+    assert [answer.reason for answer in answers] == [None, Reason.TOO_MANY_ATTEMPTS, None]
+    assert answers[1].retry_after is not None
+    assert 0 < answers[1].retry_after <= 30
+    assert len(sqlite_stage.mosaic.state.outbox.sent()) == 2
+
+
+def test_sending_and_guessing_in_a_loop_stays_under_the_limits(sqlite_stage: Stage) -> None:
+    redis = sqlite_stage.services.redis
+    for _ in range(12):
+        for key in redis.keys("mosaic-sessions:sign-in:sent:*:30"):
+            redis.delete(key)  # half a minute goes by
+        begun = begin(sqlite_stage, methods.SendOtp("sms", *PHONE))
+        for _ in range(7 if begun.verdict is Verdict.OK else 0):
+            prove(sqlite_stage, methods.Code("x"), login=begun["login"])
+
+    state = sqlite_stage.mosaic.state
+    assert len(state.outbox.sent()) <= 5
+    assert state.calls.count(Endpoint.OTP_AUTHENTICATE) <= 5
+
+
+def test_nobody_may_guess_while_nothing_can_be_counted(sqlite_stage: Stage) -> None:
+    nowhere = connect_redis("redis://127.0.0.1:1/0", 1)
+    services = replace(sqlite_stage.services, scripts=ScriptRunner(nowhere.connection_pool))
+    guesser = Guesser(app_id="shop", subject=b"ada")
+
+    with pytest.raises(HeldBack):
+        limits.count(services, limits.guesses(guesser))
+    limits.give_back(services, limits.guesses(guesser))
+    nowhere.close()

@@ -1,0 +1,409 @@
+"""What a login is refused for: before any call where that can be known, and telling nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from session_client import logins, methods, requests
+from session_client.contract import Reason, Verdict
+from session_client.login_steps import LoginStep, Proof
+from simulator.idp.endpoints import Endpoint
+from tests.integration.sign_in.login_rig import (
+    BACK,
+    MAIL,
+    PASSWORD,
+    PHONE,
+    begin,
+    browse,
+    by_sms,
+    calls,
+    furnish,
+    last_code,
+    log_in,
+    prove,
+    visit,
+)
+from tests.stage import Stage
+
+
+@pytest.fixture(autouse=True)
+def _people(request: pytest.FixtureRequest) -> None:
+    for name in ("stage", "sqlite_stage"):
+        if name in request.fixturenames:
+            furnish(request.getfixturevalue(name))
+
+
+# --- grants
+
+STEPS: list[LoginStep] = [
+    methods.Password("ada", PASSWORD),
+    methods.SendOtp("sms", *PHONE),
+    methods.IssueOtp(*MAIL),
+    methods.SendLink(BACK, *MAIL),
+    methods.IssueLink(BACK, *MAIL),
+    methods.Totp("123456", *MAIL),
+    methods.BeginSocial("google", BACK),
+    methods.BeginWebauthn(),
+    methods.MobileBiometrics("c", "s", "k", "ada"),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_a_method_that_was_not_granted_costs_no_call(sqlite_stage: Stage, step: LoginStep) -> None:
+    others = [m.value for m in type(step.method) if m is not step.method]
+    sqlite_stage.add_app("kiosk", methods=tuple(others))
+    before = sqlite_stage.dump()
+    request: Any = (
+        logins.Authenticate(proof=step) if isinstance(step, Proof) else logins.Start(step=step)  # type: ignore[arg-type]
+    )
+
+    answer = sqlite_stage.ask("kiosk", request)
+
+    assert (answer.verdict, answer.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
+    assert (calls(sqlite_stage), sqlite_stage.dump()) == (0, before)
+
+
+def test_a_grant_to_bring_codes_is_none_to_have_them_sent(sqlite_stage: Stage) -> None:
+    sqlite_stage.add_app("kiosk", methods=("otp_direct",))
+
+    sent = begin(sqlite_stage, methods.SendOtp("sms", *PHONE), "kiosk")
+    issued = begin(sqlite_stage, methods.IssueOtp(*MAIL), "kiosk")
+    answer = prove(sqlite_stage, methods.Code(issued["code"]), "kiosk", login=issued["login"])
+
+    assert sent.reason is Reason.NOT_PERMITTED
+    assert answer.verdict is Verdict.AUTHENTICATED
+
+
+# --- a login ends in the browser where it began
+
+
+def code(stage: Stage, app_id: str = "shop") -> tuple[Any, str]:
+    begun = begin(stage, methods.SendOtp("sms", *PHONE), app_id)
+    return methods.Code(last_code(stage)), begun["login"]
+
+
+def link(stage: Stage, app_id: str = "shop") -> tuple[Any, str]:
+    begun = begin(stage, methods.SendLink(BACK, *MAIL), app_id)
+    return methods.Link(last_code(stage), begun["state"]), begun["login"]
+
+
+def social(stage: Stage, app_id: str = "shop") -> tuple[Any, str]:
+    assert app_id == "shop"
+    return methods.Social("ada"), visit(stage)[1]["login"]
+
+
+TWO_STEPS = {"code": code, "link": link, "social": social}
+every_two_steps = pytest.mark.parametrize("how", TWO_STEPS)
+
+
+def refused(stage: Stage, proof: Any, reason: Reason, **fields: Any) -> None:
+    before = calls(stage)
+    answer = prove(stage, proof, **fields)
+    assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, reason)
+    assert calls(stage) == before
+    assert stage.sessions() == []
+
+
+@every_two_steps
+def test_a_handle_that_is_none_or_of_another_login_uses_nothing_up(
+    sqlite_stage: Stage, how: str
+) -> None:
+    proof, login = TWO_STEPS[how](sqlite_stage)
+    other = begin(sqlite_stage, methods.BeginWebauthn())["login"]
+    forum = begin(sqlite_stage, methods.BeginWebauthn(), "forum")["login"]
+
+    for handle in ("x", "é", "AAAA", login[:-4], login.swapcase(), other, forum):
+        refused(sqlite_stage, proof, Reason.WRONG_BROWSER, login=handle)
+
+    assert prove(sqlite_stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+
+
+@pytest.mark.parametrize("how", ["code", "link"])
+def test_another_app_cannot_go_on_with_it(sqlite_stage: Stage, how: str) -> None:
+    proof, login = TWO_STEPS[how](sqlite_stage)
+
+    refused(sqlite_stage, proof, Reason.WRONG_BROWSER, login=login, app_id="forum")
+
+
+@every_two_steps
+def test_an_old_handle_is_refused_by_our_own_clock(sqlite_stage: Stage, how: str) -> None:
+    proof, login = TWO_STEPS[how](sqlite_stage)
+    sqlite_stage.pass_time(minutes=10)
+
+    refused(sqlite_stage, proof, Reason.CODE_EXPIRED, login=login)
+
+
+@every_two_steps
+def test_a_handle_is_used_up_by_its_first_success(stage: Stage, how: str) -> None:
+    proof, login = TWO_STEPS[how](stage)
+    assert prove(stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+    before = calls(stage)
+
+    answer = prove(stage, proof, login=login)
+
+    assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.CODE_EXPIRED)
+    assert (calls(stage), len(stage.sessions())) == (before, 1)
+
+
+def test_a_link_opened_elsewhere_signs_nobody_in_and_still_works_where_it_belongs(
+    stage: Stage,
+) -> None:
+    proof, login = link(stage)
+    elsewhere = begin(stage, methods.SendLink(BACK, "bob@example.com", "email"))
+
+    refused(stage, proof, Reason.WRONG_BROWSER, login=elsewhere["login"])
+    refused(stage, methods.Link(proof.code, "x"), Reason.WRONG_BROWSER, login=login)
+
+    assert prove(stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_social_visit_comes_back_to_the_browser_it_left(sqlite_stage: Stage) -> None:
+    begun, verified = visit(sqlite_stage)
+    before = calls(sqlite_stage)
+
+    again = begin(sqlite_stage, methods.VerifySocial("c", begun["state"]), login=begun["login"])
+    other = begin(sqlite_stage, methods.BeginSocial("google", BACK))
+    stolen = begin(sqlite_stage, methods.VerifySocial("c", begun["state"]), login=other["login"])
+
+    assert again.reason is Reason.CODE_EXPIRED  # it has been verified
+    assert stolen.reason is Reason.WRONG_BROWSER
+    assert calls(sqlite_stage) == before + 1
+    assert verified.verdict is Verdict.OK
+
+
+# --- a factor needs this browser's own token
+
+
+def test_a_factor_goes_to_no_session_but_this_browsers(stage: Stage) -> None:
+    victim, attacker = log_in(stage), log_in(stage)
+    step = methods.SendOtp("sms")
+    begun = begin(stage, step, step_up=attacker.browser_token)
+    proof = methods.Code(last_code(stage))
+    before = calls(stage)
+
+    for token in (victim.browser_token, None):
+        answer = prove(stage, proof, login=begun["login"], step_up=token)
+        assert answer.reason == Reason.WRONG_BROWSER
+    by_reference = prove(stage, proof, login=begun["login"], step_up=attacker.session_ref)
+
+    assert (by_reference.verdict, by_reference.reason) == (
+        Verdict.LOGIN_REQUIRED,
+        Reason.NO_SESSION,
+    )
+    assert calls(stage) == before
+    assert [session.amr for session in stage.sessions()] == [["pwd"], ["pwd"]]
+
+
+@pytest.mark.parametrize("token", ["x", "msb1_" + "x" * 43])
+def test_a_token_that_names_no_session_starts_no_step_up(sqlite_stage: Stage, token: str) -> None:
+    begun = begin(sqlite_stage, methods.SendOtp("sms"), step_up=token)
+
+    assert (begun.verdict, begun.reason) == (Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+    assert calls(sqlite_stage) == 0
+
+
+def test_a_login_that_was_begun_is_no_step_up_and_the_other_way_round(
+    sqlite_stage: Stage,
+) -> None:
+    browser = log_in(sqlite_stage)
+    proof, login = code(sqlite_stage)
+    before = calls(sqlite_stage)
+
+    answer = prove(sqlite_stage, proof, login=login, step_up=browser.browser_token)
+
+    assert answer.reason == Reason.WRONG_BROWSER
+    assert calls(sqlite_stage) == before
+
+
+def test_two_tabs_that_step_up_one_after_the_other_both_count(stage: Stage) -> None:
+    browser = log_in(stage)
+    proof = begin(stage, methods.SendOtp("sms"), step_up=browser.browser_token)
+    sms = methods.Code(last_code(stage))
+    first = stage.ask(
+        "shop",
+        logins.Authenticate(proof=methods.Password("ada", PASSWORD), step_up=browser.browser_token),
+    )
+
+    second = prove(stage, sms, login=proof["login"], step_up=browser.browser_token)
+
+    assert first.browser_token is not None
+    # Its answer arrives last: a token of its own would put the first one's out of the jar.
+    assert (second.verdict, second.browser_token) == (Verdict.AUTHENTICATED, None)
+    assert set(second.amr) == {"mfa", "pwd", "sms"}
+    assert browse(stage, first.browser_token).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_token_replaced_a_while_ago_adds_no_factor(stage: Stage) -> None:
+    browser = log_in(stage)
+    log_in(stage, step_up=browser.browser_token)
+    stage.pass_time(seconds=31)
+
+    answer = log_in(stage, step_up=browser.browser_token)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+
+
+# --- endings win
+
+
+def test_a_logout_during_a_step_up_wins(stage: Stage) -> None:
+    browser = log_in(stage)
+    with (
+        stage.mosaic.state.gates.hold(Endpoint.PASSWORD_AUTHENTICATE) as gate,
+        stage.meanwhile(lambda: log_in(stage, step_up=browser.browser_token)) as raised,
+    ):
+        gate.wait_arrived()
+        stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
+        gate.release()
+        answer = raised.result(timeout=60)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert (answer.tokens, answer.browser_token) == (None, None)
+
+
+def test_a_session_that_mosaic_has_lost_is_ended_and_none_opened_instead(stage: Stage) -> None:
+    browser = log_in(stage)
+    (live,) = stage.mosaic.state.live_sessions("ada")
+    stage.mosaic.state.end_session(live.session_id)
+
+    answer = log_in(stage, step_up=browser.browser_token)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.GONE_AT_IDP)
+    assert [session.end_cause for session in stage.sessions()] == ["gone_at_idp"]
+    assert stage.mosaic.state.live_sessions("ada") == []
+
+
+def test_another_users_proof_changes_nothing(stage: Stage) -> None:
+    browser = log_in(stage)
+    before = stage.sessions()
+
+    answer = prove(stage, methods.Password("bob", "bob's"), step_up=browser.browser_token)
+
+    assert answer.verdict is Verdict.ACCESS_DENIED
+    assert stage.sessions() == before
+    assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
+
+
+def test_tokens_of_somebody_else_quarantine_the_session(stage: Stage) -> None:
+    browser = log_in(stage)
+    stage.mosaic.state.faults.add(
+        Endpoint.PASSWORD_AUTHENTICATE, "change_claims", changes={"sub": "mallory"}
+    )
+
+    answer = log_in(stage, step_up=browser.browser_token)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.QUARANTINED)
+    assert [session.end_cause for session in stage.sessions()] == ["quarantined"]
+    assert stage.tell_mosaic() == ["confirmed"]
+
+
+# --- what an app may show tells nothing
+
+LEFT_OUT = {"login", "expires_in", "state", "code"}
+
+
+def _suspended(stage: Stage) -> str:
+    stage.mosaic.state.change_user("bob", is_active=False)
+    return "bob@example.com"
+
+
+ACCOUNTS: dict[str, Callable[[Stage], str]] = {
+    "known": lambda _: "ada@example.com",
+    "unknown": lambda _: "eve@example.com",
+    "suspended": _suspended,
+}
+SENDS = [
+    methods.SendOtp("email", "?", "email"),
+    methods.IssueOtp("?", "email"),
+    methods.SendLink(BACK, "?", "email"),
+    methods.IssueLink(BACK, "?", "email"),
+]
+
+
+@pytest.mark.parametrize("step", SENDS, ids=lambda step: type(step).__name__)
+def test_the_first_step_tells_nothing_of_an_account(sqlite_stage: Stage, step: Any) -> None:
+    seen = set()
+    for find in ACCOUNTS.values():
+        named = type(step)(**{**step.fields(), "identifier": find(sqlite_stage)})
+        begun = begin(sqlite_stage, named)
+        shown = {name: len(str(value)) for name, value in begun.data.items()}
+        assert begun["login"] not in seen
+        seen.add((begun.verdict, begun.reason, tuple(sorted(shown.items()))))
+
+    assert len(seen) == 1, seen
+
+
+def test_the_second_step_tells_nothing_of_an_account(sqlite_stage: Stage) -> None:
+    seen = set()
+    for find in ACCOUNTS.values():
+        step = methods.SendOtp("email", find(sqlite_stage), "email")
+        begun = begin(sqlite_stage, step)
+        answer = prove(sqlite_stage, methods.Code("000000x"), login=begun["login"])
+        seen.add((answer.verdict, answer.reason, answer.retry_after, answer.detail))
+
+    assert seen == {(Verdict.ACCESS_DENIED, Reason.INVALID_CREDENTIALS, None, None)}
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_password_tells_nothing_of_an_account(sqlite_stage: Stage, status: Any) -> None:
+    sqlite_stage.mosaic.state.policy.change(wrong_proof_status=status, wrong_proofs_allowed=1)
+    _suspended(sqlite_stage)
+    tries = [("ada", "wrong"), ("ada", PASSWORD), ("nobody", "x"), ("bob", "bob's"), ("bob", "x")]
+
+    answers = [prove(sqlite_stage, methods.Password(*tried)) for tried in tries]
+
+    told = {(answer.verdict, answer.reason, answer.retry_after) for answer in answers}
+    assert told == {(Verdict.ACCESS_DENIED, Reason.INVALID_CREDENTIALS, None)}
+    assert sqlite_stage.sessions() == []
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_wrong_proof_costs_neither_the_client_token_nor_the_breaker(
+    sqlite_stage: Stage, status: Any
+) -> None:
+    state = sqlite_stage.mosaic.state
+    state.policy.change(wrong_proof_status=status, wrong_proofs_allowed=1000)
+    log_in(sqlite_stage)
+    fetched = state.calls.count(Endpoint.TOKEN)
+
+    for number in range(30):
+        prove(sqlite_stage, methods.Password(f"nobody-{number}", "x"))
+
+    assert state.calls.count(Endpoint.TOKEN) == fetched
+    assert state.calls.count(Endpoint.PASSWORD_AUTHENTICATE) == 31
+    assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_client_token_that_was_revoked_is_replaced_and_no_proof_sent_twice(
+    sqlite_stage: Stage,
+) -> None:
+    log_in(sqlite_stage)
+    sqlite_stage.mosaic.state.revoke_client_tokens()
+    before = sqlite_stage.mosaic.state.calls.count(Endpoint.PASSWORD_AUTHENTICATE)
+
+    refused = log_in(sqlite_stage)
+    after = log_in(sqlite_stage)
+
+    assert refused.reason == Reason.CLIENT_REFUSED
+    assert after.verdict is Verdict.AUTHENTICATED
+    assert sqlite_stage.mosaic.state.calls.count(Endpoint.PASSWORD_AUTHENTICATE) == before + 2
+
+
+def test_a_user_locked_out_at_mosaic_in_a_step_up_is_told_so(sqlite_stage: Stage) -> None:
+    browser = by_sms(sqlite_stage)
+    sqlite_stage.mosaic.state.change_user("ada", is_active=False)
+
+    answer = log_in(sqlite_stage, step_up=browser.browser_token)
+
+    assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.NOT_ALLOWED)
+
+
+def test_wishes_that_mosaic_does_not_grant_are_the_apps_to_mend(sqlite_stage: Stage) -> None:
+    sqlite_stage.mosaic.state.add_client("client-shop", "secret-of-shop", resources=["a"])
+
+    answer = log_in(sqlite_stage, wishes=logins.Wishes(resource="https://other.example"))
+
+    assert (answer.verdict, answer.reason) == (Verdict.INVALID_REQUEST, Reason.OPTIONS_REFUSED)

@@ -1,0 +1,49 @@
+"""Forgetting the answers of logins, which hold tokens, once no request may come again for them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, null, select, update
+
+from models import CallOutcome, LoginCall
+from worker.maintenance.batches import Batch, Counts, Work, in_batches
+from worker.storage.sql import first_free
+from worker.wiring import Services
+
+_OUTCOME_UNKNOWN: Final = {"outcome": CallOutcome.UNKNOWN.value}
+
+
+def scrub_answers(services: Services) -> Counts:
+    """Scrub what is told to nobody any more, and close calls of which nobody heard again.
+
+    Such a call may have happened: a worker was killed between its row and Mosaic's answer.
+    """
+    now = services.now()
+    told = LoginCall.sealed_answer.is_not(None) & (LoginCall.answer_until <= now)
+    open_for_ever = LoginCall.closed_at.is_(None) & (LoginCall.call_until <= now)
+    runs = [
+        in_batches(services, "answers", _updater(services, told, {"sealed_answer": null()})),
+        in_batches(
+            services,
+            "unheard",
+            _updater(services, open_for_ever, {**_OUTCOME_UNKNOWN, "closed_at": now}),
+        ),
+    ]
+    rows = {name: count for run in runs for name, count in run.rows.items()}
+    return Counts(rows, all(run.is_complete for run in runs))
+
+
+def _updater(
+    services: Services, which: ColumnElement[bool], values: dict[str, object | datetime]
+) -> Work:
+    limit = services.settings.maintenance_batch
+    batch = LoginCall.id.in_(first_free(select(LoginCall.id).where(which), limit))
+    statement = update(LoginCall).where(batch, which).values(values).returning(LoginCall.id)
+
+    def update_batch(connection: Connection) -> Batch:
+        done = len(connection.execute(statement).all())
+        return Batch(done, is_last=done < limit)
+
+    return update_batch

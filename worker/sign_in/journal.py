@@ -1,0 +1,196 @@
+"""The journal of calls that use up a proof: written before the call, closed with what came of it.
+
+A request that is delivered again finds its call here, also when Redis has forgotten it, and gets
+the same answer. A call that was begun and never closed may have happened: that is said, and the
+proof is not sent again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from models import CallKind, CallOutcome, LoginCall, new_id
+from session_client.contract import Reason, Verdict
+from worker.errors import HeldBack, InvalidRequest, SessionWorkerError
+from worker.requests.command_fields import Command
+from worker.requests.outcomes import Outcome, failure_of
+from worker.requests.request import OpenedRequest
+from worker.sessions import queries
+from worker.storage.encryption import SealedValueUnreadable
+from worker.storage.sql import upsert
+from worker.wiring import Services
+
+# For what comes after Mosaic's answer: keys to verify it with, and the commit.
+_SETTLING: Final = timedelta(seconds=10)
+_ANSWER_KEPT: Final = timedelta(seconds=60)
+_POLL_SECONDS: Final = 0.1
+
+UNKNOWN: Final = Outcome(Verdict.TEMPORARILY_UNAVAILABLE, Reason.OUTCOME_UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCall:
+    """A call to Mosaic that is about to be made, once."""
+
+    kind: CallKind
+    method: str
+    subject: bytes | None = field(default=None, repr=False)  # keyed hash of who signs in
+    handle: UUID | None = None
+    seconds: float  # that the call may take
+
+
+def earlier(services: Services, request: OpenedRequest[Command]) -> Outcome | None:
+    """Return what came of this very request before; None if it is new.
+
+    While another worker has its call under way, this waits. Raises `InvalidRequest` when the
+    request id was used for other content.
+    """
+    while True:
+        with services.store.read() as connection:
+            row = _find(connection, request)
+        if row is None:
+            return None
+        if row.digest != request.digest:
+            raise InvalidRequest(Reason.REQUEST_ID_REUSED)
+        if row.closed_at is not None:
+            return _repeated(services, row)
+        if services.now() >= row.call_until:
+            with services.store.write() as connection:
+                close(connection, services, row.id, CallOutcome.UNKNOWN)
+            continue
+        time.sleep(_POLL_SECONDS)
+
+
+def begin(
+    services: Services, request: OpenedRequest[Command], planned: PlannedCall
+) -> UUID | Outcome:
+    """Write down that the call begins, and return the row's id.
+
+    The answer instead, when another worker was quicker with the same request.
+    """
+    call, now = new_id(), services.now()
+    with services.store.write() as connection:
+        statement = upsert(connection, LoginCall).values(
+            id=call,
+            app_id=request.app.app_id,
+            request_id=request.request_id,
+            digest=request.digest,
+            kind=planned.kind.value,
+            method=planned.method,
+            identifier_hash=planned.subject,
+            handle_id=planned.handle,
+            sent_at=now,
+            call_until=now + timedelta(seconds=planned.seconds) + _SETTLING,
+            answer_until=request.valid_until + _ANSWER_KEPT,
+        )
+        unless_known = statement.on_conflict_do_nothing(index_elements=["app_id", "request_id"])
+        is_ours = connection.execute(unless_known.returning(LoginCall.id)).one_or_none() is not None
+    if is_ours:
+        return call
+    return earlier(services, request) or begin(services, request, planned)
+
+
+def close(  # noqa: PLR0913 - what is written
+    connection: Connection,
+    services: Services,
+    call: UUID,
+    how: CallOutcome,
+    *,
+    answer: Outcome | None = None,
+    session: UUID | None = None,
+) -> bool:
+    """Write down what came of the call, in the caller's transaction.
+
+    Whether it was still open: if not, somebody has said by now that its outcome is unknown, and
+    what it brought must be thrown away.
+    """
+    sealed = None
+    if answer is not None:
+        sealed = services.keyring.seal(json.dumps(answer.to_wire()), answer_place(call))
+    closed = connection.execute(
+        update(LoginCall)
+        .where(LoginCall.id == call, LoginCall.closed_at.is_(None))
+        .values(
+            closed_at=services.now(),
+            outcome=how.value,
+            sealed_answer=sealed,
+            idp_session_id=session,
+        )
+        .returning(LoginCall.id)
+    )
+    return closed.one_or_none() is not None
+
+
+def close_alone(
+    services: Services, call: UUID, how: CallOutcome, answer: Outcome | None = None
+) -> None:
+    """Do what `close` does, in a transaction by itself."""
+    with services.store.write() as connection:
+        close(connection, services, call, how, answer=answer)
+
+
+def forget(services: Services, call: UUID) -> None:
+    """Take back a call of which no byte has left: the same request may be served anew."""
+    with services.store.write() as connection:
+        connection.execute(
+            delete(LoginCall).where(LoginCall.id == call, LoginCall.closed_at.is_(None))
+        )
+
+
+def give_up(services: Services, call: UUID, error: SessionWorkerError) -> None:
+    """Write down that the call failed; take it back where no byte of it has left."""
+    if isinstance(error, HeldBack) or not getattr(error, "was_sent", True):
+        forget(services, call)
+    else:
+        close_alone(services, call, CallOutcome.REFUSED, failure_of(error))
+
+
+def has_succeeded(services: Services, handle: UUID) -> bool:
+    """Whether the handle of a login is used up."""
+    query = select(LoginCall.id).where(
+        LoginCall.handle_id == handle, LoginCall.outcome == CallOutcome.ANSWERED.value
+    )
+    with services.store.read() as connection:
+        return connection.execute(query).first() is not None
+
+
+def answer_place(call: UUID) -> str:
+    """Return what a sealed answer is bound to."""
+    return f"login_calls:{call}:answer"
+
+
+def _find(connection: Connection, request: OpenedRequest[Command]) -> Row[Any] | None:
+    return connection.execute(
+        select(LoginCall.__table__).where(
+            LoginCall.app_id == request.app.app_id, LoginCall.request_id == request.request_id
+        )
+    ).one_or_none()
+
+
+def _repeated(services: Services, row: Row[Any]) -> Outcome:
+    if row.idp_session_id is not None:
+        with services.store.read() as connection:
+            session = queries.by_id(connection, row.idp_session_id)
+        if session is None or session.ended_at is not None:
+            cause = None if session is None else session.end_cause
+            return Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(cause))
+    if row.sealed_answer is None:
+        return UNKNOWN  # nobody heard it, or it is too old to be told again
+    try:
+        content = json.loads(services.keyring.open(row.sealed_answer, answer_place(row.id)))
+    except SealedValueUnreadable:
+        return UNKNOWN  # its key has left the ring
+    return Outcome(
+        Verdict(content["verdict"]),
+        Reason(content["reason"]) if "reason" in content else None,
+        data=content.get("data", {}),
+        retry_after=content.get("retry_after"),
+        detail=content.get("detail"),
+    )

@@ -1,0 +1,145 @@
+"""How often somebody may guess, and have codes sent: counted before the call, for all processes.
+
+Parallel guesses would otherwise slip through together. A failure of a stranger counts for all
+browsers nobody has signed in with; a browser that is known has a count of its own. Without Redis
+nothing can be counted, and nobody may guess.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import redis
+
+from session_client.contract import LOGIN_LIFETIME, Reason
+from worker.errors import HeldBack, LoginRefused
+from worker.storage.encryption import Hashed
+from worker.storage.redis_scripts import Script, read_script
+from worker.wiring import Services
+
+_COUNT: Final = read_script("worker.sign_in", "count")
+_LOOK: Final = read_script("worker.sign_in", "look")
+_GIVE_BACK: Final = read_script("worker.sign_in", "give_back")
+
+_PREFIX: Final = "mosaic-sessions:sign-in"
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+
+WRONG_CODES_OF_A_HANDLE: Final = 5
+FAILURES: Final = 5
+FAILURES_OF_AN_ADDRESS: Final = 50
+FAILURE_SECONDS: Final = 15 * _MINUTE
+# To one identifier, over all apps; and from one address.
+SENDS: Final = ((1, 30), (5, _HOUR), (15, 24 * _HOUR))
+SENDS_OF_AN_ADDRESS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A count that is full at *size* and empty again *seconds* after its first."""
+
+    key: str
+    size: int
+    seconds: int
+    is_final: bool = False  # what it counts is worn out when it is full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guesser:
+    """Who tries to sign in, as far as anybody knows."""
+
+    app_id: str
+    # Keyed hash of who they say they are; None where a passkey is to tell.
+    subject: bytes | None
+    is_second_factor: bool = False  # counted apart from passwords
+    known_browser: str | None = None  # the id of its mark, if that names the subject
+    ip_address: str | None = None
+    handle: str | None = None
+
+
+def subject_of(services: Services, identifier_type: str, identifier: str) -> bytes:
+    """Return the keyed hash of an identifier, alike for spellings that Mosaic may take for one."""
+    text = unicodedata.normalize("NFKC", identifier).casefold().strip()
+    if identifier_type == "phone_number":
+        text = "".join(character for character in text if character.isdigit())
+    return services.keyring.keyed_hash(Hashed.IDENTIFIER, f"{identifier_type}:{text}")
+
+
+def guesses(guesser: Guesser) -> tuple[Bucket, ...]:
+    """Return what one proof is counted in."""
+    buckets = []
+    if guesser.handle is not None:
+        key, seconds = f"handle:{guesser.handle}", int(LOGIN_LIFETIME.total_seconds())
+        buckets.append(_bucket(key, WRONG_CODES_OF_A_HANDLE, seconds, is_final=True))
+    if guesser.subject is not None:
+        kind = "factor" if guesser.is_second_factor else "login"
+        who = guesser.known_browser or "unknown"
+        key = f"failed:{kind}:{guesser.subject.hex()}:{who}"
+        buckets.append(_bucket(key, FAILURES, FAILURE_SECONDS))
+    if guesser.ip_address is not None:
+        key = f"failed:address:{guesser.app_id}:{_network(guesser.ip_address)}"
+        buckets.append(_bucket(key, FAILURES_OF_AN_ADDRESS, FAILURE_SECONDS))
+    return tuple(buckets)
+
+
+def sends(guesser: Guesser) -> tuple[Bucket, ...]:
+    """Return what one code or link that is sent is counted in."""
+    buckets = []
+    if guesser.subject is not None:
+        who = f"{guesser.subject.hex()}:{guesser.known_browser or 'unknown'}"
+        buckets += [_bucket(f"sent:{who}:{seconds}", size, seconds) for size, seconds in SENDS]
+    if guesser.ip_address is not None:
+        key = f"sent:address:{_network(guesser.ip_address)}"
+        buckets.append(_bucket(key, SENDS_OF_AN_ADDRESS, _HOUR))
+    return tuple(buckets)
+
+
+def look(services: Services, buckets: Sequence[Bucket]) -> None:
+    """Raise `LoginRefused` if one of *buckets* is full."""
+    _run(services, buckets, _LOOK, [bucket.size for bucket in buckets])
+
+
+def count(services: Services, buckets: Sequence[Bucket]) -> None:
+    """Count once in each of *buckets*. Raises `LoginRefused` if one is full: then in none."""
+    numbers = [number for bucket in buckets for number in (bucket.size, bucket.seconds * 1000)]
+    _run(services, buckets, _COUNT, numbers)
+
+
+def give_back(services: Services, buckets: Sequence[Bucket]) -> None:
+    """Take back what `count` counted: it was no failure."""
+    if buckets:
+        with suppress(redis.RedisError):  # then it counts until its time is over
+            services.scripts.run(_GIVE_BACK, [bucket.key for bucket in buckets], [])
+
+
+def _run(
+    services: Services, buckets: Sequence[Bucket], script: Script, numbers: Sequence[int]
+) -> None:
+    if not buckets:
+        return
+    keys = [bucket.key for bucket in buckets]
+    try:
+        full, milliseconds = services.scripts.run(script, keys, numbers)
+    except redis.RedisError:
+        raise HeldBack("limits: Redis does not answer", Reason.RATE_LIMITED, 1.0) from None
+    if full:
+        seconds = None if buckets[full - 1].is_final else max(1.0, milliseconds / 1000)
+        raise LoginRefused(Reason.TOO_MANY_ATTEMPTS, retry_after=seconds)
+
+
+def _bucket(key: str, size: int, seconds: int, *, is_final: bool = False) -> Bucket:
+    return Bucket(f"{_PREFIX}:{key}", size, seconds, is_final)
+
+
+def _network(address: str) -> str:
+    """Return what one client has to itself: an IPv4 address, a /64 of IPv6, or the text."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else address  # noqa: PLR2004

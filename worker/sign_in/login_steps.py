@@ -1,0 +1,140 @@
+"""What both steps of an active login share: grants, handles, who is counted, the call itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from session_client.contract import Method, Reason
+from session_client.login_steps import LoginStep
+from worker.errors import InvalidRequest, LoginRefused, Unauthorized
+from worker.mosaic import LoginFacts, SilentAuthOptions
+from worker.requests.login_commands import AuthenticateCommand, StartCommand
+from worker.requests.request import OpenedRequest
+from worker.sign_in import journal, known_browser, limits
+from worker.sign_in.limits import Guesser
+from worker.sign_in.login_handle import LoginHandle
+from worker.sign_in.step_up_session import Raised
+from worker.wiring import Services
+
+LoginRequest = OpenedRequest[StartCommand] | OpenedRequest[AuthenticateCommand]
+
+# A login that nobody hears of leaves a session behind: none is begun with less time than this.
+LEAST_SECONDS: Final = 3.0
+_PATIENCE_SECONDS: Final = 1.0
+
+# The code of a passcode is the same step, whoever brings it to the user; so is a link's.
+_ALSO: Final = {Method.OTP: Method.OTP_DIRECT, Method.LINK: Method.LINK_DIRECT}
+
+
+def require_granted(request: LoginRequest, step: LoginStep) -> None:
+    """Raise `Unauthorized` unless the operator granted the app the step's method."""
+    wanted = {step.method, _ALSO.get(step.method, step.method) if step.needs_login else step.method}
+    if wanted.isdisjoint(request.app.methods):
+        raise Unauthorized(Reason.NOT_PERMITTED, f"needs the login method {step.method}")
+
+
+def open_handle(services: Services, request: LoginRequest, step: LoginStep) -> LoginHandle | None:
+    """Return the handle that *step* goes on with; None where it needs none.
+
+    Raises `LoginRefused` for one of another app, of another login or too old, or with another
+    state than its own; `Unauthorized` when its method is not the app's any more.
+    """
+    sealed = request.command.login
+    if sealed is None:
+        return None
+    handle = LoginHandle.open(services.keyring, request.app.app_id, sealed)
+    state = getattr(step, "state", None)
+    if handle is None or not handle.leads_to(step) or state not in {None, handle.facts.state}:
+        raise LoginRefused(Reason.WRONG_BROWSER)
+    if handle.method not in request.app.methods:
+        raise Unauthorized(Reason.NOT_PERMITTED, f"needs the login method {handle.method}")
+    if services.now() >= handle.expires_at or journal.has_succeeded(services, handle.uuid):
+        raise LoginRefused(Reason.CODE_EXPIRED)
+    return handle
+
+
+def who(step: LoginStep, raised: Raised | None) -> LoginFacts:
+    """Return who signs in: the session's own user in a step-up, else who the step names."""
+    if raised is not None:
+        return LoginFacts(identifier=raised.session.user_id, identifier_type="user_id")
+    named = step.fields()
+    if "username" in named:
+        return LoginFacts(
+            identifier=named["username"], identifier_type=named.get("username_type", "username")
+        )
+    if "user_id" in named:
+        return LoginFacts(identifier=named["user_id"], identifier_type="user_id")
+    return LoginFacts(
+        identifier=named.get("identifier"), identifier_type=named.get("identifier_type")
+    )
+
+
+def guesser_of(
+    services: Services,
+    request: LoginRequest,
+    facts: LoginFacts,
+    handle: LoginHandle | None,
+    raised: Raised | None,
+) -> Guesser:
+    """Return who is to be counted for what comes."""
+    subject = None
+    if facts.identifier is not None:
+        subject = limits.subject_of(services, facts.identifier_type or "", facts.identifier)
+    mark = request.command.known_browser
+    return Guesser(
+        app_id=request.app.app_id,
+        subject=subject,
+        is_second_factor=raised is not None,
+        known_browser=None
+        if subject is None
+        else known_browser.find(services, request, mark, subject),
+        ip_address=request.command.client_attributes.ip_address,
+        handle=None if handle is None else handle.id,
+    )
+
+
+def seconds_for_call(services: Services, request: LoginRequest) -> float:
+    """Return how long the call may take. Raises `InvalidRequest` when too little is left."""
+    left = request.seconds_left(services.now())
+    if left < LEAST_SECONDS:
+        raise InvalidRequest(Reason.DEADLINE_PASSED, "too little time is left for a login")
+    return min(services.settings.mosaic_timeout_seconds, left)
+
+
+def call_mosaic(  # noqa: PLR0913, PLR0917 - what is told of the call
+    services: Services,
+    request: LoginRequest,
+    step: LoginStep,
+    facts: LoginFacts,
+    session_id: str | None,
+    whom: Guesser,
+    seconds: float,
+) -> Mapping[str, Any]:
+    """Return Mosaic's answer to *step*. Raises as the door does, and `HeldBack`."""
+    app = request.app.mosaic
+    name = request.request_id if whom.subject is None else whom.subject.hex()
+    permit = services.traffic.admit_login(app, name, min(_PATIENCE_SECONDS, seconds / 4))
+    return services.mosaic.take_login_step(
+        permit,
+        app,
+        step,
+        facts,
+        _options(request),
+        session_id=session_id,
+        timeout_seconds=seconds,
+    )
+
+
+def _options(request: LoginRequest) -> SilentAuthOptions:
+    command = request.command
+    attributes = command.client_attributes
+    browser = SilentAuthOptions(
+        user_agent=attributes.user_agent,
+        ip_address=attributes.ip_address,
+        device_id=command.device_id,
+    )
+    if isinstance(command, StartCommand):
+        return browser
+    return replace(browser, resource=command.resource, claims=command.claims, org_id=command.org_id)

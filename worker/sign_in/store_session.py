@@ -1,0 +1,321 @@
+"""Storing what an active login has proved: the one path of all of them.
+
+A login that an app did itself and registers, one that the worker did, a factor that is added: each
+is stored, linked, given to the browser and written to the trail here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, update
+
+from models import EndCause, IdpSession, SessionAlias, TokenOrigin, new_id
+from session_client.contract import Reason, Verdict
+from worker.errors import SessionChanged, WrongSubject
+from worker.logout.end_sessions import Ended, end_sessions
+from worker.mosaic import Identity
+from worker.requests.command_fields import Command
+from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
+from worker.sessions import audit, browser_tokens, queries
+from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
+from worker.sessions.queries import Session
+from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, take_turns
+from worker.sign_in.replaced import end_replaced
+from worker.storage.sql import not_before, upsert
+from worker.wiring import Services
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveLogin:
+    """A login, or an added factor, that Mosaic has proved."""
+
+    session_id: str = field(repr=False)
+    identity: Identity
+    device_id: str | None
+    origin: TokenOrigin
+    name: str  # the trail's word for it, where it opens a session
+    detail: str | None = None
+    replaces: str | None = field(default=None, repr=False)
+    into: UUID | None = None  # the session that the factor was added to
+    gives_browser_token: bool = True
+    token_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store knows now: the session, what it proves, and what its browser gets."""
+
+    session: UUID
+    user_id: str
+    amr: list[str]
+    authenticated_at: datetime
+    expires_at: datetime
+    browser_token: str | None = field(repr=False)
+    replaced: Ended  # what the browser had before
+
+
+def store(
+    connection: Connection,
+    services: Services,
+    request: OpenedRequest[Command],
+    login: ActiveLogin,
+) -> Stored | Outcome:
+    """Store *login* in the caller's transaction; return the refusal where an ending has won.
+
+    Safe to repeat, and in any order: an older token never takes back what a newer one proved, and
+    a session that was logged out before it was registered stays ended. Raises `WrongSubject` when
+    the session is another user's here, `SessionChanged` when its new id is another session's.
+    """
+    app, identity, now = request.app, login.identity, services.now()
+    take_turns(connection, identity.user_id)
+    session = _locked(connection, services, request, login, now)
+    if session.user_id != identity.user_id:
+        raise WrongSubject
+    if session.ended_at is not None:
+        return Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(session.end_cause))
+    if _is_late(connection, request, login, session):
+        return _born_ended(connection, services, request, session)
+    if is_past_the_absolute_cap(services.settings, session.created_at, now):
+        # No tokens come of it any more, and maintenance is about to end it.
+        return Outcome(Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
+    news = _news(request, login, session)
+    ends_at = _update(connection, services, session, news)
+    # The token's time, not ours: the same message once more changes nothing.
+    queries.link_app(connection, session.id, app.app_id, identity.issued_at, login.token_expires_at)
+    _note(connection, request, login, session, news, now)
+    replaced = end_replaced(connection, services, request, login.replaces, session.id)
+    return Stored(
+        session=session.id,
+        user_id=session.user_id,
+        amr=news.get("amr", session.amr),
+        authenticated_at=news.get("authenticated_at", session.authenticated_at),
+        expires_at=ends_at,
+        browser_token=_browser_token(connection, services, request, login, session, news),
+        replaced=replaced,
+    )
+
+
+def insert_unknown(
+    connection: Connection,
+    services: Services,
+    request: OpenedRequest[Command],
+    login: ActiveLogin,
+    now: datetime,
+) -> None:
+    """Insert the session of *login*, unless it is known, also by an earlier id."""
+    identity, session_hash = login.identity, services.keyring.lookup_hash(login.session_id)
+    if queries.by_hash(connection, session_hash) is not None:
+        return
+    session = new_id()
+    place = queries.session_id_place(session)
+    values: dict[str, Any] = {
+        "id": session,
+        "user_id": identity.user_id,
+        "session_hash": session_hash,
+        "sealed_session_id": services.keyring.seal(login.session_id, place),
+        "device_id": login.device_id,
+        "registered_by": request.app.app_id,
+        "amr": sorted(set(identity.amr or ())),
+        "authenticated_at": identity.auth_time or identity.issued_at,
+        "amr_as_of": identity.issued_at,
+        "created_at": now,
+        "last_used_at": identity.issued_at,
+        "expires_at": identity.issued_at + request.app.mosaic.session_lifetime,
+        "version": 0,  # the update that follows makes it 1
+    }
+    # Two registrations of one session at once: the second finds the first one's row.
+    statement = upsert(connection, IdpSession).values(values)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=[IdpSession.session_hash]))
+
+
+def _locked(
+    connection: Connection,
+    services: Services,
+    request: OpenedRequest[Command],
+    login: ActiveLogin,
+    now: datetime,
+) -> Session:
+    """Return the session's row; of two tokens at once the older sees what the newer has proved."""
+    session_hash = services.keyring.lookup_hash(login.session_id)
+    if login.into is None:
+        insert_unknown(connection, services, request, login, now)
+        session = queries.by_hash(connection, session_hash, for_update=True)
+    else:
+        session = queries.by_id(connection, login.into, for_update=True)
+    assert session is not None, "just inserted, or there before"  # noqa: S101
+    if login.into is not None and session.ended_at is None:
+        _keep_new_id(connection, services, session, login.session_id)
+    return session
+
+
+def _keep_new_id(
+    connection: Connection, services: Services, session: Session, session_id: str
+) -> None:
+    """Store the id that Mosaic gave the session with its new factor, the old one as an alias."""
+    session_hash = services.keyring.lookup_hash(session_id)
+    if session_hash == session.session_hash:
+        return
+    other = queries.by_hash(connection, session_hash, for_update=True)
+    if other is not None and other.id != session.id:
+        raise SessionChanged
+    alias = {
+        "session_hash": session.session_hash,
+        "idp_session_id": session.id,
+        "created_at": services.now(),
+    }
+    known = upsert(connection, SessionAlias).values(alias)
+    connection.execute(known.on_conflict_do_nothing())
+    sealed = services.keyring.seal(session_id, queries.session_id_place(session.id))
+    connection.execute(
+        update(IdpSession)
+        .where(IdpSession.id == session.id)
+        .values(session_hash=session_hash, sealed_session_id=sealed, version=IdpSession.version + 1)
+    )
+
+
+def _is_late(
+    connection: Connection,
+    request: OpenedRequest[Command],
+    login: ActiveLogin,
+    session: Session,
+) -> bool:
+    """Whether a logout that has been would have ended this login, had it been registered before."""
+    app_id, identity = request.app.app_id, login.identity
+    logged_in_at = identity.auth_time or identity.issued_at
+    if is_before_watermark(connection, session.user_id, logged_in_at):
+        return True
+    device_id = login.device_id or session.device_id
+    if device_id is None:
+        return False
+    # What the app shares, was of the device then and is live has been used since, or the logout had
+    # ended it. What becomes of the device only now had escaped it.
+    was_of_device = session.device_id == device_id
+    if was_of_device and queries.is_shared_by(connection, session.id, app_id):
+        return False
+    return is_before_device_watermark(connection, session.user_id, device_id, app_id, logged_in_at)
+
+
+def _born_ended(
+    connection: Connection,
+    services: Services,
+    request: OpenedRequest[Command],
+    session: Session,
+) -> Outcome:
+    """End what was logged in before its user or device was logged out; Mosaic is told."""
+    app = request.app
+    # It shares what it registered: operators see whose login it was.
+    queries.link_app(connection, session.id, app.app_id, services.now(), None)
+    ended = end_sessions(
+        connection,
+        services,
+        IdpSession.id == session.id,
+        EndCause.LOGOUT,
+        by=request.by,
+        lifetime=app.mosaic.session_lifetime,
+        informed=app.app_id,  # it never learnt the session's name, which a notice would tell
+    )
+    return Outcome(
+        Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT, logouts=ended.logouts, notices=ended.notices
+    )
+
+
+def _news(request: OpenedRequest[Command], login: ActiveLogin, session: Session) -> dict[str, Any]:
+    """Return what the token changes in the row; an older token than the row's proves nothing."""
+    identity = login.identity
+    expires_at = identity.issued_at + request.app.mosaic.session_lifetime
+    news: dict[str, Any] = {
+        "expires_at": not_before(IdpSession.expires_at, expires_at),
+        "last_used_at": not_before(IdpSession.last_used_at, identity.issued_at),
+    }
+    if identity.issued_at < session.amr_as_of:
+        return news
+    proof = {
+        "amr": _proven(identity, session),
+        "authenticated_at": max(session.authenticated_at, identity.auth_time or identity.issued_at),
+        "device_id": login.device_id or session.device_id,
+    }
+    news["amr_as_of"] = identity.issued_at
+    is_factor = login.origin is TokenOrigin.FACTOR
+    is_new = session.version == 0 or any(getattr(session, name) != proof[name] for name in proof)
+    if is_factor or is_new:
+        news |= {**proof, "version": IdpSession.version + 1}
+    return news
+
+
+def _proven(identity: Identity, session: Session) -> list[str]:
+    if identity.amr is None:
+        return session.amr  # there was no ID token to say more
+    # Tokens tell the time in whole seconds: of two in the same one, nobody knows which came last.
+    is_tie = identity.issued_at == session.amr_as_of
+    return sorted({*identity.amr, *(session.amr if is_tie else ())})
+
+
+def _update(
+    connection: Connection, services: Services, session: Session, news: dict[str, Any]
+) -> datetime:
+    """Write *news* into the locked row and return when the session ends."""
+    statement = update(IdpSession).where(IdpSession.id == session.id).values(news)
+    row = connection.execute(
+        statement.returning(IdpSession.expires_at, IdpSession.last_used_at)
+    ).one()
+    return effective_expiry(
+        services.settings,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        created_at=session.created_at,
+    )
+
+
+def _note(  # noqa: PLR0913, PLR0917 - what a row of the trail is made of
+    connection: Connection,
+    request: OpenedRequest[Command],
+    login: ActiveLogin,
+    session: Session,
+    news: dict[str, Any],
+    now: datetime,
+) -> None:
+    if "version" not in news:
+        return
+    row = audit.event(
+        login.name if session.version == 0 else audit.FACTOR_ADDED,
+        at=now,
+        session=session.id,
+        user_id=session.user_id,
+        by=request.by,
+        detail=login.detail,
+    )
+    audit.record(connection, [row])
+
+
+def _browser_token(  # noqa: PLR0913, PLR0917 - whose it is, and whether it is the newest
+    connection: Connection,
+    services: Services,
+    request: OpenedRequest[Command],
+    login: ActiveLogin,
+    session: Session,
+    news: dict[str, Any],
+) -> str | None:
+    """Return a token for the browser of this login; none where a newer one has been given out.
+
+    An ID token from before the last proof comes from a browser that has a newer one by now, or is
+    to get it. A token for it would hold what was proved since.
+    """
+    if login.identity.issued_at < session.amr_as_of or not login.gives_browser_token:
+        return None
+    is_new_proof = any(
+        name in news and news[name] != getattr(session, name)
+        for name in ("amr", "authenticated_at")
+    )
+    return browser_tokens.issue(
+        connection,
+        services,
+        session.id,
+        issued_to=request.app.app_id,
+        origin=login.origin,
+        replaces_all=is_new_proof or login.origin is not TokenOrigin.REGISTER,
+    )
