@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +23,8 @@ from worker.wiring import Services
 
 # As many as one session may be carried by at a time: apps on eight domains.
 MAX_LIVE: Final = 8
+# A page that was loading while its browser got a newer token is told to load once more.
+JUST_REPLACED: Final = timedelta(seconds=30)
 _PREFIX: Final = "msb1_"
 _RANDOM_BYTES: Final = 32
 

@@ -7,9 +7,6 @@ nobody's browser, needs a power that the operator gives.
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Final
-
 from session_client.contract import Reason, Verdict
 from worker import metrics
 from worker.app_registry import SILENT_BY_USER
@@ -18,11 +15,9 @@ from worker.metrics import Saving
 from worker.requests.outcomes import Outcome
 from worker.sessions import audit, browser_tokens, queries
 from worker.sessions.queries import Session
+from worker.sign_in import tickets
 from worker.sign_in.commit import SilentAuthRequest
 from worker.wiring import Services
-
-# A page that was loading while its browser got a newer token is told to load once more.
-JUST_REPLACED: Final = timedelta(seconds=30)
 
 
 def find_session(services: Services, request: SilentAuthRequest) -> Session | Outcome:
@@ -40,6 +35,8 @@ def _find(services: Services, request: SilentAuthRequest) -> Session | Outcome:
     command = request.command
     if command.browser_token is not None:
         return _of_browser(services, request, command.browser_token)
+    if command.ticket is not None:
+        return tickets.claim(services, request)
     if command.session_ref is not None:
         return _of_reference(services, request)
     return _of_user(services, request)
@@ -51,7 +48,7 @@ def _of_browser(services: Services, request: SilentAuthRequest, token: str) -> S
         return _none()
     if presented.replaced_at is None:
         return _usable(services, request, presented.session)
-    if services.now() - presented.replaced_at < JUST_REPLACED:
+    if services.now() - presented.replaced_at < browser_tokens.JUST_REPLACED:
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
     # Its session goes on: a browser that was restored from a backup brings old cookies too.
     _note(services, request, presented.session, audit.REPLACED_TOKEN_PRESENTED)

@@ -7,12 +7,14 @@ meanwhile is the next round's business.
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from session_client.contract import Reason, Verdict
 from worker import metrics
 from worker.errors import SessionChanged
 from worker.metrics import Saving
 from worker.requests.outcomes import Outcome
+from worker.sign_in import tickets
 from worker.sign_in.ask_mosaic import Again, ask
 from worker.sign_in.commit import SilentAuthRequest, step_up
 from worker.sign_in.named_session import find_session
@@ -31,8 +33,13 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
     `OperatorMustAct` and `TokenRejected` as the door to Mosaic does, and `Unauthorized` when the
     app may not name a user.
     """
-    if request.command.ticket is not None:
-        return Outcome(Verdict.LOGIN_REQUIRED, Reason.TICKET_REFUSED)
+    outcome = _ask_in_rounds(services, request)
+    if request.command.ticket is None or "session_ref" not in outcome.data:
+        return outcome
+    return tickets.give_token(services, request, UUID(outcome.data["session_ref"]), outcome)
+
+
+def _ask_in_rounds(services: Services, request: SilentAuthRequest) -> Outcome:
     changes = 0
     ended: list[Reason] = []
     while changes < _ROUNDS and len(ended) < services.settings.max_candidates:

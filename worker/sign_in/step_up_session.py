@@ -21,7 +21,6 @@ from worker.sessions import browser_tokens, queries
 from worker.sessions.browser_tokens import Presented
 from worker.sessions.queries import Session
 from worker.sign_in.login_handle import LoginHandle
-from worker.sign_in.named_session import JUST_REPLACED
 from worker.wiring import Services
 
 _NEWER_FACTOR: Final[Select[*tuple[bytes]]] = (
@@ -67,11 +66,26 @@ def find_raised(
 
 
 def _just_replaced(services: Services, presented: Presented) -> Raised | Outcome:
-    if presented.replaced_at is None or (services.now() - presented.replaced_at >= JUST_REPLACED):
+    if presented.replaced_at is None or (
+        services.now() - presented.replaced_at >= browser_tokens.JUST_REPLACED
+    ):
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
     if not _lost_to_a_factor(services, presented):
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
     return Raised(presented.session, is_newest=False)
+
+
+def find_newest(
+    services: Services, request: OpenedRequest[Command], token: str
+) -> Session | Outcome:
+    """Return the live session of a browser that presents its newest token."""
+    raised = find_raised(services, request, token)
+    assert raised is not None, "there is a token"  # noqa: S101
+    if isinstance(raised, Outcome):
+        return raised
+    if not raised.is_newest:
+        return Outcome(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
+    return raised.session
 
 
 def require_same(handle: LoginHandle, raised: Raised | None) -> None:

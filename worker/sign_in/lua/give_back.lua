@@ -1,5 +1,10 @@
 -- Take back what was counted: it was no failure. KEYS: the buckets.
 
 for _, key in ipairs(KEYS) do
-  if tonumber(redis.call("GET", key) or "0") > 0 then redis.call("DECR", key) end
+  local left = tonumber(redis.call("GET", key) or "0") - 1
+  if left > 0 then
+    redis.call("SET", key, left, "KEEPTTL")
+  else
+    redis.call("DEL", key)
+  end
 end
