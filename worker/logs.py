@@ -30,6 +30,30 @@ def _scrubbed(value: Any) -> Any:
     return _TOKEN_SHAPED.sub("[secret]", value) if isinstance(value, str) else value
 
 
+def keep_to_its_line(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> Mapping[str, Any]:
+    """Write what would begin a line, or move the cursor, so that it does neither.
+
+    For text that people read; JSON writes it so anyway. What an exception says of itself may have
+    lines of its own: each is marked as part of it.
+    """
+    return {
+        key: _marked(value) if key == "exception" else _written_out(value)
+        for key, value in event.items()
+    }
+
+
+def _written_out(value: Any) -> Any:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
+
+
+def _marked(text: str) -> str:
+    return "\n".join(f"  | {_written_out(line)}" for line in text.splitlines())
+
+
 class PayloadFilter(logging.Filter):
     """Keeps Celery's payload-carrying attributes from any formatter, ours or another's."""
 
@@ -65,13 +89,10 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    finish: list[Processor] = [
-        structlog.processors.format_exc_info,
-        scrub,
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False),
-    ]
+    rendered: list[Processor] = [structlog.processors.JSONRenderer()]
+    if settings.log_format == "console":
+        rendered = [keep_to_its_line, structlog.dev.ConsoleRenderer(colors=False)]
+    finish: list[Processor] = [structlog.processors.format_exc_info, scrub, *rendered]
     # Our own lines take no turn through the standard library: there is one for each request.
     # Named for the module that logs, as theirs are.
     named = structlog.stdlib.LoggerFactory(ignore_frame_names=[__name__])

@@ -58,7 +58,7 @@ class Silence(StrEnum):
 
 
 class Rejection(StrEnum):
-    """Why a message was dropped before any task saw it."""
+    """Why a message was dropped, and nobody answered."""
 
     NOT_A_MESSAGE = "not_a_message"  # no queue item as Celery writes it
     TOO_LARGE = "too_large"
@@ -69,6 +69,7 @@ class Rejection(StrEnum):
     UNKNOWN_TASK = "unknown_task"
     WRONG_QUEUE = "wrong_queue"  # a task of the worker's own, where it never puts it
     ASKS_FOR_MORE = "asks_for_more"  # than to run one task
+    WRONG_ARGUMENTS = "wrong_arguments"  # of a task of the worker's own
 
 
 class Recorder(Protocol):

@@ -14,7 +14,7 @@ import redis
 
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
-from sandbox.stack import Stack
+from sandbox.stack import PREFIX, Stack
 from session_client import SessionClient, SessionList, Status, Verdict
 from tests.faults.messages import b64, raw
 
@@ -76,6 +76,29 @@ POISON: dict[str, bytes] = {
         more_headers={"compression": "application/x-gzip"},
         body=b64(zlib.compress(CANARY.encode())),
     ),
+}
+
+FORGED = "2026-11-27 06:00:00 [info     ] request_answered"
+FORGERY = f"x\n{FORGED}"
+# What no app may send; whoever may write to the workers' own queues could.
+FORGERIES: dict[str, list[bytes]] = {
+    "auth": [
+        raw(TASK, more_headers={"id": FORGERY}),
+        raw(FORGERY),
+        raw(TASK, {"app_id": FORGERY, FORGERY: 1}),
+    ],
+    **{
+        queue: [
+            raw(task, content=[[FORGERY], {}, {}]),
+            raw(task, {FORGERY: FORGERY}),
+            raw(task, content=[["\n" + "0" * 31], {}, {}]),  # which Python takes for a UUID
+        ]
+        for queue, task in {
+            "idp": "logouts.end_at_idp",
+            "notify": "notices.deliver",
+            "maintenance": "maintenance.sweep",
+        }.items()
+    },
 }
 
 # No queue item at all: none of these gets as far as a consumer. More of them, one by one, in
@@ -142,6 +165,24 @@ def test_no_message_stops_a_worker_or_the_good_messages_between(stack: Stack, po
     assert worker.pid == pid
     assert CANARY not in worker.log_text()
     assert PURGE not in worker.log_text()
+
+
+def test_no_message_writes_a_line_into_the_log_that_people_read(stack: Stack) -> None:
+    stack.environment[f"{PREFIX}LOG_FORMAT"] = "console"
+    stack.add_app("shop")
+    worker = stack.worker("-c", "2")
+    with pushing(stack.redis) as queue:
+        for name, items in FORGERIES.items():
+            queue.lpush(name, *items)
+        poll_until(
+            lambda: not any(queue.llen(name) for name in FORGERIES) and not queue.hlen("unacked"),
+            60,
+            what="every message to be done with",
+        )
+
+    assert FORGED not in worker.log_text()
+    assert "Traceback" not in worker.log_text()
+    assert worker.log_text().count("wrong_arguments") == 6
 
 
 def test_queue_items_that_are_no_messages_cost_nothing_but_a_line_in_the_log(stack: Stack) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from textwrap import dedent
+from textwrap import dedent, indent
 from typing import Any
 
 import pytest
@@ -59,7 +59,7 @@ def test_our_lines_and_those_of_libraries_have_the_same_form() -> None:
 
 
 def test_a_line_is_named_for_the_module_that_logs_it() -> None:
-    (line,) = events("malformed.say_rejected(None)")
+    (line,) = events("malformed.say_rejected('x')")
 
     assert line["logger"] == "worker.celery_support.malformed"
 
@@ -85,6 +85,43 @@ def test_what_looks_like_a_token_is_written_by_nobody(script: str, log_format: s
 
     assert "seen" in lines
     assert TOKEN not in lines
+
+
+FORGED = "[info] request_answered"
+BREAKS = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x1b[2K\x1b[1G", "\b" * 80]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "log.warning('seen', value=TEXT)",
+        "log.warning('seen' + TEXT)",
+        "log.warning('seen', value=[TEXT], more={TEXT: TEXT})",
+        "logging.getLogger('a.library').warning('seen %s', TEXT)",
+        """
+            try:
+                raise ValueError(TEXT)
+            except ValueError:
+                log.exception('seen')
+        """,
+        """
+            try:
+                raise ValueError(TEXT)
+            except ValueError:
+                logging.getLogger('a.library').exception('seen')
+        """,
+    ],
+)
+def test_no_text_can_write_a_line_of_its_own(script: str) -> None:
+    texts = [f"x{break_}{FORGED}" for break_ in BREAKS]
+    lines = written(
+        f"for TEXT in {texts!r}:\n" + indent(dedent(script), "    "), log_format="console"
+    )
+
+    assert sum("seen" in line for line in lines) == len(BREAKS)
+    for line in lines:
+        assert line.isprintable()
+        assert not line.startswith(FORGED)
 
 
 def test_an_error_brings_the_way_it_took() -> None:

@@ -67,7 +67,7 @@ class Meters:
             ),
             metrics.REJECTED: Counter(
                 "messages_rejected",
-                "Messages that were dropped before any task saw them.",
+                "Messages that were dropped, and nobody answered.",
                 ("cause",),
                 namespace=NAMESPACE,
                 registry=own,

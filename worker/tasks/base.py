@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from celery import Task
+
+from worker.celery_support.malformed import say_rejected
+from worker.metrics import Rejection
 
 
 class QuietTask(Task):  # type: ignore[type-arg]
@@ -19,6 +24,23 @@ class QuietTask(Task):  # type: ignore[type-arg]
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send the task. `Task.retry` drops a representation set by the sender: set it here."""
         return super().apply_async(*args, **{**options, "argsrepr": "-", "kwargsrepr": "-"})
+
+
+def only_row_id(arguments: Sequence[object], named: Mapping[str, object]) -> UUID | None:
+    """Return the row that a message of the worker's own names.
+
+    None for any other arguments, with a line in the log that quotes none of them: Celery would log
+    what Python says of them, and an argument may read like a line of its own.
+    """
+    (text,) = arguments if len(arguments) == 1 and not named else (None,)
+    try:
+        found = UUID(str(text))
+    except ValueError:
+        found = None
+    if found is None or str(found) != text:
+        say_rejected(Rejection.WRONG_ARGUMENTS)
+        return None
+    return found
 
 
 class TaskFailed(Exception):  # noqa: N818

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from typing import Any
 
 import structlog
 
@@ -10,6 +10,7 @@ from worker import wiring
 from worker.app import app
 from worker.errors import StoreUnavailable
 from worker.outbox import mosaic_logouts
+from worker.tasks.base import only_row_id
 
 log = structlog.get_logger()
 
@@ -17,12 +18,15 @@ END_AT_IDP = "logouts.end_at_idp"
 
 
 @app.task(name=END_AT_IDP)
-def end_at_idp(logout_id: str) -> None:
+def end_at_idp(*arguments: Any, **named: Any) -> None:
     """End one session at Mosaic. Repeating it finds the duty closed or leased, and does nothing.
 
     It is not retried by Celery: the row says when the next attempt is due, and the sweep wakes it.
     """
+    logout_id = only_row_id(arguments, named)
+    if logout_id is None:
+        return
     try:
-        mosaic_logouts.end_at_idp(wiring.current(), UUID(logout_id))
+        mosaic_logouts.end_at_idp(wiring.current(), logout_id)
     except StoreUnavailable as error:
-        log.warning("logout_left_to_sweep", logout=logout_id, detail=str(error))
+        log.warning("logout_left_to_sweep", logout=str(logout_id), detail=str(error))

@@ -1,8 +1,12 @@
-"""Forgetting on schedule. Safe to repeat and to run twice at once: each batch is one statement."""
+"""Forgetting on schedule. Safe to repeat and to run twice at once: each batch is one statement.
+
+Arguments are ignored: Celery logs what Python says of wrong ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -23,7 +27,7 @@ PURGE_HISTORY = "maintenance.purge_history"
 
 
 @app.task(name=SWEEP)
-def sweep() -> None:
+def sweep(*_: Any, **__: Any) -> None:
     """Send a message for each duty that is due, where the queue has room.
 
     Two sweeps at once share the rows.
@@ -38,7 +42,7 @@ def sweep() -> None:
 
 
 @app.task(name=EXPIRE_SESSIONS)
-def expire_sessions() -> None:
+def expire_sessions(*_: Any, **__: Any) -> None:
     """Mark sessions past their expiry as ended, and scrub the answers of logins."""
     _run("answers_scrubbed", scrub.scrub_answers)
     if _run("sessions_expired", expire.expire_sessions):
@@ -46,7 +50,7 @@ def expire_sessions() -> None:
 
 
 @app.task(name=PURGE_HISTORY)
-def purge_history() -> None:
+def purge_history(*_: Any, **__: Any) -> None:
     """Delete what is past its retention."""
     _run("history_purged", purge.purge_history)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import structlog
 from kombu import Queue
@@ -15,6 +14,7 @@ from worker import wiring
 from worker.app import app
 from worker.errors import NoticeUndelivered, StoreUnavailable
 from worker.outbox import notice_delivery
+from worker.tasks.base import only_row_id
 
 log = structlog.get_logger()
 
@@ -22,15 +22,18 @@ DELIVER = "notices.deliver"
 
 
 @app.task(name=DELIVER)
-def deliver(notice_id: str) -> None:
+def deliver(*arguments: Any, **named: Any) -> None:
     """Tell one app. Repeating it finds the duty closed or leased, and does nothing.
 
     It is not retried by Celery: the row says when the next attempt is due, and the sweep wakes it.
     """
+    notice_id = only_row_id(arguments, named)
+    if notice_id is None:
+        return
     try:
-        notice_delivery.deliver(wiring.current(), UUID(notice_id), publish)
+        notice_delivery.deliver(wiring.current(), notice_id, publish)
     except StoreUnavailable as error:
-        log.warning("notice_left_to_sweep", notice=notice_id, detail=str(error))
+        log.warning("notice_left_to_sweep", notice=str(notice_id), detail=str(error))
 
 
 def publish(queue: str, task: str, kwargs: dict[str, Any]) -> datetime:

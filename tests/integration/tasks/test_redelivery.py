@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from session_client import contract, requests, times
 from session_client.contract import LogoutScope, Reason, Verdict
 from tests.stage import Sent, Stage
-from worker.tasks import logouts, maintenance
+from worker.tasks import logouts, maintenance, notices
 
 ASK = "session/authenticate"
 
@@ -196,6 +197,34 @@ def test_ending_at_mosaic_delivered_many_times_tells_it_once(apps: Stage) -> Non
 
     assert apps.mosaic.state.calls.count("session/logout") == 1
     assert apps.logouts()[0].outcome == "confirmed"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        (None,),
+        (7,),
+        ("x\ny",),
+        ("\n" + "0" * 31,),
+        ("{01a20872-f07c-748e-a5d6-4108532b6f0a}",),
+        ("01A20872-F07C-748E-A5D6-4108532B6F0A",),
+        ("01a20872-f07c-748e-a5d6-4108532b6f0a", 1),
+    ],
+)
+def test_what_names_no_row_is_dropped_without_a_word_of_it(
+    sqlite_stage: Stage, arguments: tuple[Any, ...]
+) -> None:
+    before = sqlite_stage.dump()
+
+    for task in (logouts.end_at_idp, notices.deliver):
+        with capture_logs() as logs:
+            task(*arguments)
+            task("01a20872-f07c-748e-a5d6-4108532b6f0a", more="x")
+
+        said = [(entry["event"], entry.get("why")) for entry in logs]
+        assert said == [("message_rejected", "wrong_arguments")] * 2
+    assert sqlite_stage.dump() == before
 
 
 @pytest.mark.parametrize("task", ["sweep", "expire_sessions", "purge_history"])
