@@ -123,6 +123,7 @@ class AppSession(Base):
         ForeignKey("idp_sessions.id", ondelete="CASCADE"), primary_key=True
     )
     app_id: Mapped[str] = mapped_column(ForeignKey("apps.app_id"), primary_key=True, index=True)
+    # When its first and its latest token were issued, by Mosaic's clock.
     first_authenticated_at: Mapped[datetime]
     last_authenticated_at: Mapped[datetime]
     # Until then a token may still be accepted somewhere, although the session has ended.

@@ -7,6 +7,8 @@ was asked is done, and the app asks again with the same request id.
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -17,10 +19,10 @@ import structlog
 from session_client import contract, sealing, times
 from session_client.contract import Reason, Task, Verdict
 from session_client.errors import SealBroken
-from worker.errors import InvalidRequest, Unauthorized
+from worker.errors import InvalidRequest, StoreUnavailable, Unauthorized
 from worker.requests.command_fields import Command
 from worker.requests.envelope import Message, Sender
-from worker.requests.outcomes import Outcome
+from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
 from worker.sessions import queries
 from worker.storage.redis_scripts import Call
@@ -29,12 +31,25 @@ from worker.wiring import Services
 
 log = structlog.get_logger()
 
+# So long after the store was asked for their session tokens may still be pushed. A logout committed
+# since then was acknowledged perhaps, and the app may have been told and signed the user out.
+MAX_TOKENS_AGE_SECONDS: Final = 1.0
+_LOOKS: Final = 3
+
 _NOT_REMEMBERED: Final = frozenset(
     {Verdict.TEMPORARILY_UNAVAILABLE, Verdict.INVALID_REQUEST, Verdict.UNAUTHORIZED}
 )
 
 
-def earlier_answer(services: Services, request: OpenedRequest[Command]) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class EarlierAnswer:
+    """What a request was answered before."""
+
+    sealed: bytes = field(repr=False)
+    live_at: float | None  # see `Outcome`
+
+
+def earlier_answer(services: Services, request: OpenedRequest[Command]) -> EarlierAnswer | None:
     """Return the answer this very request was given before, claiming its id if it is new.
 
     Raises `InvalidRequest` when the id was used for other content. Without Redis nothing is
@@ -57,9 +72,10 @@ def earlier_answer(services: Services, request: OpenedRequest[Command]) -> bytes
     except ValueError:
         log.warning("remembered_answer_dropped", why="it is none to this request under a live key")
         return None
-    if session is not None and not _is_live(services, session):
+    live_at = None if session is None else time.monotonic()
+    if session is not None and not queries.is_live(services, session):
         return None  # true before a logout, tokens even: served again, it is told what is so now
-    return known.answer
+    return EarlierAnswer(known.answer, live_at)
 
 
 def _session_in(answer: bytes, request: OpenedRequest[Command]) -> UUID | None:
@@ -80,14 +96,36 @@ def _session_in(answer: bytes, request: OpenedRequest[Command]) -> UUID | None:
     return None if session is None else UUID(str(session))
 
 
-def _is_live(services: Services, session: UUID) -> bool:
-    with services.store.read() as connection:
-        found = queries.by_id(connection, session)
-    return found is not None and found.ended_at is None
-
-
 def answer(services: Services, message: Message, sender: Sender, outcome: Outcome) -> None:
-    """Seal *outcome* for the sender, push it, and remember it for a repetition."""
+    """Seal *outcome* for the sender, push it, and remember it for a repetition.
+
+    Tokens that would come late are pushed only if the store still knows their session as live.
+    """
+    for _ in range(_LOOKS):
+        if _deliver(services, message, sender, outcome):
+            return
+        outcome = _look_again(services, outcome)
+    too_slow = StoreUnavailable("the Redis that carries the answers is too slow for tokens")
+    _deliver(services, message, sender, failure_of(too_slow))
+
+
+def _look_again(services: Services, outcome: Outcome) -> Outcome:
+    """Return *outcome* if its session is still live, else what is so now."""
+    live_at = time.monotonic()
+    try:
+        with services.store.read() as connection:
+            found = queries.by_id(connection, UUID(outcome.data["session_ref"]))
+    except StoreUnavailable as error:
+        return failure_of(error)
+    if found is not None and found.ended_at is None:
+        return replace(outcome, live_at=live_at, landing=None)
+    log.info("tokens_withdrawn", session=outcome.data["session_ref"])
+    reason = Reason.NO_SESSION if found is None else queries.reason_for(found.end_cause)
+    return Outcome(Verdict.LOGIN_REQUIRED, reason)
+
+
+def _deliver(services: Services, message: Message, sender: Sender, outcome: Outcome) -> bool:
+    """Return whether it was delivered, or never will be; not if its tokens came too late."""
     content = {
         "v": contract.VERSION,
         "task": message.task.value,
@@ -100,7 +138,9 @@ def answer(services: Services, message: Message, sender: Sender, outcome: Outcom
     memory = None
     if _is_worth_remembering(message.task, outcome):
         memory = _memory_of(services, message.task, sender, outcome)
-    _push(services, message, sealed, memory, outcome.landing)
+    return _push(
+        services, message, sealed, memory=memory, first=outcome.landing, live_at=outcome.live_at
+    )
 
 
 def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
@@ -118,9 +158,9 @@ def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome)
     )
 
 
-def repeat(services: Services, message: Message, sealed: bytes) -> None:
-    """Push an earlier answer again."""
-    _push(services, message, sealed)
+def repeat(services: Services, message: Message, earlier: EarlierAnswer) -> bool:
+    """Push an earlier answer again. Returns whether it was in time: else serve the request anew."""
+    return _push(services, message, earlier.sealed, live_at=earlier.live_at)
 
 
 def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized) -> None:
@@ -134,17 +174,24 @@ def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized)
     _push(services, message, json.dumps(refused).encode())
 
 
-def _push(
+def _push(  # noqa: PLR0913 - what one trip carries
     services: Services,
     message: Message,
     raw: bytes,
+    *,
     memory: Memory | None = None,
     first: Call | None = None,
-) -> None:
+    live_at: float | None = None,
+) -> bool:
+    until = None if live_at is None else live_at + MAX_TOKENS_AGE_SECONDS
     try:
-        services.mailbox.push(message.app_id, message.message_id, raw, memory, first)
+        return services.mailbox.push(
+            message.app_id, message.message_id, raw, memory, first, until=until
+        )
     except redis.RedisError as error:
+        # It may be on its way all the same: Redis knows until when it may come.
         log.warning("answer_not_delivered", error=type(error).__name__)
+        return True
 
 
 def _memory_seconds(task: Task, valid_until: datetime, now: datetime) -> int:

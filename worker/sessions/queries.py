@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Select,
     bindparam,
+    func,
     select,
 )
 
@@ -200,6 +201,16 @@ def by_id(connection: Connection, session: UUID, *, for_update: bool = False) ->
     return _one(connection, query, for_update=for_update)
 
 
+_LIVE: Final = select(IdpSession.id).where(
+    IdpSession.id == bindparam("session", type_=IdpSession.id.type), IdpSession.ended_at.is_(None)
+)
+
+
+def is_live(services: Services, session: UUID) -> bool:
+    """Whether a session has not ended, as the store says this very moment."""
+    return bool(services.store.run(_LIVE, {"session": session}))
+
+
 def by_hash(
     connection: Connection, session_hash: bytes, *, for_update: bool = False
 ) -> Session | None:
@@ -240,7 +251,10 @@ def link_app(
     at: datetime,
     access_token_expires_at: datetime | None,
 ) -> None:
-    """Note that the app shares the session since *at*. Safe to repeat, and in any order."""
+    """Note that the app has had a token of the session, issued *at*.
+
+    Safe to repeat, and in any order.
+    """
     statement = upsert(connection, AppSession).values(
         idp_session_id=session,
         app_id=app_id,
@@ -259,6 +273,16 @@ def link_changes(at: Any, access_token_expires_at: Any) -> dict[str, ColumnEleme
         latest = not_before(AppSession.access_token_expires_at, access_token_expires_at)
         changes["access_token_expires_at"] = latest
     return changes
+
+
+def latest_token_of(connection: Connection, user_id: str, app_id: str) -> datetime | None:
+    """Return when the latest token was issued that the app has had of the user, if any."""
+    query = (
+        select(func.max(AppSession.last_authenticated_at))
+        .join(IdpSession, IdpSession.id == AppSession.idp_session_id)
+        .where(IdpSession.user_id == user_id, AppSession.app_id == app_id)
+    )
+    return connection.execute(query).scalar_one()
 
 
 def apps_sharing(connection: Connection, sessions: Sequence[UUID]) -> dict[UUID, list[str]]:

@@ -6,7 +6,8 @@ Nothing is held open while Mosaic is asked; what becomes of its answer is said i
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+import time
+from dataclasses import fields, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Final
@@ -65,7 +66,11 @@ def ask(
     if isinstance(flight, Superseded):
         return Again.CHANGED
     if isinstance(flight, Landed):
-        return _reuse(services, request, session, flight)
+        live_at = time.monotonic()
+        # While we came to it, it may have been logged out: what was shared is older than our look.
+        if not queries.is_live(services, session.id):
+            return Again.CHANGED
+        return _reuse(services, request, session, flight, live_at)
     try:
         found = _fly(services, request, session, options, flight)
     except SessionWorkerError as error:
@@ -133,10 +138,11 @@ def _fly(
         log.warning("session_quarantined", session=str(session.id), user=session.user_id)
         end(services, request, IdpSession.id == session.id, EndCause.QUARANTINED)
         return Again.QUARANTINED
+    live_at = time.monotonic()
     settled = settle(services, request, session, tokens, identity)
     if settled is None:
         return Again.CHANGED
-    outcome = settled.outcome
+    outcome = replace(settled.outcome, live_at=live_at)
     if outcome.verdict is not Verdict.AUTHENTICATED:
         return outcome
     if tokens.session_id != session_id and settled.version == session.version:
@@ -147,7 +153,7 @@ def _fly(
     # Not before it is committed: the app is linked now, and will hear of a logout.
     content = _content(services, outcome, identity)
     landing = flight.landing(content, version=settled.version, seconds=tokens.expires_in / 2)
-    return Outcome(outcome.verdict, data=outcome.data, landing=landing)
+    return replace(outcome, landing=landing)
 
 
 def _session_id_of(services: Services, session: Session) -> str:
@@ -193,7 +199,11 @@ def _content(services: Services, outcome: Outcome, identity: Identity) -> dict[s
 
 
 def _reuse(
-    services: Services, request: SilentAuthRequest, session: Session, landed: Landed
+    services: Services,
+    request: SilentAuthRequest,
+    session: Session,
+    landed: Landed,
+    live_at: float,
 ) -> Outcome:
     """Return the answer of an identical request, held to this request's own policy."""
     now, content = services.now(), landed.content
@@ -204,7 +214,8 @@ def _reuse(
         return step_up(session.id, session.user_id, shortfall)
     landed_at = times.from_wire(content["at"])
     metrics.call_saved(Saving.COALESCED if landed_at >= request.opened_at else Saving.REUSE)
-    return Outcome(Verdict.AUTHENTICATED, data=_aged(content["data"], now - landed_at))
+    data = _aged(content["data"], now - landed_at)
+    return Outcome(Verdict.AUTHENTICATED, data=data, live_at=live_at)
 
 
 def _aged(data: dict[str, Any], age: timedelta) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def settle(
     shortfall = request.command.strengthen(request.app.policy).shortfall(
         identity.amr, identity.auth_time or session.authenticated_at, now
     )
-    use = _Use(services, request, session, tokens, shortfall, now)
+    use = _Use(services, request, session, tokens, shortfall, now, identity.issued_at)
     is_plain = not shortfall and use.new_hash == session.session_hash
     try:
         if is_plain and not services.store.is_sqlite:
@@ -87,6 +87,8 @@ class _Use:
     tokens: Tokens
     shortfall: Shortfall
     at: datetime
+    # By Mosaic's clock: of a token an app registers later it tells whether it is one of these.
+    token_issued_at: datetime
 
     @cached_property
     def new_hash(self) -> bytes:
@@ -131,6 +133,7 @@ def _settle_at_once(use: _Use) -> Settled | None:
         use.session,
         use.at,
         use.slid_to,
+        token_issued_at=use.token_issued_at,
         token_expires_at=use.token_expires_at,
         event=use.event(),
     )
@@ -147,7 +150,9 @@ def _settle_in(connection: Connection, use: _Use) -> Settled | None:
         return None
     if use.shortfall:
         return Settled(step_up(session.id, session.user_id, use.shortfall), version)
-    queries.link_app(connection, session.id, request.app.app_id, use.at, use.token_expires_at)
+    queries.link_app(
+        connection, session.id, request.app.app_id, use.token_issued_at, use.token_expires_at
+    )
     audit.record(connection, [use.event()])
     return use.settled(expires_at, version)
 

@@ -52,10 +52,11 @@ def slide_link_and_note(  # noqa: PLR0913 - what the one statement is made of
     used_at: datetime,
     slid_to: datetime,
     *,
+    token_issued_at: datetime,
     token_expires_at: datetime,
     event: Mapping[str, Any],
 ) -> datetime | None:
-    """Do what `slide`, `sessions.link_app` and `events.record` do, in one round trip.
+    """Do what `slide`, `queries.link_app` and `audit.record` do, in one round trip.
 
     For PostgreSQL: SQLite knows no writing CTEs. Committed by itself.
     """
@@ -63,6 +64,7 @@ def slide_link_and_note(  # noqa: PLR0913 - what the one statement is made of
     parameters = {
         **_sliding(session, used_at, slid_to),
         **noted,
+        "token_issued_at": token_issued_at,
         "token_expires_at": token_expires_at,
     }
     rows = store.run(_ALL_IN_ONE, parameters)
@@ -80,15 +82,17 @@ def _sliding(session: Session, used_at: datetime, slid_to: datetime) -> dict[str
 
 def _all_in_one() -> Select[Any]:
     slid = _SLIDE.cte("slid")
+    token_from = bindparam("token_issued_at", type_=AppSession.last_authenticated_at.type)
     token_until = bindparam("token_expires_at", type_=AppSession.access_token_expires_at.type)
     linked = (
         postgres_insert(AppSession)
         .from_select(
             list(queries.LINK_COLUMNS),
-            select(slid.c.id, bindparam("event_app_id"), _AT, _AT, token_until),
+            select(slid.c.id, bindparam("event_app_id"), token_from, token_from, token_until),
         )
         .on_conflict_do_update(
-            index_elements=list(queries.LINK_KEY), set_=queries.link_changes(_AT, token_until)
+            index_elements=list(queries.LINK_KEY),
+            set_=queries.link_changes(token_from, token_until),
         )
         .cte("linked")
     )

@@ -83,7 +83,7 @@ def store(
     if is_past_the_absolute_cap(services.settings, session.created_at, now):
         # No tokens come of it any more, and maintenance is about to end it.
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
-    news = _news(request, login, session)
+    news = _news(request, login, session, _logged_in_at(connection, request, login, session))
     ends_at = _update(connection, services, session, news)
     # The token's time, not ours: the same message once more changes nothing.
     queries.link_app(connection, session.id, app.app_id, identity.issued_at, login.token_expires_at)
@@ -224,7 +224,31 @@ def _born_ended(
     )
 
 
-def _news(request: OpenedRequest[Command], login: ActiveLogin, session: Session) -> dict[str, Any]:
+def _logged_in_at(
+    connection: Connection, request: OpenedRequest[Command], login: ActiveLogin, session: Session
+) -> datetime:
+    """Return when the user last proved themselves, as far as the token says anything of it.
+
+    One without ``auth_time`` that an app hands in may come from a silent authentication, which
+    proves nothing, of this session or another: no token names its session. It does not if it is
+    newer than all that the app has had of the user: then it was issued at an active login.
+    """
+    identity = login.identity
+    if identity.auth_time is not None:
+        return identity.auth_time
+    if login.origin is not TokenOrigin.REGISTER:
+        return identity.issued_at
+    latest = queries.latest_token_of(connection, session.user_id, request.app.app_id)
+    is_newer = latest is None or identity.issued_at > latest
+    return identity.issued_at if is_newer else session.authenticated_at
+
+
+def _news(
+    request: OpenedRequest[Command],
+    login: ActiveLogin,
+    session: Session,
+    logged_in_at: datetime,
+) -> dict[str, Any]:
     """Return what the token changes in the row; an older token than the row's proves nothing."""
     identity = login.identity
     expires_at = identity.issued_at + request.app.mosaic.session_lifetime
@@ -236,7 +260,7 @@ def _news(request: OpenedRequest[Command], login: ActiveLogin, session: Session)
         return news
     proof = {
         "amr": _proven(identity, session),
-        "authenticated_at": max(session.authenticated_at, identity.auth_time or identity.issued_at),
+        "authenticated_at": max(session.authenticated_at, logged_in_at),
         "device_id": login.device_id or session.device_id,
     }
     news["amr_as_of"] = identity.issued_at

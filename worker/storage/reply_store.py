@@ -6,29 +6,39 @@ know what can be done without it.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from session_client import contract
 from worker.storage.redis_scripts import Call, Script, ScriptRunner
 
 ANSWER_SECONDS: Final = int(contract.ANSWER_LIFETIME.total_seconds())
 
-# Claims a request's id for its content, and returns what is known of the id.
-_CLAIM: Final = Script("""
+_NOW: Final = """
+local time = redis.call("TIME")
+local now = time[1] * 1000000 + time[2]
+"""
+# Claims a request's id for its content, and returns what is known of the id, and Redis' time.
+_CLAIM: Final = Script(f"""{_NOW}
 redis.call("HSETNX", KEYS[1], "digest", ARGV[1])
 redis.call("EXPIRE", KEYS[1], ARGV[2])
-return redis.call("HMGET", KEYS[1], "digest", "answer")
+local known = redis.call("HMGET", KEYS[1], "digest", "answer")
+return {{now, known[1], known[2]}}
 """)
 # The session is for workers of the release before; this one looks into the answer.
-_PUSH: Final = Script("""
+# Returns Redis' time, and 1 if it is not too late: the command may have been on its way for long.
+_PUSH: Final = Script(f"""{_NOW}
+if ARGV[3] ~= "" and now > tonumber(ARGV[3]) then return {{now, 0}} end
 redis.call("RPUSH", KEYS[1], ARGV[1])
 redis.call("EXPIRE", KEYS[1], ARGV[2])
-if ARGV[3] then
-  redis.call("HSET", KEYS[2], "answer", ARGV[1], "digest", ARGV[3], "session", ARGV[4])
-  redis.call("EXPIRE", KEYS[2], ARGV[5])
+if ARGV[4] then
+  redis.call("HSET", KEYS[2], "answer", ARGV[1], "digest", ARGV[4], "session", ARGV[5])
+  redis.call("EXPIRE", KEYS[2], ARGV[6])
 end
+return {{now, 1}}
 """)
+_LOOK_AT_THE_CLOCK: Final = Script(f"{_NOW} return {{now}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +63,56 @@ class Mailbox:
 
     def __init__(self, scripts: ScriptRunner) -> None:
         self._scripts = scripts
+        # What Redis' clock (microseconds) had reached at a moment of ours (`time.monotonic`).
+        self._clock: tuple[int, float] | None = None
 
     def claim(self, app_id: str, request_id: str, digest: bytes, seconds: int) -> Claimed:
         """Return what the id was used for first, which is *digest* if it is new."""
         keys = [_memory_key(app_id, request_id)]
-        known: list[Any] = self._scripts.run(_CLAIM, keys, [digest, seconds])
-        return Claimed(*known)
+        now, first, answer = self._scripts.run(_CLAIM, keys, [digest, seconds])
+        self._set_clock(now)
+        return Claimed(first, answer)
 
-    def push(
+    def push(  # noqa: PLR0913 - what one trip carries
         self,
         app_id: str,
         request_id: str,
         raw: bytes,
         memory: Memory | None = None,
         first: Call | None = None,
-    ) -> None:
+        *,
+        until: float | None = None,
+    ) -> bool:
         """Push an answer to whoever waits for it, and keep it with its *memory*.
 
-        *first* is run before it, in the same trip.
+        *first* is run before it, in the same trip. Returns whether it was pushed: not when Redis
+        came to it after *until*, a moment of `time.monotonic`.
         """
         remember = () if memory is None else (memory.digest, memory.session, memory.seconds)
         push = Call(
             _PUSH,
             [contract.reply_key(app_id, request_id), _memory_key(app_id, request_id)],
-            [raw, ANSWER_SECONDS, *remember],
+            [raw, ANSWER_SECONDS, "" if until is None else self._at_redis(until), *remember],
         )
-        self._scripts.run_all(*(() if first is None else (first,)), push)
+        *_, (now, is_pushed) = self._scripts.run_all(*(() if first is None else (first,)), push)
+        self._set_clock(now)
+        return bool(is_pushed)
 
     def close(self) -> None:
         """Close every connection."""
         self._scripts.close()
+
+    def _set_clock(self, redis_now: int) -> None:
+        # Behind rather than ahead: Redis looked at it before its answer was on the way.
+        self._clock = redis_now, time.monotonic()
+
+    def _at_redis(self, moment: float) -> int:
+        """Return what Redis' clock will have reached at *moment*, or a little less."""
+        if self._clock is None:
+            self._set_clock(*self._scripts.run(_LOOK_AT_THE_CLOCK, [], []))
+        assert self._clock is not None, "just set"  # noqa: S101
+        redis_then, then = self._clock
+        return redis_then + int((moment - then) * 1e6)
 
 
 def _memory_key(app_id: str, request_id: str) -> str:

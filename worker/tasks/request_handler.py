@@ -88,9 +88,8 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
     try:
         request = envelope.check(message, sender, services.now())
         earlier = replies.earlier_answer(services, request)
-        if earlier is not None:
+        if earlier is not None and replies.repeat(services, message, earlier):
             metrics.answer_repeated(message.task)
-            replies.repeat(services, message, earlier)
             return None
         outcome = work(services, request)
         # After the commit, so that no delivery runs ahead of the row it reads.

@@ -173,6 +173,66 @@ def test_a_token_without_auth_time_counts_from_its_issue(sqlite_stage: Stage) ->
     assert sqlite_stage.sessions()[0].authenticated_at.timestamp() == issued_at
 
 
+@pytest.fixture
+def without_auth_time(stage: Stage) -> Stage:
+    """Mosaic's tokens do not say when the user logged in; shop logged ada in two hours ago."""
+    stage.mosaic.state.faults.add("session/authenticate", "change_claims", without=["auth_time"])
+    return stage
+
+
+def two_hours_ago(stage: Stage) -> Any:
+    login = stage.login("ada", "shop")
+    token = stage.mosaic.state.mint_id_token(aud="client-shop", auth_time=None)
+    assert stage.remember(login, id_token=token).verdict is Verdict.OK
+    stage.pass_time(hours=2)
+    return login
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["an earlier one", "the latest"])
+def test_a_token_of_a_silent_authentication_makes_no_login_fresh(
+    without_auth_time: Stage, which: int
+) -> None:
+    stage = without_auth_time
+    login = two_hours_ago(stage)
+    tokens = []
+    for number in range(2):
+        stage.pass_time(seconds=2)
+        tokens.append(stage.silent_auth("ada", "shop", resource=f"urn:{number}").tokens.id_token)
+
+    assert stage.remember(login, id_token=tokens[which]).verdict is Verdict.OK
+
+    answer = stage.silent_auth("ada", "shop", max_age=3600)
+    assert (answer.verdict, answer.reason) == (
+        Verdict.INTERACTION_REQUIRED,
+        Reason.MAX_AGE_EXCEEDED,
+    )
+
+
+def test_a_token_of_another_session_makes_no_login_fresh(without_auth_time: Stage) -> None:
+    """No token names its session: an app may take it for one of any session of the user."""
+    stage = without_auth_time
+    login = two_hours_ago(stage)
+    stage.registered("ada", "shop")
+    stage.pass_time(hours=2, seconds=2)
+    token = stage.silent_auth("ada", "shop").tokens.id_token
+
+    stage.remember(login, id_token=token)
+
+    assert stage.silent_auth("ada", "shop", max_age=3600).reason == Reason.MAX_AGE_EXCEEDED
+
+
+def test_a_login_after_a_silent_authentication_is_fresh(without_auth_time: Stage) -> None:
+    stage = without_auth_time
+    login = two_hours_ago(stage)
+    assert stage.silent_auth("ada", "shop").tokens is not None
+    stage.pass_time(seconds=2)
+    token = stage.mosaic.state.mint_id_token(aud="client-shop", auth_time=None)
+
+    stage.remember(login, id_token=token)
+
+    assert stage.silent_auth("ada", "shop", max_age=3600).verdict is Verdict.AUTHENTICATED
+
+
 def test_a_session_that_was_logged_out_stays_ended(stage: Stage) -> None:
     login = stage.login("ada", "shop")
     ref = stage.remember(login).session_ref

@@ -14,7 +14,7 @@ from simulator.server import SimulatorServer
 from tests.integration.traffic.traffic_rig import waiting
 from tests.stage import Stage, patient_redis, redis_client
 from worker import wiring
-from worker.errors import SessionWorkerError
+from worker.errors import RequestRefused, SessionWorkerError
 from worker.requests.commands import SilentAuthCommand
 from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
@@ -49,6 +49,8 @@ class Fleet:
         )
         try:
             outcome = silent_auth(services, request)
+        except RequestRefused:
+            raise  # it is nobody else's failure, and the tests look at whose it is
         except SessionWorkerError as error:
             return failure_of(error)
         # The answer takes along what the others are to have.
