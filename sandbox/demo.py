@@ -7,7 +7,9 @@ code is 1 as soon as any of these differ.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import secrets
 import sqlite3
 import sys
 import time
@@ -20,12 +22,22 @@ import redis
 
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
-from session_client import AppKey, LogoutReceipt, Registration, SessionClient, open_notice
-from simulator.idp.records import Login
+from session_client import (
+    AppKey,
+    Authentication,
+    Code,
+    LogoutReceipt,
+    Password,
+    SendOtp,
+    SessionClient,
+    open_notice,
+)
 
 # Two weeks are long for a demo: this one app's sessions live for seconds.
 KIOSK_SECONDS: Final = 3
 NOTICE_QUEUE: Final = "shop-notices"  # the shop's own, on the same broker
+LIBRARY: Final = "https://library.example/enter"
+MANY_SECRETS: Final = 20  # passwords, session ids, tokens and tickets that the story brings forth
 SETTINGS: Final = {
     "expire_every_seconds": 1,
     "expire_grace_seconds": 1,
@@ -39,28 +51,41 @@ SETTINGS: Final = {
 Calls = Mapping[str, int]
 
 
+class Browser:
+    """What one browser of a user keeps: the token that names its session."""
+
+    def __init__(self) -> None:
+        self.token: str | None = None
+        self.login: str | None = None  # the handle of a login under way
+
+
 class Demo:
-    """The cast: a shop, a forum, a bank that wants a second factor, and a kiosk."""
+    """The cast: a shop, a forum, a bank that wants a second factor, a library, and a kiosk."""
 
     def __init__(self, stack: Stack, exit_stack: ExitStack) -> None:
         self._stack = stack
         self._exit = exit_stack
         self._calls_seen: Counter[str] = Counter()
         self._clients: dict[str, SessionClient] = {}
-        self._logins: dict[str, Login] = {}
         self._keys: dict[str, str] = {}
-        self.session: Registration
+        self._secrets: list[str] = []
         self._receipt: LogoutReceipt
+        self.laptop, self.phone, self.library_on_phone = Browser(), Browser(), Browser()
         self.differences = 0
         self.steps = 0
 
     def set_up(self) -> None:
-        """Register the apps as an operator does."""
+        """Register users at Mosaic, and apps as an operator does."""
+        for number, user_id in enumerate(("ada", "bob", "carol")):
+            password, phone = secrets.token_urlsafe(16), f"+4479460000{number}"
+            self._stack.mosaic.add_user(user_id, password=password, phone=phone)
+            self._secrets.append(password)
         policies = {
-            "shop": ("--notice-queue", NOTICE_QUEUE),
+            "shop": ("--methods", "password", "--notice-queue", NOTICE_QUEUE),
             "forum": (),
-            "bank": ("--require-amr", "mfa"),
-            "kiosk": ("--session-lifetime", str(KIOSK_SECONDS)),
+            "bank": ("--methods", "otp", "--require-amr", "mfa"),
+            "library": ("--tickets-from", "forum", "--transfer-url", LIBRARY),
+            "kiosk": ("--methods", "password", "--session-lifetime", str(KIOSK_SECONDS)),
         }
         for app_id, arguments in policies.items():
             self._keys[app_id] = self._stack.add_app(app_id, *arguments)
@@ -103,41 +128,68 @@ class Demo:
 
     # --- the steps
 
-    def login(self, user_id: str, app_id: str) -> str:
-        """The app's own front end logs the user in; the app tells the worker."""
-        login = self._stack.mosaic.login(user_id, f"client-{app_id}")
-        self._logins[user_id] = login
-        self.session = self._clients[app_id].register(
-            user_id=user_id, session_id=login.session_id, id_token=login.id_token
-        )
-        return str(self.session.verdict)
+    def log_in(self, user_id: str, app_id: str, browser: Browser) -> str:
+        """A user types a name and a password into an app's form."""
+        position = ("ada", "bob", "carol").index(user_id)
+        password = Password(user_id, self._secrets[position])
+        answer = self._clients[app_id].authenticate(password, replaces=browser.token)
+        return self._kept(answer, browser)
 
-    def silently(self, user_id: str, app_id: str) -> str:
-        """Ask for tokens without asking the user."""
-        answer = self._clients[app_id].silent_auth(user_id=user_id)
+    def silently(self, browser: Browser, app_id: str) -> str:
+        """A page is opened: who is at this browser? The user is not asked."""
+        answer = self._clients[app_id].silent_auth(browser_token=browser.token)
+        return self._kept(answer, browser)
+
+    def begins_step_up(self, browser: Browser, app_id: str) -> str:
+        """The app has a code sent to whoever is at this browser."""
+        answer = self._clients[app_id].start(SendOtp("sms"), step_up=browser.token)
+        browser.login = answer.begun.login if answer.begun else None
+        return str(answer.verdict)
+
+    def types_the_code(self, user_id: str, browser: Browser, app_id: str) -> str:
+        """The user reads the code from the phone and types it where the login began."""
+        code = str(self._stack.mosaic.outbox.sent(user_id)[-1].code)
+        answer = self._clients[app_id].authenticate(
+            Code(code), login=browser.login, step_up=browser.token
+        )
+        said = f", {' '.join(answer.amr)}" if answer.amr else ""
+        return self._kept(answer, browser) + said
+
+    def _kept(self, answer: Authentication, browser: Browser) -> str:
+        """Keep what a browser and an app keep, and say how it went."""
+        if answer.tokens is not None:
+            self._secrets += [answer.tokens.access_token, str(answer.tokens.id_token)]
+        if answer.browser_token is not None:
+            browser.token = answer.browser_token
+            self._secrets.append(answer.browser_token)
+        self._secrets += [s.session_id for s in self._stack.mosaic.live_sessions()]
         missing = f", missing {' '.join(answer.missing_amr)}" if answer.missing_amr else ""
         reason = f" ({answer.reason}{missing})" if answer.reason else ""
         return f"{answer.verdict}{reason}"
 
-    def second_factor(self, user_id: str, app_id: str) -> str:
-        """The user proves a second factor; the app registers the session again."""
-        session_id = self._logins[user_id].session_id
-        stronger = self._stack.mosaic.add_factor(session_id, f"client-{app_id}", "sms")
-        answer = self._clients[app_id].register(
-            user_id=user_id, session_id=session_id, id_token=stronger.id_token
+    def carried_to_the_library(self) -> str:
+        """The library is on another domain: the forum sends the browser on with a ticket."""
+        verifier = secrets.token_urlsafe(32)
+        digest = hashlib.sha256(verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        ticket = self._clients["forum"].ticket(
+            browser_token=self.phone.token, for_app="library", challenge=challenge
         )
-        return str(answer.verdict)
+        if ticket.ticket is None:
+            return f"{ticket.verdict} ({ticket.reason})"
+        self._secrets.append(ticket.ticket)
+        answer = self._clients["library"].silent_auth(ticket=ticket.ticket, verifier=verifier)
+        said = self._kept(answer, self.library_on_phone)
+        return f"{said} at {ticket.transfer_url}"
 
     def sharing(self, user_id: str, app_id: str) -> str:
         """Ask the store which apps share the user's sessions."""
         listed = self._clients[app_id].status(user_id=user_id).sessions
         return "; ".join(" ".join(session.apps) for session in listed)
 
-    def log_out(self, user_id: str, app_id: str) -> str:
-        """One app logs the user out."""
-        receipt = self._clients[app_id].logout(
-            user_id=user_id, session_ref=self.session.session_ref
-        )
+    def log_out(self, browser: Browser, app_id: str) -> str:
+        """One app logs this browser out."""
+        receipt = self._clients[app_id].logout(browser_token=browser.token)
         self._receipt = receipt
         return f"{receipt.verdict}, {receipt.sessions_ended} session ended"
 
@@ -153,16 +205,18 @@ class Demo:
         receipt = self._clients["forum"].receipt(str(self._receipt.receipt_id))
         return f"{notice.user_id} is logged out; confirmed by {' '.join(receipt.apps_confirmed)}"
 
-    def everywhere(self, user_id: str) -> str:
+    def everywhere(self, browser: Browser) -> str:
         """Ask as every app that shared the session."""
-        return " / ".join(self.silently(user_id, app_id) for app_id in ("shop", "forum"))
+        return " / ".join(self.silently(browser, app_id) for app_id in ("shop", "forum"))
 
-    def mosaic_told(self, user_id: str) -> str:
-        """Wait until Mosaic has no live session of the user."""
+    def mosaic_told(self, user_id: str, left: int = 0) -> str:
+        """Wait until Mosaic has so many live sessions of the user left."""
         poll_until(
-            lambda: not self._stack.mosaic.live_sessions(user_id), 15, what="Mosaic to be told"
+            lambda: len(self._stack.mosaic.live_sessions(user_id)) == left,
+            15,
+            what="Mosaic to be told",
         )
-        return "ended at Mosaic"
+        return "ended at Mosaic" + (f", {left} left" if left else "")
 
     def mosaic_goes_down(self) -> str:
         """From now on every logout call fails."""
@@ -177,7 +231,7 @@ class Demo:
     def with_a_stolen_name(self) -> str:
         """Somebody who can reach the broker speaks as the shop, without its key."""
         stranger = self._client("shop", AppKey.generate())
-        answer = stranger.silent_auth(user_id="ada")
+        answer = stranger.silent_auth(browser_token=self.phone.token)
         return f"{answer.verdict} ({answer.reason})"
 
     def expired(self) -> str:
@@ -191,13 +245,14 @@ class Demo:
         return f"{expired} expired, 0 left live"
 
     def leaks(self) -> str:
-        """Search everything the processes wrote for the session ids and tokens."""
-        secrets = [s for login in self._logins.values() for s in (login.session_id, login.id_token)]
+        """Search everything the processes wrote for passwords, session ids, tokens, tickets."""
+        planted = set(self._secrets)
         written = b"".join(
             path.read_bytes() for path in self._stack.folder.rglob("*") if path.is_file()
         )
-        found = sum(secret.encode() in written for secret in secrets)
-        return f"{found} of {len(secrets)} secrets found in logs and database"
+        found = sum(secret.encode() in written for secret in planted)
+        enough = "all" if len(planted) > MANY_SECRETS else f"only {len(planted)}"
+        return f"{found} of {enough} secrets found in logs and database"
 
     def _query(self, query: str) -> int:
         path = self._stack.folder / "sessions.db"
@@ -207,37 +262,38 @@ class Demo:
 
 def play(demo: Demo) -> None:
     """Tell the story."""
-    step = demo.step
+    step, laptop, phone = demo.step, demo.laptop, demo.phone
     silent = {"session/authenticate": 1}
+    password = {"password/authenticate": 1}
     step(
-        "ada logs in to the shop, which registers the session",
-        "ok",
-        lambda: demo.login("ada", "shop"),
-        calls={},
+        "ada signs in to the shop with her password, on her laptop",
+        "authenticated",
+        lambda: demo.log_in("ada", "shop", laptop),
+        calls=password,
     )
     step(
-        "she opens the forum: signed in without being asked",
+        "she opens the forum there: signed in without being asked",
         "authenticated",
-        lambda: demo.silently("ada", "forum"),
+        lambda: demo.silently(laptop, "forum"),
         calls=silent,
     )
     step(
         "the bank wants a second factor; known without asking Mosaic",
         "interaction_required (amr_missing, missing mfa)",
-        lambda: demo.silently("ada", "bank"),
+        lambda: demo.silently(laptop, "bank"),
         calls={},
     )
     step(
-        "she proves one, the shop registers the session again",
+        "it has a code sent to her phone",
         "ok",
-        lambda: demo.second_factor("ada", "shop"),
-        calls={},
+        lambda: demo.begins_step_up(laptop, "bank"),
+        calls={"otp/send": 1},
     )
     step(
-        "now the bank signs her in silently too",
-        "authenticated",
-        lambda: demo.silently("ada", "bank"),
-        calls=silent,
+        "she types it: a second factor on the very same session",
+        "authenticated, mfa pwd sms",
+        lambda: demo.types_the_code("ada", laptop, "bank"),
+        calls={"otp/authenticate": 1},
     )
     step(
         "who shares her session? The store knows",
@@ -245,36 +301,62 @@ def play(demo: Demo) -> None:
         lambda: demo.sharing("ada", "shop"),
         calls={},
     )
-    step("she logs out of the forum", "ok, 1 session ended", lambda: demo.log_out("ada", "forum"))
+    step(
+        "she signs in on her phone as well: a session of its own",
+        "authenticated",
+        lambda: demo.log_in("ada", "shop", phone),
+        calls=password,
+    )
+    step(
+        "she logs the laptop out, at the forum",
+        "ok, 1 session ended",
+        lambda: demo.log_out(laptop, "forum"),
+    )
     step(
         "the shop finds a sealed notice on its own queue, and confirms it",
         "ada is logged out; confirmed by shop",
         demo.shop_is_told,
     )
     step(
-        "no app gets tokens for her any more",
+        "the laptop gets in nowhere any more",
         "login_required (logged_out) / login_required (logged_out)",
-        lambda: demo.everywhere("ada"),
+        lambda: demo.everywhere(laptop),
     )
-    step("and at Mosaic", "ended at Mosaic", lambda: demo.mosaic_told("ada"))
+    step("Mosaic was told", "ended at Mosaic, 1 left", lambda: demo.mosaic_told("ada", left=1))
+    step(
+        "the phone stays signed in",
+        "authenticated",
+        lambda: demo.silently(phone, "forum"),
+        calls=silent,
+    )
+    step(
+        "a library on another domain: the forum carries her there by a ticket",
+        f"authenticated at {LIBRARY}",
+        demo.carried_to_the_library,
+        calls=silent,
+    )
     step(
         "somebody speaks as the shop without its key",
         "unauthorized (wrong_key)",
         demo.with_a_stolen_name,
     )
-    step("bob logs in to the shop", "ok", lambda: demo.login("bob", "shop"))
     step("Mosaic goes down", "503 for every logout", demo.mosaic_goes_down)
-    step("bob logs out all the same", "ok, 1 session ended", lambda: demo.log_out("bob", "shop"))
     step(
-        "no app gets tokens for him",
-        "login_required (logged_out) / login_required (logged_out)",
-        lambda: demo.everywhere("bob"),
+        "ada logs the phone out all the same",
+        "ok, 1 session ended",
+        lambda: demo.log_out(phone, "forum"),
     )
-    step("Mosaic is back, and is told", "ended at Mosaic", lambda: demo.mosaic_is_back("bob"))
     step(
-        f"carol logs in at a kiosk, where sessions live {KIOSK_SECONDS} s",
-        "ok",
-        lambda: demo.login("carol", "kiosk"),
+        "no app gets tokens for her",
+        "login_required (logged_out) / login_required (logged_out)",
+        lambda: demo.everywhere(phone),
+    )
+    step("Mosaic is back, and is told", "ended at Mosaic", lambda: demo.mosaic_is_back("ada"))
+    step(
+        f"carol signs in at a kiosk, where sessions live {KIOSK_SECONDS} s",
+        "authenticated",
+        lambda: demo.log_in("carol", "kiosk", Browser()),
+        calls=password,
     )
     step(
         "hers expires, and beat ends it",
@@ -282,7 +364,7 @@ def play(demo: Demo) -> None:
         demo.expired,
         calls={},
     )
-    step("did anything leak?", "0 of 6 secrets found in logs and database", demo.leaks)
+    step("did anything leak?", "0 of all secrets found in logs and database", demo.leaks)
 
 
 def main() -> int:
