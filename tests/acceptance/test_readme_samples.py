@@ -27,6 +27,20 @@ FIRST, IN_AN_APP, NOT_LOST = (
 CALLS = (SessionClient.register, SessionClient.silent_auth, SessionClient.logout)
 
 
+class Headers(list[tuple[str, str]]):
+    """Those of a response; what cookies they set the browser brings along from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jar: list[str] = []
+
+    def append(self, header: tuple[str, str]) -> None:
+        super().append(header)
+        name, value = header
+        if name.lower() == "set-cookie":
+            self.jar.append(value.partition(";")[0])
+
+
 class App(dict[str, Any]):
     """The names around a sample: what the app's own functions are called with is kept."""
 
@@ -74,15 +88,19 @@ def test_the_samples_run_one_after_the_other(
         apps = Apps(stack, "shop", "forum")
         exits.callback(apps.close)
         exits.enter_context(working(stack))
-        apps.register("ada")
-        app = App()
+        stack.run("mosaic-sessions", "apps", "set", "forum", "--methods", "password")
+        stack.mosaic.add_user("eve", password="a password")
+        headers = Headers()
+        app = App(cookies=headers.jar, headers=headers, name="eve", password="a password")
 
         app.run(
             FIRST.replace("rediss://…", stack.broker_url).replace("3f9c….…", apps.keys["forum"])
         )
         exits.callback(app["client"].close)
-        ((name, _),) = app.called
-        assert name == "sign_in"
+        ((name, (user_id, _)),) = app.called
+        assert (name, user_id) == ("sign_in", "eve")
+        assert "Max-Age=0" in headers[-1][1] + headers[-2][1]
+        poll_until(lambda: not stack.mosaic.live_sessions("eve"), 60, what="Mosaic to be told")
 
         app["ref"] = apps.register("ada", "forum").session_ref
         app.run(NOT_LOST)
