@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -23,7 +24,7 @@ from worker.operations.views import (
     StoreCounts,
 )
 from worker.outbox import leases
-from worker.sessions import queries
+from worker.sessions import audit, queries
 from worker.wiring import Services
 
 _COLUMNS = (
@@ -70,12 +71,13 @@ def session_details(services: Services, session: UUID) -> SessionDetails | None:
         rows = connection.execute(select(*_COLUMNS).where(IdpSession.id == session)).all()
         if not rows:
             return None
+        trail = _trail(connection, session)
         return SessionDetails(
             session=_with_apps(connection, rows)[0],
             shares=_shares(connection, session),
-            logout=_duty(connection, session),
+            logout=_duty(connection, session, trail),
             notices=_notices(connection, Notice.idp_session_id == session),
-            trail=_trail(connection, session),
+            trail=trail,
         )
 
 
@@ -236,7 +238,7 @@ def _shares(connection: Connection, session: UUID) -> tuple[AppLink, ...]:
     return tuple(AppLink(**row._mapping) for row in connection.execute(query))  # noqa: SLF001 - its public name
 
 
-def _duty(connection: Connection, session: UUID) -> Duty | None:
+def _duty(connection: Connection, session: UUID, trail: Sequence[AuditEntry]) -> Duty | None:
     query = select(
         Logout.requested_by,
         Logout.created_at,
@@ -249,7 +251,18 @@ def _duty(connection: Connection, session: UUID) -> Duty | None:
         Logout.outcome,
     ).where(Logout.idp_session_id == session)
     row = connection.execute(query).one_or_none()
-    return None if row is None else Duty(**row._mapping)  # noqa: SLF001
+    if row is None:
+        return None
+    return Duty(**{**row._mapping, "requested_by": _who_ended(trail) or row.requested_by})  # noqa: SLF001
+
+
+def _who_ended(trail: Sequence[AuditEntry]) -> str | None:
+    """Return the app that ended the session, or the operator with their reason.
+
+    The delivery names an app always: the one whose client is to tell Mosaic.
+    """
+    ends = (entry for entry in trail if entry.event == audit.ENDED)
+    return next((entry.app_id or entry.correlation_id for entry in ends), None)
 
 
 def _notices(

@@ -8,9 +8,11 @@ from sqlalchemy import select, update
 from models import IdpSession, SessionEvent
 from simulator.controls.faults import FaultKind
 from simulator.idp.endpoints import Endpoint
+from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.stage import Stage
 from worker.cli import output
+from worker.maintenance import expire
 from worker.outbox import mosaic_logouts
 
 
@@ -158,6 +160,30 @@ def test_an_open_logout_is_shown_with_its_latest_failure(busy: Stage) -> None:
     assert logout["attempts"] == 1
     assert logout["last_error"].startswith("MosaicUnavailable")
     assert logout["closed_at"] is None
+
+
+def test_a_session_that_an_operator_revoked_names_the_operator_and_no_app(busy: Stage) -> None:
+    session = busy.registered("ada", "shop")
+    run("sessions", "revoke", str(session), "--reason", "stolen laptop", "--yes")
+
+    logout = told("sessions", "show", str(session))["logout"]
+
+    assert logout["requested_by"] == "operator: stolen laptop"
+    assert "operator: stolen laptop" in run("sessions", "show", str(session)).stdout
+
+
+def test_a_session_that_was_too_old_names_the_rule_and_no_app(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic, session_absolute_cap_seconds="3600") as stage:
+        stage.add_app("shop")
+        session = stage.registered("ada", "shop")
+        stage.pass_time(hours=2)
+        expire.expire_sessions(stage.services)
+
+        logout = told("sessions", "show", str(session))["logout"]
+
+    assert logout["requested_by"] == "maintenance.expire_sessions"
 
 
 def test_a_person_reads_the_same(busy: Stage) -> None:
