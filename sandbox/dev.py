@@ -15,6 +15,7 @@ from sandbox.processes import ManagedProcess
 from sandbox.stack import PREFIX, START_SECONDS, Stack
 
 APPS = ("shop", "forum")
+USER, PASSWORD = "ada", "lovelace"  # who may sign in; the pretend Mosaic is this machine's alone
 
 
 def main() -> int:
@@ -29,7 +30,8 @@ def main() -> int:
     with Stack(settings={"log_format": "console"}) as stack:
         stack.migrate()
         public_keys = _sign_notices(stack)
-        keys = {app_id: stack.add_app(app_id) for app_id in APPS}
+        keys = {app_id: stack.add_app(app_id, "--methods", "password") for app_id in APPS}
+        stack.mosaic.add_user(USER, password=PASSWORD)
         processes = (stack.worker(), stack.beat(), public_keys)
         print(_instructions(stack, keys), flush=True)
         while not stop.wait(1.0):
@@ -78,17 +80,14 @@ Everything is running. Logs: {stack.folder}
 
 In an app (pip install ./client):
 
-    import httpx
-    from session_client import SessionClient
+    from session_client import Password, SessionClient
 
 {settings}
 
-    # what the app's front end does at Mosaic: a user logs in
-    login = httpx.post(
-        "{stack.mosaic_url}/_sim/login", json={{"user_id": "ada", "client_id": "client-shop"}}
-    ).json()["result"]
-    shop.register(user_id="ada", session_id=login["session_id"], id_token=login["id_token"])
-    forum.silent_auth(user_id="ada")
+    login = shop.authenticate(Password("{USER}", "{PASSWORD}"))
+    print(forum.silent_auth(browser_token=login.browser_token).verdict)
+    forum.logout(browser_token=login.browser_token)
+    print(shop.silent_auth(browser_token=login.browser_token).reason)
 
 For mosaic-sessions, in another terminal:
 

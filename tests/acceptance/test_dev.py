@@ -1,10 +1,12 @@
-"""`make dev` is a stage on which the examples can be followed as printed."""
+"""What `make dev` prints can be pasted as it is printed."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import httpx
 
@@ -14,7 +16,7 @@ from sandbox.processes import ManagedProcess
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_what_it_prints_for_the_example_of_notices_is_there(tmp_path: Path) -> None:
+def test_what_it_prints_works_as_printed(tmp_path: Path) -> None:
     with ManagedProcess(
         [sys.executable, "-m", "sandbox.dev"],
         environment=base_variables(),
@@ -24,8 +26,17 @@ def test_what_it_prints_for_the_example_of_notices_is_there(tmp_path: Path) -> N
         dev.wait_for_line("Ctrl-C ends it", timeout=240)
         told = dict(re.findall(r"export (\w+)='?([^'\n]+)", dev.log_text()))
         keys = httpx.get(told["WORKER_JWKS_URL"], timeout=60).json()["keys"]
+        sample = dev.log_text().partition("In an app (pip install ./client):")[2]
+        pasted = subprocess.run(  # noqa: S603 - our own text
+            [sys.executable, "-c", dedent(sample.partition("For mosaic-sessions")[0])],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
         code = dev.terminate(timeout=120)
 
+    assert pasted.stdout.split() == ["authenticated", "logged_out"]
     assert len(keys) == 1
     assert told["WORKER_ISSUER"] == told["MOSAIC_SESSIONS_NOTICE_ISSUER"]
     assert told["MOSAIC_SESSIONS_NOTICE_PRIVATE_ADDRESSES"] == "true"
