@@ -50,10 +50,8 @@ ANSWERS: dict[Task, type[answers.Answer]] = {
     Task.START: answers.Answer,
     Task.AUTHENTICATE: answers.Authentication,
     Task.TICKET: answers.Ticket,
-    Task.REFRESH: answers.Authentication,
     Task.STATUS: answers.SessionList,
     Task.LOGOUT: answers.LogoutReceipt,
-    Task.REVOKE_USER: answers.LogoutReceipt,
     Task.RECEIPT: answers.LogoutReceipt,
     Task.CONFIRM_NOTICE: answers.Answer,
 }

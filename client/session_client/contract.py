@@ -23,10 +23,8 @@ class Task(StrEnum):
     START = "sessions.start"
     AUTHENTICATE = "sessions.authenticate"
     TICKET = "sessions.ticket"
-    REFRESH = "sessions.refresh"
     STATUS = "sessions.status"
     LOGOUT = "sessions.logout"
-    REVOKE_USER = "sessions.revoke_user"
     RECEIPT = "sessions.receipt"
     CONFIRM_NOTICE = "notices.confirm"
 
@@ -55,10 +53,8 @@ QUEUE_OF: Final = {
     Task.START: Queue.LOGIN,
     Task.AUTHENTICATE: Queue.LOGIN,
     Task.TICKET: Queue.SESSIONS,
-    Task.REFRESH: Queue.AUTH,
     Task.STATUS: Queue.SESSIONS,
     Task.LOGOUT: Queue.LOGOUT,
-    Task.REVOKE_USER: Queue.LOGOUT,
     Task.RECEIPT: Queue.LOGOUT,
     Task.CONFIRM_NOTICE: Queue.LOGOUT,
 }
@@ -196,10 +192,8 @@ MAX_LIFETIME: Final = {
     Task.START: timedelta(minutes=5),
     Task.AUTHENTICATE: timedelta(minutes=5),
     Task.TICKET: timedelta(minutes=5),
-    Task.REFRESH: timedelta(minutes=5),
     Task.STATUS: timedelta(minutes=5),
     Task.LOGOUT: timedelta(hours=24),
-    Task.REVOKE_USER: timedelta(hours=24),
     Task.RECEIPT: timedelta(minutes=5),
     Task.CONFIRM_NOTICE: timedelta(hours=24),
 }

@@ -132,24 +132,3 @@ class LoginCalls(Sender):
             browser_token=browser_token, for_app=for_app, challenge=challenge
         )
         return self.send(request, answers.Ticket, timeout=timeout).wait(timeout)
-
-    def refresh(
-        self,
-        refresh_token: str,
-        *,
-        request_id: str | None = None,
-        timeout: float = DEFAULT_LOGIN_TIMEOUT_SECONDS,
-    ) -> answers.Authentication:
-        """Return new tokens for work that goes on without the user.
-
-        Args:
-            refresh_token: of earlier tokens of this app; it is used up, the new tokens have
-                another one. The app needs a capability from the operator.
-            request_id: the idempotency key; a new one unless given.
-            timeout: in seconds.
-
-        Verdicts: ``authenticated`` with ``tokens``, ``login_required`` once the session has ended.
-        """
-        request = requests.Refresh(refresh_token=refresh_token)
-        pending = self.send(request, answers.Authentication, request_id=request_id, timeout=timeout)
-        return pending.wait(timeout)

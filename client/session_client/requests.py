@@ -153,18 +153,6 @@ class IssueTicket(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refresh(Request):
-    """New tokens for work that goes on without the user."""
-
-    task: ClassVar[Task] = Task.REFRESH
-    refresh_token: str = field(repr=False)
-
-    def payload(self) -> dict[str, Any]:
-        """Return the payload on the wire."""
-        return {"refresh_token": self.refresh_token}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status(Request):
     """What the store knows of a user's sessions that this app shares. Never asks Mosaic."""
 
@@ -218,19 +206,6 @@ class Logout(Request):
             session_id=self.session_id,
             device_id=self.device_id,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeUser(Request):
-    """End everything of a user, at Mosaic too, also what was never registered."""
-
-    task: ClassVar[Task] = Task.REVOKE_USER
-    user_id: str
-    frontend: bool = False
-
-    def payload(self) -> dict[str, Any]:
-        """Return the payload on the wire."""
-        return given(user_id=self.user_id, frontend=self.frontend or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

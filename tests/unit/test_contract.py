@@ -49,13 +49,11 @@ REQUESTS: tuple[requests.Request, ...] = (
     ),
     logins.Authenticate(proof=methods.Code("123456"), login="h", step_up="b"),
     requests.IssueTicket(browser_token="b", for_app="forum", challenge="c" * 43),
-    requests.Refresh(refresh_token="r"),
     requests.Status(user_id="ada"),
     requests.Logout(user_id="ada", session_ref=SOME_UUID),
     requests.Logout(user_id="ada", session_id="s"),
     requests.Logout(user_id="ada", scope="device", device_id="d"),
     requests.Logout(browser_token="b"),
-    requests.RevokeUser(user_id="ada", frontend=True),
     requests.Receipt(receipt_id=SOME_UUID),
     requests.ConfirmNotice(notice_id=SOME_UUID),
 )  # fmt: skip

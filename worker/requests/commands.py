@@ -24,7 +24,6 @@ from worker.requests.command_fields import (
     DeviceId,
     IdToken,
     Ref,
-    Sealed,
     SessionId,
     Text,
     UserId,
@@ -105,12 +104,6 @@ class TicketCommand(Command):
     challenge: Challenge
 
 
-class RefreshCommand(Command):
-    """New tokens for work that goes on without the user."""
-
-    refresh_token: Sealed = Field(repr=False)
-
-
 class StatusCommand(Command):
     """What the store knows of a user's sessions."""
 
@@ -157,13 +150,6 @@ class LogoutCommand(Command):
         return LogoutScope(self.scope)
 
 
-class RevokeUserCommand(Command):
-    """End everything of a user."""
-
-    user_id: UserId
-    frontend: bool = False
-
-
 class ReceiptCommand(Command):
     """What became of a logout."""
 
@@ -192,10 +178,8 @@ COMMANDS: Final[dict[Task, type[Command]]] = {
     Task.START: StartCommand,
     Task.AUTHENTICATE: AuthenticateCommand,
     Task.TICKET: TicketCommand,
-    Task.REFRESH: RefreshCommand,
     Task.STATUS: StatusCommand,
     Task.LOGOUT: LogoutCommand,
-    Task.REVOKE_USER: RevokeUserCommand,
     Task.RECEIPT: ReceiptCommand,
     Task.CONFIRM_NOTICE: ConfirmNoticeCommand,
 }

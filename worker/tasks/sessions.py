@@ -10,17 +10,12 @@ from typing import Any
 
 from celery import Task as CeleryTask
 
-from session_client.contract import Reason, Task
+from session_client.contract import Task
 from worker.app import app
-from worker.errors import Unauthorized
 from worker.logout import logout, receipts
 from worker.outbox import app_notices
-from worker.requests.command_fields import Command
-from worker.requests.outcomes import Outcome
-from worker.requests.request import OpenedRequest
 from worker.sign_in import authenticate, list_sessions, register, silent_auth, start, tickets
 from worker.tasks import request_handler
-from worker.wiring import Services
 
 Bound = CeleryTask[Any, Any]
 
@@ -55,18 +50,6 @@ def issue_ticket(self: Bound, *_: Any, **kwargs: Any) -> None:
     request_handler.serve(self, kwargs, tickets.issue)
 
 
-@app.task(name=Task.REFRESH.value, bind=True)
-def refresh(self: Bound, *_: Any, **kwargs: Any) -> None:
-    """Exchange a refresh token. No app may: it changes nothing."""
-    request_handler.serve(self, kwargs, _not_permitted)
-
-
-@app.task(name=Task.REVOKE_USER.value, bind=True)
-def revoke_user(self: Bound, *_: Any, **kwargs: Any) -> None:
-    """End everything of a user. No app may: it changes nothing."""
-    request_handler.serve(self, kwargs, _not_permitted)
-
-
 @app.task(name=Task.STATUS.value, bind=True)
 def show_status(self: Bound, *_: Any, **kwargs: Any) -> None:
     """List what the store knows. It changes nothing."""
@@ -89,8 +72,3 @@ def show_receipt(self: Bound, *_: Any, **kwargs: Any) -> None:
 def confirm_notice(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Note that an app acted on a notice. Repeating it finds the notice closed."""
     request_handler.serve_persistently(self, kwargs, app_notices.confirm)
-
-
-def _not_permitted(services: Services, request: OpenedRequest[Command]) -> Outcome:
-    del services
-    raise Unauthorized(Reason.NOT_PERMITTED, f"no app has been granted {request.task.value}")

@@ -248,39 +248,6 @@ def test_the_challenge_is_that_of_pkce() -> None:
     assert challenge_of(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
-def test_a_refresh_returns_new_tokens(client: SessionClient, redis_url: str) -> None:
-    asked = asking(
-        client, redis_url, lambda client: client.refresh("a-refresh-token", timeout=60),
-        verdict="authenticated", data={"tokens": GIVEN | {"refresh_token": "another"}},
-    )  # fmt: skip
-
-    assert asked.request["payload"] == {"refresh_token": "a-refresh-token"}
-    assert asked.answer.tokens.refresh_token == "another"
-
-
-def test_a_user_is_revoked_until_it_is_acknowledged_and_mosaic_has_confirmed(
-    client: SessionClient, redis_url: str
-) -> None:
-    with pytest.raises(NotAcknowledged) as caught:
-        client.revoke_user("ada", timeout=0.3)
-    request_id = caught.value.request_id
-    states = iter(["pending", "pending", "confirmed"])
-
-    def answers(request: Content) -> list[bytes]:
-        state = "pending" if request["task"] == "sessions.revoke_user" else next(states)
-        return [sealed(answer_to(request, data={"receipt_id": "x", "idp_user": state}))]
-
-    with Responder(redis_url, answers) as worker:
-        receipt = client.revoke_user("ada", request_id=request_id, wait="idp", timeout=60)
-
-    tasks = [request["task"] for request in worker.requests]
-    assert set(tasks[:-3]) == {"sessions.revoke_user"}
-    assert tasks[-3:] == ["sessions.receipt"] * 3
-    assert {request["request_id"] for request in worker.requests[:-3]} == {request_id}
-    assert worker.requests[0]["payload"] == {"user_id": "ada"}
-    assert receipt.idp_user == "confirmed"
-
-
 @pytest.mark.parametrize(
     ("names", "payload"),
     [
@@ -389,7 +356,6 @@ SECRET_CALLS: list[Callable[[SessionClient], Any]] = [
     lambda client: client.ticket(
         browser_token=CANARY, for_app="forum", challenge="c" * 43, timeout=1.0
     ),
-    lambda client: client.refresh(CANARY, timeout=1.0),
     lambda client: client.logout(browser_token=CANARY, timeout=1.0),
     lambda client: client.register(
         user_id="ada", session_id=CANARY, id_token=CANARY, replaces=CANARY, timeout=1.0
