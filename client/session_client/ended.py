@@ -26,18 +26,6 @@ _DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 _LONGEST_SECONDS: Final = contract.MAX_LIFETIME[Task.SILENT_AUTH].total_seconds()
 _ANSWER_SECONDS: Final = contract.ANSWER_LIFETIME.total_seconds()
 
-# How sessions end. Other reasons for a login say nothing about the session that was named.
-_ENDS: Final = frozenset(
-    {
-        Reason.LOGGED_OUT.value,
-        Reason.EXPIRED.value,
-        Reason.GONE_AT_IDP.value,
-        Reason.QUARANTINED.value,
-        Reason.REVOKED.value,
-        Reason.CAP_REACHED.value,
-        Reason.REPLACED.value,
-    }
-)
 _GOOD_NEWS: Final = frozenset({Verdict.OK, Verdict.AUTHENTICATED, Verdict.INTERACTION_REQUIRED})
 
 
@@ -86,13 +74,13 @@ class EndedSessions:
         reason, until = self._ended.get(session_ref or "", ("", 0.0))
         return reason if until > self._now() else None
 
-    def learn(self, answer: Answer, named: str | None) -> None:
-        """Take from *answer* which sessions have ended; *named* is the one that was asked about."""
+    def learn(self, answer: Answer) -> None:
+        """Take from *answer* which sessions have ended: ``login_required`` names one that has."""
         if isinstance(answer, LogoutReceipt):
             for session_ref in answer.session_refs:
                 self.add(session_ref)
-        elif answer.verdict is Verdict.LOGIN_REQUIRED and answer.reason in _ENDS:
-            self.add(named or _about(answer), str(answer.reason))
+        elif answer.verdict is Verdict.LOGIN_REQUIRED:
+            self.add(_about(answer), answer.reason or Reason.LOGGED_OUT.value)
 
     def hold(self, answer: AnswerT) -> AnswerT:
         """Return *answer*; in place of good news about a session that has ended, a refusal."""
@@ -119,7 +107,7 @@ def _about(answer: Answer) -> str | None:
 
 def reason_of(cause: str | None) -> str:
     """Return the contract's word for the cause that a notice tells."""
-    return cause if cause in _ENDS else Reason.LOGGED_OUT.value
+    return cause if cause in set(Reason) else Reason.LOGGED_OUT.value
 
 
 # One for the process: a session that has ended has ended for all clients in it.

@@ -25,8 +25,6 @@ class Message:
     app_id: str
     request_id: str
     envelope: str = field(repr=False)
-    # Which session it is about, if it names one so.
-    session_ref: str | None = None
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -69,8 +67,7 @@ def seal(
     most = contract.max_envelope_bytes(request.task)
     if len(envelope) > most:
         raise InvalidArgumentError(f"the request is larger than {most // 1024} KiB")
-    session_ref = getattr(request, "session_ref", None)
-    return Message(request.task, app_id, request_id, envelope, session_ref)
+    return Message(request.task, app_id, request_id, envelope)
 
 
 def reseal(envelope: str, *, app_id: str, keys: Sequence[AppKey]) -> Message:

@@ -70,7 +70,7 @@ class PendingAnswer(Generic[AnswerT]):
         if raw is None:
             raise self._not_answered()
         answer = messages.open_answer(self._message, raw, self._key, self._answer_type)
-        ended.SEEN.learn(answer, self._message.session_ref)
+        ended.SEEN.learn(answer)
         return answer
 
     def _not_answered(self) -> NotAnswered:

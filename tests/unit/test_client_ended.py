@@ -85,7 +85,7 @@ def test_a_step_up_of_a_session_that_has_ended_is_none(memory: EndedSessions) ->
     [
         good_news(session_ref="another"),
         good_news(session_ref=None),
-        refusal("no_session", session_ref="ref"),
+        refusal("expired", session_ref="ref"),
         SessionList(verdict=Verdict.OK, request_id=REQUEST_ID),
         LogoutReceipt(verdict=Verdict.OK, request_id=REQUEST_ID, session_refs=("ref",)),
     ],
@@ -159,30 +159,33 @@ def test_an_end_that_is_seen_again_is_remembered_anew(memory: EndedSessions, clo
     assert memory.reason("another") is None
 
 
-ENDS = ["logged_out", "expired", "gone_at_idp", "quarantined", "revoked", "cap_reached", "replaced"]
-
-
-@pytest.mark.parametrize("reason", ENDS)
-@pytest.mark.parametrize("named", ["ref", None])
-def test_a_refusal_teaches_how_the_session_it_is_about_ended(
-    memory: EndedSessions, reason: str, named: str | None
+@pytest.mark.parametrize("kind", [Authentication, Registration])
+@pytest.mark.parametrize("reason", ["gone_at_idp", "of a newer worker"])
+def test_a_refusal_teaches_how_the_session_that_it_names_ended(
+    memory: EndedSessions, reason: str, kind: type[Answer]
 ) -> None:
-    memory.learn(refusal(reason, session_ref=None if named else "ref"), named)
+    memory.learn(refusal(reason, kind, session_ref="ref"))
 
     assert memory.reason("ref") == reason
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in ENDS] + [None])
-def test_a_refusal_for_another_reason_teaches_nothing(
-    memory: EndedSessions, reason: str | None
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal("no_session"),
+        refusal("logged_out"),
+        good_news(),
+        Authentication(
+            verdict=Verdict.INTERACTION_REQUIRED, request_id=REQUEST_ID, session_ref="ref"
+        ),
+        SessionList(verdict=Verdict.OK, request_id=REQUEST_ID),
+    ],
+    ids=lambda answer: f"{answer.verdict} {answer.reason}",
+)
+def test_an_answer_that_names_no_ended_session_teaches_nothing(
+    memory: EndedSessions, answer: Answer
 ) -> None:
-    memory.learn(refusal(str(reason) if reason else ""), "ref")
-
-    assert len(memory) == 0
-
-
-def test_a_refusal_about_nobody_in_particular_teaches_nothing(memory: EndedSessions) -> None:
-    memory.learn(refusal("logged_out"), None)
+    memory.learn(answer)
 
     assert len(memory) == 0
 
@@ -190,7 +193,7 @@ def test_a_refusal_about_nobody_in_particular_teaches_nothing(memory: EndedSessi
 def test_a_receipt_teaches_what_it_ended(memory: EndedSessions) -> None:
     refs = ("one", "another")
 
-    memory.learn(LogoutReceipt(verdict=Verdict.OK, request_id=REQUEST_ID, session_refs=refs), None)
+    memory.learn(LogoutReceipt(verdict=Verdict.OK, request_id=REQUEST_ID, session_refs=refs))
 
     assert [memory.reason(ref) for ref in refs] == [Reason.LOGGED_OUT] * 2
 

@@ -87,7 +87,10 @@ def _usable(services: Services, request: SilentAuthRequest, session: Session) ->
     """Return the one session named, if it lives and is of the device named with it."""
     why_not = queries.why_unusable(services.settings, session, services.now())
     if why_not is not None:
-        return Outcome(Verdict.LOGIN_REQUIRED, why_not)
+        # Named if it is over for good, so that tokens of it that are still on their way to the app
+        # are not used there. One past its time may yet be renewed by an answer of Mosaic's.
+        ended = {} if session.ended_at is None else {"session_ref": str(session.id)}
+        return Outcome(Verdict.LOGIN_REQUIRED, why_not, data=ended)
     if request.command.device_id not in {None, session.device_id}:
         _note(services, request, session, audit.OTHER_DEVICE_NAMED)
         return _none()

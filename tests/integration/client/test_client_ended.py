@@ -213,10 +213,11 @@ def test_what_one_request_was_told_of_a_session_counts_for_all(
 ) -> None:
     first, second = (
         asked(client),
-        client.send(SilentAuth(session_ref=ref, user_id="ada"), Authentication, timeout=60),
+        client.send(SilentAuth(browser_token="b"), Authentication, timeout=60),
     )
     gone: Content = {
-        "task": "sessions.silent_auth", "verdict": "login_required", "reason": "gone_at_idp"
+        "task": "sessions.silent_auth", "verdict": "login_required", "reason": "gone_at_idp",
+        "data": {"session_ref": ref},
     }  # fmt: skip
     arrives(admin, second, **gone)
     arrives(admin, first, **tokens_of(ref))
