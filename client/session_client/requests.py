@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
-from session_client import contract, times
+from session_client import contract, naming, times
 from session_client.contract import LogoutScope, Task
 from session_client.errors import InvalidArgumentError
 
@@ -94,7 +94,7 @@ class SilentAuth(Request):
         self._check_name()
 
     def _check_name(self) -> None:
-        if not contract.names_one_session(
+        if not naming.names_one_session(
             browser_token=self.browser_token,
             ticket=self.ticket,
             session_ref=self.session_ref,
@@ -183,7 +183,7 @@ class Logout(Request):
     def __post_init__(self) -> None:
         if self.scope not in set(LogoutScope):
             raise InvalidArgumentError("scope: session, device or user")
-        if not contract.names_what_to_end(
+        if not naming.names_what_to_end(
             LogoutScope(self.scope),
             user_id=self.user_id,
             browser_token=self.browser_token,

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from session_client import contract
+from session_client import contract, naming
 from session_client.contract import LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
 from worker.policy import Policy, policy_of
@@ -84,7 +84,7 @@ class SilentAuthCommand(Command):
     @model_validator(mode="after")
     def _check_name(self) -> SilentAuthCommand:
         """R1: it names one session in one way, and what it names is tried and nothing else."""
-        names_one = contract.names_one_session(
+        names_one = naming.names_one_session(
             browser_token=self.browser_token,
             ticket=self.ticket,
             session_ref=self.session_ref,
@@ -122,7 +122,7 @@ class LogoutCommand(Command):
 
     @model_validator(mode="after")
     def _check_scope(self) -> LogoutCommand:
-        if not contract.names_what_to_end(
+        if not naming.names_what_to_end(
             self.logout_scope,
             user_id=self.user_id,
             browser_token=self.browser_token,
