@@ -1,50 +1,19 @@
-"""What must be right before a worker takes its first job. Anything else refuses to start.
-
-What passes by itself is told apart from what does not: a reboot or a failover, during which Redis
-and the database are away, must not leave all workers down until somebody comes.
-"""
+"""What must be right before a worker takes its first job. Anything else refuses to start."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import redis
-from sqlalchemy import false, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from migrations import target
-from models import IdpSession
-from worker.celery_support import heartbeat
-from worker.errors import ConfigurationError, NotReady, StoreUnavailable
 from worker.mosaic import faults
-from worker.operations import key_check
-from worker.operations.schema import schema_trouble
+from worker.operations import ground, key_check
 from worker.settings.model import Settings
 from worker.settings.validators import is_redis
-from worker.storage.database import Store, make_engine
 from worker.storage.encryption import KeyRing
-from worker.storage.redis_client import cause_of, connect_redis, is_cluster
 
 EXIT_CODE: Final = 78  # EX_CONFIG: only a person can put it right, a supervisor need not try again
 NOT_YET_EXIT_CODE: Final = 75  # EX_TEMPFAIL: a supervisor is to try again until it works
-
-_NO_PERMISSION: Final = "42501"  # PostgreSQL's
-_MAY_NOT_WRITE: Final = (
-    "the user in DATABASE_URL may not read and write all tables: grant it SELECT, INSERT, UPDATE "
-    "and DELETE"
-)
-
-# Everything else that Redis says may pass: it loads its file, is a replica without its master, has
-# too many clients. When in doubt, that is the lesser harm: a worker that is started in vain.
-_REFUSES_US: Final = (
-    redis.exceptions.AuthenticationError,
-    redis.exceptions.AuthenticationWrongNumberOfArgsError,
-    redis.exceptions.AuthorizationError,
-    redis.exceptions.NoPermissionError,
-)
 
 
 def check(settings: Settings) -> None:
@@ -53,119 +22,18 @@ def check(settings: Settings) -> None:
     Leaves no connection open: the worker forks after this.
     """
     keyring = KeyRing.from_settings(settings)
-    with _opened_store(settings) as store:
-        check_database(store)
+    with ground.opened_store(settings) as store:
+        ground.check_database(store)
         key_check.check(store, keyring)
     broker_url = settings.broker_url.get_secret_value()
     if is_redis(broker_url):
-        _with_redis("CELERY_BROKER_URL", broker_url, settings, check_broker)
+        ground.check_redis("CELERY_BROKER_URL", broker_url, settings, ground.check_broker)
     # Not the broker when REDIS_URL is set: it is there that workers say how they are set up.
     name = "REDIS_URL" if settings.redis_url is not None else "CELERY_BROKER_URL"
-    _with_redis(name, settings.cache_url, settings, check_peers)
+    ground.check_redis(name, settings.cache_url, settings, _check_peers)
 
 
-def check_database(store: Store) -> None:
-    """Check that the database stands at this release's schema, and takes writes."""
-    with store.read() as connection:
-        revision = target.revision_of(connection)
-    trouble = schema_trouble(revision)
-    if trouble is not None:
-        raise ConfigurationError(trouble)
-    # What it says of a row that is none it would say of each: a worker there answers nobody.
-    nothing = update(IdpSession).where(false()).values(version=IdpSession.version)
-    with store.write() as connection:
-        connection.execute(nothing)
-
-
-@contextmanager
-def _opened_store(settings: Settings) -> Iterator[Store]:
-    store = Store(make_engine(settings.store_url, pool_size=1))
-    try:
-        yield store
-    except StoreUnavailable as error:
-        # A wrong password looks the same: drivers tell it only in words, in many languages.
-        raise NotReady(_cannot_be_used(str(error))) from None
-    except SQLAlchemyError as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == _NO_PERMISSION:
-            raise ConfigurationError(_MAY_NOT_WRITE) from None
-        raise ConfigurationError(_cannot_be_used(type(error).__name__)) from None
-    finally:
-        store.close()
-
-
-def _cannot_be_used(cause: str) -> str:
-    return (
-        f"the database cannot be used: {cause}. Is it running, and is DATABASE_URL right "
-        "(mosaic-sessions config)?"
-    )
-
-
-def check_broker(client: redis.Redis, settings: Settings) -> None:
-    """Check what would lose jobs, or bring them back too early: eviction and clocks."""
-    policy = _eviction_policy(client)
-    if policy != "noeviction":
-        raise ConfigurationError(
-            f"the broker's maxmemory-policy is {policy}: under memory pressure it would drop whole "
-            "queues. Set it to noeviction, and give caches a Redis of their own"
-        )
-    _check_clock(client, settings)
-
-
-def check_peers(client: redis.Redis, settings: Settings) -> None:
-    """Check that no living worker takes our jobs for lost earlier than we do, or we theirs.
-
-    Forgets what is noted of Mosaic: our settings may be other ones, and what is still wrong is
-    noted anew.
-    """
-    for peer in heartbeat.living_workers(client):
-        theirs = peer["visibility_timeout"]
-        if theirs != settings.visibility_timeout_seconds:
-            # Perhaps of a worker that was killed: its key outlives it by 20 s.
-            raise NotReady(
-                f"worker {peer['hostname']} runs with a visibility timeout of {theirs:g} s, this "
-                f"one has {settings.visibility_timeout_seconds:g} s: the shorter one would run the "
-                "other's jobs twice. Use one value, and stop all workers to change it"
-            )
+def _check_peers(client: redis.Redis, settings: Settings) -> None:
+    ground.check_peers(client, settings)
+    # Our settings may be other ones than before; what is still wrong will be noted anew.
     client.delete(faults.KEY)
-
-
-def _with_redis(
-    name: str, url: str, settings: Settings, check_it: Callable[[redis.Redis, Settings], None]
-) -> None:
-    client = connect_redis(url)
-    try:
-        if is_cluster(client):
-            raise ConfigurationError(
-                f"{name} names a Redis Cluster, in which our scripts cannot reach all of their "
-                "keys: use a Redis that is none"
-            )
-        check_it(client, settings)
-    except redis.RedisError as error:
-        kind = ConfigurationError if isinstance(error, _REFUSES_US) else NotReady
-        raise kind(
-            f"Redis cannot be asked ({cause_of(error)}). Is it running, and is {name} right "
-            "(mosaic-sessions config)?"
-        ) from None
-    finally:
-        client.close()
-
-
-def _eviction_policy(client: redis.Redis) -> str:
-    try:
-        answer: Any = client.config_get("maxmemory-policy")
-        return str(answer["maxmemory-policy"])
-    except (redis.ResponseError, KeyError):
-        # Managed Redis hides CONFIG; INFO says the same.
-        info: Any = client.info("memory")
-        return str(info.get("maxmemory_policy", "unknown"))
-
-
-def _check_clock(client: redis.Redis, settings: Settings) -> None:
-    seconds, microseconds = client.time()
-    skew = abs(time.time() - (seconds + microseconds / 1e6))
-    if skew > settings.visibility_timeout_seconds / 4:
-        # After a boot it is a matter of a minute until NTP has set it.
-        raise NotReady(
-            f"this machine's clock and the broker's differ by {skew:.0f} s: unacknowledged jobs "
-            "would come back too early. Synchronise them (NTP)"
-        )

@@ -28,6 +28,7 @@ from tests.stage import environment, redis_client
 from worker import startup
 from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady
+from worker.operations import ground
 from worker.settings import model as settings_module
 from worker.settings.model import Settings
 
@@ -383,7 +384,7 @@ def test_a_clock_that_differs_by_a_quarter_of_the_timeout_is_waited_for(
     with redis_client(redis_url) as client:
         skewed: Any = SkewedRedis(client, seconds)
         with pytest.raises(NotReady, match=r"differ by \d+ s.*\(NTP\)"):
-            startup.check_broker(skewed, sqlite_settings)
+            ground.check_broker(skewed, sqlite_settings)
 
 
 def test_a_small_difference_of_clocks_is_accepted(
@@ -391,7 +392,7 @@ def test_a_small_difference_of_clocks_is_accepted(
 ) -> None:
     with redis_client(redis_url) as client:
         skewed: Any = SkewedRedis(client, 30)
-        startup.check_broker(skewed, sqlite_settings)
+        ground.check_broker(skewed, sqlite_settings)
 
 
 # --- peers (with real workers: tests/acceptance)
