@@ -49,7 +49,7 @@ class Saving(StrEnum):
     COALESCED = "coalesced"  # an identical call was under way
 
 
-class Silence(StrEnum):
+class UnansweredCause(StrEnum):
     """Why an app that asked got no answer at all."""
 
     NO_SENDER = "no_sender"  # the message does not say who asks
@@ -99,7 +99,7 @@ def answer_repeated(task: Task) -> None:
     _record(REPEATED, (task,), 1)
 
 
-def unanswered(task: Task, why: Silence) -> None:
+def unanswered(task: Task, why: UnansweredCause) -> None:
     """Count a delivery of a request that got no answer. Its sender waits until its timeout."""
     _record(UNANSWERED, (task, why), 1)
 

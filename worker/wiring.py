@@ -25,7 +25,7 @@ from worker.storage.database import Store, make_engine
 from worker.storage.encryption import KeyRing
 from worker.storage.redis_client import connect_redis
 from worker.storage.redis_scripts import ScriptRunner
-from worker.storage.reply_store import Mailbox
+from worker.storage.reply_store import ReplyStore
 from worker.traffic import Traffic
 
 # Asked before each call to Mosaic, and done without when it is slow.
@@ -41,7 +41,7 @@ class Services:
     broker: redis.Redis | None  # None when it is no Redis
     redis: redis.Redis
     scripts: ScriptRunner
-    mailbox: Mailbox
+    reply_store: ReplyStore
     keyring: KeyRing
     traffic: Traffic
     mosaic: MosaicGateway
@@ -54,7 +54,7 @@ class Services:
         self.mosaic.close()
         self.traffic.close()
         self.notices.close()
-        self.mailbox.close()
+        self.reply_store.close()
         self.redis.close()
         if self.broker is not None:
             self.broker.close()
@@ -80,7 +80,7 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
         redis=cache,
         broker=connect_redis(broker_url) if is_redis(broker_url) else None,
         scripts=scripts,
-        mailbox=Mailbox(scripts),
+        reply_store=ReplyStore(scripts),
         keyring=keyring,
         traffic=Traffic(
             ScriptRunner(connect_redis(url, TRAFFIC_TIMEOUT_SECONDS).connection_pool),

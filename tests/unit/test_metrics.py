@@ -51,7 +51,7 @@ def count_everything() -> None:
     metrics.answered(Task.SILENT_AUTH, Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
     metrics.answered(Task.LOGOUT, Verdict.OK, None)
     metrics.answer_repeated(Task.LOGOUT)
-    for why in metrics.Silence:
+    for why in metrics.UnansweredCause:
         metrics.unanswered(Task.STATUS, why)
     metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 0.15)
     metrics.mosaic_call(Endpoint.AUTHENTICATE, metrics.CallOutcome.OK, 4.0)
@@ -76,7 +76,7 @@ def test_everything_is_counted_by_its_labels(registry: CollectorRegistry) -> Non
     assert found("answers_total", **refused) == 2
     assert found("answers_total", task="sessions.logout", verdict="ok", reason="") == 2
     assert found("answers_repeated_total", task="sessions.logout") == 2
-    silent = [{"task": "sessions.status", "cause": why} for why in metrics.Silence]
+    silent = [{"task": "sessions.status", "cause": why} for why in metrics.UnansweredCause]
     assert [found("requests_unanswered_total", **labels) for labels in silent] == [2, 2, 2]
     causes = [found("messages_rejected_total", cause=why) for why in metrics.Rejection]
     assert set(causes) == {2}

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from session_client.contract import Reason, Task, Verdict
 from worker import metrics
 from worker.errors import OperatorMustAct, SessionWorkerError, TokenRejected, UserRefused
-from worker.metrics import Rejection, Silence
+from worker.metrics import Rejection, UnansweredCause
 
 log = structlog.get_logger()
 
@@ -129,8 +129,8 @@ def _watched() -> Iterator[tuple[str, tuple[str, ...]]]:
     for task in Task:
         for reason in _TROUBLE:
             yield metrics.ANSWERS, (task, Verdict.TEMPORARILY_UNAVAILABLE, reason)
-        for silence in Silence:
-            yield metrics.UNANSWERED, (task, silence)
+        for cause in UnansweredCause:
+            yield metrics.UNANSWERED, (task, cause)
         yield metrics.BUGS, (task,)
     for rejection in Rejection:
         yield metrics.REJECTED, (rejection,)

@@ -26,7 +26,7 @@ from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
 from worker.sessions import queries
 from worker.storage.redis_scripts import Call
-from worker.storage.reply_store import ANSWER_SECONDS, Memory
+from worker.storage.reply_store import ANSWER_SECONDS, ReplyRecord
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -55,9 +55,9 @@ def earlier_answer(services: Services, request: OpenedRequest[Command]) -> Earli
     Raises `InvalidRequest` when the id was used for other content. Without Redis nothing is
     remembered, and the request is served again: every task may run twice.
     """
-    seconds = _memory_seconds(request.task, request.valid_until, services.now())
+    seconds = _record_seconds(request.task, request.valid_until, services.now())
     try:
-        known = services.mailbox.claim(
+        known = services.reply_store.claim(
             request.app.app_id, request.request_id, request.digest, seconds
         )
     except redis.RedisError as error:
@@ -135,11 +135,11 @@ def _deliver(services: Services, message: Message, sender: Sender, outcome: Outc
         **outcome.to_wire(),
     }
     sealed = sealing.seal(sender.key, sealing.Kind.ANSWER, content).encode()
-    memory = None
+    record = None
     if _is_worth_remembering(message.task, outcome):
-        memory = _memory_of(services, message.task, sender, outcome)
+        record = _record_of(services, message.task, sender, outcome)
     return _push(
-        services, message, sealed, memory=memory, first=outcome.landing, live_at=outcome.live_at
+        services, message, sealed, record=record, first=outcome.landing, live_at=outcome.live_at
     )
 
 
@@ -149,12 +149,12 @@ def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
     return task is not Task.LOGOUT and outcome.verdict not in _NOT_REMEMBERED
 
 
-def _memory_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> Memory:
+def _record_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> ReplyRecord:
     """Return what to keep, complete: the claim of the id may have been lost, or never made."""
-    return Memory(
+    return ReplyRecord(
         digest=sender.digest,
         session=outcome.data.get("session_ref", ""),
-        seconds=_memory_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
+        seconds=_record_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
     )
 
 
@@ -179,14 +179,14 @@ def _push(  # noqa: PLR0913 - what one trip carries
     message: Message,
     raw: bytes,
     *,
-    memory: Memory | None = None,
+    record: ReplyRecord | None = None,
     first: Call | None = None,
     live_at: float | None = None,
 ) -> bool:
     until = None if live_at is None else live_at + MAX_TOKENS_AGE_SECONDS
     try:
-        return services.mailbox.push(
-            message.app_id, message.message_id, raw, memory, first, until=until
+        return services.reply_store.push(
+            message.app_id, message.message_id, raw, record, first, until=until
         )
     except redis.RedisError as error:
         # It may be on its way all the same: Redis knows until when it may come.
@@ -194,7 +194,7 @@ def _push(  # noqa: PLR0913 - what one trip carries
         return True
 
 
-def _memory_seconds(task: Task, valid_until: datetime, now: datetime) -> int:
+def _record_seconds(task: Task, valid_until: datetime, now: datetime) -> int:
     # As long as the message could be sent again; a logout is remembered by the database.
     if task is Task.LOGOUT:
         return ANSWER_SECONDS

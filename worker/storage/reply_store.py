@@ -1,4 +1,4 @@
-"""Where answers go: a Redis list for whoever waits, and a memory for whoever repeats.
+"""Where answers go: a Redis list for the app that waits, and a record for when it repeats.
 
 Each visit is one script and one round trip. Redis' failures come out as they are: the callers
 know what can be done without it.
@@ -42,8 +42,8 @@ _LOOK_AT_THE_CLOCK: Final = Script(f"{_NOW} return {{now}}")
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What an answer is remembered with."""
+class ReplyRecord:
+    """What is kept with an answer."""
 
     digest: bytes = field(repr=False)
     session: str  # the one it speaks of, or ""
@@ -51,14 +51,14 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """What is remembered of a request id."""
+class RequestRecord:
+    """What is kept under a request id."""
 
     digest: bytes = field(repr=False)  # of the content the id was first used for
     answer: bytes | None = field(repr=False)
 
 
-class Mailbox:
+class ReplyStore:
     """One per process; safe for all threads. Both methods raise `redis.RedisError`."""
 
     def __init__(self, scripts: ScriptRunner) -> None:
@@ -66,32 +66,32 @@ class Mailbox:
         # What Redis' clock (microseconds) had reached at a moment of ours (`time.monotonic`).
         self._clock: tuple[int, float] | None = None
 
-    def claim(self, app_id: str, request_id: str, digest: bytes, seconds: int) -> Claimed:
+    def claim(self, app_id: str, request_id: str, digest: bytes, seconds: int) -> RequestRecord:
         """Return what the id was used for first, which is *digest* if it is new."""
-        keys = [_memory_key(app_id, request_id)]
+        keys = [_record_key(app_id, request_id)]
         now, first, answer = self._scripts.run(_CLAIM, keys, [digest, seconds])
         self._set_clock(now)
-        return Claimed(first, answer)
+        return RequestRecord(first, answer)
 
     def push(  # noqa: PLR0913 - what one trip carries
         self,
         app_id: str,
         request_id: str,
         raw: bytes,
-        memory: Memory | None = None,
+        record: ReplyRecord | None = None,
         first: Call | None = None,
         *,
         until: float | None = None,
     ) -> bool:
-        """Push an answer to whoever waits for it, and keep it with its *memory*.
+        """Push an answer to the app that waits for it, and keep it with its *record*.
 
         *first* is run before it, in the same trip. Returns whether it was pushed: not when Redis
         came to it after *until*, a moment of `time.monotonic`.
         """
-        remember = () if memory is None else (memory.digest, memory.session, memory.seconds)
+        remember = () if record is None else (record.digest, record.session, record.seconds)
         push = Call(
             _PUSH,
-            [contract.reply_key(app_id, request_id), _memory_key(app_id, request_id)],
+            [contract.reply_key(app_id, request_id), _record_key(app_id, request_id)],
             [raw, ANSWER_SECONDS, "" if until is None else self._at_redis(until), *remember],
         )
         *_, (now, is_pushed) = self._scripts.run_all(*(() if first is None else (first,)), push)
@@ -115,5 +115,5 @@ class Mailbox:
         return redis_then + int((moment - then) * 1e6)
 
 
-def _memory_key(app_id: str, request_id: str) -> str:
+def _record_key(app_id: str, request_id: str) -> str:
     return f"request:{app_id}:{request_id}"

@@ -24,7 +24,7 @@ from worker.errors import (
     Unauthorized,
     UserRefused,
 )
-from worker.metrics import Silence
+from worker.metrics import UnansweredCause
 from worker.requests import envelope, replies
 from worker.requests.envelope import Message, Sender
 from worker.requests.outcomes import Outcome, failure_of
@@ -62,7 +62,7 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
     queue = (task.request.delivery_info or {}).get("routing_key")
     message = envelope.message_of(name, task.request.id, kwargs, queue)
     if message is None:
-        metrics.unanswered(name, Silence.NO_SENDER)
+        metrics.unanswered(name, UnansweredCause.NO_SENDER)
         log.warning("request_dropped", why="no app id or request id to answer to")
         return None
     structlog.contextvars.bind_contextvars(app=message.app_id)
@@ -74,11 +74,11 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
         replies.refuse_in_clear(services, message, refusal)
         return None
     except StoreUnavailable as error:
-        metrics.unanswered(name, Silence.STORE_UNAVAILABLE)
+        metrics.unanswered(name, UnansweredCause.STORE_UNAVAILABLE)
         log.warning("request_put_off", error=str(error))
         return error  # without the app's keys there is no way to answer
     except OperatorMustAct as error:  # the ring is not the one the app's keys were sealed with
-        metrics.unanswered(name, Silence.APP_UNREADABLE)
+        metrics.unanswered(name, UnansweredCause.APP_UNREADABLE)
         _call_the_operator(error)
         return TryLater()
     return _answer(services, message, sender, work)

@@ -186,7 +186,7 @@ def test_a_worker_that_never_heard_of_redis_clock_asks_for_it(
     after(
         monkeypatch,
         (ask_mosaic, "settle"),
-        lambda: setattr(slow.stage.services.mailbox, "_clock", None),
+        lambda: setattr(slow.stage.services.reply_store, "_clock", None),
     )
 
     assert slow.stage.silent_auth().verdict is Verdict.AUTHENTICATED

@@ -16,7 +16,7 @@ from session_client import requests
 from session_client.contract import Task
 from tests.stage import Sent, Stage
 from worker import metrics, wiring
-from worker.metrics import Silence
+from worker.metrics import UnansweredCause
 from worker.monitoring.meters import Meters
 
 OTHER = "k1:" + base64.b64encode(b"x" * 32).decode()
@@ -35,7 +35,7 @@ def counted(registry: CollectorRegistry, task: Task) -> dict[str, float]:
     name, labels = "mosaic_sessions_requests_unanswered_total", {"task": task.value}
     found = {
         why.value: registry.get_sample_value(name, {**labels, "cause": why.value})
-        for why in Silence
+        for why in UnansweredCause
     }
     return {why: count for why, count in found.items() if count}
 

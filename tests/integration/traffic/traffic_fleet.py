@@ -54,7 +54,7 @@ class Fleet:
         except SessionWorkerError as error:
             return failure_of(error)
         # The answer takes along what the others are to have.
-        services.mailbox.push(app_id, name, b"answer", None, outcome.landing)
+        services.reply_store.push(app_id, name, b"answer", None, outcome.landing)
         return outcome
 
     @contextmanager
