@@ -79,6 +79,16 @@ class NoticeSender:
             self._send(HttpRequest("POST", target.url, _FORM, content), deadline, addresses)
         )
 
+    def try_address(self, url: str, *, timeout_seconds: float) -> int:
+        """Ask whether anybody answers at *url*, without telling anything; return the status.
+
+        Raises `NoticeUndelivered` and `NoticeRefused` as a notice would.
+        """
+        deadline = Deadline.after(timeout_seconds)
+        target = read_address(url, allow_private=self._allow_private)
+        addresses = self._checked_addresses(target, deadline)
+        return self._send(HttpRequest("HEAD", target.url), deadline, addresses).status
+
     @property
     def can_sign(self) -> bool:
         """Whether there are an issuer and keys, without which nothing is sent to a URL."""

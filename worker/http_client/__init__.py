@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker.http_client.client import HttpAnswer, HttpClient, HttpRequest, NoAnswer
 from worker.http_client.deadline import Deadline
 from worker.http_client.dns import Resolve, Resolver, system_addresses
+from worker.http_client.headers import http_date
 
 __all__ = [
     "Deadline",
@@ -14,5 +15,6 @@ __all__ = [
     "NoAnswer",
     "Resolve",
     "Resolver",
+    "http_date",
     "system_addresses",
 ]

@@ -22,7 +22,7 @@ import httpx
 from worker.http_client.bounded_transport import bounded_connections, limits
 from worker.http_client.deadline import Deadline
 from worker.http_client.dns import Resolve, Resolver, system_addresses
-from worker.http_client.headers import charset, content_encoding, retry_after
+from worker.http_client.headers import charset, content_encoding, date, retry_after
 from worker.http_client.unpacking import unpacked
 
 CONNECT_SECONDS: Final = 3.0  # of each address; a host that is there answers in far less
@@ -55,6 +55,7 @@ class HttpAnswer:
     retry_after: float | None = None  # seconds from now, if the server said so
     seconds: float = 0.0  # from the request to the end of the answer
     charset: str | None = None  # of the body, if the server said so
+    date: str = ""  # when it was sent, by the server's clock, as it said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,9 @@ class HttpClient:
         with self._connections.exchange(sent) as response:
             body, told = self._read_body(response), response.headers
             seconds = time.monotonic() - begun_at
-            return HttpAnswer(response.status, body, retry_after(told), seconds, charset(told))
+            return HttpAnswer(
+                response.status, body, retry_after(told), seconds, charset(told), date(told)
+            )
 
     def _read_body(self, response: httpcore.Response) -> bytes | None:
         """Return the body, None when there is more of it than we take."""

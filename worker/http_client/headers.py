@@ -24,7 +24,7 @@ def retry_after(headers: Headers) -> float | None:
 
     Of several the longest: each server or proxy that wrote one serves nothing before it.
     """
-    sent_at = _http_date(_last(headers, b"date")) or datetime.now(UTC)
+    sent_at = http_date(_last(headers, b"date")) or datetime.now(UTC)
     waits = [_seconds(text, sent_at) for text in _values(headers, b"retry-after")]
     known = [wait for wait in waits if wait is not None]
     return min(max(0.0, *known), MAX_RETRY_AFTER_SECONDS) if known else None
@@ -34,17 +34,23 @@ def _seconds(text: str, sent_at: datetime) -> float | None:
     numbers = [part.strip() for part in text.split(",")]  # a proxy may put several in one line
     if all(_SECONDS.fullmatch(number) for number in numbers):
         return max(map(float, numbers))
-    until = _http_date(text)
+    until = http_date(text)
     # Measured by the sender's own clock, which may differ from ours.
     return None if until is None else (until - sent_at).total_seconds()
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """Return the time that a date of HTTP tells; None for what is none."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, IndexError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def date(headers: Headers) -> str:
+    """Return what ``Date`` says, to be read by `http_date` where somebody wants to know."""
+    return _last(headers, b"date")
 
 
 def charset(headers: Headers) -> str | None:

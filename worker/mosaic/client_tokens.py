@@ -66,6 +66,13 @@ class ClientTokens:
             self._renew_early(app, slot, deadline)
         return (slot.token or token).value
 
+    def fetch(self, app: MosaicApp, deadline: Deadline) -> None:
+        """Fetch a token anew, whatever is known: to see whether the credentials work."""
+        slot = self._slot(app)
+        with deadline.hold(slot.renewing):
+            slot.adopt(self._fetch(app, slot, deadline))
+            slot.refused_at = float("-inf")
+
     def accepted(self, app: MosaicApp, token: str) -> None:
         """Note that *token* works, so that a later refusal of it is news."""
         slot = self._slot(app)

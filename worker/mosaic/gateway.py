@@ -188,6 +188,14 @@ class MosaicGateway:
         deadline = Deadline.after(self._timeout_seconds)
         return self._id_tokens.verify(app, id_token, user_id, deadline)
 
+    def try_key_set(self, app: MosaicApp) -> datetime | None:
+        """Fetch the app's key set anew; return what time it is at Mosaic, if it says so."""
+        return self._id_tokens.key_sets.fetch(app.jwks_url, Deadline.after(self._timeout_seconds))
+
+    def try_client(self, app: MosaicApp) -> None:
+        """Fetch a client token for the app anew. Raises what keeps it from getting one."""
+        self._client_tokens.fetch(app, Deadline.after(self._timeout_seconds))
+
     def close(self) -> None:
         """Close every connection."""
         self._http.close()

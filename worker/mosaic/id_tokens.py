@@ -52,7 +52,7 @@ class IdTokenVerifier:
     def __init__(
         self, key_sets: KeySets, now: Callable[[], datetime], clock_skew_seconds: float
     ) -> None:
-        self._key_sets = key_sets
+        self.key_sets = key_sets
         self._now = now
         self._skew = clock_skew_seconds
 
@@ -114,11 +114,11 @@ class IdTokenVerifier:
     def _verified_payload(
         self, token: jws.CompactSignature, jwks_url: str, deadline: Deadline
     ) -> bytes:
-        keys = self._key_sets.current(jwks_url, deadline)
+        keys = self.key_sets.current(jwks_url, deadline)
         if _is_signed_by(token, keys):
             return token.payload
         # Unknown kid or bad signature: Mosaic may have changed its keys since.
-        renewed = self._key_sets.renewed(jwks_url, keys, deadline)
+        renewed = self.key_sets.renewed(jwks_url, keys, deadline)
         if renewed is not None and _is_signed_by(token, renewed):
             return token.payload
         raise TokenRejected("signature" if _candidates(token, renewed or keys) else "kid")

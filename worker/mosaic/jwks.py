@@ -18,6 +18,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
 from worker.errors import MosaicContractBroken, OperatorMustAct, TryLater
+from worker.http_client import http_date
 from worker.mosaic import responses
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
@@ -108,6 +109,13 @@ class KeySets:
             slot.refetched_at = self._timestamp()
             return self._fetch_if_possible(slot, deadline)
 
+    def fetch(self, url: str, deadline: Deadline) -> datetime | None:
+        """Fetch the keys at *url* anew; return what time it is there, if it says so."""
+        slot = self._slot(url)
+        with deadline.hold(slot.lock):
+            self._fetch(slot, deadline)
+            return http_date(slot.date)
+
     def _renew_without_waiting(self, slot: _Slot, deadline: Deadline) -> KeySet | None:
         if not slot.lock.acquire(blocking=False):
             return None  # another thread is at it
@@ -133,7 +141,7 @@ class KeySets:
             keys = read_key_set(body)
             if not keys.keys:
                 raise MosaicContractBroken(f"{Endpoint.JWKS} at {slot.url}: no usable key there")
-        slot.keys, slot.tried_at = keys, self._timestamp()
+        slot.keys, slot.tried_at, slot.date = keys, self._timestamp(), answer.date
         return keys
 
     def _is_within(self, moment: float, seconds: float) -> bool:
@@ -156,6 +164,7 @@ class _Slot:
         self.url = url
         self.lock = threading.Lock()  # held by the one thread that fetches
         self.keys: KeySet | None = None
+        self.date = ""  # of the latest answer
         self.tried_at = float("-inf")
         self.refetched_at = float("-inf")
 

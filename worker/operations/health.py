@@ -22,7 +22,6 @@ from worker.celery_support import heartbeat, other_brokers
 from worker.errors import ClientRefused, StoreUnavailable
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
-from worker.mosaic.faults import Fault
 from worker.mosaic.responses import Endpoint
 from worker.operations import overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
@@ -236,7 +235,7 @@ def _examine_sweep(services: Services, health: Health) -> Iterator[str | None]:
 
 def _examine_mosaic(services: Services, health: Health) -> Iterator[str | None]:
     for fault in services.mosaic.faults.present():
-        yield f"{fault.detail}. {_what_to_do(fault)}"
+        yield advice(fault.endpoint, fault.who, fault.error, fault.detail)
     health.traffic = traffic_state(services)
     for breaker in health.traffic.breakers:
         yield _no_answers(breaker) if breaker.state != "closed" else None
@@ -251,18 +250,23 @@ def _no_answers(breaker: BreakerState) -> str:
     )
 
 
-def _what_to_do(fault: Fault) -> str:
-    if fault.endpoint == Endpoint.JWKS:
+def advice(endpoint: str, who: str, error: str, detail: str) -> str:
+    """Say what does not work at Mosaic, for *who* (an app, or a key set's URL), and what to do."""
+    return f"{detail}. {_what_to_do(endpoint, who, is_refused=error == ClientRefused.__name__)}"
+
+
+def _what_to_do(endpoint: str, who: str, *, is_refused: bool) -> str:
+    if endpoint == Endpoint.JWKS:
         return _check_address("jwks_url", "the app's")
-    if fault.error != ClientRefused.__name__:
-        is_token = fault.endpoint == Endpoint.TOKEN
-        return _check_address("token_url" if is_token else "base_url", f"{fault.who}'s")
-    if fault.endpoint == Endpoint.TOKEN:
+    if not is_refused:
+        setting = "token_url" if endpoint == Endpoint.TOKEN else "base_url"
+        return _check_address(setting, f"{who}'s")
+    if endpoint == Endpoint.TOKEN:
         return (
-            f"Give the secret of {fault.who} anew: "
-            f"mosaic-sessions apps set {fault.who} --client-secret-file FILE"
+            f"Give the secret of {who} anew: "
+            f"mosaic-sessions apps set {who} --client-secret-file FILE"
         )
-    return f"Give the client of {fault.who} the right at Mosaic, in its admin portal"
+    return f"Give the client of {who} the right at Mosaic, in its admin portal"
 
 
 def _check_address(setting: str, whose: str) -> str:

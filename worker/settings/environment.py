@@ -47,6 +47,13 @@ def collect(environment: Mapping[str, str], fields: Iterable[str]) -> dict[str, 
     return values
 
 
+def proxies() -> list[str]:
+    """Return the variables of this process's environment that name a proxy."""
+    environment = os.environ  # noqa: TID251
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    return [spelt for name in names for spelt in (name, name.lower()) if environment.get(spelt)]
+
+
 def tell_old_names() -> None:
     """Log each old name that this process's environment uses, with the new one."""
     environment = os.environ  # noqa: TID251

@@ -30,11 +30,17 @@ def cause_of(error: redis.RedisError) -> str:
     return f"{type(error).__name__}: {detail}" if detail else type(error).__name__
 
 
+def refused_command(error: redis.RedisError) -> str | None:
+    """Return the command that our user may not use; None when the error is about anything else."""
+    found = _COMMAND.search(str(error))
+    return found[1] if found else None
+
+
 def _refused_right(error: redis.RedisError) -> str | None:
     if not isinstance(error, redis.exceptions.NoPermissionError):
         return None
-    command = _COMMAND.search(str(error))
-    return f"our user may not use {f'the command {command[1]}' if command else 'one of our keys'}"
+    command = refused_command(error)
+    return f"our user may not use {f'the command {command}' if command else 'one of our keys'}"
 
 
 def _details(error: BaseException | None) -> Iterator[str]:

@@ -1,0 +1,460 @@
+"""`mosaic-sessions doctor`: each planted fault is found under its name, with what to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import redis
+from pydantic import SecretStr
+from sqlalchemy import make_url, text
+
+from models import NoticeMethod
+from sandbox.ports import HOST, free_port
+from sandbox.proxy import FaultProxy
+from sandbox.redis_server import RedisServer
+from simulator.server import SimulatorServer
+from tests.certificates import make_certificate, server_context
+from tests.integration.backchannel.notices_rig import (
+    ISSUER,
+    Receiver,
+    answer,
+    rsa_pem,
+    saying,
+    token_in,
+)
+from tests.integration.cli.cli_rig import run, told
+from tests.integration.mosaic.mosaic_rig import RawServer
+from tests.stage import ENCRYPTION_KEY, Stage, redis_client
+from worker import wiring
+from worker.celery_support import heartbeat
+from worker.operations.redis_rights import COMMANDS, refused
+from worker.tasks import maintenance
+
+PASSWORD = "pw-canary-88"
+ROOT: Final = Path(__file__).parents[3]
+WORKER: Final = {
+    "hostname": "worker@here",
+    "queues": ["auth", "idp", "login", "logout", "maintenance", "notify", "sessions"],
+    "visibility_timeout": 180,
+    "started_at": "2020-01-01T00:00:00+00:00",
+}
+
+Plant = Callable[[Stage], AbstractContextManager[None]]
+
+
+@contextmanager
+def living(
+    store_url: str, redis_url: str, mosaic: SimulatorServer, **settings: str
+) -> Iterator[Stage]:
+    """An app, a worker that lives, and beat's work done."""
+    notices = {
+        "notice_issuer": ISSUER,
+        "notice_signing_keys": rsa_pem("first"),
+        "notice_private_addresses": "true",
+    }
+    with Stage(store_url, redis_url, mosaic, **(notices | settings)) as stage:
+        stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
+        maintenance.sweep()
+        maintenance.expire_sessions()
+        stage.add_app("shop")
+        yield stage
+
+
+@contextmanager
+def elsewhere(stage: Stage, **settings: Any) -> Iterator[None]:
+    """Let the doctor run with other *settings*."""
+    secret = {"database_url", "broker_url", "redis_url", "encryption_keys"}
+    changed = {n: SecretStr(v) if n in secret else v for n, v in settings.items()}
+    there = wiring.build(stage.settings.model_copy(update=changed), now=stage.now)
+    with closing(there), wiring.use(there):
+        yield
+
+
+def findings(level: str, expect: int) -> dict[str, str]:
+    found = told("doctor", expect=expect)
+    return {one["check"]: one["says"] for one in found if one["level"] == level}
+
+
+# --- the database
+
+
+@contextmanager
+def behind(stage: Stage) -> Iterator[None]:
+    with stage.services.store.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    yield
+
+
+@contextmanager
+def away(stage: Stage) -> Iterator[None]:
+    url = f"postgresql+psycopg://user:{PASSWORD}@{HOST}:{free_port()}/sessions"
+    with elsewhere(stage, database_url=url):
+        yield
+
+
+@contextmanager
+def read_only(stage: Stage) -> Iterator[None]:
+    path = stage.settings.store_url.removeprefix("sqlite:///")
+    with elsewhere(stage, database_url=f"sqlite:///file:{path}?mode=ro&uri=true"):
+        yield
+
+
+@contextmanager
+def other_keys(stage: Stage) -> Iterator[None]:
+    with elsewhere(stage, encryption_keys=f"k2:{ENCRYPTION_KEY}"):
+        yield
+
+
+# --- Redis
+
+
+@contextmanager
+def redis_of(stage: Stage, **how: Any) -> Iterator[redis.Redis]:
+    """Another broker, which the doctor is to look at."""
+    with (
+        RedisServer(**how) as server,
+        redis_client(server.url()) as admin,
+        elsewhere(stage, broker_url=server.url(), redis_url=stage.settings.cache_url),
+    ):
+        yield admin
+
+
+@contextmanager
+def evicting(stage: Stage) -> Iterator[None]:
+    with redis_of(stage, maxmemory_policy="allkeys-lru"):
+        yield
+
+
+@contextmanager
+def replica(stage: Stage) -> Iterator[None]:
+    with redis_of(stage) as admin:
+        admin.replicaof(HOST, str(free_port()))
+        yield
+
+
+@contextmanager
+def no_redis(stage: Stage) -> Iterator[None]:
+    url = f"redis://:{PASSWORD}@{HOST}:{free_port()}/0"
+    with elsewhere(stage, broker_url=url, redis_url=stage.settings.cache_url):
+        yield
+
+
+@contextmanager
+def unknown_certificate(stage: Stage) -> Iterator[None]:
+    port = make_url(stage.settings.cache_url).port or 0
+    folder = Path(stage.settings.store_url.removeprefix("sqlite:///")).parent
+    context = server_context(make_certificate(folder, HOST))
+    with FaultProxy(HOST, port, tls=context) as proxy:
+        url = f"rediss://:{PASSWORD}@{HOST}:{proxy.port}/0"
+        with elsewhere(stage, broker_url=url, redis_url=stage.settings.cache_url):
+            yield
+
+
+@contextmanager
+def few_rights(stage: Stage) -> Iterator[None]:
+    with RedisServer() as server, redis_client(server.url()) as admin:
+        rules = ("on", f">{PASSWORD}", "~*", "&*", "+@all", "-evalsha", "-script", "-hset")
+        admin.execute_command("ACL", "SETUSER", "app", *rules)
+        url = server.url().replace("redis://", f"redis://app:{PASSWORD}@")
+        with elsewhere(stage, broker_url=url, redis_url=stage.settings.cache_url):
+            yield
+
+
+@contextmanager
+def dead_amqp(stage: Stage) -> Iterator[None]:
+    url = f"amqp://user:{PASSWORD}@{HOST}:{free_port()}//"
+    with elsewhere(stage, broker_url=url, redis_url=stage.settings.cache_url):
+        yield
+
+
+@contextmanager
+def other_timeout(stage: Stage) -> Iterator[None]:
+    facts = json.dumps(WORKER | {"visibility_timeout": 60})
+    stage.services.redis.set(heartbeat.key_of_this_process(), facts, ex=600)
+    yield
+
+
+@contextmanager
+def no_worker(stage: Stage) -> Iterator[None]:
+    stage.services.redis.delete(heartbeat.key_of_this_process())
+    yield
+
+
+# --- Mosaic and apps
+
+
+@contextmanager
+def wrong_key_set(stage: Stage) -> Iterator[None]:
+    with elsewhere(stage, mosaic_jwks_url=f"{stage.mosaic.url}/wrong/jwks"):
+        yield
+
+
+@contextmanager
+def wrong_secret(stage: Stage) -> Iterator[None]:
+    stage.mosaic.state.add_client("client-shop", "changed at Mosaic")
+    yield
+
+
+@contextmanager
+def other_clock(stage: Stage) -> Iterator[None]:
+    moment = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
+    keys = httpx.get(stage.mosaic.jwks_url).text
+    said = answer("200 OK", f"Date: {moment}", body=keys)
+    with RawServer(saying(said)) as ahead, elsewhere(stage, mosaic_jwks_url=ahead.url):
+        yield
+
+
+def told_at(stage: Stage, url: str) -> None:
+    stage.add_app("forum", notice_method=NoticeMethod.BACKCHANNEL, notice_address=url)
+
+
+@contextmanager
+def no_such_host(stage: Stage) -> Iterator[None]:
+    told_at(stage, "https://no-such-host.invalid/backchannel")
+    yield
+
+
+@contextmanager
+def nobody_there(stage: Stage) -> Iterator[None]:
+    told_at(stage, f"http://{HOST}:{free_port()}/backchannel")
+    yield
+
+
+@contextmanager
+def failing_app(stage: Stage) -> Iterator[None]:
+    with Receiver(saying(answer("503 Service Unavailable"))) as receiver:
+        told_at(stage, receiver.url)
+        yield
+
+
+@contextmanager
+def unsigned(stage: Stage) -> Iterator[None]:
+    with Receiver(saying(answer())) as receiver:
+        told_at(stage, receiver.url)
+        with elsewhere(stage, notice_signing_keys=None):
+            yield
+
+
+# What is planted, under which name it is found, and words of what is said.
+FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
+    "a schema that is behind": (behind, "database", ("run `alembic upgrade head`",)),
+    "a database that is away": (away, "database", ("does not answer", "is DATABASE_URL right")),
+    "a database that takes no writes": (read_only, "database", ("is read-only",)),
+    "keys that are not the store's": (other_keys, "keys", ("key 'k1' is not in the ring",)),
+    "a Redis that evicts": (evicting, "CELERY_BROKER_URL", ("Set it to noeviction",)),
+    "a replica": (replica, "CELERY_BROKER_URL", ("names a replica", "name its master")),
+    "a Redis that is away": (no_redis, "CELERY_BROKER_URL", ("Connection refused", "is CELERY")),
+    "a certificate nobody knows": (
+        unknown_certificate,
+        "CELERY_BROKER_URL",
+        ("its certificate is not accepted",),
+    ),
+    "a user with few rights": (
+        few_rights,
+        "CELERY_BROKER_URL rights",
+        ("our user may not use evalsha, script|load, hset:", "docs/operations.md"),
+    ),
+    "a broker of another kind": (dead_amqp, "broker", ("the broker does not answer",)),
+    "a peer with another time-out": (other_timeout, "visibility timeouts", ("worker@here", "60 s")),
+    "no worker": (no_worker, "workers", ("no worker is alive: start one",)),
+    "a wrong key set": (wrong_key_set, "shop: key set", ("/wrong/jwks: 404", "--jwks-url")),
+    "a wrong client secret": (wrong_secret, "shop: client", ("--client-secret-file",)),
+    "a clock that is not Mosaic's": (other_clock, "shop: key set", ("apart", "(NTP)")),
+    "a notice address of no host": (no_such_host, "forum: notices", ("was not resolved",)),
+    "a notice address of nobody": (nobody_there, "forum: notices", ("Connection refused",)),
+    "an app that fails": (failing_app, "forum: notices", ("its address answers 503",)),
+    "notices that cannot be signed": (
+        unsigned,
+        "forum: notices",
+        ("none can be signed", "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_by_its_name(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, name: str
+) -> None:
+    plant, check, words = FAULTS[name]
+    with living(sqlite_url, redis_url, mosaic) as stage, plant(stage):
+        found = findings("wrong", expect=1)
+        printed = run("doctor", expect=1).stdout
+
+    assert check in found
+    assert all(word in found[check] for word in words), found[check]
+    assert PASSWORD not in printed
+    lines = [line for line in printed.splitlines() if line.startswith(f"wrong  {check}: ")]
+    assert len(lines) == 1
+
+
+def test_all_is_good_where_nothing_is_wrong(
+    store_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+        monkeypatch.delenv(proxy.lower(), raising=False)
+    with living(store_url, redis_url, mosaic) as stage:
+        stage.add_app("desk", notice_method=NoticeMethod.QUEUE, notice_address="desk-notices")
+        with Receiver(saying(answer("405 Method Not Allowed"))) as receiver:
+            told_at(stage, receiver.url)
+            found = told("doctor")
+
+    assert {one["level"] for one in found} == {"good"}
+    checks = [one["check"] for one in found]
+    for check in ("database", "database connection", "database clock", "keys", "proxies"):
+        assert check in checks
+    assert "desk: notices" in checks
+
+
+def test_a_signed_notice_is_sent_where_it_is_asked_for(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with (
+        living(sqlite_url, redis_url, mosaic) as stage,
+        Receiver(saying(answer())) as receiver,
+    ):
+        told_at(stage, receiver.url)
+        findings("good", expect=0)
+        asked = len(receiver.requests)
+        tested = findings_with_notice("forum")
+
+    assert asked == 1
+    assert receiver.requests[0].startswith(b"HEAD ")
+    assert "took a signed notice" in tested["forum: test notice"]
+    assert token_in(receiver.requests[-1]).count(".") == 2
+
+
+def findings_with_notice(app: str) -> dict[str, str]:
+    found = told("doctor", "--test-notice", app)
+    return {one["check"]: one["says"] for one in found}
+
+
+def test_a_database_whose_clock_is_another_is_told(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(postgres_url, redis_url, mosaic) as stage:
+        stage.pass_time(days=20)
+        with elsewhere(stage, guard_clock_seconds=60.0):
+            found = findings("wrong", expect=1)
+
+    assert "apart" in found["database clock"]
+
+
+# --- what may be meant
+
+
+class Pooler:
+    """Passes everything on, and says another process serves the session, as a pooler does."""
+
+    def __init__(self, port: int) -> None:
+        self._upstream = port
+        self._socket = socket.create_server((HOST, 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                server = socket.create_connection((HOST, self._upstream))
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _pump(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError), one, other:
+            while chunk := one.recv(65536):
+                other.sendall(self._disguised(chunk))
+
+    @staticmethod
+    def _disguised(chunk: bytes) -> bytes:
+        head, key, rest = chunk.partition(b"K\x00\x00\x00\x0c")  # BackendKeyData
+        return head + key + b"\x00\x00\x00\x07" + rest[4:] if key else chunk
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def test_a_connection_pooler_is_a_hint(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    url = make_url(postgres_url)
+    with (
+        living(postgres_url, redis_url, mosaic) as stage,
+        closing(Pooler(url.port or 5432)) as pooler,
+        elsewhere(
+            stage,
+            database_url=url.set(port=pooler.port).render_as_string(hide_password=False),
+        ),
+    ):
+        found = findings("hint", expect=0)
+
+    assert "a connection pooler stands before the database" in found["database connection"]
+
+
+def test_a_proxy_in_the_environment_is_a_hint(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{PASSWORD}@proxy:3128")
+    with living(sqlite_url, redis_url, mosaic):
+        printed = run("doctor").stdout
+
+    assert "hint   proxies: HTTPS_PROXY set, and not used" in printed
+    assert PASSWORD not in printed
+
+
+def test_before_the_first_app_that_is_a_hint(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic):
+        run("apps", "remove", "shop")
+
+        assert "apps add" in findings("hint", expect=0)["apps"]
+
+
+# --- the rights of the worker's user
+
+
+def test_the_commands_that_are_tried_are_those_that_operators_are_told_to_allow() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rules = page.partition("user session-worker on")[2].partition("```")[0].split()
+    allowed = {rule[1:] for rule in rules if rule.startswith("+")}
+    at_connecting = {"ping", "select", "hello", "client|setname", "client|setinfo"}
+
+    assert set(COMMANDS) == allowed - at_connecting
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+def knows_subcommands(admin: redis.Redis) -> bool:
+    info: Any = admin.info("server")
+    return int(info["redis_version"].partition(".")[0]) >= 7
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_that_is_refused_is_named_and_the_others_are_not(
+    own_redis: RedisServer, command: str
+) -> None:
+    with redis_client(own_redis.url()) as admin:
+        name = command if knows_subcommands(admin) else command.partition("|")[0]
+        admin.flushall()
+        rules = ("on", f">{PASSWORD}", "~*", "&*", "+@all", f"-{name}")
+        admin.execute_command("ACL", "SETUSER", "app", "reset", *rules)
+        with redis_client(own_redis.url().replace("redis://", f"redis://app:{PASSWORD}@")) as ours:
+            assert refused(ours) == [command]
+        left: Any = admin.keys()
+        assert all(admin.ttl(key) > 0 for key in left)  # where it may not be deleted

@@ -1,0 +1,303 @@
+"""Looks at everything an installation needs, before its first user and at any time.
+
+It asks what a worker asks at its start and what `status` asks, and tries what they only notice when
+a user meets it: each app's key set, client and notice address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+import redis
+from sqlalchemy import Row, select, text
+
+from migrations import target
+from models import App, NoticeMethod
+from worker.errors import (
+    ClientRefused,
+    ConfigurationError,
+    MosaicContractBroken,
+    MosaicUnavailable,
+    SessionWorkerError,
+)
+from worker.logout.guards import refuse_jumped_clock
+from worker.mosaic import MosaicApp
+from worker.mosaic.responses import Endpoint
+from worker.operations import ground, health, key_check, redis_rights
+from worker.operations.health import Part
+from worker.settings.environment import proxies
+from worker.settings.validators import is_redis
+from worker.storage.redis_client import connect_redis
+from worker.wiring import Services, utc_now
+
+OLDEST_REDIS: Final = (6, 2)
+_SERVER_ERRORS: Final = 500
+_RUNNING: Final = (Part.BROKER, Part.WORKERS, Part.SWEEP, Part.MOSAIC, Part.DELIVERIES)
+
+
+class Level(StrEnum):
+    """How a finding is to be taken."""
+
+    GOOD = "good"
+    HINT = "hint"  # it may be meant
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and what to do about it unless it is good."""
+
+    check: str
+    level: Level
+    says: str
+
+
+class _Hint(Exception):  # noqa: N818 - it is none
+    """What may be meant, and may be the cause of trouble."""
+
+
+Check = Callable[[], str]
+
+
+def examine(services: Services, *, test_notices: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """Check everything, one by one; the apps *test_notices* are sent a signed notice of nobody."""
+    said: set[str] = set()
+    for name, check in _checks(services, test_notices):
+        finding = _finding(name, check)
+        yield finding
+        said.add(finding.says)
+    for part in _RUNNING:
+        problems = health.examine(services, [part]).wrong[part]
+        if not problems:
+            yield Finding(part, Level.GOOD, "as it must be")
+        for problem in problems:
+            if problem not in said:
+                yield Finding(part, Level.WRONG, problem)
+
+
+def _finding(name: str, check: Check) -> Finding:
+    try:
+        with ground.in_operators_words():
+            return Finding(name, Level.GOOD, check())
+    except _Hint as hint:
+        return Finding(name, Level.HINT, str(hint))
+    except SessionWorkerError as error:
+        return Finding(name, Level.WRONG, str(error))
+    except redis.RedisError as error:
+        return Finding(name, Level.WRONG, health.redis_trouble(error))
+
+
+def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple[str, Check]]:
+    yield "database", partial(_database, services)
+    yield "database connection", partial(_no_pooler, services)
+    yield "database clock", partial(_database_clock, services)
+    yield "keys", partial(_keys, services)
+    for name, url in _redises(services).items():
+        yield name, partial(_redis, services, name, url)
+        yield f"{name} rights", partial(_rights, url)
+    yield "visibility timeouts", partial(_peers, services)
+    yield from _of_apps(services, test_notices)
+    yield "proxies", _proxies
+
+
+# --- the database
+
+
+def _database(services: Services) -> str:
+    ground.check_database(services.store)
+    with services.store.read() as connection:
+        version = ".".join(map(str, connection.dialect.server_version_info or ()))
+        return f"{connection.dialect.name} {version} at {target.head()}, takes writes"
+
+
+def _no_pooler(services: Services) -> str:
+    with services.store.read() as connection:
+        if connection.dialect.name == "sqlite":
+            return "a file"
+        driver: Any = connection.connection.driver_connection
+        process = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    if driver.info.backend_pid != process:
+        raise _Hint(
+            "a connection pooler stands before the database. One that changes servers between "
+            "transactions breaks our time-outs and prepared statements: let DATABASE_URL lead to "
+            "the server itself, or let the pooler keep sessions"
+        )
+    return "straight to the server"
+
+
+def _database_clock(services: Services) -> str:
+    with services.store.read() as connection:
+        refuse_jumped_clock(connection, services)
+    return "as this machine's"
+
+
+def _keys(services: Services) -> str:
+    key_check.check(services.store, services.keyring)
+    return "open what is stored"
+
+
+# --- Redis
+
+
+def _redises(services: Services) -> dict[str, str]:
+    """Return the URLs by the settings that say them."""
+    settings = services.settings
+    broker = settings.broker_url.get_secret_value()
+    found = {"CELERY_BROKER_URL": broker} if is_redis(broker) else {}
+    if settings.redis_url is not None:
+        found["REDIS_URL"] = settings.redis_url.get_secret_value()
+    return found
+
+
+def _redis(services: Services, name: str, url: str) -> str:
+    told: dict[str, Any] = {}
+
+    def ask(client: redis.Redis, settings: Any) -> None:
+        if name == "CELERY_BROKER_URL":
+            ground.check_broker(client, settings)
+        told.update(_about(client))
+
+    ground.check_redis(name, url, services.settings, ask)
+    version = str(told.get("redis_version", "?"))
+    if told.get("role", "master") != "master":
+        raise ConfigurationError(f"{name} names a replica, which takes no writes: name its master")
+    if _numbers(version) < OLDEST_REDIS:
+        raise ConfigurationError(f"{name} names a Redis {version}: it must be 6.2 or newer")
+    return f"Redis {version}, master"
+
+
+def _about(client: redis.Redis) -> dict[str, Any]:
+    sections: list[Any] = [client.info("server"), client.info("replication")]
+    return {name: value for section in sections for name, value in section.items()}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _rights(url: str) -> str:
+    client = connect_redis(url)
+    try:
+        refused = redis_rights.refused(client)
+    finally:
+        client.close()
+    if refused:
+        raise ConfigurationError(
+            f"our user may not use {', '.join(refused)}: give it the rights that "
+            "docs/operations.md names for session-worker"
+        )
+    return "our user may use every command we need"
+
+
+def _peers(services: Services) -> str:
+    ground.check_peers(services.redis, services.settings)
+    return f"{services.settings.visibility_timeout_seconds:g} s, as all living workers"
+
+
+# --- apps
+
+
+def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple[str, Check]]:
+    try:
+        with ground.in_operators_words(), services.store.read() as connection:
+            query = select(App.__table__).where(App.disabled_at.is_(None)).order_by(App.app_id)
+            apps = connection.execute(query).all()
+    except SessionWorkerError:
+        return  # said of the database
+    if not apps:
+        yield "apps", _no_apps
+    for app in apps:
+        yield f"{app.app_id}: key set", partial(_key_set, services, app)
+        yield f"{app.app_id}: client", partial(_client, services, app)
+        yield f"{app.app_id}: notices", partial(_notices, services, app)
+        if app.app_id in test_notices:
+            yield f"{app.app_id}: test notice", partial(_test_notice, services, app)
+
+
+def _no_apps() -> str:
+    raise _Hint("there is none yet: mosaic-sessions apps add")
+
+
+def _mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
+    known = services.apps.find(app.app_id)
+    if known is None:
+        raise ConfigurationError(f"{app.app_id} was removed a moment ago")
+    return known.mosaic
+
+
+def _key_set(services: Services, app: Row[Any]) -> str:
+    mosaic = _mosaic_app(services, app)
+    with _advised(Endpoint.JWKS, mosaic.jwks_url):
+        there = services.mosaic.try_key_set(mosaic)
+    _compare_clocks(services, there)
+    return mosaic.jwks_url
+
+
+def _compare_clocks(services: Services, there: datetime | None) -> None:
+    apart = 0.0 if there is None else abs((utc_now() - there).total_seconds())
+    if apart > services.settings.clock_skew_seconds:
+        raise ConfigurationError(
+            f"this machine's clock and Mosaic's are {apart:.0f} s apart: honest tokens are "
+            "rejected as expired, or as not valid yet. Synchronise it (NTP)"
+        )
+
+
+def _client(services: Services, app: Row[Any]) -> str:
+    with _advised(Endpoint.TOKEN, app.app_id):
+        services.mosaic.try_client(_mosaic_app(services, app))
+    return f"{app.client_id} gets a client token"
+
+
+@contextmanager
+def _advised(endpoint: Endpoint, who: str) -> Iterator[None]:
+    try:
+        yield
+    except (MosaicUnavailable, ClientRefused, MosaicContractBroken) as error:
+        raise ConfigurationError(
+            health.advice(endpoint, who, type(error).__name__, str(error))
+        ) from None
+
+
+def _notices(services: Services, app: Row[Any]) -> str:
+    if app.notice_method is None:
+        return "wants none"
+    if app.notice_method == NoticeMethod.QUEUE:
+        return f"by queue {app.notice_address}"
+    if not services.notices.can_sign:
+        raise ConfigurationError(
+            "none can be signed: set MOSAIC_SESSIONS_NOTICE_ISSUER and "
+            "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS"
+        )
+    timeout = services.settings.notice_timeout_seconds
+    status = services.notices.try_address(app.notice_address, timeout_seconds=timeout)
+    if status >= _SERVER_ERRORS:
+        raise ConfigurationError(f"its address answers {status}: look at the app's log")
+    return f"its address answers ({status})"
+
+
+def _test_notice(services: Services, app: Row[Any]) -> str:
+    services.notices.post_logout_token(
+        url=app.notice_address or "",
+        audience=app.client_id,
+        user_id=f"mosaic-sessions-doctor-{uuid4()}",
+        session_ref=None,
+        notice_id=str(uuid4()),
+        timeout_seconds=services.settings.notice_timeout_seconds,
+    )
+    return "it took a signed notice about a user that does not exist"
+
+
+def _proxies() -> str:
+    if found := proxies():
+        raise _Hint(
+            f"{', '.join(found)} set, and not used: calls to Mosaic and to apps go straight. Let "
+            "this machine reach them, or unset it"
+        )
+    return "none in the environment"
