@@ -1,4 +1,4 @@
-"""What a duty to tell somebody something has, whoever is told: the outbox."""
+"""What a delivery has, whoever is to be told: the outbox."""
 
 from __future__ import annotations
 

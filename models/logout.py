@@ -46,7 +46,7 @@ class LogoutRequestSession(Base):
 
 
 class Logout(Delivery, Base):
-    """The duty to end one session at Mosaic, written in the transaction that ends it here."""
+    """The delivery that ends a session at Mosaic, written in the transaction that ends it here."""
 
     __tablename__ = "logouts"
     __table_args__ = (

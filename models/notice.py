@@ -24,7 +24,7 @@ class NoticeMethod(StrEnum):
 
 
 class Notice(Delivery, Base):
-    """The duty to tell one app that a session it shares has ended.
+    """The delivery that tells one app that a session it shares has ended.
 
     Its id is the notice's ``jti``, the same at every attempt: receivers deduplicate by it.
     """

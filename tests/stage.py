@@ -271,9 +271,9 @@ class Stage:
         return self.ask(app_id, requests.Logout(user_id=user_id, **fields))
 
     def tell_mosaic(self) -> list[str | None]:
-        """Do what the woken messages of all open duties would do; return the outcomes."""
-        open_duties = [row.id for row in self.logouts() if row.closed_at is None]
-        return [mosaic_logouts.end_at_idp(self.services, duty) for duty in open_duties]
+        """Do what the woken messages of all open deliveries would do; return the outcomes."""
+        open_deliveries = [row.id for row in self.logouts() if row.closed_at is None]
+        return [mosaic_logouts.end_at_idp(self.services, delivery) for delivery in open_deliveries]
 
     def remember(
         self, login: Any, user_id: str = "ada", app_id: str = "shop", **fields: Any

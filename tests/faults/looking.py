@@ -39,7 +39,7 @@ def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
 
 
 def outcomes(stack: Stack) -> list[str | None]:
-    """Return how each duty to tell Mosaic ended; None for one that is open."""
+    """Return how each delivery to tell Mosaic ended; None for one that is open."""
     return [row[0] for row in rows(stack, "SELECT outcome FROM logouts ORDER BY created_at, id")]
 
 

@@ -1,7 +1,7 @@
 """A logout survives the worker being killed, at every step of its way.
 
-The criterion is always the same: Mosaic has ended the session, the duty is confirmed, and nothing
-that matters was done twice.
+The criterion is always the same: Mosaic has ended the session, the delivery is confirmed, and
+nothing that matters was done twice.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def test_killed_between_mosaics_answer_and_its_record(
     assert stack.mosaic.calls.count(LOGOUT) == 2
 
 
-def test_a_duty_that_keeps_killing_its_worker_is_parked_and_seen(
+def test_a_delivery_that_keeps_killing_its_worker_is_dead_lettered_and_seen(
     stack: Stack, worker: ManagedProcess, client: SessionClient
 ) -> None:
     session = registered(stack, client)
@@ -142,6 +142,6 @@ def test_a_duty_that_keeps_killing_its_worker_is_parked_and_seen(
         worker.kill()
         second = stack.worker("-c", "2", name="second")
         stack.beat()
-        poll_until(lambda: outcomes(stack) == ["dead"], 90, what="the duty to be parked")
+        poll_until(lambda: outcomes(stack) == ["dead"], 90, what="the delivery to be dead-lettered")
 
-    assert "duty_parked" in second.log_text()
+    assert "delivery_dead_lettered" in second.log_text()

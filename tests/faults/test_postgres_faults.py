@@ -64,7 +64,7 @@ def test_a_database_restart_under_load_loses_no_logout(
                 == LOGOUTS
             ),
             90,
-            what="all duties to be closed",
+            what="all deliveries to be closed",
         )
         query = text("SELECT count(*), sum(sessions_ended) FROM logout_requests")
         assert tuple(connection.execute(query).one()) == (LOGOUTS, LOGOUTS)

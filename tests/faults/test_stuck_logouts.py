@@ -85,7 +85,7 @@ def test_fifty_stuck_logouts_keep_nobody_else_waiting(stack: Stack, client: Sess
     for user, session in leaving.items():
         request = Logout(user_id=user, session_ref=session.session_ref)
         client.send(request, LogoutReceipt, timeout=120)
-    poll_until(lambda: len(outcomes(stack)) == STUCK, 60, what="the duties to be written down")
+    poll_until(lambda: len(outcomes(stack)) == STUCK, 60, what="the deliveries to be written down")
     poll_until(lambda: stack.mosaic.calls.count(LOGOUT) >= SLOTS, 30, what="calls to hang")
     early = seconds_to_get_in(client, waiting[20:30])
     poll_until(

@@ -65,11 +65,11 @@ class SessionLife(RuleBasedStateMachine):
     def _every_logout_reaches_mosaic_once_it_is_up(self) -> None:
         self.stage.mosaic.state.faults.clear()
         self.stage.pass_time(minutes=6)
-        self.work_on_duties()
-        duties = {row.idp_session_id: row for row in self.stage.logouts()}
-        assert all(row.closed_at is not None for row in duties.values())
+        self.work_on_deliveries()
+        deliveries = {row.idp_session_id: row for row in self.stage.logouts()}
+        assert all(row.closed_at is not None for row in deliveries.values())
         for ref, session_id in self.logged_out.items():
-            assert not self.stage.mosaic.state.is_live(session_id), duties.get(ref)
+            assert not self.stage.mosaic.state.is_live(session_id), deliveries.get(ref)
 
     # --- what users, apps and Mosaic do
 
@@ -162,7 +162,7 @@ class SessionLife(RuleBasedStateMachine):
     # --- what the worker does by itself
 
     @rule()
-    def work_on_duties(self) -> None:
+    def work_on_deliveries(self) -> None:
         for row in self.stage.logouts():
             self.attempts[row.id] += 1
             end_at_idp(self.stage.services, row.id)
@@ -191,12 +191,12 @@ class SessionLife(RuleBasedStateMachine):
     @rule()
     def purge(self) -> None:
         live = self._live()
-        duties = {row.id for row in self.stage.logouts() if row.closed_at is None}
+        deliveries = {row.id for row in self.stage.logouts() if row.closed_at is None}
 
         purge_history(self.stage.services)
 
         assert self._live() == live
-        assert duties <= {row.id for row in self.stage.logouts()}
+        assert deliveries <= {row.id for row in self.stage.logouts()}
 
     # --- what holds at all times
 
@@ -214,7 +214,7 @@ class SessionLife(RuleBasedStateMachine):
             assert (row.sealed_session_id is not None) == is_needed
 
     @invariant()
-    def every_duty_is_that_of_an_ended_session_and_tried_no_oftener_than_woken(self) -> None:
+    def every_delivery_is_that_of_an_ended_session_and_tried_no_oftener_than_woken(self) -> None:
         live = {row.id for row in self._live()}
         for row in self.stage.logouts():
             assert row.idp_session_id not in live

@@ -125,10 +125,10 @@ def test_one_session_id_is_one_row(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"closed_at": NOW}, {"outcome": "confirmed"}])
-def test_a_duty_is_closed_with_an_outcome_or_open_without(
+def test_a_delivery_is_closed_with_an_outcome_or_open_without(
     connection: Connection, changes: dict[str, Any]
 ) -> None:
-    duty = {
+    delivery = {
         "id": new_id(),
         "idp_session_id": new_id(),
         "requested_by": "shop",
@@ -139,7 +139,7 @@ def test_a_duty_is_closed_with_an_outcome_or_open_without(
     }
 
     with pytest.raises(IntegrityError, match="closed_with_outcome"):
-        connection.execute(insert(Logout).values(duty | changes))
+        connection.execute(insert(Logout).values(delivery | changes))
 
 
 def test_ids_are_ordered_by_time_of_birth() -> None:

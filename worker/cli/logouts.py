@@ -11,14 +11,14 @@ from worker.outbox import mosaic_logouts
 
 @click.group()
 def logouts() -> None:
-    """Tell Mosaic again of logouts that were parked because they kept killing their workers."""
+    """Tell Mosaic again of logouts that were dead-lettered: they kept killing their workers."""
 
 
 @logouts.command("replay")
 @output.as_json_option
 def replay(*, as_json: bool) -> None:
-    """Make parked logouts due again; the workers take them up at once."""
-    opened = mosaic_logouts.replay_parked(services())
+    """Make dead-lettered logouts due again; the workers take them up at once."""
+    opened = mosaic_logouts.replay_dead_lettered(services())
     wake_what_is_due()
     if as_json:
         output.print_json({"opened": opened})

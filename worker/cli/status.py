@@ -16,7 +16,7 @@ from worker.cli.common import services
 from worker.maintenance.last_runs import Run
 from worker.operations.health import Health, Schema, examine
 from worker.operations.queue_depth import NoticeQueue
-from worker.operations.views import DutyCounts
+from worker.operations.views import DeliveryCounts
 from worker.traffic import BreakerState, BudgetLeft, Lane, TrafficState
 
 
@@ -58,7 +58,7 @@ def _wire(health: Health) -> dict[str, Any]:
         else {
             "pending": store.logouts.pending,
             "failing": store.logouts.failing,
-            "failed": store.parked_logouts,
+            "failed": store.dead_lettered_logouts,
             "oldest_pending_seconds": store.logouts.oldest_pending_seconds,
         },
         "notices": None
@@ -160,7 +160,7 @@ def _store_facts(health: Health) -> dict[str, object]:
     return {
         "live sessions": "unknown" if store is None else store.live_sessions,
         "logouts pending": "unknown" if store is None else _pending(store.logouts),
-        "logouts failed": "unknown" if store is None else store.parked_logouts,
+        "logouts failed": "unknown" if store is None else store.dead_lettered_logouts,
         "notices pending": "unknown" if store is None else _pending(store.notices),
         "notices failed": "unknown" if store is None else store.failed_notices,
         "database": "unknown" if schema is None else _standing(schema),
@@ -201,12 +201,12 @@ def _breaker(breaker: BreakerState) -> str:
     return f"{breaker.lane} of {breaker.name}{client} {breaker.state}{wait}"
 
 
-def _pending(duties: DutyCounts) -> str:
-    if duties.oldest_pending_seconds is None:
+def _pending(deliveries: DeliveryCounts) -> str:
+    if deliveries.oldest_pending_seconds is None:
         return "0"
     return (
-        f"{duties.pending}, the oldest for {duties.oldest_pending_seconds:.0f} s, "
-        f"{duties.failing} with failed attempts"
+        f"{deliveries.pending}, the oldest for {deliveries.oldest_pending_seconds:.0f} s, "
+        f"{deliveries.failing} with failed attempts"
     )
 
 

@@ -24,7 +24,7 @@ _KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What one call has ended, and the duties to wake, after the commit."""
+    """What one call has ended, and the deliveries to wake, after the commit."""
 
     sessions: tuple[UUID, ...] = ()
     logouts: tuple[UUID, ...] = ()
@@ -72,7 +72,7 @@ class Ending:
     ) -> Ended:
         """End them in the caller's transaction.
 
-        Writes the end, the duty to tell Mosaic where there is one, the duties to tell the apps
+        Writes the end, the delivery to Mosaic where there is one, the deliveries to the apps
         that share the session, and the audit trail. *lifetime* is how long a session may live on
         at Mosaic: after that it need not be told any more. A session that has ended already is
         left alone, so repeating is harmless. *told* is what `which` was left to be told.
@@ -81,13 +81,13 @@ class Ending:
         ended = self._execute_and_note(connection, now, told)
         if not ended:
             return Ended()
-        duties: list[dict[str, Any]] = []
+        deliveries: list[dict[str, Any]] = []
         if cause not in _KNOWN_TO_MOSAIC:
-            duties = [_duty(row, now, by, lifetime) for row in ended]
-        add_duties(connection, duties)
+            deliveries = [_delivery(row, now, by, lifetime) for row in ended]
+        add_deliveries(connection, deliveries)
         sessions = tuple(row.id for row in ended)
         notices = add_notices(connection, services, sessions, cause, self._informed)
-        logouts = tuple(duty["id"] for duty in duties)
+        logouts = tuple(delivery["id"] for delivery in deliveries)
         return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
 
     def _execute_and_note(
@@ -143,15 +143,17 @@ def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read
     return {"sealed_session_id": None} if done_at_mosaic else {}
 
 
-def _duty(row: Any, now: datetime, by: Cause, lifetime: timedelta) -> dict[str, Any]:
+def _delivery(row: Any, now: datetime, by: Cause, lifetime: timedelta) -> dict[str, Any]:
     # Our expiry may be behind Mosaic's: a silent authentication that loses against a logout has
     # extended the session there. And it may be far ahead of *lifetime*, which differs by app.
     # Nothing extends the session after the later of the two.
     give_up_at = max(now + lifetime, row.expires_at)
-    return duty(row.id, by.app_id or row.registered_by, now, give_up_at)
+    return delivery(row.id, by.app_id or row.registered_by, now, give_up_at)
 
 
-def duty(session: UUID, requested_by: str, now: datetime, give_up_at: datetime) -> dict[str, Any]:
+def delivery(
+    session: UUID, requested_by: str, now: datetime, give_up_at: datetime
+) -> dict[str, Any]:
     """Return the row that says: Mosaic must be told that *session* has ended."""
     return {
         "id": new_id(),
@@ -164,7 +166,7 @@ def duty(session: UUID, requested_by: str, now: datetime, give_up_at: datetime) 
     }
 
 
-def add_duties(connection: Connection, duties: Collection[dict[str, Any]]) -> None:
-    """Write the duties to tell Mosaic, in the caller's transaction."""
-    if duties:
-        connection.execute(insert(Logout), list(duties))
+def add_deliveries(connection: Connection, deliveries: Collection[dict[str, Any]]) -> None:
+    """Write the deliveries to Mosaic, in the caller's transaction."""
+    if deliveries:
+        connection.execute(insert(Logout), list(deliveries))

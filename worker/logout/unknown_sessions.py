@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select, update
 
 from models import EndCause, IdpSession, Logout, new_id
-from worker.logout.end_sessions import add_duties, duty
+from worker.logout.end_sessions import add_deliveries, delivery
 from worker.logout.receipts import LogoutCall
 from worker.sessions import audit, queries
 from worker.sessions.queries import Session
@@ -21,7 +21,7 @@ def bury_unknown(
     """Remember a session that is logged out before it was registered, as ended already.
 
     Its registration may still be in a queue; it then finds this row and stays logged out. Returns
-    the duties to tell Mosaic, here and below.
+    the deliveries to Mosaic, here and below.
     """
     session_id = request.command.session_id
     if session_id is None or _find(connection, services, session_id) is not None:
@@ -93,6 +93,6 @@ def _insert(
 
 def _owe(connection: Connection, request: LogoutCall, session: UUID) -> tuple[UUID, ...]:
     give_up_at = request.opened_at + request.app.mosaic.session_lifetime
-    owed = duty(session, request.app.app_id, request.opened_at, give_up_at)
-    add_duties(connection, [owed])
+    owed = delivery(session, request.app.app_id, request.opened_at, give_up_at)
+    add_deliveries(connection, [owed])
     return (owed["id"],)

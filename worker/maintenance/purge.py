@@ -89,7 +89,7 @@ def _deleter(
     rest = select(key, since).where(since <= until, is_free, since >= REACHED).order_by(since)
     oldest = locked(rest, limit)
     # Said again by a statement of its own, which sees what was committed before the rows were
-    # locked: a duty that somebody has come to owe since the batch was looked for.
+    # locked: a delivery that somebody has come to owe since the batch was looked for.
     among = among_keys(key, is_sqlite=services.store.is_sqlite)
     deleting = delete(table).where(among, is_free)
     reached = BEGINNING

@@ -191,15 +191,16 @@ def _of_notice_queues(found: list[NoticeQueue], ages: Ages, now: datetime) -> li
 
 
 def _of_store(found: StoreCounts, behind: list[AppBehind]) -> list[Metric]:
-    duties = {"logout": found.logouts, "notice": found.notices}
-    failed = {"logout": found.parked_logouts, "notice": found.failed_notices}
+    deliveries = {"logout": found.logouts, "notice": found.notices}
+    failed = {"logout": found.dead_lettered_logouts, "notice": found.failed_notices}
     return [
         LIVE.of([((), found.live_sessions)]),
-        PENDING.of(((duty,), counts.pending) for duty, counts in duties.items()),
-        FAILING.of(((duty,), counts.failing) for duty, counts in duties.items()),
-        FAILED.of(((duty,), count) for duty, count in failed.items()),
+        PENDING.of(((delivery,), counts.pending) for delivery, counts in deliveries.items()),
+        FAILING.of(((delivery,), counts.failing) for delivery, counts in deliveries.items()),
+        FAILED.of(((delivery,), count) for delivery, count in failed.items()),
         OLDEST.of(
-            ((duty,), counts.oldest_pending_seconds or 0.0) for duty, counts in duties.items()
+            ((delivery,), counts.oldest_pending_seconds or 0.0)
+            for delivery, counts in deliveries.items()
         ),
         BEHIND.of([((), len(behind))]),
     ]

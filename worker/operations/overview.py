@@ -14,8 +14,8 @@ from worker.operations.views import (
     AppBehind,
     AppLink,
     AuditEntry,
-    Duty,
-    DutyCounts,
+    Delivery,
+    DeliveryCounts,
     Listing,
     NoticeInfo,
     NoticeListing,
@@ -75,7 +75,7 @@ def session_details(services: Services, session: UUID) -> SessionDetails | None:
         return SessionDetails(
             session=_with_apps(connection, rows)[0],
             shares=_shares(connection, session),
-            logout=_duty(connection, session, trail),
+            logout=_delivery(connection, session, trail),
             notices=_notices(connection, Notice.idp_session_id == session),
             trail=trail,
         )
@@ -134,13 +134,13 @@ def apps_that_may(connection: Connection, capability: str) -> tuple[str, ...]:
 def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
     live = select(func.count(IdpSession.id)).where(_is_live(now))
-    parked = select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD)
+    dead_lettered = select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD)
     failed = select(func.count(Notice.id)).where(_failed())
     return StoreCounts(
         live_sessions=connection.execute(live).scalar_one(),
-        logouts=_duty_counts(connection, Logout, now),
-        parked_logouts=connection.execute(parked).scalar_one(),
-        notices=_duty_counts(connection, Notice, now),
+        logouts=_delivery_counts(connection, Logout, now),
+        dead_lettered_logouts=connection.execute(dead_lettered).scalar_one(),
+        notices=_delivery_counts(connection, Notice, now),
         failed_notices=connection.execute(failed).scalar_one(),
     )
 
@@ -174,15 +174,17 @@ def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
     ]
 
 
-def _duty_counts(connection: Connection, duty: leases.Duty, now: datetime) -> DutyCounts:
+def _delivery_counts(
+    connection: Connection, kind: leases.DeliveryKind, now: datetime
+) -> DeliveryCounts:
     open_ = connection.execute(
         select(
-            func.count(duty.id).label("pending"),
-            func.count(duty.last_error).label("failing"),
-            func.min(duty.created_at).label("oldest"),
-        ).where(duty.closed_at.is_(None))
+            func.count(kind.id).label("pending"),
+            func.count(kind.last_error).label("failing"),
+            func.min(kind.created_at).label("oldest"),
+        ).where(kind.closed_at.is_(None))
     ).one()
-    return DutyCounts(
+    return DeliveryCounts(
         pending=open_.pending,
         failing=open_.failing,
         oldest_pending_seconds=(
@@ -238,7 +240,9 @@ def _shares(connection: Connection, session: UUID) -> tuple[AppLink, ...]:
     return tuple(AppLink(**row._mapping) for row in connection.execute(query))  # noqa: SLF001 - its public name
 
 
-def _duty(connection: Connection, session: UUID, trail: Sequence[AuditEntry]) -> Duty | None:
+def _delivery(
+    connection: Connection, session: UUID, trail: Sequence[AuditEntry]
+) -> Delivery | None:
     query = select(
         Logout.requested_by,
         Logout.created_at,
@@ -253,7 +257,7 @@ def _duty(connection: Connection, session: UUID, trail: Sequence[AuditEntry]) ->
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return Duty(**{**row._mapping, "requested_by": _who_ended(trail) or row.requested_by})  # noqa: SLF001
+    return Delivery(**{**row._mapping, "requested_by": _who_ended(trail) or row.requested_by})  # noqa: SLF001
 
 
 def _who_ended(trail: Sequence[AuditEntry]) -> str | None:

@@ -35,7 +35,7 @@ class AppLink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Duty:
+class Delivery:
     """What Mosaic must be told, or has been."""
 
     requested_by: str
@@ -82,14 +82,14 @@ class SessionDetails:
 
     session: SessionInfo
     shares: tuple[AppLink, ...]
-    logout: Duty | None
+    logout: Delivery | None
     notices: tuple[NoticeInfo, ...]
     trail: tuple[AuditEntry, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DutyCounts:
-    """Who must still be told. A duty is failing when its latest attempt failed."""
+class DeliveryCounts:
+    """Who must still be told. A delivery is failing when its latest attempt failed."""
 
     pending: int
     failing: int
@@ -101,9 +101,9 @@ class StoreCounts:
     """What `status` shows of the store."""
 
     live_sessions: int
-    logouts: DutyCounts
-    parked_logouts: int
-    notices: DutyCounts
+    logouts: DeliveryCounts
+    dead_lettered_logouts: int
+    notices: DeliveryCounts
     failed_notices: int
 
 

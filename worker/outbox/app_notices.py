@@ -43,7 +43,7 @@ def add_notices(
     cause: EndCause,
     informed: str | None,
 ) -> list[UUID]:
-    """Write the duties to tell the apps that share *ended*, but for the one that is *informed*.
+    """Write the deliveries to the apps that share *ended*, but for the one that is *informed*.
 
     In the caller's transaction. An app without an address is not told; of an expiry only those
     are told that asked for it.
@@ -59,7 +59,7 @@ def add_notices(
         return []  # asked first: of many ended sessions it is dear to ask who shares them
     now = services.now()
     rows = [
-        _duty(services, row.idp_session_id, row.app_id, cause, now)
+        _delivery(services, row.idp_session_id, row.app_id, cause, now)
         # In slices: SQLite takes no more than 32,766 values, and an operator may end more.
         for start in range(0, len(ended), _SLICE)
         for row in connection.execute(
@@ -89,7 +89,7 @@ def _listeners(
     return select(App.app_id).where(*wanted).limit(1), sharing
 
 
-def _duty(
+def _delivery(
     services: Services, session: UUID, app_id: str, cause: EndCause, now: datetime
 ) -> dict[str, Any]:
     return {

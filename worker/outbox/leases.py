@@ -1,4 +1,4 @@
-"""Working on duties: claim by lease, write back by fencing, wake what is due.
+"""Working on deliveries: claim by lease, write back by fencing, wake what is due.
 
 Duplicates of a message end quietly at `claim`; a worker that was killed delays its row by one
 lease; one that was only slow finds, when it writes back, that the lease is no longer its own.
@@ -23,7 +23,7 @@ from worker.wiring import Services
 
 log = structlog.get_logger()
 
-Duty = type[Logout] | type[Notice]
+DeliveryKind = type[Logout] | type[Notice]
 
 CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"
@@ -38,9 +38,9 @@ MAX_CRASHES: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on one duty, until it ends."""
+    """The right to work on one delivery, until it ends."""
 
-    duty: Duty
+    kind: DeliveryKind
     id: UUID
     token: UUID
     attempts: int
@@ -48,28 +48,33 @@ class Lease:
 
 
 def claim(
-    connection: Connection, services: Services, duty: Duty, duty_id: UUID
+    connection: Connection, services: Services, kind: DeliveryKind, delivery_id: UUID
 ) -> tuple[Lease, Row[Any]] | None:
-    """Take the lease of a duty that is due; None when it is closed, not due, or leased."""
+    """Take the lease of a delivery that is due; None when it is closed, not due, or leased."""
     now = services.now()
     token = new_id()
-    crashed = duty.lease_token.is_not(None)
+    crashed = kind.lease_token.is_not(None)
     row = connection.execute(
-        update(duty)
-        .where(duty.id == duty_id, *_workable(duty, now))
+        update(kind)
+        .where(kind.id == delivery_id, *_workable(kind, now))
         .values(
             lease_token=token,
             leased_until=now + timedelta(seconds=services.settings.delivery_lease_seconds),
-            attempts=duty.attempts + 1,
-            crashes=duty.crashes + case((crashed, 1), else_=0),
+            attempts=kind.attempts + 1,
+            crashes=kind.crashes + case((crashed, 1), else_=0),
         )
-        .returning(*duty.__table__.columns)
+        .returning(*kind.__table__.columns)
     ).one_or_none()
     if row is None:
         return None
-    lease = Lease(duty, duty_id, token, row.attempts, row.give_up_at)
+    lease = Lease(kind, delivery_id, token, row.attempts, row.give_up_at)
     if row.crashes > MAX_CRASHES:
-        log.error("duty_parked", duty=duty.__tablename__, id=str(duty_id), crashes=row.crashes)
+        log.error(
+            "delivery_dead_lettered",
+            delivery=kind.__tablename__,
+            id=str(delivery_id),
+            crashes=row.crashes,
+        )
         why = f"given up after {row.crashes} workers died of it, or of something beside it"
         close(connection, lease, now, DEAD, why)
         return None
@@ -79,13 +84,13 @@ def claim(
 def close(
     connection: Connection, lease: Lease, now: datetime, outcome: str, why: str | None = None
 ) -> bool:
-    """Close the duty if the lease is still ours. Returns whether it was."""
+    """Close the delivery if the lease is still ours. Returns whether it was."""
     error = {} if why is None else {"last_error": why[:500]}
     closed = connection.execute(
-        update(lease.duty)
-        .where(lease.duty.id == lease.id, lease.duty.lease_token == lease.token)
+        update(lease.kind)
+        .where(lease.kind.id == lease.id, lease.kind.lease_token == lease.token)
         .values(closed_at=now, outcome=outcome, lease_token=None, leased_until=None, **error)
-        .returning(lease.duty.id)
+        .returning(lease.kind.id)
     ).one_or_none()
     return closed is not None
 
@@ -107,12 +112,12 @@ def put_off(
     # Not even tried: counted, a busy minute would end in pauses meant for long outages.
     not_tried = 1 if isinstance(error, HeldBack) else 0
     connection.execute(
-        update(lease.duty)
-        .where(lease.duty.id == lease.id, lease.duty.lease_token == lease.token)
+        update(lease.kind)
+        .where(lease.kind.id == lease.id, lease.kind.lease_token == lease.token)
         .values(
             lease_token=None,
             leased_until=None,
-            attempts=lease.duty.attempts - not_tried,
+            attempts=lease.kind.attempts - not_tried,
             next_attempt_at=next_attempt_at,
             # Its message is spent: the sweep takes it as soon as it is due.
             woken_at=next_attempt_at - wake_again,
@@ -139,8 +144,8 @@ def pause_before_next(attempts: int, first: float, most: float, at_least: float)
     return at_least + random.uniform(ceiling / 10, ceiling)  # noqa: S311 - jitter, no secret
 
 
-def wake_due(services: Services, duty: Duty) -> list[UUID]:
-    """Return the duties that are due and that no recent message woke, marking them woken.
+def wake_due(services: Services, kind: DeliveryKind) -> list[UUID]:
+    """Return the deliveries that are due and that no recent message woke, marking them woken.
 
     Those tried least come first: what always fails must not hold up what was never tried. Two
     sweeps at once share the work: each row goes to one of them.
@@ -148,29 +153,31 @@ def wake_due(services: Services, duty: Duty) -> list[UUID]:
     now = services.now()
     woken_before = now - timedelta(seconds=services.settings.delivery_wake_again_seconds)
     due = (
-        select(duty.id)
-        .where(*_workable(duty, now), duty.woken_at <= woken_before)
-        .order_by(duty.attempts, duty.next_attempt_at)
+        select(kind.id)
+        .where(*_workable(kind, now), kind.woken_at <= woken_before)
+        .order_by(kind.attempts, kind.next_attempt_at)
     )
     batch = first_free(due, SWEEP_BATCH)
     with services.store.write() as connection:
-        woken = update(duty).where(duty.id.in_(batch)).values(woken_at=now)
-        rows = connection.execute(woken.returning(duty.attempts, duty.next_attempt_at, duty.id))
+        woken = update(kind).where(kind.id.in_(batch)).values(woken_at=now)
+        rows = connection.execute(woken.returning(kind.attempts, kind.next_attempt_at, kind.id))
         return [row.id for row in sorted(rows)]  # an update returns them in any order
 
 
-def _workable(duty: Duty, now: datetime) -> tuple[Any, ...]:
-    unleased = or_(duty.leased_until.is_(None), duty.leased_until <= now)
-    return (duty.closed_at.is_(None), duty.next_attempt_at <= now, unleased)
+def _workable(kind: DeliveryKind, now: datetime) -> tuple[Any, ...]:
+    unleased = or_(kind.leased_until.is_(None), kind.leased_until <= now)
+    return (kind.closed_at.is_(None), kind.next_attempt_at <= now, unleased)
 
 
-def reopen(services: Services, duty: Duty, which: ColumnElement[bool], lasts: timedelta) -> int:
-    """Make closed duties due again, for as long as *lasts*; returns how many."""
+def reopen(
+    services: Services, kind: DeliveryKind, which: ColumnElement[bool], lasts: timedelta
+) -> int:
+    """Make closed deliveries due again, for as long as *lasts*; returns how many."""
     now = services.now()
     with services.store.write() as connection:
         opened = connection.execute(
-            update(duty)
-            .where(duty.closed_at.is_not(None), which)
+            update(kind)
+            .where(kind.closed_at.is_not(None), which)
             .values(
                 closed_at=None,
                 outcome=None,
@@ -180,6 +187,6 @@ def reopen(services: Services, duty: Duty, which: ColumnElement[bool], lasts: ti
                 woken_at=now - timedelta(days=1),  # the next sweep takes it
                 give_up_at=now + lasts,
             )
-            .returning(duty.id)
+            .returning(kind.id)
         )
         return len(opened.all())

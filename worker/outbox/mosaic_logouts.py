@@ -1,4 +1,4 @@
-"""Telling Mosaic that a session has ended: one duty, one lease, one call."""
+"""Telling Mosaic that a session has ended: one delivery, one lease, one call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXPIRED_UNCONFIRMED: Final = "expired_unconfirmed"
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A duty that only we may work on until its lease ends."""
+    """A delivery that only we may work on until its lease ends."""
 
     lease: Lease
     session: UUID
@@ -38,7 +38,7 @@ class _Claim:
 
 
 def end_at_idp(services: Services, logout: UUID) -> str | None:
-    """Tell Mosaic of one ended session. Returns the outcome when the duty is closed, else None.
+    """Tell Mosaic of one ended session. Returns the outcome when the delivery is closed, else None.
 
     Safe to repeat: without the lease nothing is called, and Mosaic may be told twice.
     """
@@ -59,7 +59,7 @@ def _claim(services: Services, logout: UUID) -> _Claim | None:
             return None
         lease, row = claimed
         session = queries.by_id(connection, row.idp_session_id)
-    assert session is not None, "a duty goes with its session"  # noqa: S101
+    assert session is not None, "a delivery goes with its session"  # noqa: S101
     return _Claim(
         lease=lease,
         session=session.id,
@@ -72,7 +72,7 @@ def _claim(services: Services, logout: UUID) -> _Claim | None:
 
 def _tell_mosaic(services: Services, claim: _Claim) -> None:
     """Try the client of the app that asked, then that of the app that registered the session."""
-    assert claim.sealed_session_id is not None, "kept while the duty is open"  # noqa: S101
+    assert claim.sealed_session_id is not None, "kept while the delivery is open"  # noqa: S101
     session_id = services.keyring.open(
         claim.sealed_session_id, queries.session_id_place(claim.session)
     )
@@ -127,7 +127,7 @@ def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
 
 
 def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str | None:
-    """Close the duty if the lease is still ours, and scrub the session id with it."""
+    """Close the delivery if the lease is still ours, and scrub the session id with it."""
     now = services.now()
     with services.store.write() as connection:
         if not leases.close(connection, claim.lease, now, outcome):
@@ -150,7 +150,7 @@ def _scrub(connection: Connection, session: UUID) -> None:
     )
 
 
-def replay_parked(services: Services) -> int:
-    """Open logouts again that were parked for killing their workers; returns how many."""
-    parked = Logout.outcome == leases.DEAD
-    return leases.reopen(services, Logout, parked, services.settings.session_lifetime)
+def replay_dead_lettered(services: Services) -> int:
+    """Open logouts again that were dead-lettered for killing their workers; returns how many."""
+    dead_lettered = Logout.outcome == leases.DEAD
+    return leases.reopen(services, Logout, dead_lettered, services.settings.session_lifetime)

@@ -61,7 +61,7 @@ class _Told:
 
 
 def deliver(services: Services, notice_id: UUID, publish: Publish) -> str | None:
-    """Tell one app. Returns the outcome when the duty is closed, else None.
+    """Tell one app. Returns the outcome when the delivery is closed, else None.
 
     Safe to repeat: without the lease nobody is told, and the app may be told twice.
     """
@@ -191,7 +191,7 @@ def _log_failure(lease: Lease, app: Row[Any], error: SessionWorkerError) -> None
         metrics.operator_must_act(error)
 
 
-def _close(  # noqa: PLR0913, PLR0917 - how a duty ended has many sides
+def _close(  # noqa: PLR0913, PLR0917 - how a delivery ended has many sides
     services: Services, lease: Lease, told: _Told, app: Row[Any], outcome: str, why: str | None
 ) -> str | None:
     now = services.now()

@@ -35,7 +35,7 @@ class Outcome:
     detail: str | None = None
     # What shares it with those who asked the same. It goes with the answer, in one trip to Redis.
     landing: Call | None = field(default=None, repr=False)
-    # Who must be told of sessions it has ended: duties to wake, now that all is committed.
+    # Who must be told of sessions it has ended: deliveries to wake, now that all is committed.
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()
     # When we last began to ask the store whether the session is live whose tokens these are, as a

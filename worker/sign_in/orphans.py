@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, update
 
 from models import IdpSession, Logout
 from worker.errors import SessionWorkerError
-from worker.logout.end_sessions import add_duties, duty
+from worker.logout.end_sessions import add_deliveries, delivery
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
 from worker.sessions import queries
@@ -53,7 +53,7 @@ def owe_end(
 ) -> tuple[UUID, ...]:
     """Owe Mosaic the end of a session that is ended here and that it has just used again.
 
-    Returns the duties to wake; none where one is open already.
+    Returns the deliveries to wake; none where one is open already.
     """
     session = queries.by_hash(connection, services.keyring.lookup_hash(session_id))
     if session is None or session.ended_at is None:
@@ -67,6 +67,6 @@ def owe_end(
     )
     now = services.now()
     give_up_at = now + request.app.mosaic.session_lifetime
-    owed = duty(session.id, request.app.app_id, now, give_up_at)
-    add_duties(connection, [owed])
+    owed = delivery(session.id, request.app.app_id, now, give_up_at)
+    add_deliveries(connection, [owed])
     return (owed["id"],)

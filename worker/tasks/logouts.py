@@ -19,7 +19,7 @@ END_AT_IDP = "logouts.end_at_idp"
 
 @app.task(name=END_AT_IDP)
 def end_at_idp(*arguments: Any, **named: Any) -> None:
-    """End one session at Mosaic. Repeating it finds the duty closed or leased, and does nothing.
+    """End one session at Mosaic. Repeating it finds the delivery closed or leased, and ends.
 
     It is not retried by Celery: the row says when the next attempt is due, and the sweep wakes it.
     """

@@ -28,7 +28,7 @@ PURGE_HISTORY = "maintenance.purge_history"
 
 @app.task(name=SWEEP)
 def sweep(*_: Any, **__: Any) -> None:
-    """Send a message for each duty that is due, where the queue has room.
+    """Send a message for each delivery that is due, where the queue has room.
 
     Two sweeps at once share the rows.
     """

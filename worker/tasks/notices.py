@@ -23,7 +23,7 @@ DELIVER = "notices.deliver"
 
 @app.task(name=DELIVER)
 def deliver(*arguments: Any, **named: Any) -> None:
-    """Tell one app. Repeating it finds the duty closed or leased, and does nothing.
+    """Tell one app. Repeating it finds the delivery closed or leased, and does nothing.
 
     It is not retried by Celery: the row says when the next attempt is due, and the sweep wakes it.
     """

@@ -1,6 +1,6 @@
-"""Waking duties: a message each, after the commit. One that gets lost is sent again by the sweep.
+"""Waking deliveries: a message each, after the commit. The sweep sends another for a lost one.
 
-It is sent again too when nobody has taken it in time, so the sweep looks first how many wait.
+It does so too when nobody has taken it in time, so the sweep looks first how many wait.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = structlog.get_logger()
 
 
 def logouts(ids: Iterable[UUID]) -> None:
-    """Put a message for each duty to tell Mosaic on the broker."""
+    """Put a message for each delivery to Mosaic on the broker."""
     _wake(end_at_idp, ids)
 
 
 def notices(ids: Iterable[UUID]) -> None:
-    """Put a message for each duty to tell an app on the broker."""
+    """Put a message for each delivery to an app on the broker."""
     _wake(deliver, ids)
 
 
@@ -62,7 +62,7 @@ def ended(by_hand: Ended) -> bool:
 def has_room(queue: Queue) -> bool:
     """Whether the sweep may put a batch of wake-ups on *queue*.
 
-    Where nobody takes them each due duty would get another one every few seconds, for ever, and
+    Where nobody takes them each due delivery would get another one every few seconds, for ever, and
     Redis would be full.
     """
     waiting = _waiting(queue)
@@ -87,10 +87,10 @@ def _waiting(queue: Queue) -> int:
 
 
 def _wake(task: Task[Any, Any], ids: Iterable[UUID]) -> None:
-    for duty in ids:
+    for delivery in ids:
         try:
-            task.delay(str(duty))
+            task.delay(str(delivery))
         except OperationalError as error:
             # Nor will the others be sent now; no app waits for that.
-            log.warning("wake_up_not_sent", duty=str(duty), error=type(error).__name__)
+            log.warning("wake_up_not_sent", delivery=str(delivery), error=type(error).__name__)
             return

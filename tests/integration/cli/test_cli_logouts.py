@@ -1,4 +1,4 @@
-"""Logouts that were parked are seen, and can be told again."""
+"""Logouts that were dead-lettered are seen, and can be told again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.outbox.leases import MAX_CRASHES
 
 
 @pytest.fixture
-def parked(stage: Stage) -> Stage:
+def given_up(stage: Stage) -> Stage:
     """A logout over which one worker too many has died."""
     stage.add_app("shop")
     session = stage.registered()
@@ -23,18 +23,18 @@ def parked(stage: Stage) -> Stage:
     return stage
 
 
-def test_a_parked_logout_is_counted_as_failed(parked: Stage) -> None:
+def test_a_dead_lettered_logout_is_counted_as_failed(given_up: Stage) -> None:
     logouts = told("status", expect=69)["logouts"]
 
     assert (logouts["pending"], logouts["failed"]) == (0, 1)
     assert "logouts failed" in run("status", expect=69).stdout
 
 
-def test_a_replayed_logout_reaches_mosaic(parked: Stage) -> None:
+def test_a_replayed_logout_reaches_mosaic(given_up: Stage) -> None:
     assert told("logouts", "replay") == {"opened": 1}
 
-    assert parked.tell_mosaic() == ["confirmed"]
-    assert parked.mosaic.state.live_sessions() == []
+    assert given_up.tell_mosaic() == ["confirmed"]
+    assert given_up.mosaic.state.live_sessions() == []
     assert told("status", expect=69)["logouts"]["failed"] == 0
 
 

@@ -151,8 +151,8 @@ def test_an_open_logout_is_shown_with_its_latest_failure(busy: Stage) -> None:
     session = busy.registered("ada", "shop")
     busy.mosaic.state.faults.add(Endpoint.SESSION_LOGOUT, FaultKind.STATUS, status=503)
     busy.log_out("ada", "shop", session_ref=str(session))
-    (duty,) = busy.logouts()
-    mosaic_logouts.end_at_idp(busy.services, duty.id)
+    (delivery,) = busy.logouts()
+    mosaic_logouts.end_at_idp(busy.services, delivery.id)
 
     logout = told("sessions", "show", str(session))["logout"]
 

@@ -107,9 +107,9 @@ def test_live_sessions_are_counted_without_the_expired(stage: Stage) -> None:
 def failing_logout(stage: Stage) -> UUID:
     session = stage.registered("ada", "shop")
     stage.log_out("ada", "shop", session_ref=str(session))
-    duty: UUID = stage.logouts()[-1].id
-    mosaic_logouts.end_at_idp(stage.services, duty)
-    return duty
+    delivery: UUID = stage.logouts()[-1].id
+    mosaic_logouts.end_at_idp(stage.services, delivery)
+    return delivery
 
 
 def test_the_apps_that_may_name_any_user_are_named(stage: Stage) -> None:

@@ -315,7 +315,7 @@ def test_the_same_request_many_times_at_once_is_one_logout(stage: Stage, scope: 
     assert live(stage) == set()
 
 
-def test_different_logouts_of_one_session_at_once_make_one_duty(stage: Stage) -> None:
+def test_different_logouts_of_one_session_at_once_make_one_delivery(stage: Stage) -> None:
     login = stage.login("ada", "shop")
     ref = stage.remember(login).session_ref
     stage.silent_auth("ada", "forum")

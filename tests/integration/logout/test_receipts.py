@@ -80,16 +80,16 @@ def test_what_mosaic_never_confirmed_is_counted_apart(stage: Stage) -> None:
     assert at_idp(receipt(stage, receipt_id)) == (0, 0, 1)
 
 
-def test_a_parked_logout_has_failed_until_it_is_replayed(stage: Stage) -> None:
+def test_a_dead_lettered_logout_has_failed_until_it_is_replayed(stage: Stage) -> None:
     receipt_id = stage.log_out(session_ref=str(shared(stage))).receipt_id
     with stage.services.store.write() as connection:
         connection.execute(update(Logout).values(outcome=leases.DEAD, closed_at=stage.now()))
 
-    parked = receipt(stage, receipt_id)
-    assert (parked.idp_failed, parked.idp_pending, parked.idp_unconfirmed) == (1, 0, 0)
-    assert parked.has_reached(LogoutWait.IDP)
+    given_up = receipt(stage, receipt_id)
+    assert (given_up.idp_failed, given_up.idp_pending, given_up.idp_unconfirmed) == (1, 0, 0)
+    assert given_up.has_reached(LogoutWait.IDP)
 
-    assert mosaic_logouts.replay_parked(stage.services) == 1
+    assert mosaic_logouts.replay_dead_lettered(stage.services) == 1
     assert at_idp(receipt(stage, receipt_id)) == (1, 0, 0)
     assert stage.tell_mosaic() == ["confirmed"]
     assert at_idp(receipt(stage, receipt_id)) == (0, 1, 0)

@@ -14,7 +14,7 @@ from tests.stage import Stage
 
 
 @pytest.mark.parametrize("scope", [LogoutScope.USER, LogoutScope.DEVICE])
-def test_writing_it_looks_at_nobody_elses_duties_when_an_outage_has_made_many(
+def test_writing_it_looks_at_nobody_elses_deliveries_when_an_outage_has_made_many(
     postgres_url: str, redis_url: str, mosaic: SimulatorServer, scope: LogoutScope
 ) -> None:
     with Stage(postgres_url, redis_url, mosaic) as stage:
@@ -50,11 +50,13 @@ def _owe_thousands(stage: Stage) -> None:
     now = stage.now()
     due = {"created_at": now, "give_up_at": now, "next_attempt_at": now, "woken_at": now}
     done = {"closed_at": now, "outcome": "confirmed"}
-    duties = [{"id": new_id(), "idp_session_id": each, **due, **done} for each in ids]
+    deliveries = [{"id": new_id(), "idp_session_id": each, **due, **done} for each in ids]
     with stage.services.store.write() as connection:
         connection.execute(insert(IdpSession), twins)
-        connection.execute(insert(Logout), [{**duty, "requested_by": "desk"} for duty in duties])
-        to_apps = [{**duty, "app_id": "desk", "cause": "logout"} for duty in duties]
+        connection.execute(
+            insert(Logout), [{**delivery, "requested_by": "desk"} for delivery in deliveries]
+        )
+        to_apps = [{**delivery, "app_id": "desk", "cause": "logout"} for delivery in deliveries]
         connection.execute(insert(Notice), to_apps)
         connection.execute(text("ANALYZE"))
         for table in (Logout, Notice):

@@ -17,7 +17,7 @@ from models import IdpSession, Logout, SessionEvent
 from simulator.server import SimulatorServer
 from tests.integration.outbox.propagation_rig import by_queue, notices
 from tests.stage import Stage
-from worker.logout.end_sessions import duty
+from worker.logout.end_sessions import delivery
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
 
@@ -228,22 +228,22 @@ def test_what_mosaic_must_be_told_stays_among_all_that_goes(
 
 def owe(stage: Stage, refs: list[UUID]) -> None:
     with stage.services.store.write() as connection:
-        connection.execute(insert(Logout), duties(stage, refs))
+        connection.execute(insert(Logout), deliveries(stage, refs))
 
 
-def duties(stage: Stage, refs: list[UUID]) -> list[dict[str, Any]]:
+def deliveries(stage: Stage, refs: list[UUID]) -> list[dict[str, Any]]:
     now = stage.now()
-    return [duty(ref, "shop", now, now + timedelta(days=14)) for ref in refs]
+    return [delivery(ref, "shop", now, now + timedelta(days=14)) for ref in refs]
 
 
-def test_a_duty_that_comes_up_after_its_session_was_chosen_is_kept(
+def test_a_delivery_that_comes_up_after_its_session_was_chosen_is_kept(
     store_url: str, stage_with: StageWith
 ) -> None:
     stage = stage_with(store_url)
     (first, *others) = purgeable(stage)
 
     with after_the_first_choice(
-        stage, lambda connection: connection.execute(insert(Logout), duties(stage, [first]))
+        stage, lambda connection: connection.execute(insert(Logout), deliveries(stage, [first]))
     ):
         assert purge(stage) == len(others)
 

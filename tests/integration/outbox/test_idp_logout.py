@@ -41,19 +41,19 @@ def told(stage: Stage) -> int:
 
 
 def logged_out(stage: Stage, **fields: Any) -> tuple[UUID, str]:
-    """Register and log out a session; return the duty and the session's id at Mosaic."""
+    """Register and log out a session; return the delivery and the session's id at Mosaic."""
     login = stage.login("ada", "shop")
     ref = stage.remember(login).session_ref
     assert stage.log_out(session_ref=ref, **fields).verdict is Verdict.OK
-    (duty,) = (row.id for row in stage.logouts() if row.idp_session_id == UUID(ref))
-    return duty, login.session_id
+    (delivery,) = (row.id for row in stage.logouts() if row.idp_session_id == UUID(ref))
+    return delivery, login.session_id
 
 
 def test_mosaic_is_told_and_the_session_id_forgotten(stage: Stage) -> None:
-    duty, session_id = logged_out(stage)
+    delivery, session_id = logged_out(stage)
     assert stage.sessions()[0].sealed_session_id is not None
 
-    outcome = end_at_idp(stage.services, duty)
+    outcome = end_at_idp(stage.services, delivery)
 
     (row,) = stage.logouts()
     assert outcome == row.outcome == "confirmed"
@@ -63,12 +63,12 @@ def test_mosaic_is_told_and_the_session_id_forgotten(stage: Stage) -> None:
     assert stage.events()[-1] == ("idp_confirmed", None)
 
 
-def test_a_confirmed_duty_is_never_worked_on_again(stage: Stage) -> None:
-    duty, _ = logged_out(stage)
-    end_at_idp(stage.services, duty)
+def test_a_confirmed_delivery_is_never_worked_on_again(stage: Stage) -> None:
+    delivery, _ = logged_out(stage)
+    end_at_idp(stage.services, delivery)
     before = stage.dump()
 
-    assert end_at_idp(stage.services, duty) is None
+    assert end_at_idp(stage.services, delivery) is None
     assert stage.dump() == before
     assert told(stage) == 1
 
@@ -76,27 +76,27 @@ def test_a_confirmed_duty_is_never_worked_on_again(stage: Stage) -> None:
 @pytest.mark.parametrize("status", [204, 400, 404])
 def test_a_session_already_dead_at_mosaic_counts_as_confirmed(stage: Stage, status: int) -> None:
     stage.mosaic.state.policy.change(dead_logout_status=status)
-    duty, session_id = logged_out(stage)
+    delivery, session_id = logged_out(stage)
     stage.mosaic.state.end_session(session_id)
 
-    assert end_at_idp(stage.services, duty) == "confirmed"
+    assert end_at_idp(stage.services, delivery) == "confirmed"
 
 
 def test_another_400_is_not_taken_for_a_confirmation(sqlite_stage: Stage) -> None:
-    duty, session_id = logged_out(sqlite_stage)
+    delivery, session_id = logged_out(sqlite_stage)
     sqlite_stage.mosaic.state.faults.add(TELL, "status", status=400, message="Bad request")
 
-    assert end_at_idp(sqlite_stage.services, duty) is None
+    assert end_at_idp(sqlite_stage.services, delivery) is None
     assert sqlite_stage.mosaic.state.is_live(session_id)
     assert sqlite_stage.logouts()[0].closed_at is None
 
 
 def test_an_outage_of_mosaic_undoes_nothing_and_ends_in_a_confirmation(stage: Stage) -> None:
-    duty, session_id = logged_out(stage)
+    delivery, session_id = logged_out(stage)
     stage.mosaic.state.faults.add(TELL, "status", status=503)
 
     for attempt in range(1, 7):
-        assert end_at_idp(stage.services, duty) is None
+        assert end_at_idp(stage.services, delivery) is None
         (row,) = stage.logouts()
         assert (row.attempts, row.closed_at, row.leased_until) == (attempt, None, None)
         assert row.next_attempt_at > stage.now()
@@ -105,8 +105,8 @@ def test_an_outage_of_mosaic_undoes_nothing_and_ends_in_a_confirmation(stage: St
         stage.pass_time(minutes=5, seconds=5)
     stage.mosaic.state.faults.clear()
 
-    assert wake_due(stage.services, Logout) == [duty]
-    assert end_at_idp(stage.services, duty) == "confirmed"
+    assert wake_due(stage.services, Logout) == [delivery]
+    assert end_at_idp(stage.services, delivery) == "confirmed"
     assert not stage.mosaic.state.is_live(session_id)
 
 
@@ -114,7 +114,7 @@ def test_waiting_for_a_turn_takes_from_the_time_of_the_call(
     sqlite_stage: Stage, mocker: MockerFixture
 ) -> None:
     # Otherwise the lease, which outlives two timeouts, could end while Mosaic is being told.
-    duty, _ = logged_out(sqlite_stage)
+    delivery, _ = logged_out(sqlite_stage)
     admit = Traffic.admit_logout
 
     def after_a_while(traffic: Traffic, app: Application, session: str, **options: bool) -> Permit:
@@ -124,39 +124,39 @@ def test_waiting_for_a_turn_takes_from_the_time_of_the_call(
     mocker.patch.object(Traffic, "admit_logout", after_a_while)
     told_in = mocker.spy(MosaicGateway, "logout_session")
 
-    assert end_at_idp(sqlite_stage.services, duty) == "confirmed"
+    assert end_at_idp(sqlite_stage.services, delivery) == "confirmed"
 
     seconds = told_in.call_args.kwargs["timeout_seconds"]
     assert seconds <= sqlite_stage.settings.mosaic_timeout_seconds - 0.3
 
 
 def test_an_attempt_before_its_time_makes_no_call(stage: Stage) -> None:
-    duty, _ = logged_out(stage)
+    delivery, _ = logged_out(stage)
     stage.mosaic.state.faults.add(TELL, "status", status=503, times=1)
-    end_at_idp(stage.services, duty)
+    end_at_idp(stage.services, delivery)
 
-    assert end_at_idp(stage.services, duty) is None
+    assert end_at_idp(stage.services, delivery) is None
     assert told(stage) == 1
 
 
 def test_the_next_attempt_waits_as_long_as_mosaic_asks(sqlite_stage: Stage) -> None:
-    duty, _ = logged_out(sqlite_stage)
+    delivery, _ = logged_out(sqlite_stage)
     sqlite_stage.mosaic.state.faults.add(TELL, "rate_limited", retry_after=90, times=1)
 
-    end_at_idp(sqlite_stage.services, duty)
+    end_at_idp(sqlite_stage.services, delivery)
 
     assert sqlite_stage.logouts()[0].next_attempt_at - sqlite_stage.now() > timedelta(seconds=85)
 
 
 def test_an_answer_lost_on_its_way_is_asked_for_again(stage: Stage) -> None:
-    duty, session_id = logged_out(stage)
+    delivery, session_id = logged_out(stage)
     stage.mosaic.state.faults.add(TELL, "drop_answer", times=1)
 
-    assert end_at_idp(stage.services, duty) is None
+    assert end_at_idp(stage.services, delivery) is None
     assert not stage.mosaic.state.is_live(session_id)
     stage.pass_time(minutes=1)
 
-    assert end_at_idp(stage.services, duty) == "confirmed"
+    assert end_at_idp(stage.services, delivery) == "confirmed"
 
 
 def test_where_the_callers_client_may_not_the_registrants_is_used(stage: Stage) -> None:
@@ -206,23 +206,23 @@ def _spoil_secret(stage: Stage, app_id: str) -> None:
 
 
 def test_a_disabled_apps_logouts_still_reach_mosaic(sqlite_stage: Stage) -> None:
-    duty, session_id = logged_out(sqlite_stage)
+    delivery, session_id = logged_out(sqlite_stage)
     apps.disable_app(sqlite_stage.services, "shop")
     sqlite_stage.services.apps._apps.clear()
 
-    assert end_at_idp(sqlite_stage.services, duty) == "confirmed"
+    assert end_at_idp(sqlite_stage.services, delivery) == "confirmed"
     assert not sqlite_stage.mosaic.state.is_live(session_id)
 
 
 def test_mosaic_is_told_until_the_session_would_have_ended_by_itself(stage: Stage) -> None:
-    duty, _ = logged_out(stage)
+    delivery, _ = logged_out(stage)
     stage.mosaic.state.faults.add(TELL, "status", status=500)
 
     stage.pass_time(days=13, hours=23)
-    assert end_at_idp(stage.services, duty) is None
+    assert end_at_idp(stage.services, delivery) is None
     stage.pass_time(hours=2)
 
-    assert end_at_idp(stage.services, duty) == "expired_unconfirmed"
+    assert end_at_idp(stage.services, delivery) == "expired_unconfirmed"
     (row,) = stage.logouts()
     assert row.outcome == "expired_unconfirmed"
     assert row.last_error is not None  # it stands visible as failed, with the reason
@@ -247,48 +247,48 @@ def test_an_app_with_short_sessions_does_not_give_up_early(stage: Stage) -> None
 # --- leases
 
 
-def test_two_workers_on_one_duty_make_one_call(stage: Stage) -> None:
-    duty, _ = logged_out(stage)
+def test_two_workers_on_one_delivery_make_one_call(stage: Stage) -> None:
+    delivery, _ = logged_out(stage)
 
-    outcomes = stage.at_once(*[lambda: end_at_idp(stage.services, duty)] * 6)
+    outcomes = stage.at_once(*[lambda: end_at_idp(stage.services, delivery)] * 6)
 
     assert sorted(outcomes, key=str) == [None] * 5 + ["confirmed"]
     assert told(stage) == 1
     assert stage.logouts()[0].attempts == 1
 
 
-def test_while_one_worker_waits_for_mosaic_another_leaves_its_duty_alone(stage: Stage) -> None:
-    duty, _ = logged_out(stage)
+def test_while_one_worker_waits_for_mosaic_another_leaves_its_delivery_alone(stage: Stage) -> None:
+    delivery, _ = logged_out(stage)
 
     with (
         stage.mosaic.state.gates.hold(TELL) as gate,
-        stage.meanwhile(lambda: end_at_idp(stage.services, duty)) as working,
+        stage.meanwhile(lambda: end_at_idp(stage.services, delivery)) as working,
     ):
         gate.wait_arrived()
         stage.pass_time(seconds=30)
         assert wake_due(stage.services, Logout) == []
-        assert end_at_idp(stage.services, duty) is None
+        assert end_at_idp(stage.services, delivery) is None
         gate.release()
 
     assert working.result() == "confirmed"
     assert told(stage) == 1
 
 
-def test_a_dead_workers_duty_is_taken_over_when_its_lease_ends(
+def test_a_dead_workers_delivery_is_taken_over_when_its_lease_ends(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    duty, _ = logged_out(stage)
+    delivery, _ = logged_out(stage)
     with monkeypatch.context() as patch:
         patch.setattr(mosaic_logouts, "_tell_mosaic", _die)
         with pytest.raises(KeyboardInterrupt):
-            end_at_idp(stage.services, duty)
+            end_at_idp(stage.services, delivery)
 
-    assert end_at_idp(stage.services, duty) is None
+    assert end_at_idp(stage.services, delivery) is None
     assert wake_due(stage.services, Logout) == []
     stage.pass_time(seconds=61)
-    assert wake_due(stage.services, Logout) == [duty]
+    assert wake_due(stage.services, Logout) == [delivery]
     assert wake_due(stage.services, Logout) == []  # woken once, not by every sweep
-    assert end_at_idp(stage.services, duty) == "confirmed"
+    assert end_at_idp(stage.services, delivery) == "confirmed"
 
 
 def _die(*_: object) -> None:
@@ -297,17 +297,17 @@ def _die(*_: object) -> None:
 
 @pytest.mark.parametrize("fault", [None, "status"])
 def test_a_worker_that_lost_its_lease_cannot_write_back(stage: Stage, fault: str | None) -> None:
-    duty, _ = logged_out(stage)
+    delivery, _ = logged_out(stage)
     if fault:  # the first worker comes back with a failure, else with a success
         stage.mosaic.state.faults.add(TELL, fault, status=500, times=1)
 
     with (
         stage.mosaic.state.gates.hold(TELL) as gate,
-        stage.meanwhile(lambda: end_at_idp(stage.services, duty)) as late,
+        stage.meanwhile(lambda: end_at_idp(stage.services, delivery)) as late,
     ):
         gate.wait_arrived(1)
         stage.pass_time(seconds=61)
-        with stage.meanwhile(lambda: end_at_idp(stage.services, duty)) as heir:
+        with stage.meanwhile(lambda: end_at_idp(stage.services, delivery)) as heir:
             gate.wait_arrived(2)
             taken_over = stage.logouts()[0]
             assert taken_over.attempts == 2
@@ -324,11 +324,11 @@ def test_a_worker_that_lost_its_lease_cannot_write_back(stage: Stage, fault: str
 
 
 def test_a_sweep_leaves_alone_what_a_message_has_just_woken(stage: Stage) -> None:
-    duty, _ = logged_out(stage)
+    delivery, _ = logged_out(stage)
 
     assert wake_due(stage.services, Logout) == []
     stage.pass_time(seconds=11)
-    assert wake_due(stage.services, Logout) == [duty]
+    assert wake_due(stage.services, Logout) == [delivery]
 
 
 def test_sweeps_at_once_share_the_work(stage: Stage) -> None:
@@ -339,11 +339,11 @@ def test_sweeps_at_once_share_the_work(stage: Stage) -> None:
 
     woken = stage.at_once(*[lambda: wake_due(stage.services, Logout)] * 4)
 
-    duties = [duty for share in woken for duty in share]
-    assert sorted(duties) == sorted(row.id for row in stage.logouts())
+    deliveries = [delivery for share in woken for delivery in share]
+    assert sorted(deliveries) == sorted(row.id for row in stage.logouts())
 
 
-def test_a_duty_that_does_not_exist_is_nobodys(sqlite_stage: Stage) -> None:
+def test_a_delivery_that_does_not_exist_is_nobodys(sqlite_stage: Stage) -> None:
     assert end_at_idp(sqlite_stage.services, UUID(int=7)) is None
 
 
@@ -376,7 +376,7 @@ def test_a_sweep_takes_the_least_tried_first_in_the_order_they_were_put_off(stag
 def test_what_failed_keeps_its_own_back_off_while_a_breaker_is_open(
     sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch, tries: int, most: float
 ) -> None:
-    duty, _ = logged_out(sqlite_stage)
+    delivery, _ = logged_out(sqlite_stage)
     with sqlite_stage.services.store.write() as connection:
         connection.execute(update(Logout).values(attempts=tries))
 
@@ -386,7 +386,7 @@ def test_what_failed_keeps_its_own_back_off_while_a_breaker_is_open(
     monkeypatch.setattr(Traffic, "admit_logout", held)
     monkeypatch.setattr(random, "uniform", lambda _, ceiling: ceiling)
 
-    end_at_idp(sqlite_stage.services, duty)
+    end_at_idp(sqlite_stage.services, delivery)
 
     (row,) = sqlite_stage.logouts()
     assert row.attempts == tries
@@ -395,14 +395,14 @@ def test_what_failed_keeps_its_own_back_off_while_a_breaker_is_open(
 
 
 def test_what_was_put_off_is_woken_as_soon_as_it_is_due(sqlite_stage: Stage) -> None:
-    duty, _ = logged_out(sqlite_stage)
+    delivery, _ = logged_out(sqlite_stage)
     sqlite_stage.mosaic.state.faults.add(TELL, "status", status=500, times=1)
-    end_at_idp(sqlite_stage.services, duty)
+    end_at_idp(sqlite_stage.services, delivery)
     assert wake_due(sqlite_stage.services, Logout) == []
 
     sqlite_stage.pass_time(seconds=3)
 
-    assert wake_due(sqlite_stage.services, Logout) == [duty]
+    assert wake_due(sqlite_stage.services, Logout) == [delivery]
 
 
 def test_a_sweep_takes_the_longest_due_and_no_more_than_it_may(

@@ -1,4 +1,4 @@
-"""Duties are woken until they are done; one that kills its workers is parked."""
+"""Deliveries are woken until they are done; one that kills its workers is dead-lettered."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def work_on_logout(stage: Stage) -> str | None:
     return mosaic_logouts.end_at_idp(stage.services, the_logout(stage).id)
 
 
-DUTIES: dict[str, tuple[Callable[[Stage], str | None], Callable[[Stage], Any]]] = {
+DELIVERIES: dict[str, tuple[Callable[[Stage], str | None], Callable[[Stage], Any]]] = {
     "notice": (work_on_notice, the_notice),
     "logout": (work_on_logout, the_logout),
 }
 
 
-@pytest.mark.parametrize("kind", DUTIES)
-def test_a_duty_that_keeps_killing_its_workers_is_parked_visibly(
+@pytest.mark.parametrize("kind", DELIVERIES)
+def test_a_delivery_that_keeps_killing_its_workers_is_dead_lettered_visibly(
     queued: Stage, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    work, row_of = DUTIES[kind]
+    work, row_of = DELIVERIES[kind]
     ref = queued.registered("ada", "shop")
     queued.silent_auth("ada", "forum")
     receipt_id = queued.log_out(session_ref=str(ref)).receipt_id
@@ -96,7 +96,7 @@ def test_a_duty_that_keeps_killing_its_workers_is_parked_visibly(
     assert proof.idp_unconfirmed == 0  # that says: it has expired at Mosaic
 
 
-def test_a_parked_notice_can_be_opened_again(
+def test_a_dead_lettered_notice_can_be_opened_again(
     queued: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "MAX_CRASHES", 0)
@@ -130,7 +130,9 @@ def test_a_failure_that_is_told_is_no_crash(queued: Stage) -> None:
 # --- the sweep
 
 
-def test_a_sweep_wakes_both_kinds_of_duties_on_their_queues(queued: Stage, redis_url: str) -> None:
+def test_a_sweep_wakes_both_kinds_of_deliveries_on_their_queues(
+    queued: Stage, redis_url: str
+) -> None:
     owed(queued)
     with redis_client(redis_url) as client:
         client.delete("idp", "notify")  # the broker has lost every message
@@ -171,7 +173,7 @@ def test_a_sweep_without_a_database_is_skipped(
     maintenance_tasks.sweep()
 
 
-def test_a_task_without_a_database_leaves_its_duty_to_the_sweep(
+def test_a_task_without_a_database_leaves_its_delivery_to_the_sweep(
     queued: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notice_id = owed(queued)
@@ -188,17 +190,17 @@ def test_a_task_without_a_database_leaves_its_duty_to_the_sweep(
     assert wake_due(queued.services, Notice) == [notice_id]
 
 
-@pytest.mark.parametrize("duty", [Notice, Logout])
-def test_sweeps_at_once_share_the_rows(queued: Stage, duty: leases.Duty) -> None:
+@pytest.mark.parametrize("kind", [Notice, Logout])
+def test_sweeps_at_once_share_the_rows(queued: Stage, kind: leases.DeliveryKind) -> None:
     for _ in range(12):
         ref = queued.registered("ada", "shop")
         assert queued.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
         queued.log_out(session_ref=str(ref))
     queued.pass_time(seconds=11)
 
-    woken = queued.at_once(*[lambda: wake_due(queued.services, duty)] * 4)
+    woken = queued.at_once(*[lambda: wake_due(queued.services, kind)] * 4)
 
-    rows = notices(queued) if duty is Notice else queued.logouts()
+    rows = notices(queued) if kind is Notice else queued.logouts()
     assert sorted(each for share in woken for each in share) == sorted(row.id for row in rows)
     assert len(rows) == 12
 
@@ -244,8 +246,8 @@ def work_on_all_messages(redis_url: str) -> None:
     with Taker(redis_url, "idp", "notify", no_ack=True) as taker:
         taker.look()
     for message in taker.got:
-        (duty_id,), _, _ = message.payload
-        celery_app.tasks[message.headers["task"]](duty_id)
+        (delivery_id,), _, _ = message.payload
+        celery_app.tasks[message.headers["task"]](delivery_id)
 
 
 def test_wake_ups_that_nobody_takes_do_not_pile_up_and_all_are_told_in_the_end(
@@ -286,7 +288,7 @@ def test_a_queue_that_is_long_is_named_and_the_other_one_goes_on(
     assert "-Q idp" in logs[0]["detail"]
 
 
-def test_duties_that_were_held_back_are_woken_as_soon_as_there_is_room(
+def test_deliveries_that_were_held_back_are_woken_as_soon_as_there_is_room(
     queued: Stage, redis_url: str, small_batches: int
 ) -> None:
     owe(queued, 1)

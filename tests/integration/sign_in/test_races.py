@@ -353,11 +353,11 @@ def test_a_logout_and_expiry_at_once_end_a_session_once(graceless: Stage) -> Non
 def test_a_confirmation_that_races_a_purge_leaves_no_half_rows(graceless: Stage) -> None:
     ref = graceless.registered()
     graceless.log_out(session_ref=str(ref))
-    (duty,) = graceless.logouts()
+    (delivery,) = graceless.logouts()
     graceless.pass_time(days=31)
 
     outcome, _ = graceless.at_once(
-        lambda: end_at_idp(graceless.services, duty.id),
+        lambda: end_at_idp(graceless.services, delivery.id),
         lambda: purge_history(graceless.services),
     )
 

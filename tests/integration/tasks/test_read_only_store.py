@@ -117,7 +117,7 @@ def test_a_sweep_of_a_read_only_store_is_skipped_and_the_next_one_works(
     assert [log["event"] for log in logs] == ["sweep_skipped"]
 
 
-def test_a_duty_met_by_a_read_only_store_is_left_to_the_sweep(
+def test_a_delivery_met_by_a_read_only_store_is_left_to_the_sweep(
     shared: Stage, failover: Failover
 ) -> None:
     notice_id = owed(shared)

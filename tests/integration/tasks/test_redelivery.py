@@ -190,10 +190,10 @@ def test_the_same_id_with_other_content_is_refused_and_the_first_answer_kept(app
 
 def test_ending_at_mosaic_delivered_many_times_tells_it_once(apps: Stage) -> None:
     apps.deliver(logout_of_session(apps))
-    (duty,) = apps.logouts()
+    (delivery,) = apps.logouts()
 
-    apps.at_once(*[lambda: logouts.end_at_idp(str(duty.id))] * 5)
-    logouts.end_at_idp(str(duty.id))
+    apps.at_once(*[lambda: logouts.end_at_idp(str(delivery.id))] * 5)
+    logouts.end_at_idp(str(delivery.id))
 
     assert apps.mosaic.state.calls.count("session/logout") == 1
     assert apps.logouts()[0].outcome == "confirmed"
@@ -243,7 +243,7 @@ def test_maintenance_twice_and_at_once_is_harmless(apps: Stage, task: str) -> No
     assert bobs.end_cause == ("expired" if task == "expire_sessions" else None)
 
 
-def test_a_sweep_puts_a_message_on_the_broker_for_each_duty_that_is_due(apps: Stage) -> None:
+def test_a_sweep_puts_a_message_on_the_broker_for_each_delivery_that_is_due(apps: Stage) -> None:
     apps.deliver(logout_of_user(apps))
     apps.services.redis.flushall()
     apps.pass_time(seconds=11)

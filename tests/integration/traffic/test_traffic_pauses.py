@@ -226,7 +226,7 @@ def test_a_logout_held_back_is_put_off_uncounted_and_delivered_afterwards(
     assert stage.tell_mosaic() == ["confirmed", "confirmed"]
 
 
-def test_a_duty_that_failed_often_is_not_put_off_for_long_when_it_was_only_held_back(
+def test_a_delivery_that_failed_often_is_not_put_off_for_long_when_it_was_only_held_back(
     stage: Stage,
 ) -> None:
     stage.log_out(session_ref=str(stage.registered()))
