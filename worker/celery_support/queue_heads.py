@@ -47,22 +47,27 @@ class Waiting:
         return oldest is not None and oldest <= published_at
 
 
+# kombu pushes at the head and takes from the tail. What is too large is not read: anybody who may
+# publish could have each look at the queue cost as much as Redis can hold.
+_LOOK: Final = """
+local raw = redis.call("LINDEX", KEYS[1], -1)
+if raw and #raw > tonumber(ARGV[1]) then raw = "" end
+return {redis.call("LLEN", KEYS[1]), raw}
+"""
+
+
 def look(client: redis.Redis, queues: Sequence[str]) -> list[Waiting]:
     """Return what lies in each of *queues*. Raises `redis.RedisError`."""
     pipeline = client.pipeline(transaction=False)
     for queue in queues:
-        pipeline.llen(queue)
-        pipeline.lindex(queue, -1)  # kombu pushes at the head and takes from the tail
-    found = pipeline.execute()
+        pipeline.eval(_LOOK, 1, queue, contract.MAX_MESSAGE_BYTES)
     return [
         Waiting(count, None if raw is None else Head(hash(raw), _published_at(raw)))
-        for count, raw in zip(found[::2], found[1::2], strict=True)
+        for count, raw in pipeline.execute()
     ]
 
 
 def _published_at(raw: bytes) -> datetime | None:
-    if len(raw) > contract.MAX_MESSAGE_BYTES:
-        return None
     try:
         message: Any = json.loads(raw)
         return times.from_wire(message["headers"][contract.PUBLISHED_AT])
