@@ -19,7 +19,8 @@ from session_client import NotAcknowledged, Reason, SessionClient, SpoolCounts, 
 from tests.acceptance.client_rig import ROOT, Apps, working
 
 PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/apps.md")]
-FIRST, IN_AN_APP, NOT_LOST = (
+# The sample of the hub runs beside the tests of tickets.
+FIRST, IN_AN_APP, _HUB, NOT_LOST = (
     sample
     for page in PAGES
     for sample in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)

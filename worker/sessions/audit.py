@@ -15,6 +15,7 @@ from sqlalchemy import (
     Insert,
     LargeBinary,
     Select,
+    String,
     Uuid,
     bindparam,
     cast,
@@ -34,14 +35,15 @@ AUTHENTICATED: Final = "authenticated"
 ENDED: Final = "ended"
 IDP_CONFIRMED: Final = "idp_confirmed"
 IDP_GIVEN_UP: Final = "idp_given_up"
-TICKET_ISSUED: Final = "ticket_issued"
-TICKET_USED: Final = "ticket_used"
-TICKET_REFUSED: Final = "ticket_refused"
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
 APP_CONFIRMED: Final = "app_confirmed"
 APP_GIVEN_UP: Final = "app_given_up"
 REPLACED_TOKEN_PRESENTED: Final = "replaced_token_presented"  # noqa: S105 - an event
 OTHER_DEVICE_NAMED: Final = "other_device_named"
+# The details: for which app, from which app, and why.
+TICKET_ISSUED: Final = "ticket_issued"
+TICKET_USED: Final = "ticket_used"
+TICKET_REFUSED: Final = "ticket_refused"
 
 # The detail of an authentication by user id: nobody knows whether that user was there.
 BY_USER: Final = "by_user"
@@ -85,13 +87,14 @@ def record(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def record_once_an_hour(store: Store, row: dict[str, Any]) -> None:
-    """Append *row* unless its session had such an event within the hour; a transaction by itself.
+    """Append *row* unless its session had that event, with that detail, within the hour.
 
-    Browsers send what they have with every page: each time a row, and the trail would drown in it.
-    Two at once may both be written.
+    A transaction by itself. Browsers send what they have with every page: each time a row, and the
+    trail would drown in it. Two at once may both be written.
     """
     since = row["at"] - timedelta(hours=1)
-    known = store.run(_SINCE, {"session": row["idp_session_id"], "name": row["event"], "at": since})
+    told = {"session": row["idp_session_id"], "name": row["event"], "detail": row["detail"]}
+    known = store.run(_SINCE, {**told, "at": since})
     if not known:
         with store.write() as connection:
             record(connection, [row])
@@ -103,6 +106,7 @@ _SINCE: Final[Select[Any]] = (
         SessionEvent.idp_session_id == bindparam("session", type_=SessionEvent.idp_session_id.type),
         SessionEvent.at > bindparam("at", type_=SessionEvent.at.type),
         SessionEvent.event == bindparam("name"),
+        SessionEvent.detail.is_not_distinct_from(bindparam("detail", type_=String())),
     )
     .limit(1)
 )

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
-from models import BrowserToken, IdpSession, TokenOrigin
+from models import BrowserToken, IdpSession, Ticket, TokenOrigin
 from session_client import contract
 from worker.sessions import queries
 from worker.sessions.queries import Session
@@ -67,6 +67,12 @@ def find_session(connection: Connection, services: Services, token: str) -> Sess
     return None if row is None else queries.from_columns(row[:-1])
 
 
+def is_good(connection: Connection, services: Services, token: str) -> bool:
+    """Whether a token is not replaced and its session has not ended, seen by this transaction."""
+    row = connection.execute(_BY_HASH, {"token_hash": _hash_of(services.keyring, token)}).first()
+    return row is not None and row.replaced_at is None and row.ended_at is None
+
+
 def issue(  # noqa: PLR0913 - the columns of a row
     connection: Connection,
     services: Services,
@@ -78,14 +84,17 @@ def issue(  # noqa: PLR0913 - the columns of a row
 ) -> str:
     """Make a new token of a live session, in the caller's transaction, and return it.
 
-    With *replaces_all* those from before give nothing from the commit on: with a new proof the
-    session is stronger, and whoever knew an old token would hold the stronger one. Without it the
-    oldest gives way once there are `MAX_LIVE`. The caller has locked the session's row: two at once
-    would miss each other's token.
+    With *replaces_all* those from before give nothing from the commit on, and the tickets they were
+    exchanged for are gone: with a new proof the session is stronger, and whoever knew an old token
+    or held such a ticket would hold the stronger one. Without it the oldest gives way once there
+    are `MAX_LIVE`. The caller has locked the session's row: two at once would miss each other's
+    token.
     """
     now = services.now()
     keeps = 0 if replaces_all else MAX_LIVE - 1
     _replace_all_but_newest(connection, session, keeps, now)
+    if replaces_all:
+        connection.execute(delete(Ticket).where(Ticket.idp_session_id == session))
     token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     connection.execute(
         insert(BrowserToken).values(

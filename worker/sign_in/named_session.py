@@ -12,12 +12,15 @@ from worker import metrics
 from worker.app_registry import SILENT_BY_USER
 from worker.errors import Unauthorized
 from worker.metrics import Saving
+from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
 from worker.sessions import audit, browser_tokens, queries
 from worker.sessions.queries import Session
-from worker.sign_in import tickets
 from worker.sign_in.commit import SilentAuthRequest
 from worker.wiring import Services
+
+AnyRequest = OpenedRequest[Command]
 
 
 def find_session(services: Services, request: SilentAuthRequest) -> Session | Outcome:
@@ -34,20 +37,20 @@ def find_session(services: Services, request: SilentAuthRequest) -> Session | Ou
 def _find(services: Services, request: SilentAuthRequest) -> Session | Outcome:
     command = request.command
     if command.browser_token is not None:
-        return _of_browser(services, request, command.browser_token)
-    if command.ticket is not None:
-        return tickets.claim(services, request)
+        found = of_browser(services, request, command.browser_token)
+        return found if isinstance(found, Outcome) else _of_device(services, request, found)
     if command.session_ref is not None:
         return _of_reference(services, request)
     return _of_user(services, request)
 
 
-def _of_browser(services: Services, request: SilentAuthRequest, token: str) -> Session | Outcome:
+def of_browser(services: Services, request: AnyRequest, token: str) -> Session | Outcome:
+    """Return the live session that a browser's token names, or the answer that it names none."""
     presented = browser_tokens.find(services, token)
     if presented is None or not _is_of_our_mosaic(services, request, presented.session):
         return _none()
     if presented.replaced_at is None:
-        return _usable(services, request, presented.session)
+        return _live(services, presented.session)
     if services.now() - presented.replaced_at < browser_tokens.JUST_REPLACED:
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
     # Its session goes on: a browser that was restored from a backup brings old cookies too.
@@ -60,7 +63,8 @@ def _of_reference(services: Services, request: SilentAuthRequest) -> Session | O
     session = queries.shared_by(services, request.app.app_id, command.ref, command.user)
     if session is None or not _is_of_our_mosaic(services, request, session):
         return _none()
-    return _usable(services, request, session)
+    found = _live(services, session)
+    return found if isinstance(found, Outcome) else _of_device(services, request, found)
 
 
 def _of_user(services: Services, request: SilentAuthRequest) -> Session | Outcome:
@@ -83,18 +87,24 @@ def _of_user(services: Services, request: SilentAuthRequest) -> Session | Outcom
     return next(strong, found[0])
 
 
-def _usable(services: Services, request: SilentAuthRequest, session: Session) -> Session | Outcome:
-    """Return the one session named, if it lives and is of the device named with it."""
+def _live(services: Services, session: Session) -> Session | Outcome:
     why_not = queries.why_unusable(services.settings, session, services.now())
-    if why_not is not None:
-        # Named if it is over for good, so that tokens of it that are still on their way to the app
-        # are not used there. One past its time may yet be renewed by an answer of Mosaic's.
-        ended = {} if session.ended_at is None else {"session_ref": str(session.id)}
-        return Outcome(Verdict.LOGIN_REQUIRED, why_not, data=ended)
-    if request.command.device_id not in {None, session.device_id}:
-        _note(services, request, session, audit.OTHER_DEVICE_NAMED)
-        return _none()
-    return session
+    if why_not is None:
+        return session
+    # Named if it is over for good, so that tokens of it that are still on their way to the app
+    # are not used there. One past its time may yet be renewed by an answer of Mosaic's.
+    ended = {} if session.ended_at is None else {"session_ref": str(session.id)}
+    return Outcome(Verdict.LOGIN_REQUIRED, why_not, data=ended)
+
+
+def _of_device(
+    services: Services, request: SilentAuthRequest, session: Session
+) -> Session | Outcome:
+    """Return the one session named, if it is of the device named with it."""
+    if request.command.device_id in {None, session.device_id}:
+        return session
+    _note(services, request, session, audit.OTHER_DEVICE_NAMED)
+    return _none()
 
 
 def _none() -> Outcome:
@@ -103,11 +113,11 @@ def _none() -> Outcome:
     return Outcome(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
 
 
-def _is_of_our_mosaic(services: Services, request: SilentAuthRequest, session: Session) -> bool:
+def _is_of_our_mosaic(services: Services, request: AnyRequest, session: Session) -> bool:
     return services.apps.is_of_same_mosaic(request.app, session.registered_by)
 
 
-def _note(services: Services, request: SilentAuthRequest, session: Session, name: str) -> None:
+def _note(services: Services, request: AnyRequest, session: Session, name: str) -> None:
     row = audit.event(
         name,
         at=services.now(),

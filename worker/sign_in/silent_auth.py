@@ -7,14 +7,13 @@ meanwhile is the next round's business.
 from __future__ import annotations
 
 from typing import Final
-from uuid import UUID
 
 from session_client.contract import Reason, Verdict
 from worker import metrics
 from worker.errors import SessionChanged
 from worker.metrics import Saving
 from worker.requests.outcomes import Outcome
-from worker.sign_in import tickets
+from worker.sign_in import redeem_ticket
 from worker.sign_in.ask_mosaic import Again, ask
 from worker.sign_in.commit import SilentAuthRequest, step_up
 from worker.sign_in.named_session import find_session
@@ -34,9 +33,9 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
     app may not name a user.
     """
     outcome = _ask_in_rounds(services, request)
-    if request.command.ticket is None or "session_ref" not in outcome.data:
+    if request.command.ticket is None:
         return outcome
-    return tickets.give_token(services, request, UUID(outcome.data["session_ref"]), outcome)
+    return redeem_ticket.hand_over(services, request, outcome)
 
 
 def _ask_in_rounds(services: Services, request: SilentAuthRequest) -> Outcome:
@@ -61,7 +60,8 @@ def _ask_in_rounds(services: Services, request: SilentAuthRequest) -> Outcome:
 
 def _one_round(services: Services, request: SilentAuthRequest) -> Outcome | Flying | Again:
     """Try the session that is named, if it is strong enough."""
-    found = find_session(services, request)
+    by_ticket = request.command.ticket is not None
+    found = (redeem_ticket.claim if by_ticket else find_session)(services, request)
     if isinstance(found, Outcome):
         return found
     policy = request.command.strengthen(request.app.policy)

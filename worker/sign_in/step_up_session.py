@@ -75,19 +75,6 @@ def _just_replaced(services: Services, presented: Presented) -> Raised | Outcome
     return Raised(presented.session, is_newest=False)
 
 
-def find_newest(
-    services: Services, request: OpenedRequest[Command], token: str
-) -> Session | Outcome:
-    """Return the live session of a browser that presents its newest token."""
-    raised = find_raised(services, request, token)
-    assert raised is not None, "there is a token"  # noqa: S101
-    if isinstance(raised, Outcome):
-        return raised
-    if not raised.is_newest:
-        return Outcome(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
-    return raised.session
-
-
 def require_same(handle: LoginHandle, raised: Raised | None) -> None:
     """Raise `LoginRefused` unless handle and browser are about one session, or about none."""
     named = None if raised is None else str(raised.session.id)
