@@ -32,9 +32,14 @@ ADVISORY_LOCK = 0x4D6F7361  # "Mosa": two deployments at once take turns
 
 
 def _say(line: str) -> None:
-    """Tell whoever runs the command; what calls Alembic from Python is told nothing."""
-    if context.config.cmd_opts is not None:
-        context.config.print_stdout(line)
+    """Tell whoever runs a command; what calls Alembic from Python says how it wants to be told."""
+    config = context.config
+    by_default = ignore if config.cmd_opts is None else config.print_stdout
+    config.attributes.get("say", by_default)(line)
+
+
+def ignore(_: str) -> None:
+    """Say nothing."""
 
 
 def _say_step(*_: Any, **told: Any) -> None:
@@ -148,7 +153,7 @@ def run() -> None:
 
 def _say_where(connection: Connection, before: str | None) -> None:
     """Tell where the database stands, if it was asked to be brought there."""
-    asked: Any = getattr(context.config.cmd_opts, "cmd", [None])
+    asked: Any = getattr(context.config.cmd_opts, "cmd", [command.upgrade])
     if asked[0] not in (command.upgrade, command.downgrade):
         return
     now = revision_of(connection)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection
 
 from worker.settings import model
@@ -44,6 +44,11 @@ def revision_of(connection: Connection) -> str | None:
 def knows(revision: str) -> bool:
     """Whether *revision* is one of ours: a newer release's database has one that is not."""
     return revision in {script.revision for script in _scripts().walk_revisions()}
+
+
+def steps() -> list[Script]:
+    """Return all migrations, oldest first."""
+    return list(reversed(list(_scripts().walk_revisions())))
 
 
 @cache  # the monitor asks every few seconds, and each reading runs all files

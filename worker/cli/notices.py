@@ -6,7 +6,7 @@ import click
 
 from worker.cli import common, output
 from worker.cli.common import services
-from worker.operations import overview
+from worker.operations import deliveries
 from worker.outbox import app_notices
 
 
@@ -24,7 +24,7 @@ def list_(*, only_failed: bool, app: str | None, limit: int, as_json: bool) -> N
     """List what is pending or has failed, oldest first."""
     if app is not None:
         common.require_app(app)
-    found = overview.list_notices(services(), app_id=app, only_failed=only_failed, limit=limit)
+    found = deliveries.list_notices(services(), app_id=app, only_failed=only_failed, limit=limit)
     if as_json:
         output.print_json(found)
         return
@@ -40,7 +40,7 @@ def list_(*, only_failed: bool, app: str | None, limit: int, as_json: bool) -> N
                 notice.attempts,
                 notice.last_error,
                 notice.next_attempt_at,
-                f"{max(0.0, (now - notice.created_at).total_seconds()):.0f} s",
+                output.age(notice.created_at, now),
             )
             for notice in found.notices
         ),

@@ -71,6 +71,11 @@ def print_facts(facts: Mapping[str, object]) -> None:
     _console().print(table)
 
 
+def age(since: datetime, now: datetime) -> str:
+    """Return how long ago *since* was."""
+    return f"{max(0.0, (now - since).total_seconds()):.0f} s"
+
+
 def shown(value: object) -> str:
     """Return *value* for a person. Control characters are spelt out.
 

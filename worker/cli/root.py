@@ -12,6 +12,7 @@ from worker import logs
 from worker.cli.apps import apps
 from worker.cli.common import Nouns
 from worker.cli.config import config
+from worker.cli.db import db
 from worker.cli.doctor import doctor
 from worker.cli.keys import keys
 from worker.cli.logouts import logouts
@@ -32,7 +33,7 @@ def commands() -> None:
     """
 
 
-for noun in (apps, config, doctor, keys, logouts, monitor, notices, prune, sessions, status):
+for noun in (apps, config, db, doctor, keys, logouts, monitor, notices, prune, sessions, status):
     commands.add_command(noun)
 
 

@@ -24,7 +24,7 @@ from worker.monitoring.meters import NAMESPACE
 from worker.monitoring.sources import Source
 from worker.mosaic.faults import Fault
 from worker.mosaic.responses import Endpoint
-from worker.operations import overview, queue_depth
+from worker.operations import deliveries, overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.views import AppBehind, StoreCounts
@@ -171,7 +171,7 @@ def sources(services: Services) -> list[MetricSource]:
 def _count(services: Services) -> tuple[StoreCounts, list[AppBehind]]:
     with services.store.read() as connection:
         now = services.now()
-        return overview.store_counts(connection, now), overview.apps_behind(connection, now)
+        return overview.store_counts(connection, now), deliveries.apps_behind(connection, now)
 
 
 def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:

@@ -7,35 +7,27 @@ a user meets it: each app's key set, client and notice address.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final
-from uuid import uuid4
 
 import redis
-from sqlalchemy import Row, select, text
+from sqlalchemy import select, text
 
 from migrations import target
-from models import App, NoticeMethod
+from models import App
 from worker.errors import (
-    ClientRefused,
     ConfigurationError,
-    MosaicContractBroken,
-    MosaicUnavailable,
     SessionWorkerError,
 )
 from worker.logout.guards import refuse_jumped_clock
-from worker.mosaic import MosaicApp
-from worker.mosaic.responses import Endpoint
-from worker.operations import ground, health, key_check, redis_rights
+from worker.operations import app_trials, ground, health, key_check, redis_rights
 from worker.operations.health import Part
 from worker.settings.environment import proxies
 from worker.settings.validators import is_redis
 from worker.storage.redis_client import connect_redis
-from worker.wiring import Services, utc_now
+from worker.wiring import Services
 
 OLDEST_REDIS: Final = (6, 2)
 _SERVER_ERRORS: Final = 500
@@ -214,84 +206,15 @@ def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tupl
     if not apps:
         yield "apps", _no_apps
     for app in apps:
-        yield f"{app.app_id}: key set", partial(_key_set, services, app)
-        yield f"{app.app_id}: client", partial(_client, services, app)
-        yield f"{app.app_id}: notices", partial(_notices, services, app)
+        yield f"{app.app_id}: key set", partial(app_trials.key_set, services, app)
+        yield f"{app.app_id}: client", partial(app_trials.client, services, app)
+        yield f"{app.app_id}: notices", partial(app_trials.notices, services, app)
         if app.app_id in test_notices:
-            yield f"{app.app_id}: test notice", partial(_test_notice, services, app)
+            yield f"{app.app_id}: test notice", partial(app_trials.test_notice, services, app)
 
 
 def _no_apps() -> str:
     raise _Hint("there is none yet: mosaic-sessions apps add")
-
-
-def _mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
-    known = services.apps.find(app.app_id)
-    if known is None:
-        raise ConfigurationError(f"{app.app_id} was removed a moment ago")
-    return known.mosaic
-
-
-def _key_set(services: Services, app: Row[Any]) -> str:
-    mosaic = _mosaic_app(services, app)
-    with _advised(Endpoint.JWKS, mosaic.jwks_url):
-        there = services.mosaic.try_key_set(mosaic)
-    _compare_clocks(services, there)
-    return mosaic.jwks_url
-
-
-def _compare_clocks(services: Services, there: datetime | None) -> None:
-    apart = 0.0 if there is None else abs((utc_now() - there).total_seconds())
-    if apart > services.settings.clock_skew_seconds:
-        raise ConfigurationError(
-            f"this machine's clock and Mosaic's are {apart:.0f} s apart: honest tokens are "
-            "rejected as expired, or as not valid yet. Synchronise it (NTP)"
-        )
-
-
-def _client(services: Services, app: Row[Any]) -> str:
-    with _advised(Endpoint.TOKEN, app.app_id):
-        services.mosaic.try_client(_mosaic_app(services, app))
-    return f"{app.client_id} gets a client token"
-
-
-@contextmanager
-def _advised(endpoint: Endpoint, who: str) -> Iterator[None]:
-    try:
-        yield
-    except (MosaicUnavailable, ClientRefused, MosaicContractBroken) as error:
-        raise ConfigurationError(
-            health.advice(endpoint, who, type(error).__name__, str(error))
-        ) from None
-
-
-def _notices(services: Services, app: Row[Any]) -> str:
-    if app.notice_method is None:
-        return "wants none"
-    if app.notice_method == NoticeMethod.QUEUE:
-        return f"by queue {app.notice_address}"
-    if not services.notices.can_sign:
-        raise ConfigurationError(
-            "none can be signed: set MOSAIC_SESSIONS_NOTICE_ISSUER and "
-            "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS"
-        )
-    timeout = services.settings.notice_timeout_seconds
-    status = services.notices.try_address(app.notice_address, timeout_seconds=timeout)
-    if status >= _SERVER_ERRORS:
-        raise ConfigurationError(f"its address answers {status}: look at the app's log")
-    return f"its address answers ({status})"
-
-
-def _test_notice(services: Services, app: Row[Any]) -> str:
-    services.notices.post_logout_token(
-        url=app.notice_address or "",
-        audience=app.client_id,
-        user_id=f"mosaic-sessions-doctor-{uuid4()}",
-        session_ref=None,
-        notice_id=str(uuid4()),
-        timeout_seconds=services.settings.notice_timeout_seconds,
-    )
-    return "it took a signed notice about a user that does not exist"
 
 
 def _proxies() -> str:

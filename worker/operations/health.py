@@ -6,7 +6,7 @@ signed in. Each problem says what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,13 +23,13 @@ from worker.errors import ClientRefused, StoreUnavailable
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.mosaic.responses import Endpoint
-from worker.operations import overview, queue_depth
+from worker.operations import deliveries, overview, queue_depth
+from worker.operations.lateness import Workers, schedules_of
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
 from worker.operations.views import AppBehind, StoreCounts
 from worker.settings.environment import variable_name
-from worker.settings.model import Settings
 from worker.settings.validators import is_redis
 from worker.storage.redis_client import cause_of
 from worker.traffic import BreakerState, TrafficState
@@ -37,12 +37,7 @@ from worker.wiring import Services
 
 NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
 HAS_PROBLEMS: Final = 1
-_LATE_AFTER_SECONDS: Final = 60.0
-_LATE_AFTER_RUNS: Final = 5  # where they are scheduled farther apart
-_EXPIRY_LATE_AFTER_SECONDS: Final = 900.0
 LOGOUT_LATE_AFTER_SECONDS: Final = 900.0
-
-Workers = Iterable[Mapping[str, Any]]  # as `heartbeat.living_workers` returns them
 
 
 class Part(StrEnum):
@@ -67,61 +62,11 @@ def queues_left_alone(workers: Workers) -> str | None:
     return f"no worker takes queue {', '.join(left)}" if left else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Schedule:
-    """How recent a run must be, and what to say when it is not."""
-
-    late_after_seconds: float
-    never: str
-    last: str
-    what_to_do: str
-
-    def is_in_time(self, seconds: float | None) -> bool:
-        return seconds is not None and seconds <= self.late_after_seconds
-
-    def lateness(self, seconds: float | None, workers: Workers, now: datetime) -> str | None:
-        """Say that the last run was too many *seconds* ago, or that there was none.
-
-        There need not have been one while no worker has lived for so long itself.
-        """
-        if self.is_in_time(seconds):
-            return None
-        if seconds is None and all(self.is_in_time(_uptime(worker, now)) for worker in workers):
-            return None
-        when = self.never if seconds is None else f"{self.last} {seconds:.0f} s ago"
-        return f"{when}: {self.what_to_do}"
-
-
-def _schedules(settings: Settings) -> dict[Run, _Schedule]:
-    does_beat_run = f"does beat run, and does a worker take queue {contract.Queue.MAINTENANCE}?"
-    return {
-        Run.SWEEP: _Schedule(
-            max(_LATE_AFTER_SECONDS, _LATE_AFTER_RUNS * settings.sweep_every_seconds),
-            "there was no sweep",
-            "the last sweep was",
-            does_beat_run,
-        ),
-        Run.EXPIRE_SESSIONS: _Schedule(
-            max(_EXPIRY_LATE_AFTER_SECONDS, _LATE_AFTER_RUNS * settings.expire_every_seconds),
-            "no session was expired",
-            "sessions were last expired",
-            f"{does_beat_run} Or does the log say operator_must_act?",
-        ),
-    }
-
-
 # Anybody who may use this Redis can write what a worker says of itself.
 
 
 def _has(queues: object, queue: str) -> bool:
     return isinstance(queues, list) and queue in queues
-
-
-def _uptime(worker: Mapping[str, Any], now: datetime) -> float:
-    try:
-        return (now - datetime.fromisoformat(worker["started_at"])).total_seconds()
-    except (LookupError, TypeError, ValueError):
-        return 0.0
 
 
 def database_trouble(error: Exception) -> str:
@@ -224,7 +169,7 @@ def _examine_workers(services: Services, health: Health) -> Iterator[str | None]
 
 def _examine_sweep(services: Services, health: Health) -> Iterator[str | None]:
     health.last_runs = last_runs.ages(services.redis)
-    schedules = _schedules(services.settings)
+    schedules = schedules_of(services.settings)
     if all(schedules[run].is_in_time(age) for run, age in health.last_runs.items()):
         return  # without looking for workers, which takes longer
     # That none is alive says the rest.
@@ -280,13 +225,13 @@ def _check_address(setting: str, whose: str) -> str:
 def _examine_deliveries(services: Services, health: Health) -> Iterator[str | None]:
     with services.store.read() as connection:
         health.store = overview.store_counts(connection, services.now())
-        behind = overview.apps_behind(connection, services.now())
+        behind = deliveries.apps_behind(connection, services.now())
     logouts = health.store.logouts
     if (logouts.oldest_pending_seconds or 0.0) > LOGOUT_LATE_AFTER_SECONDS:
         yield (
             f"{logouts.pending} logouts could not be told to Mosaic, the oldest for "
             f"{logouts.oldest_pending_seconds:.0f} s: does a worker take queue "
-            f"{contract.Queue.IDP}? mosaic-sessions sessions show tells the last error of each"
+            f"{contract.Queue.IDP}? mosaic-sessions logouts list tells the last errors"
         )
     for app in behind:
         yield _not_told(app)

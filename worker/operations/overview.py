@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
 from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent
+from worker.operations import deliveries
 from worker.operations.views import (
-    AppBehind,
     AppLink,
     AuditEntry,
     Delivery,
     DeliveryCounts,
     Listing,
-    NoticeInfo,
-    NoticeListing,
     SessionDetails,
     SessionInfo,
     StoreCounts,
@@ -40,7 +38,6 @@ _COLUMNS = (
     IdpSession.end_cause,
 )
 _PENDING: Final = "pending"
-BEHIND_AFTER: Final = timedelta(minutes=5)
 
 
 def list_sessions(
@@ -76,21 +73,9 @@ def session_details(services: Services, session: UUID) -> SessionDetails | None:
             session=_with_apps(connection, rows)[0],
             shares=_shares(connection, session),
             logout=_delivery(connection, session, trail),
-            notices=_notices(connection, Notice.idp_session_id == session),
+            notices=deliveries.notices(connection, Notice.idp_session_id == session),
             trail=trail,
         )
-
-
-def list_notices(
-    services: Services, *, app_id: str | None = None, only_failed: bool = False, limit: int
-) -> NoticeListing:
-    """Return the notices that are pending or have failed, oldest first."""
-    wanted = _failed() if only_failed else Notice.closed_at.is_(None) | _failed()
-    if app_id is not None:
-        wanted &= Notice.app_id == app_id
-    with services.store.read() as connection:
-        found = _notices(connection, wanted, limit + 1)
-    return NoticeListing(found[:limit], has_more=len(found) > limit)
 
 
 def live_sessions_of(
@@ -135,7 +120,7 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
     live = select(func.count(IdpSession.id)).where(_is_live(now))
     dead_lettered = select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD)
-    failed = select(func.count(Notice.id)).where(_failed())
+    failed = select(func.count(Notice.id)).where(deliveries.given_up())
     return StoreCounts(
         live_sessions=connection.execute(live).scalar_one(),
         logouts=_delivery_counts(connection, Logout, now),
@@ -143,35 +128,6 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
         notices=_delivery_counts(connection, Notice, now),
         failed_notices=connection.execute(failed).scalar_one(),
     )
-
-
-def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
-    """Return the apps that have not taken a notice that was sent, for minutes."""
-    query = (
-        select(
-            Notice.app_id,
-            func.count(Notice.id).label("pending"),
-            func.min(Notice.created_at).label("oldest"),
-            func.max(Notice.last_error).label("last_error"),
-        )
-        .where(
-            Notice.closed_at.is_(None),
-            Notice.attempts > 0,
-            Notice.lease_token.is_(None),  # else this very attempt may be the one it takes
-            Notice.created_at < now - BEHIND_AFTER,
-        )
-        .group_by(Notice.app_id)
-        .order_by(Notice.app_id)
-    )
-    return [
-        AppBehind(
-            app_id=row.app_id,
-            pending=row.pending,
-            oldest_seconds=(now - row.oldest).total_seconds(),
-            last_error=row.last_error,
-        )
-        for row in connection.execute(query)
-    ]
 
 
 def _delivery_counts(
@@ -191,10 +147,6 @@ def _delivery_counts(
             None if open_.oldest is None else max(0.0, (now - open_.oldest).total_seconds())
         ),
     )
-
-
-def _failed() -> ColumnElement[bool]:
-    return Notice.outcome.in_((leases.FAILED, leases.DEAD))
 
 
 def _shared_by(app_id: str) -> Select[UUID]:
@@ -267,27 +219,6 @@ def _who_ended(trail: Sequence[AuditEntry]) -> str | None:
     """
     ends = (entry for entry in trail if entry.event == audit.ENDED)
     return next((entry.app_id or entry.correlation_id for entry in ends), None)
-
-
-def _notices(
-    connection: Connection, wanted: ColumnElement[bool], limit: int | None = None
-) -> tuple[NoticeInfo, ...]:
-    query = select(Notice.__table__).where(wanted).order_by(Notice.created_at, Notice.id)
-    return tuple(
-        NoticeInfo(
-            notice_id=row.id,
-            session_ref=row.idp_session_id,
-            app_id=row.app_id,
-            cause=row.cause,
-            state=row.outcome or _PENDING,
-            attempts=row.attempts,
-            next_attempt_at=row.next_attempt_at if row.closed_at is None else None,
-            last_error=row.last_error,
-            created_at=row.created_at,
-            closed_at=row.closed_at,
-        )
-        for row in connection.execute(query.limit(limit))
-    )
 
 
 def _trail(connection: Connection, session: UUID) -> tuple[AuditEntry, ...]:

@@ -50,6 +50,22 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutInfo:
+    """A session whose end Mosaic must be told. Its state is ``pending`` or its outcome."""
+
+    session_ref: UUID
+    user_id: str
+    app_id: str  # whose client tells it first
+    state: str
+    attempts: int
+    next_attempt_at: datetime | None
+    give_up_at: datetime
+    last_error: str | None
+    created_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeInfo:
     """What an app must be told, or has been. Its state is ``pending`` or its outcome."""
 
@@ -122,6 +138,14 @@ class Listing:
     """Some sessions, newest first, and whether there are more."""
 
     sessions: tuple[SessionInfo, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutListing:
+    """Some logouts, oldest first, and whether there are more."""
+
+    logouts: tuple[LogoutInfo, ...]
     has_more: bool
 
 

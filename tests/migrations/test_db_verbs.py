@@ -1,0 +1,93 @@
+"""`mosaic-sessions db`: what `alembic` does, where there is no checkout, and without our keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from migrations import target
+from sandbox.ports import free_port
+from worker.cli.root import commands
+
+
+@pytest.fixture
+def url(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database without a table, which the environment names, and nothing else."""
+    for name in ("MOSAIC_SESSIONS_ENCRYPTION_KEYS", "MOSAIC_SESSIONS_LOOKUP_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+    return empty_url
+
+
+def db(*words: str, expect: int = 0) -> Result:
+    result = CliRunner().invoke(commands, ["db", *words], catch_exceptions=False)
+    assert result.exit_code == expect, result.output
+    return result
+
+
+def told(*words: str, expect: int = 0) -> Any:
+    return json.loads(db(*words, "--json", expect=expect).stdout)
+
+
+@pytest.mark.usefixtures("url")
+def test_an_upgrade_says_what_it_did_and_the_second_that_there_was_nothing_to_do() -> None:
+    first = db("upgrade").stdout.splitlines()
+    second = db("upgrade").stdout.splitlines()
+
+    at_head = f"the database is at {target.head()}, as this release needs"
+    assert first == [*(f"up to {s.revision}: {s.doc}" for s in target.steps()), at_head]
+    assert second == [f"{at_head}: there was nothing to do"]
+
+
+@pytest.mark.usefixtures("url")
+def test_a_check_says_whether_a_worker_would_start() -> None:
+    before = db("check", expect=1).stdout
+    missing = told("check", expect=1)
+    db("upgrade")
+
+    assert before.startswith(f"the database is at nothing, this release needs {target.head()}")
+    assert missing == {
+        "revision": None,
+        "head": target.head(),
+        "problem": before.strip(),
+    }
+    assert db("check").stdout == f"the database is at {target.head()}, as this release needs\n"
+    assert told("check") == {"revision": target.head(), "head": target.head(), "problem": None}
+
+
+@pytest.mark.usefixtures("url")
+def test_the_history_says_of_each_migration_whether_it_was_run_and_is_safe() -> None:
+    before = told("history")
+    db("upgrade")
+    after = told("history")
+    printed = db("history").stdout
+
+    assert [one["revision"] for one in before] == [step.revision for step in target.steps()]
+    assert {one["done"] for one in before} == {False}
+    assert {one["done"] for one in after} == {True}
+    assert {one["safe_while_previous_release_runs"] for one in after} <= {"yes", "no"}
+    assert all(one["what"] in printed for one in after)
+
+
+@pytest.mark.parametrize("verb", ["upgrade", "check", "history"])
+@pytest.mark.parametrize(
+    ("where", "code", "why"),
+    [
+        (f"postgresql+psycopg://u:canary@127.0.0.1:{free_port()}/x", 1, "does not answer"),
+        ("mysql://u:canary@127.0.0.1/x", 78, "DATABASE_URL: needs"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, verb: str, where: str, code: int, why: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", where)
+
+    result = db(verb, expect=code)
+
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert why in result.stderr
+    assert "canary" not in result.stderr

@@ -1,0 +1,101 @@
+"""Tries what one app needs: its key set, its client, its notice address. Each says what it found.
+
+What is wrong is raised, with what to do. *app* is its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from sqlalchemy import Row
+
+from models import NoticeMethod
+from worker.errors import (
+    ClientRefused,
+    ConfigurationError,
+    MosaicContractBroken,
+    MosaicUnavailable,
+)
+from worker.mosaic import MosaicApp
+from worker.mosaic.responses import Endpoint
+from worker.operations import health
+from worker.wiring import Services, utc_now
+
+_SERVER_ERRORS: Final = 500
+
+
+def _mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
+    known = services.apps.find(app.app_id)
+    if known is None:
+        raise ConfigurationError(f"{app.app_id} was removed a moment ago")
+    return known.mosaic
+
+
+def key_set(services: Services, app: Row[Any]) -> str:
+    """Fetch the app's key set, and compare Mosaic's clock with ours."""
+    mosaic = _mosaic_app(services, app)
+    with _advised(Endpoint.JWKS, mosaic.jwks_url):
+        there = services.mosaic.try_key_set(mosaic)
+    _compare_clocks(services, there)
+    return mosaic.jwks_url
+
+
+def _compare_clocks(services: Services, there: datetime | None) -> None:
+    apart = 0.0 if there is None else abs((utc_now() - there).total_seconds())
+    if apart > services.settings.clock_skew_seconds:
+        raise ConfigurationError(
+            f"this machine's clock and Mosaic's are {apart:.0f} s apart: honest tokens are "
+            "rejected as expired, or as not valid yet. Synchronise it (NTP)"
+        )
+
+
+def client(services: Services, app: Row[Any]) -> str:
+    """Fetch a client token for the app."""
+    with _advised(Endpoint.TOKEN, app.app_id):
+        services.mosaic.try_client(_mosaic_app(services, app))
+    return f"{app.client_id} gets a client token"
+
+
+@contextmanager
+def _advised(endpoint: Endpoint, who: str) -> Iterator[None]:
+    try:
+        yield
+    except (MosaicUnavailable, ClientRefused, MosaicContractBroken) as error:
+        raise ConfigurationError(
+            health.advice(endpoint, who, type(error).__name__, str(error))
+        ) from None
+
+
+def notices(services: Services, app: Row[Any]) -> str:
+    """See whether the app can be told that a session has ended."""
+    if app.notice_method is None:
+        return "wants none"
+    if app.notice_method == NoticeMethod.QUEUE:
+        return f"by queue {app.notice_address}"
+    if not services.notices.can_sign:
+        raise ConfigurationError(
+            "none can be signed: set MOSAIC_SESSIONS_NOTICE_ISSUER and "
+            "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS"
+        )
+    timeout = services.settings.notice_timeout_seconds
+    status = services.notices.try_address(app.notice_address, timeout_seconds=timeout)
+    if status >= _SERVER_ERRORS:
+        raise ConfigurationError(f"its address answers {status}: look at the app's log")
+    return f"its address answers ({status})"
+
+
+def test_notice(services: Services, app: Row[Any]) -> str:
+    """Send the app a signed notice about a user that does not exist."""
+    services.notices.post_logout_token(
+        url=app.notice_address or "",
+        audience=app.client_id,
+        user_id=f"mosaic-sessions-doctor-{uuid4()}",
+        session_ref=None,
+        notice_id=str(uuid4()),
+        timeout_seconds=services.settings.notice_timeout_seconds,
+    )
+    return "it took a signed notice about a user that does not exist"
