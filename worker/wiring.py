@@ -21,6 +21,7 @@ from worker.mosaic import MosaicGateway, build_gateway
 from worker.settings import model as settings_module
 from worker.settings.model import Settings
 from worker.settings.validators import is_redis
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.database import Store, make_engine
 from worker.storage.encryption import KeyRing
 from worker.storage.redis_client import connect_redis
@@ -29,7 +30,7 @@ from worker.storage.reply_store import ReplyStore
 from worker.traffic import Traffic
 
 # Asked before each call to Mosaic, and done without when it is slow.
-TRAFFIC_TIMEOUT_SECONDS = 1.0
+SHARED_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Services:
     broker: redis.Redis | None  # None when it is no Redis
     redis: redis.Redis
     scripts: ScriptRunner
+    shared: BestEffortRedis
     reply_store: ReplyStore
     keyring: KeyRing
     traffic: Traffic
@@ -52,7 +54,7 @@ class Services:
     def close(self) -> None:
         """Close every connection."""
         self.mosaic.close()
-        self.traffic.close()
+        self.shared.close()
         self.notices.close()
         self.reply_store.close()
         self.redis.close()
@@ -73,6 +75,8 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
     url = settings.cache_url
     cache = connect_redis(url)
     scripts = ScriptRunner(cache.connection_pool)
+    hurried = connect_redis(url, SHARED_TIMEOUT_SECONDS)
+    shared = BestEffortRedis(ScriptRunner(hurried.connection_pool), cache)
     broker_url = settings.broker_url.get_secret_value()
     return Services(
         settings=settings,
@@ -82,14 +86,9 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
         scripts=scripts,
         reply_store=ReplyStore(scripts),
         keyring=keyring,
-        traffic=Traffic(
-            ScriptRunner(connect_redis(url, TRAFFIC_TIMEOUT_SECONDS).connection_pool),
-            cache,
-            settings,
-            keyring,
-            now,
-        ),
-        mosaic=build_gateway(settings, cache, keyring, now),
+        shared=shared,
+        traffic=Traffic(shared, cache, settings, keyring, now),
+        mosaic=build_gateway(settings, cache, shared, keyring, now),
         notices=build_notice_sender(settings, now),
         apps=AppRegistry(store, keyring, settings),
         now=now,

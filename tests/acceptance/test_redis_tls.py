@@ -65,7 +65,7 @@ def test_apps_and_worker_meet_over_tls_and_meet_again_after_a_break(
     assert silent.verdict is Verdict.AUTHENTICATED
     assert receipt.sessions_ended == 1
     # Answers, locks and budgets go by connections of their own, and none did without.
-    for line in ("replies_unreachable", "answer_not_delivered", "traffic_not_shared"):
+    for line in ("replies_unreachable", "answer_not_delivered", "redis_left_alone"):
         assert line not in log
 
 

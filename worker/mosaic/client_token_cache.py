@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-import redis
 import structlog
-from redis.exceptions import RedisError
 
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.encryption import KeyRing, SealedValueUnreadable
+from worker.storage.redis_scripts import Script
 
-# After a failure Redis is left alone: each attempt would cost a caller its socket timeout.
-REST_SECONDS: Final = 5.0
-
-_DELETE_IF_EQUAL: Final = """
+_DELETE_IF_EQUAL: Final = Script("""
 if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end
 return 0
-"""
+""")
 
 log = structlog.get_logger()
 
@@ -40,33 +36,31 @@ class ClientToken:
     obtained_with: str = field(repr=False)  # a keyed hash of the credentials and the token URL
 
 
-class TokenStore:
+class ClientTokenCache:
     """One token and one lock for each client id. No method raises when Redis does not answer."""
 
-    def __init__(self, client: redis.Redis, keyring: KeyRing) -> None:
-        self._redis = client
+    def __init__(self, redis: BestEffortRedis, keyring: KeyRing) -> None:
+        self._redis = redis
         self._keyring = keyring
-        self._delete_if_equal = client.register_script(_DELETE_IF_EQUAL)
-        self._rest_until = 0.0
 
     def read(self, client_id: str) -> ClientToken | None:
         """Return the shared token, if there is one that can be read."""
-        sealed = self._attempt(lambda: self._redis.get(_token_key(client_id)))
+        sealed = self._redis.attempt(lambda redis: redis.get(_token_key(client_id)))
         return self._open(client_id, sealed)
 
     def write(self, client_id: str, token: ClientToken, seconds: float) -> None:
         """Share *token* for *seconds*."""
         sealed = self._keyring.seal(json.dumps(asdict(token)), _place(client_id))
         milliseconds = max(1, int(seconds * 1000))
-        self._attempt(lambda: self._redis.set(_token_key(client_id), sealed, px=milliseconds))
+        self._redis.attempt(lambda redis: redis.set(_token_key(client_id), sealed, px=milliseconds))
 
     def forget(self, client_id: str, value: str) -> None:
         """Delete the shared token if it is still *value*; a newer one stays."""
         key = _token_key(client_id)
-        sealed = self._attempt(lambda: self._redis.get(key))
+        sealed = self._redis.attempt(lambda redis: redis.get(key))
         token = self._open(client_id, sealed)
         if token is not None and token.value == value:
-            self._attempt(lambda: self._delete_if_equal(keys=[key], args=[sealed]))
+            self._redis.run(_DELETE_IF_EQUAL, [key], [sealed])
 
     @contextmanager
     def lock(self, client_id: str, lease_seconds: float) -> Iterator[bool]:
@@ -76,14 +70,14 @@ class TokenStore:
         """
         key, mark = f"mosaic:client_token_lock:{client_id}", secrets.token_hex(16)
         lease = int(lease_seconds * 1000)
-        is_ours = self._attempt(
-            lambda: bool(self._redis.set(key, mark, nx=True, px=lease)), fallback=True
+        is_ours = self._redis.attempt(
+            lambda redis: bool(redis.set(key, mark, nx=True, px=lease)), fallback=True
         )
         try:
             yield is_ours
         finally:
             if is_ours:
-                self._attempt(lambda: self._delete_if_equal(keys=[key], args=[mark]))
+                self._redis.run(_DELETE_IF_EQUAL, [key], [mark])
 
     def _open(self, client_id: str, sealed: Any) -> ClientToken | None:
         if sealed is None:
@@ -95,16 +89,6 @@ class TokenStore:
             # writes over it.
             log.warning("client_token_unreadable", client_id=client_id)
             return None
-
-    def _attempt(self, command: Callable[[], Any], fallback: object = None) -> Any:
-        if time.monotonic() < self._rest_until:
-            return fallback
-        try:
-            return command()
-        except RedisError as error:
-            self._rest_until = time.monotonic() + REST_SECONDS
-            log.warning("client_tokens_not_shared", error=type(error).__name__)
-            return fallback
 
 
 def _token_key(client_id: str) -> str:

@@ -15,7 +15,7 @@ import structlog
 
 from worker.errors import ClientRefused, OperatorMustAct, TryLater
 from worker.mosaic import responses
-from worker.mosaic.client_token_cache import ClientToken, TokenStore
+from worker.mosaic.client_token_cache import ClientToken, ClientTokenCache
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
@@ -43,7 +43,7 @@ class ClientTokens:
     def __init__(
         self,
         http: MosaicHttp,
-        store: TokenStore,
+        store: ClientTokenCache,
         keyring: KeyRing,
         faults: Faults,
         now: Callable[[], datetime],

@@ -12,7 +12,7 @@ import redis
 from session_client.login_steps import LoginStep
 from worker.errors import MosaicContractBroken, MosaicUnavailable, OutcomeUnknown, PageInstead
 from worker.mosaic import login_calls
-from worker.mosaic.client_token_cache import TokenStore
+from worker.mosaic.client_token_cache import ClientTokenCache
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
@@ -23,15 +23,16 @@ from worker.mosaic.login_calls import LoginCall, LoginFacts
 from worker.mosaic.response_bodies import read_tokens
 from worker.mosaic.responses import Asked, Endpoint, Reading
 from worker.mosaic.types import (
+    CallObserver,
     Identity,
     MosaicApp,
     Permit,
     SilentAuthCall,
     SilentAuthOptions,
     Tokens,
-    Watch,
 )
 from worker.settings.model import Settings
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.encryption import KeyRing
 
 _AUTH: Final = "/cis/v1/auth"
@@ -76,8 +77,8 @@ class MosaicGateway:
         """
         deadline = Deadline.after(timeout_seconds)
         payload = {"session_id": call.session_id, **_optional_fields(call.options)}
-        with permit.watch() as watch:
-            body = self._post(watch, Endpoint.AUTHENTICATE, app, payload, deadline)
+        with permit.observe() as observer:
+            body = self._post(observer, Endpoint.AUTHENTICATE, app, payload, deadline)
         tokens = read_tokens(body, call.session_id, self._now())
         return tokens, self._proven(app, tokens, call.user_id, deadline)
 
@@ -115,10 +116,10 @@ class MosaicGateway:
         own = {**call.fields(step, facts, app), "session_id": session_id}
         payload = {**_given(own), **wishes}
         url = f"{app.base_url}{_AUTH}/{call.path_for(facts)}"
-        with permit.watch() as watch:
-            token = self._unused_client_token(watch, app, deadline, call)
+        with permit.observe() as observer:
+            token = self._unused_client_token(observer, app, deadline, call)
             try:
-                with watch.asking(deadline.remaining()):
+                with observer.asking(deadline.remaining()):
                     asked = Asked(
                         call.endpoint,
                         url,
@@ -132,12 +133,12 @@ class MosaicGateway:
                 raise OutcomeUnknown(str(error)) from None
 
     def _unused_client_token(
-        self, watch: Watch, app: MosaicApp, deadline: Deadline, call: LoginCall
+        self, observer: CallObserver, app: MosaicApp, deadline: Deadline, call: LoginCall
     ) -> str | None:
         if not call.needs_client_token:
             return None
         try:
-            return self._client_token(watch, app, deadline)
+            return self._client_token(observer, app, deadline)
         except MosaicUnavailable as error:
             error.was_sent = False  # of the step itself, nothing
             raise
@@ -177,8 +178,8 @@ class MosaicGateway:
         Raises `MosaicUnavailable`, `MosaicRateLimited`, `ClientRefused`, `MosaicContractBroken`.
         """
         deadline = Deadline.after(timeout_seconds)
-        with permit.watch() as watch:
-            self._post(watch, Endpoint.LOGOUT, app, {"session_id": session_id}, deadline)
+        with permit.observe() as observer:
+            self._post(observer, Endpoint.LOGOUT, app, {"session_id": session_id}, deadline)
 
     def verify_id_token(self, app: MosaicApp, id_token: str, user_id: str) -> Identity:
         """Return what an ID token an app handed in says of *user_id*.
@@ -202,7 +203,7 @@ class MosaicGateway:
 
     def _post(
         self,
-        watch: Watch,
+        observer: CallObserver,
         endpoint: Endpoint,
         app: MosaicApp,
         payload: Mapping[str, Any],
@@ -217,8 +218,8 @@ class MosaicGateway:
         options = tuple(sorted(payload.keys() - {"session_id"}))
         is_second = False
         while True:
-            token = self._client_token(watch, app, deadline)
-            with watch.asking(deadline.remaining()):
+            token = self._client_token(observer, app, deadline)
+            with observer.asking(deadline.remaining()):
                 answer = self._http.post_json(endpoint, url, payload, token, deadline)
                 reading = Reading(Asked(endpoint, url, answer, options))
                 if reading.proves_client_token:
@@ -230,7 +231,7 @@ class MosaicGateway:
                 with self.faults.watch(endpoint, app.app_id):
                     return reading.value()
 
-    def _client_token(self, watch: Watch, app: MosaicApp, deadline: Deadline) -> str:
+    def _client_token(self, observer: CallObserver, app: MosaicApp, deadline: Deadline) -> str:
         """Return the app's client token. A page in its place counts as a failure of Mosaic.
 
         No other failure does: it may be about this client alone. Nor does an endpoint elsewhere,
@@ -241,7 +242,7 @@ class MosaicGateway:
         except PageInstead:
             if urlsplit(app.token_url).netloc != urlsplit(app.base_url).netloc:
                 raise
-            with watch.asking(deadline.remaining()):
+            with observer.asking(deadline.remaining()):
                 raise
 
 
@@ -268,12 +269,13 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
 def build_gateway(
     settings: Settings,
     redis: redis.Redis,
+    shared: BestEffortRedis,
     keyring: KeyRing,
     now: Callable[[], datetime],
 ) -> MosaicGateway:
     """Make this process's door to Mosaic.
 
-    *redis* must have socket timeouts: a Redis that hangs would otherwise hang every options.
+    *redis* must have socket timeouts: one that hangs would otherwise hang every call.
     """
     http = MosaicHttp(settings.ca_certificates)
     faults = Faults(redis, now)
@@ -286,7 +288,7 @@ def build_gateway(
     )
     return MosaicGateway(
         http,
-        ClientTokens(http, TokenStore(redis, keyring), keyring, faults, now),
+        ClientTokens(http, ClientTokenCache(shared, keyring), keyring, faults, now),
         IdTokenVerifier(key_sets, now, settings.clock_skew_seconds),
         faults,
         settings.mosaic_timeout_seconds,

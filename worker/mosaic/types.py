@@ -23,7 +23,7 @@ class MosaicApp:
     session_lifetime: timedelta
 
 
-class Watch(Protocol):
+class CallObserver(Protocol):
     """Looks on while the endpoint is asked that the permit is for, and at nothing else."""
 
     def asking(self, allowed_seconds: float) -> AbstractContextManager[None]:
@@ -34,7 +34,7 @@ class Watch(Protocol):
 class Permit(Protocol):
     """Without one nothing is asked of Mosaic: budgets and the breaker are kept by who gives it."""
 
-    def watch(self) -> AbstractContextManager[Watch]:
+    def observe(self) -> AbstractContextManager[CallObserver]:
         """Tell whoever gave it what the call within has taught."""
         ...
 

@@ -34,7 +34,7 @@ class Outcome:
     retry_after: float | None = None
     detail: str | None = None
     # What shares it with those who asked the same. It goes with the answer, in one trip to Redis.
-    landing: Call | None = field(default=None, repr=False)
+    publication: Call | None = field(default=None, repr=False)
     # Who must be told of sessions it has ended: deliveries to wake, now that all is committed.
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()

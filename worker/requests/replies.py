@@ -118,7 +118,7 @@ def _look_again(services: Services, outcome: Outcome) -> Outcome:
     except StoreUnavailable as error:
         return failure_of(error)
     if found is not None and found.ended_at is None:
-        return replace(outcome, live_at=live_at, landing=None)
+        return replace(outcome, live_at=live_at, publication=None)
     log.info("tokens_withdrawn", session=outcome.data["session_ref"])
     reason = Reason.NO_SESSION if found is None else queries.reason_for(found.end_cause)
     return Outcome(Verdict.LOGIN_REQUIRED, reason)
@@ -139,7 +139,7 @@ def _deliver(services: Services, message: Message, sender: Sender, outcome: Outc
     if _is_worth_remembering(message.task, outcome):
         record = _record_of(services, message.task, sender, outcome)
     return _push(
-        services, message, sealed, record=record, first=outcome.landing, live_at=outcome.live_at
+        services, message, sealed, record=record, first=outcome.publication, live_at=outcome.live_at
     )
 
 

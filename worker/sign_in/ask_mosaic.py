@@ -33,13 +33,13 @@ from worker.requests.outcomes import Outcome, failure_of
 from worker.sessions import queries
 from worker.sessions.queries import Session
 from worker.sign_in.commit import SilentAuthRequest, end, settle, step_up, unchanged
-from worker.traffic import Flight, FlightPlan, Flying, Landed, Superseded
+from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
 # How long a request that has time waits for its turn in the budget.
-_PATIENCE_SECONDS: Final = 1.0
+_MAX_WAIT_SECONDS: Final = 1.0
 _OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions))
 
 
@@ -53,82 +53,97 @@ class Again(Enum):
 
 def ask(
     services: Services, request: SilentAuthRequest, session: Session
-) -> Outcome | Flying | Again:
+) -> Outcome | InProgress | Again:
     """Return what comes of using *session*, which has just been read from the store.
 
-    `Flying` when an identical request is asking already. Raises `HeldBack`, and what the door to
-    Mosaic raises.
+    `InProgress` when an identical request is asking already. Raises `HeldBack`, and what the door
+    to Mosaic raises.
     """
     options = _options_of(request)
-    flight = _join(services, request, session, options)
-    if isinstance(flight, Flying):
-        return flight
-    if isinstance(flight, Superseded):
+    joined = _join(services, request, session, options)
+    if isinstance(joined, InProgress):
+        return joined
+    if isinstance(joined, Superseded):
         return Again.CHANGED
-    if isinstance(flight, Landed):
+    if isinstance(joined, SharedAnswer):
         live_at = time.monotonic()
         # While we came to it, it may have been logged out: what was shared is older than our look.
         if not queries.is_live(services, session.id):
             return Again.CHANGED
-        return _reuse(services, request, session, flight, live_at)
+        return _reuse(services, request, session, joined, live_at)
+    return _lead(services, request, session, options, joined)
+
+
+def _lead(
+    services: Services,
+    request: SilentAuthRequest,
+    session: Session,
+    options: SilentAuthOptions,
+    lead: Lead,
+) -> Outcome | Again:
+    """Ask Mosaic, and see to it that those who wait do not wait in vain."""
+    single_flight = services.traffic.single_flight
     try:
-        found = _fly(services, request, session, options, flight)
+        found = _ask(services, request, session, options, lead)
     except SessionWorkerError as error:
-        _pass_on(flight, error)
+        _pass_on(services, lead, error)
         raise
     except BaseException:
-        flight.abandon()
+        single_flight.abandon(lead)
         raise
-    if not isinstance(found, Outcome) or found.verdict is not Verdict.AUTHENTICATED:
-        flight.abandon()  # others must look for themselves: it was about this request, or this row
+    if not isinstance(found, Outcome) or found.publication is None:
+        # Others must look for themselves: it was about this request, or this row.
+        single_flight.abandon(lead)
     return found
 
 
-def _pass_on(flight: Flight, error: SessionWorkerError) -> None:
+def _pass_on(services: Services, lead: Lead, error: SessionWorkerError) -> None:
     """Fail those who wait for us, unless they may have better luck than we."""
-    is_too_slow = isinstance(error, MosaicTimedOut) and flight.is_hasty
+    single_flight = services.traffic.single_flight
+    is_too_slow = isinstance(error, MosaicTimedOut) and lead.has_short_deadline
     is_too_late = isinstance(error, RequestRefused) and error.reason is Reason.DEADLINE_PASSED
     if is_too_slow or is_too_late:
-        flight.abandon()
+        single_flight.abandon(lead)
     elif isinstance(error, TryLater):
-        flight.fail(error)
+        single_flight.fail(lead, error)
     else:
         # One after the other they would get the same answer, each a call later.
         failure = failure_of(error)
         assert failure.reason is not None, "a failure has a reason"  # noqa: S101
-        flight.fail(HeldBack(str(error), failure.reason, failure.retry_after or 0.0))
+        held = HeldBack(str(error), failure.reason, failure.retry_after or 0.0)
+        single_flight.fail(lead, held)
 
 
 def _join(
     services: Services, request: SilentAuthRequest, session: Session, options: SilentAuthOptions
-) -> Flight | Flying | Landed | Superseded:
+) -> Lead | InProgress | SharedAnswer | Superseded:
     left = request.seconds_left(services.now())
     app, keyring = request.app.mosaic, services.keyring
     asked_for = [getattr(options, name) for name in _OPTION_NAMES]
     told = [app.base_url, app.client_id, str(session.id), asked_for]
-    plan = FlightPlan(
+    plan = CallPlan(
         name=keyring.lookup_hash(json.dumps(told, sort_keys=True)).hex(),
         app=app,
         user=keyring.lookup_hash(f"user:{session.user_id}").hex(),
         version=session.version,
         since=request.opened_at,
         call_seconds=min(services.settings.mosaic_timeout_seconds, left),
-        patience_seconds=min(_PATIENCE_SECONDS, left / 4),
+        max_wait_seconds=min(_MAX_WAIT_SECONDS, left / 4),
     )
-    return services.traffic.flights.join(plan)
+    return services.traffic.single_flight.join(plan)
 
 
-def _fly(
+def _ask(
     services: Services,
     request: SilentAuthRequest,
     session: Session,
     options: SilentAuthOptions,
-    flight: Flight,
+    lead: Lead,
 ) -> Outcome | Again:
     session_id = _session_id_of(services, session)
     call = SilentAuthCall(session_id=session_id, user_id=session.user_id, options=options)
     try:
-        tokens, identity = _ask_mosaic(services, request, call, flight)
+        tokens, identity = _ask_mosaic(services, request, call, lead)
     except SessionGone:
         # Only what Mosaic was asked about is gone: a row that has another id by now, or a new
         # factor, is somebody's live session.
@@ -148,12 +163,13 @@ def _fly(
     if tokens.session_id != session_id and settled.version == session.version:
         # The new id is another row's. A logout of that row must end this one as well, which only
         # asking Mosaic again can tell.
-        flight.abandon()
         return outcome
     # Not before it is committed: the app is linked now, and will hear of a logout.
     content = _content(services, outcome, identity)
-    landing = flight.landing(content, version=settled.version, seconds=tokens.expires_in / 2)
-    return replace(outcome, landing=landing)
+    publication = services.traffic.single_flight.publication(
+        lead, content, version=settled.version, seconds=tokens.expires_in / 2
+    )
+    return replace(outcome, publication=publication)
 
 
 def _session_id_of(services: Services, session: Session) -> str:
@@ -162,10 +178,10 @@ def _session_id_of(services: Services, session: Session) -> str:
 
 
 def _ask_mosaic(
-    services: Services, request: SilentAuthRequest, call: SilentAuthCall, flight: Flight
+    services: Services, request: SilentAuthRequest, call: SilentAuthCall, lead: Lead
 ) -> tuple[Tokens, Identity]:
     return services.mosaic.authenticate_session(
-        flight.permit,
+        lead.permit,
         request.app.mosaic,
         call,
         timeout_seconds=min(
@@ -202,19 +218,19 @@ def _reuse(
     services: Services,
     request: SilentAuthRequest,
     session: Session,
-    landed: Landed,
+    shared: SharedAnswer,
     live_at: float,
 ) -> Outcome:
     """Return the answer of an identical request, held to this request's own policy."""
-    now, content = services.now(), landed.content
+    now, content = services.now(), shared.content
     auth_time = content["auth_time"]
     since = session.authenticated_at if auth_time is None else times.from_wire(auth_time)
     shortfall = request.command.strengthen(request.app.policy).shortfall(content["amr"], since, now)
     if shortfall:
         return step_up(session.id, session.user_id, shortfall)
-    landed_at = times.from_wire(content["at"])
-    metrics.call_saved(Saving.COALESCED if landed_at >= request.opened_at else Saving.REUSE)
-    data = _aged(content["data"], now - landed_at)
+    answered_at = times.from_wire(content["at"])
+    metrics.call_saved(Saving.COALESCED if answered_at >= request.opened_at else Saving.REUSE)
+    data = _aged(content["data"], now - answered_at)
     return Outcome(Verdict.AUTHENTICATED, data=data, live_at=live_at)
 
 

@@ -22,7 +22,7 @@ LoginRequest = OpenedRequest[StartCommand] | OpenedRequest[AuthenticateCommand]
 
 # A login that nobody hears of leaves a session behind: none is begun with less time than this.
 LEAST_SECONDS: Final = 3.0
-_PATIENCE_SECONDS: Final = 1.0
+_MAX_WAIT_SECONDS: Final = 1.0
 
 # The code of a passcode is the same step, whoever brings it to the user; so is a link's.
 _ALSO: Final = {Method.OTP: Method.OTP_DIRECT, Method.LINK: Method.LINK_DIRECT}
@@ -115,7 +115,7 @@ def call_mosaic(  # noqa: PLR0913, PLR0917 - what is told of the call
     """Return Mosaic's answer to *step*. Raises as the door does, and `HeldBack`."""
     app = request.app.mosaic
     name = request.request_id if whom.subject is None else whom.subject.hex()
-    permit = services.traffic.admit_login(app, name, min(_PATIENCE_SECONDS, seconds / 4))
+    permit = services.traffic.admit_login(app, name, min(_MAX_WAIT_SECONDS, seconds / 4))
     return services.mosaic.take_login_step(
         permit,
         app,

@@ -177,7 +177,7 @@ def hand_over(services: Services, request: SilentAuthRequest, outcome: Outcome) 
             return _handed_over(connection, services, request, session, from_app, outcome)
     _note(services, request, session, Refusal.OVERTAKEN)
     # Those who asked the same have read the session by themselves: they get what Mosaic said.
-    return replace(_refused(), landing=outcome.landing)
+    return replace(_refused(), publication=outcome.publication)
 
 
 def _source_if_claimed(

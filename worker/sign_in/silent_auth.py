@@ -17,7 +17,7 @@ from worker.sign_in import redeem_ticket
 from worker.sign_in.ask_mosaic import Again, ask
 from worker.sign_in.commit import SilentAuthRequest, step_up
 from worker.sign_in.named_session import find_session
-from worker.traffic import Flying
+from worker.traffic import InProgress
 from worker.wiring import Services
 
 # How often we start over because the session changed while Mosaic was asked.
@@ -45,8 +45,8 @@ def _ask_in_rounds(services: Services, request: SilentAuthRequest) -> Outcome:
         found = _one_round(services, request)
         if isinstance(found, Outcome):
             return found
-        if isinstance(found, Flying):
-            services.traffic.flights.wait(found, request.seconds_left(services.now()))
+        if isinstance(found, InProgress):
+            services.traffic.single_flight.wait(found, request.seconds_left(services.now()))
         elif found is Again.CHANGED:
             changes += 1
         else:
@@ -58,7 +58,7 @@ def _ask_in_rounds(services: Services, request: SilentAuthRequest) -> Outcome:
     return Outcome(Verdict.LOGIN_REQUIRED, ended[-1])
 
 
-def _one_round(services: Services, request: SilentAuthRequest) -> Outcome | Flying | Again:
+def _one_round(services: Services, request: SilentAuthRequest) -> Outcome | InProgress | Again:
     """Try the session that is named, if it is strong enough."""
     by_ticket = request.command.ticket is not None
     found = (redeem_ticket.claim if by_ticket else find_session)(services, request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from worker.traffic.admission import Permit
 from worker.traffic.budgets import Application, Lane
-from worker.traffic.single_flight import Flight, FlightPlan, Flying, Landed, Superseded
+from worker.traffic.single_flight import CallPlan, InProgress, Lead, SharedAnswer, Superseded
 from worker.traffic.snapshot import BreakerState, BudgetLeft, PauseState, TrafficState
 from worker.traffic.traffic import Traffic
 
@@ -16,13 +16,13 @@ __all__ = [
     "Application",
     "BreakerState",
     "BudgetLeft",
-    "Flight",
-    "FlightPlan",
-    "Flying",
-    "Landed",
+    "CallPlan",
+    "InProgress",
     "Lane",
+    "Lead",
     "PauseState",
     "Permit",
+    "SharedAnswer",
     "Superseded",
     "Traffic",
     "TrafficState",

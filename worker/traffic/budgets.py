@@ -48,7 +48,7 @@ class Application(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class RateLimit:
     """One budget, kept by the generic cell rate algorithm (GCRA); times in microseconds.
 
     No window of a minute holds more than the calls it was made for: what may come at once is
@@ -61,8 +61,10 @@ class Cell:
     tolerance: int
 
     @classmethod
-    def of(cls, key: str, name: str, calls_per_minute: float, burst: int | None = None) -> Cell:
-        """Return the cell that admits *calls_per_minute*, at most *burst* of them at once."""
+    def of(
+        cls, key: str, name: str, calls_per_minute: float, burst: int | None = None
+    ) -> RateLimit:
+        """Return the limit that admits *calls_per_minute*, at most *burst* of them at once."""
         at_once = max(1, int(calls_per_minute * _BURST_SHARE)) if burst is None else burst
         # Rounded up: rounded down, 90,000 calls a minute would be 92 more.
         interval = math.ceil(_MINUTE / max(1.0, calls_per_minute - at_once))
@@ -70,12 +72,12 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What one call is held to. The order of the keys is that of ``lua/admission.lua``."""
+class Limits:
+    """What one call is held to."""
 
     breakers: tuple[str, str]  # that of all clients, and that of this one
     pauses: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    rates: tuple[RateLimit, ...]
 
 
 class Lanes:
@@ -86,36 +88,35 @@ class Lanes:
         self._source_calls = settings.mosaic_source_calls_per_minute
         self._user_calls = settings.mosaic_user_calls_per_minute
         self._auth_share = 1.0 - settings.mosaic_logout_share
-        self._rules_of = lru_cache(maxsize=1024)(self._make_rules)  # the same for each call
+        self._limits_of = lru_cache(maxsize=1024)(self._make_limits)  # the same for each call
 
-    def rules(self, lane: Lane, app: Application, user: str | None = None) -> Rules:
+    def limits(self, lane: Lane, app: Application, user: str | None = None) -> Limits:
         """Return what a call of *app* is held to; *user* is an opaque name for whom it is made."""
-        rules = self._rules_of(lane, app.client_id, app.base_url)
+        limits = self._limits_of(lane, app.client_id, app.base_url)
         if user is None:
-            return rules
+            return limits
         whole = self._of_user("user", f"user:{user}", 1.0)
         share = self._of_user(
             "user at one app", f"user:{user}:{app.client_id}", _CLIENT_SHARE_OF_USER
         )
-        return Rules(rules.breakers, rules.pauses, (*rules.cells, whole, share))
+        return Limits(limits.breakers, limits.pauses, (*limits.rates, whole, share))
 
-    def _of_user(self, name: str, scope: str, share: float) -> Cell:
+    def _of_user(self, name: str, scope: str, share: float) -> RateLimit:
         calls = self._user_calls * share
         burst = max(1, int(calls * _USER_BURST_SHARE))
-        return Cell.of(f"{PREFIX}:budget:{scope}", name, calls, burst)
+        return RateLimit.of(f"{PREFIX}:budget:{scope}", name, calls, burst)
 
-    def _make_rules(self, lane: Lane, client_id: str, base_url: str) -> Rules:
-        cells = self.cells(lane, client_id)
+    def _make_limits(self, lane: Lane, client_id: str, base_url: str) -> Limits:
         breakers = breaker_key(base_url, lane), breaker_key(base_url, lane, client_id)
-        return Rules(breakers, _pauses(lane, client_id), cells)
+        return Limits(breakers, _pauses(lane, client_id), self.rates(lane, client_id))
 
-    def cells(self, lane: Lane, client_id: str) -> tuple[Cell, ...]:
+    def rates(self, lane: Lane, client_id: str) -> tuple[RateLimit, ...]:
         """Return the budgets of a lane: the application's, and our address'."""
         shares = {Lane.LOGOUT: 1.0}
         if lane is not Lane.LOGOUT:
             shares[Lane.AUTH] = self._auth_share
         return tuple(
-            Cell.of(f"{PREFIX}:budget:{scope}:{of}", scope, calls * share)
+            RateLimit.of(f"{PREFIX}:budget:{scope}:{of}", scope, calls * share)
             for of, share in shares.items()
             for scope, calls in self._scopes(client_id)
         )

@@ -1,88 +1,148 @@
-"""The scripts of the room, and Redis as something we can do without."""
+"""The scripts of ``lua/``, each run in one round trip, and what each is told.
+
+Lua reads keys and arguments by number: they are put in order here and nowhere else. What a script
+returns is None when Redis does not answer.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-import redis
-import structlog
-from redis.exceptions import RedisError
+from worker.storage.best_effort import BestEffortRedis
+from worker.storage.redis_scripts import Argument, Call, read_script
+from worker.traffic.budgets import PREFIX, Lane, Limits, pause_key
 
-from worker.storage.redis_scripts import Argument, Call, Script, ScriptRunner, read_script
-
-# After a failure Redis is left alone: each attempt would cost a caller its socket timeout.
-REST_SECONDS: Final = 5.0
-
-log = structlog.get_logger()
-
+PROBES_AT_A_TIME: Final = 3
+PROBE_LASTS_SECONDS: Final = 35.0  # longer than any call; then its process is taken for dead
 
 _JOIN: Final = read_script(__package__, "basics", "breaker", "admission", "join")
 _ADMIT: Final = read_script(__package__, "basics", "breaker", "admission", "admit")
-_LAND: Final = read_script(__package__, "land")
+_PUBLISH: Final = read_script(__package__, "publish")
 _REPORT: Final = read_script(__package__, "basics", "breaker", "report")
 _PAUSE: Final = read_script(__package__, "basics", "pause")
 
 
+@dataclass(frozen=True, slots=True)
+class BreakerRules:
+    """What opens a breaker, and what closes it."""
+
+    failures_in_a_row: int
+    share: float  # of the calls in a window, once there are so many
+    share_of_calls: int
+    window_seconds: float
+    most_of_one: int  # how many failures of one session count in a window
+    open_seconds: float  # doubled each time in a row …
+    max_open_seconds: float  # … up to this
+    good_probes: int  # that close it
+    bad_probes: int  # that open it again
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a call went: of whom, for whom, and of which opening of each breaker it was a probe."""
+
+    result: str
+    probe_of: tuple[int, int]
+    client_id: str
+    whom: str
+    is_slow: bool
+
+
 class Scripts:
-    """Runs each script of ``lua/`` in one round trip. No method raises when Redis is away.
+    """Runs each script with what it wants to be told."""
 
-    *runner* has a short timeout, since every call waits for it; that of *client* is longer than
-    anybody listens.
-    """
+    def __init__(self, shared: BestEffortRedis) -> None:
+        self._shared = shared
 
-    def __init__(self, runner: ScriptRunner, client: redis.Redis) -> None:
-        self._runner = runner
-        self._redis = client
-        self._rest_until = 0.0
+    def admit(self, limits: Limits, max_wait_seconds: float, *, is_untried: bool) -> Any:
+        """Ask whether one call may be made."""
+        keys, arguments = _admission(limits, max_wait_seconds, is_untried=is_untried)
+        return self._shared.run(_ADMIT, keys, arguments)
 
-    def join(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run ``join.lua``; None when Redis does not answer. So do the others."""
-        return self._run(_JOIN, keys, arguments)
+    def join(  # noqa: PLR0913, PLR0917 - what one script is told
+        self,
+        name: str,
+        token: str,
+        lease_ms: int,
+        oldest_ms: int,
+        limits: Limits,
+        max_wait_seconds: float,
+    ) -> Any:
+        """Take the shared answer, learn that one is on its way, or lead if a call may be made."""
+        keys, arguments = _admission(limits, max_wait_seconds, is_untried=False)
+        told = (token, lease_ms, oldest_ms, *arguments)
+        return self._shared.run(_JOIN, (*_single_flight(name), *keys), told)
 
-    def admit(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run ``admit.lua``."""
-        return self._run(_ADMIT, keys, arguments)
+    def publish(self, name: str, token: str, answer: bytes, life_ms: int) -> None:
+        """Leave the answer for all who wait, if the lease is still held with *token*."""
+        call = self.publication(name, token, answer, life_ms)
+        self._shared.run(call.script, call.keys, call.arguments)
 
-    def land(self, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
-        """Run ``land.lua``."""
-        self._run(_LAND, keys, arguments)
+    def publication(self, name: str, token: str, answer: bytes, life_ms: int) -> Call:
+        """Return what `publish` would run, for somebody who goes to this Redis anyway."""
+        return Call(_PUBLISH, _single_flight(name), (token, answer, life_ms))
 
-    def landing(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Call:
-        """Return what `land` would run, for somebody who goes to this Redis anyway."""
-        return Call(_LAND, keys, arguments)
+    def report(self, breakers: tuple[str, str], call: Report, rules: BreakerRules) -> Any:
+        """Tell both breakers how a call went."""
+        told = (call.result, *call.probe_of, call.client_id, call.whom, int(call.is_slow))
+        return self._shared.run(_REPORT, breakers, (*told, *_in_order(rules)))
 
-    def report(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run ``report.lua``."""
-        return self._run(_REPORT, keys, arguments)
+    def pause(
+        self, lane: Lane, client_id: str, asked_us: int, longest_us: int, jitter: float
+    ) -> Any:
+        """Pause a client, and everybody if another one was told to wait just now."""
+        keys = (
+            pause_key(lane, client_id),
+            pause_key(lane),
+            f"{PREFIX}:limited:last:{lane}",
+            f"{PREFIX}:limited:times:{client_id}:{lane}",
+        )
+        return self._shared.run(_PAUSE, keys, (client_id, asked_us, longest_us, jitter))
 
-    def pause(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run ``pause.lua``."""
-        return self._run(_PAUSE, keys, arguments)
-
-    def listen(self, key: str, seconds: float) -> None:
-        """Return when the list at *key* has an element, or after *seconds*.
+    def wait(self, name: str, seconds: float) -> None:
+        """Return when an answer is there, or after *seconds*.
 
         BLMOVE from a list to itself leaves it as it is, and wakes all who listen.
         """
+        key, _ = _single_flight(name)
         seconds = max(seconds, 0.01)  # 0 would be for ever
-        self._attempt(lambda: self._redis.blmove(key, key, seconds, "LEFT", "RIGHT"))  # type: ignore[arg-type]
+        self._shared.attempt(
+            lambda redis: redis.blmove(key, key, seconds, "LEFT", "RIGHT")  # type: ignore[arg-type]
+        )
 
-    def forget(self, key: str) -> None:
-        """Delete *key*."""
-        self._attempt(lambda: self._redis.delete(key))
+    def forget(self, name: str) -> None:
+        """Delete the shared answer."""
+        key, _ = _single_flight(name)
+        self._shared.attempt(lambda redis: redis.delete(key))
 
-    def _attempt(self, command: Callable[[], Any]) -> Any:
-        """Return what *command* returns; None when Redis does not answer."""
-        if time.monotonic() < self._rest_until:
-            return None
-        try:
-            return command()
-        except RedisError as error:
-            self._rest_until = time.monotonic() + REST_SECONDS
-            log.warning("traffic_not_shared", error=type(error).__name__)
-            return None
 
-    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        return self._attempt(lambda: self._runner.run(script, keys, arguments))
+def _single_flight(name: str) -> tuple[str, str]:
+    return f"{PREFIX}:flight:{name}:answer", f"{PREFIX}:flight:{name}:lease"
+
+
+def _admission(
+    limits: Limits, max_wait_seconds: float, *, is_untried: bool
+) -> tuple[Sequence[str], Sequence[Argument]]:
+    """Return what ``admission.lua`` is told."""
+    arguments = (
+        *(len(limits.pauses), int(is_untried), PROBES_AT_A_TIME, _us(PROBE_LASTS_SECONDS)),
+        _us(max_wait_seconds),
+        *(number for rate in limits.rates for number in (rate.interval, rate.tolerance)),
+    )
+    return (*limits.breakers, *limits.pauses, *(rate.key for rate in limits.rates)), arguments
+
+
+def _in_order(rules: BreakerRules) -> tuple[Argument, ...]:
+    """Return *rules* as ``report.lua`` names them."""
+    return (
+        *(rules.failures_in_a_row, rules.share, rules.share_of_calls),
+        *(_us(rules.window_seconds), rules.most_of_one),
+        *(_us(rules.open_seconds), _us(rules.max_open_seconds)),
+        *(rules.good_probes, rules.bad_probes),
+    )
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import redis
 
-from worker.traffic.budgets import Application, Cell, Lane, Lanes, breaker_key, pause_key
+from worker.traffic.budgets import Application, Lane, Lanes, RateLimit, breaker_key, pause_key
 
 SOURCE = "source"  # all calls together: Mosaic counts them by our address
 
@@ -56,11 +56,11 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
     known = list(apps)
     clients = sorted({app.client_id for app in known})
     doors = _doors(known)
-    cells = _cells(lanes, clients)
+    rates = _rates(lanes, clients)
     paused = [(name, lane) for name in (*clients, SOURCE) for lane in Lane]
     pipeline = client.pipeline(transaction=False)
     pipeline.time()  # all moments are of Redis' clock
-    pipeline.mget([cell.key for _, _, cell in cells])
+    pipeline.mget([rate.key for _, _, rate in rates])
     pipeline.mget([pause_key(lane, None if n == SOURCE else n) for n, lane in paused])
     for door in doors:
         pipeline.hget(door.key, "until")
@@ -68,8 +68,8 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
     now = seconds * 1e6 + microseconds
     return TrafficState(
         budgets=tuple(
-            BudgetLeft(name, lane, _left(cell, moment, now))
-            for (name, lane, cell), moment in zip(cells, moments, strict=True)
+            BudgetLeft(name, lane, _left(rate, moment, now))
+            for (name, lane, rate), moment in zip(rates, moments, strict=True)
         ),
         pauses=tuple(
             PauseState(name, lane, (float(end) - now) / 1e6)
@@ -82,20 +82,20 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
     )
 
 
-def _cells(lanes: Lanes, clients: Iterable[str]) -> list[tuple[str, Lane, Cell]]:
+def _rates(lanes: Lanes, clients: Iterable[str]) -> list[tuple[str, Lane, RateLimit]]:
     """Return each budget once, under the lane it limits."""
-    found: dict[str, tuple[str, Lane, Cell]] = {}
+    found: dict[str, tuple[str, Lane, RateLimit]] = {}
     for lane in (Lane.LOGOUT, Lane.AUTH):  # the lane of logouts is the whole
         for client_id in clients:
-            for cell in lanes.cells(lane, client_id):
-                name = SOURCE if cell.name == SOURCE else client_id
-                found.setdefault(cell.key, (name, lane, cell))
+            for rate in lanes.rates(lane, client_id):
+                name = SOURCE if rate.name == SOURCE else client_id
+                found.setdefault(rate.key, (name, lane, rate))
     return list(found.values())
 
 
-def _left(cell: Cell, moment: bytes | None, now: float) -> float:
+def _left(rate: RateLimit, moment: bytes | None, now: float) -> float:
     spent = 0.0 if moment is None else max(0.0, float(moment) - now)
-    return max(0.0, 1.0 - spent / (cell.tolerance + cell.interval))
+    return max(0.0, 1.0 - spent / (rate.tolerance + rate.interval))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Final
 
 import redis
 
 from worker.settings.model import Settings
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.encryption import KeyRing
-from worker.storage.redis_scripts import ScriptRunner
 from worker.traffic import snapshot
 from worker.traffic.admission import Gate, Permit
 from worker.traffic.budgets import Application, Lane, Lanes
 from worker.traffic.scripts import Scripts
-from worker.traffic.single_flight import Flights
+from worker.traffic.single_flight import SingleFlight
 from worker.traffic.snapshot import TrafficState
 
 # A logout's turn comes soon, or its row waits: the thread is needed for others.
-LOGOUT_PATIENCE_SECONDS = 1.0
+MAX_LOGOUT_WAIT_SECONDS: Final = 1.0
 
 
 class Traffic:
@@ -26,19 +27,18 @@ class Traffic:
 
     def __init__(
         self,
-        runner: ScriptRunner,
+        shared: BestEffortRedis,
         client: redis.Redis,
         settings: Settings,
         keyring: KeyRing,
         now: Callable[[], datetime],
     ) -> None:
-        """See `Scripts` for *runner* and *client*."""
-        self._runner = runner
+        """Agree by *shared*; *client* shows operators what holds."""
         self._redis = client
         self._lanes = Lanes(settings)
-        scripts = Scripts(runner, client)
+        scripts = Scripts(shared)
         self._gate = Gate(scripts, settings)
-        self.flights = Flights(scripts, self._gate, settings, keyring, now)
+        self.single_flight = SingleFlight(scripts, self._gate, settings, keyring, now)
 
     def admit_logout(self, app: Application, session: str, *, is_untried: bool) -> Permit:
         """Return a permit to log *session* out at Mosaic. Raises `HeldBack`.
@@ -46,17 +46,13 @@ class Traffic:
         A breaker keeps back only what was tried before.
         """
         return self._gate.admit(
-            Lane.LOGOUT, app, LOGOUT_PATIENCE_SECONDS, whom=session, is_untried=is_untried
+            Lane.LOGOUT, app, MAX_LOGOUT_WAIT_SECONDS, whom=session, is_untried=is_untried
         )
 
-    def admit_login(self, app: Application, whom: str, patience_seconds: float) -> Permit:
+    def admit_login(self, app: Application, whom: str, max_wait_seconds: float) -> Permit:
         """Return a permit for a step of the login of *whom*, an opaque name. Raises `HeldBack`."""
-        return self._gate.admit(Lane.LOGIN, app, patience_seconds, whom=whom)
+        return self._gate.admit(Lane.LOGIN, app, max_wait_seconds, whom=whom)
 
     def snapshot(self, apps: Iterable[Application]) -> TrafficState:
         """Return what operators see. Raises `redis.RedisError`."""
         return snapshot.read(self._redis, self._lanes, apps)
-
-    def close(self) -> None:
-        """Close the connections made for this room alone."""
-        self._runner.close()

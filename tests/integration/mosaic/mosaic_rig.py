@@ -29,8 +29,10 @@ from worker.mosaic import (
     build_gateway,
 )
 from worker.settings.model import Settings
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.encryption import KeyRing
-from worker.traffic.admission import Watch
+from worker.storage.redis_scripts import ScriptRunner
+from worker.traffic.breakers import CallObserver
 
 KEY = base64.b64encode(b"k" * 32).decode()
 SECRET = "shop-secret"
@@ -60,8 +62,8 @@ class Free:
     """A permit that nobody learns from."""
 
     @contextmanager
-    def watch(self) -> Iterator[Watch]:
-        yield Watch(fair_seconds=0)
+    def observe(self) -> Iterator[CallObserver]:
+        yield CallObserver(min_counted_timeout=0)
 
 
 @dataclass
@@ -91,7 +93,8 @@ class Rig:
         """A gateway as another process would make it: sharing nothing but Redis."""
         keyring = KeyRing.from_settings(self.settings)
         client = self.connect(redis_timeout_seconds)
-        gateway = build_gateway(self.settings, client, keyring, self.now)
+        shared = BestEffortRedis(ScriptRunner(client.connection_pool), client)
+        gateway = build_gateway(self.settings, client, shared, keyring, self.now)
         self._open.append(gateway)
         return gateway
 

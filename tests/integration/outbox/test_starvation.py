@@ -148,7 +148,7 @@ def test_a_mosaic_that_is_down_is_told_of_each_logout_once_and_then_asked_by_few
 def hanging(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[IdpQueue]:
-    monkeypatch.setattr("worker.traffic.admission.SLOW_SECONDS", 0.3)
+    monkeypatch.setattr("worker.traffic.breakers.SLOW_SECONDS", 0.3)
     impatient = {"breaker_failures": "3", "mosaic_timeout_seconds": "0.5"}
     with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **impatient) as stage:
         mosaic.state.faults.add(TELL, "latency", seconds=60, mentioning="bad-")

@@ -27,7 +27,7 @@ from worker.requests import replies
 from worker.sessions import queries
 from worker.sessions.audit import Cause
 from worker.sign_in import ask_mosaic
-from worker.traffic import Landed
+from worker.traffic import SharedAnswer
 
 LATE_SECONDS = replies.MAX_TOKENS_AGE_SECONDS + 0.3
 
@@ -136,20 +136,20 @@ def test_a_shared_answer_is_given_only_if_the_session_is_live_once_it_has_come(
     slow: SlowRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = slow.stage.silent_auth()
-    flights = slow.stage.services.traffic.flights
-    join, joined = flights.join, []
+    single_flight = slow.stage.services.traffic.single_flight
+    join, joined = single_flight.join, []
 
     def and_log_out(plan: Any) -> Any:
         joined.append(join(plan))
         slow.log_out()
         return joined[-1]
 
-    monkeypatch.setattr(flights, "join", and_log_out)
+    monkeypatch.setattr(single_flight, "join", and_log_out)
 
     second = slow.stage.silent_auth()
 
     assert first.verdict is Verdict.AUTHENTICATED
-    assert isinstance(joined[0], Landed)
+    assert isinstance(joined[0], SharedAnswer)
     assert (second.verdict, second.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
 
 

@@ -35,10 +35,10 @@ from worker.errors import (
     TokenRejected,
     WrongSubject,
 )
-from worker.traffic import Lane, admission
+from worker.traffic import Lane, breakers
 
 ASK, TELL = "session/authenticate", "session/logout"
-HASTY = 0.5
+SHORT = 0.5
 
 
 @pytest.fixture
@@ -145,28 +145,28 @@ def test_an_answer_that_was_not_hoped_for_is_still_an_answer(
     assert not is_open(process)
 
 
-def test_an_app_with_hasty_deadlines_closes_the_way_for_nobody(process: Process) -> None:
+def test_an_app_with_short_deadlines_closes_the_way_for_nobody(process: Process) -> None:
     for _ in range(10):
-        raised = process.call(MosaicTimedOut(), allowed_seconds=HASTY)
+        raised = process.call(MosaicTimedOut(), allowed_seconds=SHORT)
         assert isinstance(raised, MosaicTimedOut)
 
     assert not is_open(process)
 
 
-def test_a_failure_that_took_no_time_counts_however_hasty_the_deadline(process: Process) -> None:
+def test_a_failure_that_took_no_time_counts_however_short_the_deadline(process: Process) -> None:
     for _ in range(3):
-        process.call(MosaicUnavailable(), allowed_seconds=HASTY)
+        process.call(MosaicUnavailable(), allowed_seconds=SHORT)
 
     assert is_open(process)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6])  # the rest is waited for a turn
-def test_a_deadline_near_to_what_the_settings_allow_is_not_hasty(
+def test_a_deadline_near_to_what_the_settings_allow_is_not_short(
     start: Starter, share: float
 ) -> None:
-    process = start(breaker_failures=1, mosaic_timeout_seconds=HASTY)
+    process = start(breaker_failures=1, mosaic_timeout_seconds=SHORT)
 
-    process.call(MosaicTimedOut(), allowed_seconds=share * HASTY)
+    process.call(MosaicTimedOut(), allowed_seconds=share * SHORT)
 
     assert is_open(process)
 
@@ -320,7 +320,7 @@ def test_where_logouts_hang_three_of_a_client_are_under_way_and_the_others_wait(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes a slot for as long as Mosaic may take: there must be some for other clients."""
-    monkeypatch.setattr(admission, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(breakers, "SLOW_SECONDS", 0.0)
     process.fail(3, SHOP, Lane.LOGOUT)
     hanging = [process.admit(Lane.LOGOUT, SHOP, is_untried=True) for _ in range(3)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandbox.environment import base_variables
 from tests.stage import redis_client
-from worker.traffic.budgets import Cell
+from worker.traffic.budgets import RateLimit
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,6 +20,7 @@ import json, sys, time
 import redis
 from worker.errors import HeldBack
 from worker.settings.model import Settings
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.redis_scripts import ScriptRunner
 from worker.traffic.admission import Gate
 from worker.traffic.budgets import Lane
@@ -28,7 +29,8 @@ class Shop:
     client_id, base_url = "shop", "https://mosaic.example"
 url, calls, lasts = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 client = redis.Redis.from_url(url, socket_timeout=60)
-gate = Gate(Scripts(ScriptRunner(client.connection_pool), client), Settings.model_validate({
+shared = BestEffortRedis(ScriptRunner(client.connection_pool), client)
+gate = Gate(Scripts(shared), Settings.model_validate({
     "encryption_keys": "k1:" + "A" * 43 + "=", "lookup_key": "A" * 43 + "=",
     "mosaic_app_calls_per_minute": calls, "mosaic_source_calls_per_minute": 10**6,
 }))
@@ -48,8 +50,8 @@ print(json.dumps(through))
 
 def test_three_processes_together_use_up_the_budget_and_never_exceed_it(redis_url: str) -> None:
     calls, lasts = 1200, 2.5
-    cell = Cell.of("key", "name", calls)
-    interval, at_once = cell.interval / 1e6, cell.tolerance // cell.interval + 1
+    rate = RateLimit.of("key", "name", calls)
+    interval, at_once = rate.interval / 1e6, rate.tolerance // rate.interval + 1
     command = [sys.executable, "-c", HAMMER, redis_url, str(calls), str(lasts)]
     with redis_client(redis_url) as client:
         hammers = [

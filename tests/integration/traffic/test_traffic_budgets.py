@@ -24,10 +24,9 @@ from tests.integration.traffic.traffic_rig import (
 )
 from tests.stage import Stage, patient_redis
 from worker.errors import HeldBack
-from worker.traffic import FlightPlan, Lane
-from worker.traffic.admission import arguments_of, keys_of
-from worker.traffic.budgets import Cell
-from worker.traffic.single_flight import Flights
+from worker.traffic import CallPlan, Lane
+from worker.traffic.budgets import RateLimit
+from worker.traffic.single_flight import SingleFlight
 
 ASK, TELL = "session/authenticate", "session/logout"
 ROOT = Path(__file__).parents[3]
@@ -116,14 +115,14 @@ def test_another_app_has_a_budget_of_its_own_but_one_address_with_all(start: Sta
 
 def test_a_turn_that_comes_soon_is_waited_for(start: Starter) -> None:
     process = start(mosaic_app_calls_per_minute=600, mosaic_source_calls_per_minute=PLENTY)
-    cell = Cell.of("key", "name", 600)
+    rate = RateLimit.of("key", "name", 600)
     began = time.monotonic()
     at_once = process.admit_all(Lane.LOGOUT)
 
     for _ in range(4):
-        process.admit(Lane.LOGOUT, patience_seconds=30)
+        process.admit(Lane.LOGOUT, max_wait_seconds=30)
 
-    at_least = (at_once + 4 - 30) * cell.interval / 1e6
+    at_least = (at_once + 4 - 30) * rate.interval / 1e6
     assert time.monotonic() - began >= at_least
 
 
@@ -134,11 +133,11 @@ def test_calls_that_wait_for_one_budget_are_counted_in_the_others_when_they_are_
     """Else the calls of a queue would be taken for a steady flow, and let more in than fit."""
     process = start(mosaic_app_calls_per_minute=60, mosaic_source_calls_per_minute=1_000)
     process.admit_all(Lane.LOGOUT)
-    rules = process.gate.rules(Lane.LOGOUT, SHOP)
-    of_app, of_source = (cell.key for cell in rules.cells)
+    limits = process.gate.limits(Lane.LOGOUT, SHOP)
+    of_app, of_source = (rate.key for rate in limits.rates)
     before: Any = process.redis.time()
 
-    said, wait, *_ = process.scripts.admit(keys_of(rules), arguments_of(rules, 100.0))
+    said, wait, *_ = process.scripts.admit(limits, 100.0, is_untried=True)
 
     assert said == b"go"
     assert wait > 0
@@ -223,23 +222,23 @@ def test_nobody_waits_for_a_turn_past_their_own_deadline(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.registered("ada")
-    plans: list[FlightPlan] = []
-    join = Flights.join
+    plans: list[CallPlan] = []
+    join = SingleFlight.join
 
-    def watched(self: Flights, plan: FlightPlan) -> Any:
+    def watched(self: SingleFlight, plan: CallPlan) -> Any:
         plans.append(plan)
         return join(self, plan)
 
-    monkeypatch.setattr(Flights, "join", watched)
+    monkeypatch.setattr(SingleFlight, "join", watched)
     soon = times.to_wire(stage.now() + timedelta(seconds=3))
     asked = stage.seal("forum", requests.SilentAuth(user_id="ada"), deadline=soon)
     stage.deliver(asked)
     stage.silent_auth("ada")
 
     hurried, relaxed = plans
-    assert hurried.patience_seconds <= 3 / 4
+    assert hurried.max_wait_seconds <= 3 / 4
     assert hurried.call_seconds <= 3
-    assert relaxed.patience_seconds == 1
+    assert relaxed.max_wait_seconds == 1
     assert relaxed.call_seconds == 5
 
 

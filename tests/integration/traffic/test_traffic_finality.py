@@ -50,13 +50,13 @@ def test_a_logout_after_the_answer_was_shared_is_final_for_those_who_have_not_ta
     (ref,) = (session.id for session in fleet.stage.sessions())
     may_look = threading.Event()
     waited = threading.Event()
-    slow = fleet.services[0].traffic.flights
+    slow = fleet.services[0].traffic.single_flight
     wait = slow.wait
 
-    def wait_long(flying: Any, seconds: float) -> None:
+    def wait_long(call: Any, seconds: float) -> None:
         waited.set()
         may_look.wait(60)
-        wait(flying, seconds)
+        wait(call, seconds)
 
     monkeypatch.setattr(slow, "wait", wait_long)
     with fleet.stage.mosaic.state.gates.hold(ASK) as gate:

@@ -1,4 +1,4 @@
-"""Whatever others have written where a flight's answer should be, requests are served."""
+"""Whatever others have written where a shared answer should be, requests are served."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.traffic.traffic_rig import Process, Starter, land, plan, starting
-from worker.traffic import Flight, Landed
+from tests.integration.traffic.traffic_rig import Process, Starter, plan, publish, starting
+from worker.traffic import Lead, SharedAnswer
 
-ANSWER = "mosaic-sessions:flight:flight:answer"
+ANSWER = "mosaic-sessions:flight:call:answer"
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def process(start: Starter) -> Process:
     return start()
 
 
-def flight(process: Process, **changes: Any) -> Flight:
-    joined = process.flights.join(plan(**changes))
-    assert isinstance(joined, Flight)
+def lead(process: Process, **changes: Any) -> Lead:
+    joined = process.single_flight.join(plan(**changes))
+    assert isinstance(joined, Lead)
     return joined
 
 
@@ -43,7 +43,7 @@ def failure(**content: Any) -> Callable[[], bytes]:
 GARBAGE: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
     "no time": lambda: b"garbage",
-    "an abandoned flight": lambda: b"abandoned",
+    "an abandoned lead": lambda: b"abandoned",
     "only a time": lambda: b"%d:" % now_ms(),
     "not sealed": lambda: b"%d:+garbage" % now_ms(),
     "a cut seal": lambda: b"%d:+\x01\x02k1\x00" % now_ms(),
@@ -60,34 +60,35 @@ GARBAGE: dict[str, Callable[[], bytes]] = {
 def test_garbage_in_an_answer_is_flown_over(process: Process, garbage: str) -> None:
     process.redis.rpush(ANSWER, GARBAGE[garbage]())
 
-    land(flight(process), {}, version=1, seconds=60)
+    publish(process.traffic, lead(process), {}, version=1, seconds=60)
 
-    assert isinstance(process.flights.join(plan()), Landed)
+    assert isinstance(process.single_flight.join(plan()), SharedAnswer)
 
 
 def test_an_answer_sealed_with_a_key_that_left_the_ring_is_flown_over(start: Starter) -> None:
-    land(flight(start(key=b"o")), {}, version=1, seconds=60)
+    old = start(key=b"o")
+    publish(old.traffic, lead(old), {}, version=1, seconds=60)
 
-    flight(start(key=b"n"))
+    lead(start(key=b"n"))
 
 
-def test_an_answer_sealed_for_another_flight_is_flown_over(process: Process) -> None:
-    land(flight(process, name="another"), {}, version=1, seconds=60)
+def test_an_answer_sealed_for_another_call_is_passed_over(process: Process) -> None:
+    publish(process.traffic, lead(process, name="another"), {}, version=1, seconds=60)
     process.redis.rename("mosaic-sessions:flight:another:answer", ANSWER)
 
-    flight(process)
+    lead(process)
 
 
 def test_an_old_answer_that_is_said_to_be_new_is_flown_over(process: Process) -> None:
-    land(flight(process), {}, version=1, seconds=60)
+    publish(process.traffic, lead(process), {}, version=1, seconds=60)
     raw: Any = process.redis.lpop(ANSWER)
-    landed_at, _, sealed = raw.partition(b":")
+    published_at, _, sealed = raw.partition(b":")
 
-    process.redis.rpush(ANSWER, b"%d:%b" % (int(landed_at) + 1, sealed))
-    flight(process)
+    process.redis.rpush(ANSWER, b"%d:%b" % (int(published_at) + 1, sealed))
+    lead(process)
 
 
 def test_keys_of_another_kind_cost_the_sharing_and_nothing_else(process: Process) -> None:
     process.redis.set(ANSWER, "not a list")
 
-    land(flight(process), {}, version=1, seconds=60)
+    publish(process.traffic, lead(process), {}, version=1, seconds=60)

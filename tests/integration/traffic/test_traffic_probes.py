@@ -10,7 +10,7 @@ from session_client.contract import Reason
 from tests.integration.traffic.traffic_rig import Process, Starter, end, pass_redis_time, starting
 from worker.errors import MosaicTimedOut, MosaicUnavailable
 
-HASTY = 0.5
+SHORT = 0.5
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_probe_that_learnt_nothing_makes_room_for_another(
     half_open(process, redis_url)
 
     for _ in range(10):
-        assert process.call(error, allowed_seconds=HASTY) is error
+        assert process.call(error, allowed_seconds=SHORT) is error
 
     assert process.admit().is_probe
 

@@ -118,26 +118,26 @@ def test_a_call_that_fails_fails_all_who_wait_for_it_without_a_call_each(
     assert fleet.asked() == 1
 
 
-def test_one_with_a_hasty_deadline_fails_alone(fleet: Fleet) -> None:
+def test_one_with_a_short_deadline_fails_alone(fleet: Fleet) -> None:
     with fleet.stage.mosaic.state.gates.hold(ASK) as gate:
-        with fleet.asking({"lasts": 1.9}) as hasty:
+        with fleet.asking({"lasts": 1.9}) as short:
             gate.wait_arrived()
             with fleet.asking({}, {}) as patient:
                 gate.wait_arrived(2)
-                # The other one; both have waited for the hasty call, unless it was over by then.
+                # The other one; both have waited for that call, unless it was over by then.
                 fleet.wait_for_waiters(1)
                 gate.release()
-        assert hasty[0].result().reason is Reason.IDP_UNAVAILABLE
+        assert short[0].result().reason is Reason.IDP_UNAVAILABLE
 
     assert {future.result().verdict for future in patient} == {Verdict.AUTHENTICATED}
     assert fleet.asked() == 2
 
 
-def test_a_failure_that_took_no_time_is_shared_by_the_hasty_too(
+def test_a_failure_that_took_no_time_is_shared_however_short_the_deadline(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for services in fleet.services:
-        monkeypatch.setattr(services.traffic._gate, "fair_seconds", 100.0)  # all are hasty
+        monkeypatch.setattr(services.traffic._gate, "min_counted_timeout", 100.0)  # all are short
     fleet.stage.mosaic.state.faults.add(ASK, "status", status=503)
 
     with (
@@ -186,7 +186,7 @@ def test_one_who_read_the_session_before_it_got_a_new_id_takes_the_answer_too(
 ) -> None:
     fleet.stage.mosaic.state.faults.add(ASK, "rotate_session_id", times=1)
     has_read, may_join = threading.Event(), threading.Event()
-    late = fleet.services[0].traffic.flights
+    late = fleet.services[0].traffic.single_flight
     join = late.join
 
     def join_late(plan: Any) -> Any:

@@ -80,7 +80,7 @@ def test_a_budget_that_is_promised_to_those_who_wait_is_empty_and_no_less(
     process = start(mosaic_app_calls_per_minute=60, mosaic_source_calls_per_minute=PLENTY)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     for _ in range(9):
-        process.admit(Lane.LOGOUT, patience_seconds=30)
+        process.admit(Lane.LOGOUT, max_wait_seconds=30)
 
     assert left(process, SHOP)["shop", Lane.LOGOUT] == 0.0
 

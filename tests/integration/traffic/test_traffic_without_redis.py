@@ -17,13 +17,15 @@ from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
-from tests.integration.traffic.traffic_rig import land, plan
+from tests.integration.traffic.traffic_rig import plan, publish
 from tests.stage import Stage
 from worker import wiring
 from worker.errors import MosaicRateLimited
+from worker.storage import best_effort
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.redis_client import connect_redis
 from worker.storage.redis_scripts import ScriptRunner
-from worker.traffic import Flight, Traffic, scripts
+from worker.traffic import Lead, Traffic
 from worker.wiring import Services
 
 ASK = "session/authenticate"
@@ -55,14 +57,15 @@ def stage(
 def _traffic_through(stage: Stage, url: str) -> Iterator[Services]:
     runner, client = ScriptRunner(connect_redis(url, 1.0).connection_pool), connect_redis(url)
     services = stage.services
-    traffic = Traffic(runner, client, stage.settings, services.keyring, stage.now)
+    shared = BestEffortRedis(runner, client)
+    traffic = Traffic(shared, client, stage.settings, services.keyring, stage.now)
     try:
         with wiring.use(replace(services, traffic=traffic)) as changed:
             stage.services = changed
             yield changed
     finally:
         stage.services = services
-        traffic.close()
+        shared.close()
         client.close()
 
 
@@ -71,7 +74,7 @@ def asked(stage: Stage) -> int:
 
 
 def times_given_up(logs: list[Any]) -> int:
-    return sum(line["event"] == "traffic_not_shared" for line in logs)
+    return sum(line["event"] == "redis_left_alone" for line in logs)
 
 
 def lose(proxy: FaultProxy, how: str) -> None:
@@ -86,7 +89,7 @@ def lose(proxy: FaultProxy, how: str) -> None:
 def test_apps_are_served_and_mosaic_told_without_it(
     stage: Stage, proxy: FaultProxy, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripts, "REST_SECONDS", 600.0)
+    monkeypatch.setattr(best_effort, "REST_SECONDS", 600.0)
     ref = stage.registered()
     lose(proxy, how)
 
@@ -125,7 +128,7 @@ def test_a_limit_without_a_time_is_told_as_a_second_without_it(
     assert app is not None
     permit = stage.services.traffic.admit_logout(app.mosaic, "session", is_untried=True)
 
-    with pytest.raises(MosaicRateLimited) as told, permit.watch():
+    with pytest.raises(MosaicRateLimited) as told, permit.observe():
         raise MosaicRateLimited
 
     assert told.value.retry_after == 1.0
@@ -134,7 +137,7 @@ def test_a_limit_without_a_time_is_told_as_a_second_without_it(
 def test_what_is_shared_is_shared_again_once_it_is_back(
     stage: Stage, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripts, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(best_effort, "REST_SECONDS", 0.0)
     stage.registered()
     lose(proxy, "refused")
     stage.silent_auth()
@@ -163,24 +166,25 @@ def test_a_redis_that_forgot_its_scripts_is_taught_them_again(stage: Stage, redi
     assert times_given_up(logs) == 0
 
 
-def test_a_flight_nobody_knows_of_lands_without_a_word(
+def test_a_lead_that_nobody_knows_of_ends_without_a_word(
     stage: Stage, proxy: FaultProxy, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripts, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(best_effort, "REST_SECONDS", 0.0)
     lose(proxy, "refused")
-    flight = stage.services.traffic.flights.join(plan())
-    assert isinstance(flight, Flight)
+    traffic = stage.services.traffic
+    lead = traffic.single_flight.join(plan())
+    assert isinstance(lead, Lead)
     proxy.heal()
 
     with capture_logs() as logs:
-        land(flight, {}, version=1, seconds=60)
+        publish(traffic, lead, {}, version=1, seconds=60)
 
     assert times_given_up(logs) == 0
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("mosaic-sessions:flight:*") == []
 
 
-def test_a_flight_whose_start_was_answered_to_nobody_keeps_nobody_waiting(
+def test_a_lead_whose_start_was_answered_to_nobody_keeps_nobody_waiting(
     stage: Stage, proxy: FaultProxy, redis_url: str
 ) -> None:
     stage.registered()
@@ -198,17 +202,17 @@ def test_a_flight_whose_start_was_answered_to_nobody_keeps_nobody_waiting(
 def test_one_who_waits_when_it_goes_away_asks_for_themselves(
     stage: Stage, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripts, "REST_SECONDS", 600.0)
+    monkeypatch.setattr(best_effort, "REST_SECONDS", 600.0)
     stage.registered()
     waits = threading.Event()
-    flights = stage.services.traffic.flights
-    wait = flights.wait
+    single_flight = stage.services.traffic.single_flight
+    wait = single_flight.wait
 
-    def told(flying: Any, seconds: float) -> None:
+    def told(call: Any, seconds: float) -> None:
         waits.set()
-        wait(flying, seconds)
+        wait(call, seconds)
 
-    monkeypatch.setattr(flights, "wait", told)
+    monkeypatch.setattr(single_flight, "wait", told)
     with stage.mosaic.state.gates.hold(ASK) as gate, ThreadPoolExecutor(2) as threads:
         first = threads.submit(stage.silent_auth)
         gate.wait_arrived()

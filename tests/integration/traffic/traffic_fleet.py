@@ -54,7 +54,7 @@ class Fleet:
         except SessionWorkerError as error:
             return failure_of(error)
         # The answer takes along what the others are to have.
-        services.reply_store.push(app_id, name, b"answer", None, outcome.landing)
+        services.reply_store.push(app_id, name, b"answer", None, outcome.publication)
         return outcome
 
     @contextmanager
@@ -66,7 +66,7 @@ class Fleet:
         return self.stage.mosaic.state.calls.count(ASK)
 
     def leases(self) -> int:
-        """How many flights are under way."""
+        """How many calls are in progress."""
         with redis_client(self.redis_url) as client:
             return len(client.keys("mosaic-sessions:flight:*:lease"))
 

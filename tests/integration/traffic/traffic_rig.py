@@ -17,9 +17,10 @@ from tests.integration.mosaic.mosaic_rig import make_settings
 from tests.stage import Stage, redis_client
 from worker import wiring
 from worker.errors import HeldBack, MosaicUnavailable
+from worker.storage.best_effort import BestEffortRedis
 from worker.storage.encryption import KeyRing
 from worker.storage.redis_scripts import ScriptRunner
-from worker.traffic import Flight, FlightPlan, Lane, Traffic, budgets
+from worker.traffic import CallPlan, Lane, Lead, Traffic, budgets
 from worker.traffic.admission import Gate, Permit
 from worker.traffic.scripts import Scripts
 from worker.wiring import Services
@@ -54,10 +55,9 @@ class Process:
         # Patient connections: a busy machine is no failure of Redis.
         self.redis = redis.Redis.from_url(url, socket_timeout=60)
         keyring = KeyRing.from_settings(self.settings)
-        self.traffic = Traffic(
-            ScriptRunner(self.redis.connection_pool), self.redis, self.settings, keyring, now
-        )
-        self.flights = self.traffic.flights
+        self.shared = BestEffortRedis(ScriptRunner(self.redis.connection_pool), self.redis)
+        self.traffic = Traffic(self.shared, self.redis, self.settings, keyring, now)
+        self.single_flight = self.traffic.single_flight
 
     @property
     def gate(self) -> Gate:
@@ -71,14 +71,14 @@ class Process:
         self,
         lane: Lane = Lane.AUTH,
         app: Client = SHOP,
-        patience_seconds: float = 0.0,
+        max_wait_seconds: float = 0.0,
         *,
         whom: str | None = None,
         is_untried: bool = False,
     ) -> Permit:
         """Ask for a permit; for somebody nobody has asked for yet, unless a test says whom."""
         return self.gate.admit(
-            lane, app, patience_seconds, whom=whom or uuid4().hex, is_untried=is_untried
+            lane, app, max_wait_seconds, whom=whom or uuid4().hex, is_untried=is_untried
         )
 
     def admit_all(self, lane: Lane = Lane.AUTH, app: Client = SHOP) -> int:
@@ -129,7 +129,7 @@ def starting(url: str) -> Iterator[Starter]:
         def start(**options: Any) -> Process:
             process = Process(url, **options)
             stack.callback(process.redis.close)
-            stack.callback(process.traffic.close)
+            stack.callback(process.shared.close)
             return process
 
         yield start
@@ -140,7 +140,7 @@ def end(
 ) -> BaseException | None:
     """End a permitted call; return what was raised in the end."""
     try:
-        with permit.watch() as watch, watch.asking(allowed_seconds):
+        with permit.observe() as observer, observer.asking(allowed_seconds):
             if error is not None:
                 raise error  # noqa: TRY301 - this is Mosaic
     except BaseException as raised:  # noqa: BLE001 - those end up there, too
@@ -148,24 +148,31 @@ def end(
     return None
 
 
-def land(flight: Flight, content: dict[str, Any], *, version: int = 1, seconds: float = 60) -> None:
-    """Share what a flight brought, as it goes with the answer to whoever flew."""
-    landing = flight.landing(content, version=version, seconds=seconds)
-    flight.flights._scripts._runner.run_all(landing)
+def publish(
+    traffic: Traffic,
+    lead: Lead,
+    content: dict[str, Any],
+    *,
+    version: int = 1,
+    seconds: float = 60,
+) -> None:
+    """Share what Mosaic answered, as it goes with the answer to whoever led."""
+    call = traffic.single_flight.publication(lead, content, version=version, seconds=seconds)
+    traffic.single_flight._scripts._shared._runner.run_all(call)
 
 
-def plan(**changes: Any) -> FlightPlan:
+def plan(**changes: Any) -> CallPlan:
     """Return a plan; those with the same name are identical."""
     values: dict[str, Any] = {
-        "name": "flight",
+        "name": "call",
         "app": SHOP,
         "user": "somebody",
         "version": 1,
         "since": datetime.now(UTC),
         "call_seconds": 10.0,
-        "patience_seconds": 0.0,
+        "max_wait_seconds": 0.0,
     }
-    return FlightPlan(**(values | changes))
+    return CallPlan(**(values | changes))
 
 
 @contextmanager
@@ -192,7 +199,7 @@ def pass_redis_time(url: str, seconds: float) -> None:
 
 
 def waiting(url: str) -> int:
-    """Return how many wait at Redis, for a flight to land, this very moment."""
+    """Return how many wait at Redis for a shared answer, this very moment."""
     with redis_client(url) as client:
         info: Any = client.info("clients")
         return int(info["blocked_clients"])

@@ -7,17 +7,17 @@ local function objection(breaker, now, probes)
   if breaker.is_half_open and breaker.probing >= probes then return {"held", "probing", 1000000} end
 end
 
--- The keys from `key` on are the breaker all share, that of the client, the pauses, the cells; the
+-- The keys from `key` on are the breaker all share, that of the client, the pauses, the rates; the
 -- arguments from `argument` on: how many pauses, 1 for a logout that was never tried, how many
 -- probes at a time, how long a probe may last, how long the caller would wait for its turn, then
--- interval and tolerance of each cell.
+-- interval and tolerance of each rate.
 -- Returns {"go", wait, the opening of each breaker whose probe it is (0: of none), 1 if a good answer
 -- would be news} or {"held", why, retry_after}.
 local function admit(key, argument)
   local now, first_pause = clock(), key + 2
-  local first_cell, first_number = first_pause + ARGV[argument], argument + 5
+  local first_rate, first_number = first_pause + ARGV[argument], argument + 5
   local is_untried, probes = ARGV[argument + 1] == "1", number(ARGV[argument + 2])
-  local patience = number(ARGV[argument + 4])
+  local max_wait = number(ARGV[argument + 4])
 
   local shared, own = look(KEYS[key], now), look(KEYS[key + 1], now)
   local held
@@ -30,27 +30,27 @@ local function admit(key, argument)
   end
   if held then return held end
 
-  for _, moment in ipairs(redis.call("MGET", unpack(KEYS, first_pause, first_cell - 1))) do
+  for _, moment in ipairs(redis.call("MGET", unpack(KEYS, first_pause, first_rate - 1))) do
     if number(moment) > now then return {"held", "pause", number(moment) - now} end
   end
 
-  -- GCRA: a cell holds the moment at which its budget will be whole again.
-  local wait, cells = 0, redis.call("MGET", unpack(KEYS, first_cell))
-  for index, moment in ipairs(cells) do
+  -- GCRA: a rate holds the moment at which its budget will be whole again.
+  local wait, rates = 0, redis.call("MGET", unpack(KEYS, first_rate))
+  for index, moment in ipairs(rates) do
     local tolerance = number(ARGV[first_number + 2 * index - 1])
     local whole_at = math.max(number(moment), now)
     local this_wait = whole_at - now - tolerance
-    if this_wait > patience then return {"held", tostring(index), this_wait} end
+    if this_wait > max_wait then return {"held", tostring(index), this_wait} end
     wait = math.max(wait, this_wait)
   end
 
-  -- The call is made when its turn comes in all of them: counted from now, a cell that had no
+  -- The call is made when its turn comes in all of them: counted from now, a rate that had no
   -- part in the wait would take the calls that wait together for a steady flow, and let more in.
-  for index, moment in ipairs(cells) do
+  for index, moment in ipairs(rates) do
     local interval = number(ARGV[first_number + 2 * index - 2])
     local whole_at = math.max(number(moment), now + wait) + interval
     local left = math.ceil((whole_at - now) / 1000)
-    redis.call("SET", KEYS[first_cell + index - 1], text(whole_at), "PX", left)
+    redis.call("SET", KEYS[first_rate + index - 1], text(whole_at), "PX", left)
   end
   local until_moment = text(now + number(ARGV[argument + 3]))
   return {"go", wait, let_through(shared, until_moment), let_through(own, until_moment),

@@ -1,4 +1,4 @@
-"""However a call ends, its flight ends with it: nobody waits for a lease that serves no one."""
+"""However a call ends, its lead ends with it: nobody waits for a lease that serves no one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ENDINGS = [
 
 @pytest.mark.parametrize("ending", ENDINGS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", [(MosaicGateway, "authenticate_session"), (ask_mosaic, "settle")])
-def test_a_call_that_ends_badly_ends_its_flight(
+def test_a_call_that_ends_badly_ends_its_lead(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], ending: BaseException
 ) -> None:
     seen = []
@@ -99,7 +99,7 @@ def test_a_store_that_is_away_fails_those_who_wait(
     assert fleet.asked() == 1
 
 
-def test_an_answer_that_is_too_weak_for_who_asked_ends_its_flight(fleet: Fleet) -> None:
+def test_an_answer_that_is_too_weak_for_who_asked_ends_its_lead(fleet: Fleet) -> None:
     login = fleet.stage.login("eve", "shop")
     boast = fleet.stage.mosaic.state.mint_id_token(
         sub="eve", aud="client-shop", amr=["mfa", "pwd", "sms"]

@@ -9,19 +9,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.integration.mosaic.mosaic_rig import make_app, make_settings
-from worker.traffic.budgets import Cell, Lane, Lanes
+from worker.traffic.budgets import Lane, Lanes, RateLimit
 
 MINUTE = 60_000_000
 BUDGETS = [1, 2, 3, 10, 19, 20, 60, 120, 1_000, 18_000, 20_000, 81_000, 90_000, 10**6]
 
 
-def admitted(cell: Cell, moments: list[int]) -> list[int]:
-    """Return the *moments* at which the cell lets a call through."""
+def admitted(rate: RateLimit, moments: list[int]) -> list[int]:
+    """Return the *moments* at which the rate lets a call through."""
     through, whole_at = [], 0
     for now in moments:
-        if max(whole_at, now) - now <= cell.tolerance:
+        if max(whole_at, now) - now <= rate.tolerance:
             through.append(now)
-            whole_at = max(whole_at, now) + cell.interval
+            whole_at = max(whole_at, now) + rate.interval
     return through
 
 
@@ -45,9 +45,9 @@ def test_no_sliding_minute_holds_more_calls_than_the_budget(
     calls: int, burst: int | None, gaps: list[int]
 ) -> None:
     burst = None if burst is None else min(burst, calls)
-    cell = Cell.of("key", "name", calls, burst)
+    rate = RateLimit.of("key", "name", calls, burst)
 
-    through = admitted(cell, list(accumulate(gaps)))
+    through = admitted(rate, list(accumulate(gaps)))
 
     assert most_in_a_minute(through) <= calls
 
@@ -56,11 +56,11 @@ def test_no_sliding_minute_holds_more_calls_than_the_budget(
 def test_a_cell_that_is_asked_all_the_time_gives_the_budget_and_nearly_all_of_it(
     calls: int,
 ) -> None:
-    cell = Cell.of("key", "name", calls)
+    rate = RateLimit.of("key", "name", calls)
 
-    at_once = cell.tolerance // cell.interval + 1
-    fullest_minute = at_once + (MINUTE - 1) // cell.interval
-    steady_minute = MINUTE / cell.interval
+    at_once = rate.tolerance // rate.interval + 1
+    fullest_minute = at_once + (MINUTE - 1) // rate.interval
+    steady_minute = MINUTE / rate.interval
 
     assert fullest_minute <= calls
     assert steady_minute >= 0.9 * calls or calls < 20
@@ -68,7 +68,7 @@ def test_a_cell_that_is_asked_all_the_time_gives_the_budget_and_nearly_all_of_it
 
 def test_a_budget_beyond_what_a_clock_can_tell_is_still_one() -> None:
     """Redis refuses to keep a key for no time at all; nothing would be shared any more."""
-    assert Cell.of("key", "name", 10**9).interval == 1
+    assert RateLimit.of("key", "name", 10**9).interval == 1
 
 
 @pytest.mark.parametrize("calls", [40, 60, 200, 1_000, 20_000, 90_000])
@@ -77,21 +77,21 @@ def test_silent_authentications_can_neither_burst_nor_flow_as_much_as_the_whole(
         mosaic_app_calls_per_minute=calls, mosaic_source_calls_per_minute=calls
     )
     lanes = Lanes(settings)
-    of_app, of_source, lane_of_app, lane_of_source = lanes.cells(Lane.AUTH, "shop")
+    of_app, of_source, lane_of_app, lane_of_source = lanes.rates(Lane.AUTH, "shop")
 
-    assert lanes.cells(Lane.LOGOUT, "shop") == (of_app, of_source)
+    assert lanes.rates(Lane.LOGOUT, "shop") == (of_app, of_source)
     for whole, lane in ((of_app, lane_of_app), (of_source, lane_of_source)):
         assert lane.interval > whole.interval
         assert lane.tolerance // lane.interval < whole.tolerance // whole.interval
 
 
 def test_a_portal_may_spend_half_of_a_users_minute_at_once_and_one_app_half_of_that() -> None:
-    rules = Lanes(make_settings()).rules(Lane.AUTH, make_app("https://m.example"), "hashed-user")
+    limits = Lanes(make_settings()).limits(Lane.AUTH, make_app("https://m.example"), "hashed-user")
 
-    *_, whole, share = rules.cells
+    *_, whole, share = limits.rates
 
     assert (whole.name, share.name) == ("user", "user at one app")
     assert whole.key != share.key
-    for cell, at_once in ((whole, 60), (share, 30)):
-        assert "hashed-user" in cell.key
-        assert cell.tolerance // cell.interval + 1 == at_once
+    for rate, at_once in ((whole, 60), (share, 30)):
+        assert "hashed-user" in rate.key
+        assert rate.tolerance // rate.interval + 1 == at_once
