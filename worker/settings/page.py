@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import SecretStr
@@ -39,17 +42,37 @@ _SECTIONS: Final = {
 _BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
+def descriptions() -> dict[str, str]:
+    """Return what is said of each setting, by field.
+
+    Read from the source: pydantic would do it each time that a process starts, and take longer for
+    it than for all the rest of the settings.
+    """
+    (source,) = ast.parse(inspect.getsource(Settings)).body
+    said = pairwise(getattr(source, "body", ()))
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in said
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
 def page() -> str:
     """Return the page."""
     return "\n".join([_INTRODUCTION, *_tables()]).rstrip() + "\n"
 
 
 def _tables() -> Iterator[str]:
+    said = descriptions()
     for name, field in Settings.model_fields.items():
         if name in _SECTIONS:
             yield f"## {_SECTIONS[name]}\n"
             yield "| variable | default | takes | what it sets |\n|---|---|---|---|"
-        yield _row(name, field) + ("\n" if _is_last(name) else "")
+        yield _row(name, field, said[name]) + ("\n" if _is_last(name) else "")
 
 
 def _is_last(name: str) -> bool:
@@ -58,8 +81,7 @@ def _is_last(name: str) -> bool:
     return not following or following[0] in _SECTIONS
 
 
-def _row(name: str, field: FieldInfo) -> str:
-    what = " ".join((field.description or "").split())
+def _row(name: str, field: FieldInfo, what: str) -> str:
     if name in OLD_NAMES:
         what += f" Its old name `{OLD_NAMES[name]}` goes with the next release."
     return f"| `{variable_name(name)}` | {_default(field)} | {_takes(field)} | {what} |"
