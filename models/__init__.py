@@ -12,6 +12,7 @@ from models.notice import Notice, NoticeMethod
 from models.retention import RETENTION, Retention
 from models.session_event import SessionEvent
 from models.ticket import Ticket
+from models.user_revocation import UserRevocation
 from models.watermark import ALL_APPS, DeviceWatermark, UserWatermark
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "SessionEvent",
     "Ticket",
     "TokenOrigin",
+    "UserRevocation",
     "UserWatermark",
     "UtcDateTime",
     "new_id",

@@ -13,7 +13,7 @@ class Retention(Enum):
     EXPIRED_TICKETS = "an hour after its time is over, or with its session"
     # These are kept for two days at least: a message may come again.
     ENDED_SESSIONS = "keep_ended_days after the session ended, once Mosaic need not be told"
-    OLD_REQUESTS = "keep_ended_days after it was made"
+    OLD_REQUESTS = "keep_ended_days after it was made, once Mosaic need not be told"
     OLD_WATERMARKS = "keep_ended_days after the logout it stands for"
     OLD_EVENTS = "keep_events_days after it happened"
 
@@ -33,5 +33,6 @@ RETENTION = {
     "device_watermarks": Retention.OLD_WATERMARKS,
     "logout_request_sessions": Retention.WITH_SESSION,
     "logout_requests": Retention.OLD_REQUESTS,
+    "user_revocations": Retention.OLD_REQUESTS,
     "session_events": Retention.OLD_EVENTS,
 }

@@ -52,6 +52,7 @@ ANSWERS: dict[Task, type[answers.Answer]] = {
     Task.TICKET: answers.Ticket,
     Task.STATUS: answers.SessionList,
     Task.LOGOUT: answers.LogoutReceipt,
+    Task.REVOKE_USER: answers.LogoutReceipt,
     Task.RECEIPT: answers.LogoutReceipt,
     Task.CONFIRM_NOTICE: answers.Answer,
 }

@@ -188,8 +188,9 @@ class LogoutReceipt(Answer):
     sessions that Mosaic has ended and those it must still be told about; ``idp_unconfirmed``
     those that expired there before it could be told, and ``idp_failed`` those it could not be
     told about until an operator acts. ``apps_…`` name the other apps that have confirmed that
-    they were told, that are still to be told, and that could not be told.
-    ``session_refs`` name those of the sessions that this app shares.
+    they were told, that are still to be told, and that could not be told. ``idp_user`` says, after
+    `revoke_user`, what became of the user's sessions at Mosaic that nobody registered: ``pending``,
+    ``confirmed`` or ``failed``. ``session_refs`` name those of the sessions that this app shares.
     """
 
     receipt_id: str | None = None
@@ -198,6 +199,7 @@ class LogoutReceipt(Answer):
     idp_pending: int = 0
     idp_unconfirmed: int = 0
     idp_failed: int = 0
+    idp_user: str | None = None
     apps_confirmed: tuple[str, ...] = ()
     apps_pending: tuple[str, ...] = ()
     apps_failed: tuple[str, ...] = ()
@@ -208,7 +210,7 @@ class LogoutReceipt(Answer):
 
         Never of a refusal: it says nothing about the logout.
         """
-        idp = self.idp_pending == 0
+        idp = self.idp_pending == 0 and self.idp_user != "pending"
         return (
             self.is_yes
             and {
@@ -225,6 +227,7 @@ class LogoutReceipt(Answer):
         return {
             "receipt_id": data.get("receipt_id"),
             **{name: int(data.get(name, 0)) for name in counts},
+            "idp_user": data.get("idp_user"),
             **{name: tuple(data.get(name, ())) for name in names},
         }
 

@@ -233,6 +233,33 @@ class SessionClient(LoginCalls):
         ended.SEEN.add(session_ref)
         return self._wait_for(wait, receipt, until)
 
+    def revoke_user(
+        self,
+        user_id: str,
+        *,
+        frontend: bool = False,
+        request_id: str | None = None,
+        wait: LogoutWait | str = LogoutWait.LOCAL,
+        timeout: float = DEFAULT_LOGOUT_TIMEOUT_SECONDS,
+    ) -> answers.LogoutReceipt:
+        """End everything of a user, at Mosaic too, also what was never registered.
+
+        Args:
+            user_id: whose sessions. The app needs a capability from the operator.
+            frontend: also the sessions that front ends hold by themselves.
+            request_id: of an earlier `NotAcknowledged`, to repeat that very request.
+            wait: as of `logout`; the receipt's ``idp_user`` says what Mosaic has confirmed.
+            timeout: in seconds.
+
+        Repeated, and raises, as `logout` does. The user may sign in again.
+        """
+        check_wait(wait)
+        timeouts.lifetime(timeout)
+        until = time.monotonic() + timeout
+        request = requests.RevokeUser(user_id=user_id, frontend=frontend)
+        message = self._seal(request, request_id, contract.MAX_LIFETIME[request.task])
+        return self._wait_for(wait, self._until_committed(message, timeout), until)
+
     def confirm_notice(
         self,
         notice: LogoutNotice,

@@ -25,6 +25,7 @@ class Task(StrEnum):
     TICKET = "sessions.ticket"
     STATUS = "sessions.status"
     LOGOUT = "sessions.logout"
+    REVOKE_USER = "sessions.revoke_user"
     RECEIPT = "sessions.receipt"
     CONFIRM_NOTICE = "notices.confirm"
 
@@ -55,6 +56,7 @@ QUEUE_OF: Final = {
     Task.TICKET: Queue.SESSIONS,
     Task.STATUS: Queue.SESSIONS,
     Task.LOGOUT: Queue.LOGOUT,
+    Task.REVOKE_USER: Queue.LOGOUT,
     Task.RECEIPT: Queue.LOGOUT,
     Task.CONFIRM_NOTICE: Queue.LOGOUT,
 }
@@ -194,6 +196,7 @@ MAX_LIFETIME: Final = {
     Task.TICKET: timedelta(minutes=5),
     Task.STATUS: timedelta(minutes=5),
     Task.LOGOUT: timedelta(hours=24),
+    Task.REVOKE_USER: timedelta(hours=24),
     Task.RECEIPT: timedelta(minutes=5),
     Task.CONFIRM_NOTICE: timedelta(hours=24),
 }

@@ -209,6 +209,19 @@ class Logout(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeUser(Request):
+    """End everything of a user, at Mosaic too, also what was never registered."""
+
+    task: ClassVar[Task] = Task.REVOKE_USER
+    user_id: str
+    frontend: bool = False
+
+    def payload(self) -> dict[str, Any]:
+        """Return the payload on the wire."""
+        return given(user_id=self.user_id, frontend=self.frontend or None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(Request):
     """What became of a logout of this app."""
 

@@ -201,6 +201,8 @@ def test_a_ticket_is_for_an_app_and_by_a_challenge(wrong: dict[str, str]) -> Non
 def test_a_logout_waits_for_one_of_three(wait: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^wait: "):
         client().logout(browser_token=None, wait=wait)
+    with pytest.raises(InvalidArgumentError, match=r"^wait: "):
+        client().revoke_user("ada", wait=wait)
 
 
 @pytest.mark.parametrize("request_id", ["", "short", "r" * 65, "r" * 15 + "é", "r" * 15 + ":"])

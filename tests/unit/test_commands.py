@@ -33,6 +33,7 @@ PAYLOADS: dict[Task, dict[str, Any]] = {
     Task.TICKET: {"browser_token": "b", "for_app": "forum", "challenge": "c" * 43},
     Task.STATUS: {"user_id": "ada"},
     Task.LOGOUT: {"browser_token": "b"},
+    Task.REVOKE_USER: {"user_id": "ada"},
     Task.RECEIPT: {"receipt_id": REF},
     Task.CONFIRM_NOTICE: {"notice_id": REF},
 }
@@ -226,6 +227,8 @@ def test_a_garbled_cookie_is_no_fault_of_the_apps(task: Task, garbled: str) -> N
         (Task.TICKET, {"for_app": "Forum"}),
         (Task.TICKET, {"challenge": "c" * 42}),
         (Task.TICKET, {"challenge": "c" * 42 + "="}),
+        (Task.REVOKE_USER, {"frontend": "yes"}),
+        (Task.REVOKE_USER, {"user_id": "u" * 256}),
         (Task.REGISTER, {"replaces": ""}),
     ],
 )

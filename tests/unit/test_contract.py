@@ -54,6 +54,7 @@ REQUESTS: tuple[requests.Request, ...] = (
     requests.Logout(user_id="ada", session_id="s"),
     requests.Logout(user_id="ada", scope="device", device_id="d"),
     requests.Logout(browser_token="b"),
+    requests.RevokeUser(user_id="ada", frontend=True),
     requests.Receipt(receipt_id=SOME_UUID),
     requests.ConfirmNotice(notice_id=SOME_UUID),
 )  # fmt: skip

@@ -21,6 +21,7 @@ PLAIN: list[Any] = [[], {"app_id": "shop"}, {}]
 PURGE = {"task": "maintenance.purge_history", "options": {"queue": "maintenance"}}
 OWN = {
     "logouts.end_at_idp": Queue.IDP,
+    "logouts.end_user_at_idp": Queue.IDP,
     "notices.deliver": Queue.NOTIFY,
     "maintenance.sweep": Queue.MAINTENANCE,
 }

@@ -31,6 +31,8 @@ PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_
 LINK, LINK_SEND, VERIFY = Endpoint.LINK_PROOF, Endpoint.LINK_SEND, Endpoint.SOCIAL_VERIFY
 PASSKEY, PASSKEY_START = Endpoint.WEBAUTHN_PROOF, Endpoint.WEBAUTHN_START
 AUTHENTICATE, LOGOUT = Endpoint.AUTHENTICATE, Endpoint.LOGOUT
+LIST, DELETE = Endpoint.LIST_SESSIONS, Endpoint.DELETE_SESSIONS
+FRONTEND = Endpoint.DELETE_FRONTEND_SESSIONS
 DONE = None
 URL = "https://mosaic.example/cis"
 GONE = {"message": "Session not found", "error_code": 400}
@@ -55,6 +57,20 @@ CASES: list[Case] = [
     (LOGOUT, 200, {"error": "maintenance"}, MosaicContractBroken),
     (LOGOUT, 201, {}, MosaicContractBroken),
     (LOGOUT, 202, b"", MosaicContractBroken),
+    (LIST, 200, [], DONE),
+    (LIST, 200, {"sessions": []}, MosaicContractBroken),
+    (LIST, 204, b"", MosaicContractBroken),
+    (LIST, 404, GONE, MosaicContractBroken),
+    (LIST, 404, {"error_code": "user_not_found"}, UserRefused),
+    (DELETE, 204, b"", DONE),
+    (DELETE, 200, b"", PageInstead),
+    (DELETE, 200, {"result": 1}, MosaicContractBroken),
+    (DELETE, 404, OTHER, MosaicContractBroken),
+    (DELETE, 403, {"message": "Forbidden"}, ClientRefused),
+    (FRONTEND, 200, {"result": {"deleted_count": 0}}, DONE),
+    (FRONTEND, 200, {"result": {"deleted_count": True}}, MosaicContractBroken),
+    (FRONTEND, 200, {"result": {"deleted_count": 0}, "error": "x"}, MosaicContractBroken),
+    (FRONTEND, 204, b"", MosaicContractBroken),
     # The session is gone: a 400 or a 404 that says so, and no other.
     (LOGOUT, 400, GONE, DONE),
     (LOGOUT, 404, GONE, DONE),

@@ -7,7 +7,7 @@ import click
 from worker.cli import common, output
 from worker.cli.common import services, wake_what_is_due
 from worker.operations import deliveries
-from worker.outbox import mosaic_logouts
+from worker.outbox import mosaic_logouts, mosaic_revocations
 
 
 @click.group()
@@ -54,6 +54,7 @@ def list_(*, only_failed: bool, app: str | None, limit: int, as_json: bool) -> N
 def replay(*, as_json: bool) -> None:
     """Make dead-lettered logouts due again; the workers take them up at once."""
     opened = mosaic_logouts.replay_dead_lettered(services())
+    opened += mosaic_revocations.replay_dead_lettered(services())
     wake_what_is_due()
     if as_json:
         output.print_json({"opened": opened})

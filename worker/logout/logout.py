@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
@@ -27,10 +28,15 @@ def log_out(services: Services, request: LogoutCall) -> Outcome:
     Safe to repeat: the same request finds its own receipt. Raises `InvalidRequest` when the
     request id was used for something else, `Unauthorized` when the app may not end them.
     """
+    return commit_once(services, lambda connection: _log_out(connection, services, request))
+
+
+def commit_once(services: Services, work: Callable[[Connection], Outcome]) -> Outcome:
+    """Do *work* in one transaction; it begins by looking for the request's own receipt."""
     for _ in range(2):
         try:
             with services.store.write() as connection:
-                return _log_out(connection, services, request)
+                return work(connection)
         except IntegrityError:
             # The same request is being served at the same time: once that is committed, the
             # second look finds its receipt.

@@ -15,6 +15,7 @@ from models import (
     LogoutRequest,
     LogoutRequestSession,
     Notice,
+    UserRevocation,
     new_id,
 )
 from session_client import contract
@@ -22,12 +23,16 @@ from session_client.contract import LogoutScope, Reason, Verdict
 from worker.errors import InvalidRequest
 from worker.outbox.leases import CONFIRMED
 from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
-from worker.requests.commands import LogoutCommand, ReceiptCommand
+from worker.requests.commands import LogoutCommand, ReceiptCommand, RevokeUserCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.wiring import Services
 
 LogoutCall = OpenedRequest[LogoutCommand]
+EndingCall = OpenedRequest[LogoutCommand | RevokeUserCommand]
+
+# What became of the user's sessions at Mosaic; anything else that closed it is a failure.
+_OF_USER: Final = {None: "pending", CONFIRMED: CONFIRMED}
 
 
 _COLUMNS: Final = (LogoutRequest.id, LogoutRequest.sessions_ended, LogoutRequest.user_id)
@@ -42,7 +47,7 @@ class Receipt:
     user_id: str | None  # None when it named a browser token that is nobody's
 
 
-def earlier(connection: Connection, request: LogoutCall) -> Receipt | None:
+def earlier(connection: Connection, request: EndingCall) -> Receipt | None:
     """Return the receipt of a request served before.
 
     Raises `InvalidRequest` when its id was used for something else.
@@ -62,7 +67,7 @@ def earlier(connection: Connection, request: LogoutCall) -> Receipt | None:
 
 def write(
     connection: Connection,
-    request: LogoutCall,
+    request: EndingCall,
     user_id: str | None,
     in_scope: ColumnElement[bool],
     ended: int,
@@ -125,6 +130,7 @@ def receipt(connection: Connection, written: Receipt) -> Outcome:
             "receipt_id": str(written.id),
             "sessions_ended": written.sessions_ended,
             **_at_idp(connection, written.id),
+            **_of_user(connection, written.id),
             **_at_apps(connection, written.id),
             "session_refs": _shared(connection, written.id),
         },
@@ -167,6 +173,13 @@ def _at_idp(connection: Connection, request: UUID) -> dict[str, int]:
         "idp_unconfirmed": counts.pop(EXPIRED_UNCONFIRMED, 0),
         "idp_failed": sum(counts.values()),
     }
+
+
+def _of_user(connection: Connection, request: UUID) -> dict[str, str]:
+    """Say what became of a whole user at Mosaic, where the request revoked one."""
+    of_request = UserRevocation.logout_request_id == request
+    row = connection.execute(select(UserRevocation.outcome).where(of_request)).one_or_none()
+    return {} if row is None else {"idp_user": _OF_USER.get(row.outcome, "failed")}
 
 
 def _at_apps(connection: Connection, request: UUID) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from models import (
     Notice,
     SessionEvent,
     Ticket,
+    UserRevocation,
     UserWatermark,
 )
 from session_client import contract
@@ -43,7 +44,8 @@ _TICKETS_KEPT: Final = timedelta(hours=1)
 def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     """Delete what is past its retention (`models.retention`).
 
-    A session of which Mosaic or an app must still be told stays, however old.
+    A session of which Mosaic or an app must still be told stays, however old; so does the receipt
+    of a user whom Mosaic must still revoke.
     """
     now = services.now()
     keep_ended = timedelta(days=services.settings.keep_ended_days)
@@ -56,11 +58,14 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     owed_to_apps = exists().where(
         Notice.idp_session_id == IdpSession.id, Notice.closed_at.is_(None)
     )
+    owed_of_user = exists().where(
+        UserRevocation.logout_request_id == LogoutRequest.id, UserRevocation.closed_at.is_(None)
+    )
     purges = (
         ("sessions", IdpSession.ended_at, kept, ~owed_to_mosaic & ~owed_to_apps),
         ("watermarks", UserWatermark.logged_out_at, kept, true()),
         ("device_watermarks", DeviceWatermark.logged_out_at, kept, true()),
-        ("receipts", LogoutRequest.created_at, kept, true()),
+        ("receipts", LogoutRequest.created_at, kept, ~owed_of_user),
         ("login_calls", LoginCall.sent_at, kept, true()),
         ("tickets", Ticket.expires_at, now - _TICKETS_KEPT, true()),
         ("events", SessionEvent.at, events_kept, true()),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import redis
 
 from session_client.login_steps import LoginStep
 from worker.errors import MosaicContractBroken, MosaicUnavailable, OutcomeUnknown, PageInstead
+from worker.http_client import HttpAnswer
 from worker.mosaic import login_calls
 from worker.mosaic.client_token_cache import ClientTokenCache
 from worker.mosaic.client_tokens import ClientTokens
@@ -20,11 +22,12 @@ from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
 from worker.mosaic.login_calls import LoginCall, LoginFacts
-from worker.mosaic.response_bodies import read_tokens
+from worker.mosaic.response_bodies import read_sessions, read_tokens
 from worker.mosaic.responses import Asked, Endpoint, Reading
 from worker.mosaic.types import (
     CallObserver,
     Identity,
+    ListedSession,
     MosaicApp,
     Permit,
     SilentAuthCall,
@@ -36,6 +39,20 @@ from worker.storage.best_effort import BestEffortRedis
 from worker.storage.encryption import KeyRing
 
 _AUTH: Final = "/cis/v1/auth"
+_USER: Final = "{userId}"
+_ABOUT_USER: Final = {
+    Endpoint.LIST_SESSIONS: ("GET", f"{_AUTH}/users/{_USER}/sessions"),
+    Endpoint.DELETE_SESSIONS: ("DELETE", f"{_AUTH}/users/{_USER}/sessions"),
+    Endpoint.DELETE_FRONTEND_SESSIONS: ("DELETE", f"/cis/v1/sessions/{_USER}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    endpoint: Endpoint
+    url: str  # as operators are told it
+    send: Callable[[str], HttpAnswer]  # with a client token
+    options: tuple[str, ...] = ()
 
 
 class MosaicGateway:
@@ -181,6 +198,35 @@ class MosaicGateway:
         with permit.observe() as observer:
             self._post(observer, Endpoint.LOGOUT, app, {"session_id": session_id}, deadline)
 
+    def list_sessions(
+        self, permit: Permit, app: MosaicApp, user_id: str, *, timeout_seconds: float
+    ) -> list[ListedSession]:
+        """Return the user's live backend sessions, without extending any.
+
+        Raises as `logout_session` does.
+        """
+        body = self._ask_about_user(permit, app, Endpoint.LIST_SESSIONS, user_id, timeout_seconds)
+        return read_sessions(body)
+
+    def delete_sessions(
+        self, permit: Permit, app: MosaicApp, user_id: str, *, timeout_seconds: float
+    ) -> None:
+        """Return once Mosaic has ended all backend sessions of the user, also the newest.
+
+        Raises as `logout_session` does.
+        """
+        self._ask_about_user(permit, app, Endpoint.DELETE_SESSIONS, user_id, timeout_seconds)
+
+    def delete_frontend_sessions(
+        self, permit: Permit, app: MosaicApp, user_id: str, *, timeout_seconds: float
+    ) -> None:
+        """Return once Mosaic has ended all frontend sessions of the user, also the newest.
+
+        Raises as `logout_session` does.
+        """
+        endpoint = Endpoint.DELETE_FRONTEND_SESSIONS
+        self._ask_about_user(permit, app, endpoint, user_id, timeout_seconds)
+
     def verify_id_token(self, app: MosaicApp, id_token: str, user_id: str) -> Identity:
         """Return what an ID token an app handed in says of *user_id*.
 
@@ -209,26 +255,47 @@ class MosaicGateway:
         payload: Mapping[str, Any],
         deadline: Deadline,
     ) -> Any:
+        url = f"{app.base_url}{_AUTH}/{endpoint}"
+        options = tuple(sorted(payload.keys() - {"session_id"}))
+
+        def send(token: str) -> HttpAnswer:
+            return self._http.post_json(endpoint, url, payload, token, deadline)
+
+        return self._ask(observer, app, _Call(endpoint, url, send, options), deadline)
+
+    def _ask_about_user(
+        self, permit: Permit, app: MosaicApp, endpoint: Endpoint, user_id: str, seconds: float
+    ) -> Any:
+        method, path = _ABOUT_USER[endpoint]
+        template, deadline = f"{app.base_url}{path}", Deadline.after(seconds)
+        # A user id is any text: what is no letter or digit must not become a part of the path.
+        url = template.replace(_USER, quote(user_id, safe=""))
+
+        def send(token: str) -> HttpAnswer:
+            return self._http.without_body(endpoint, method, url, token, deadline)
+
+        with permit.observe() as observer:
+            return self._ask(observer, app, _Call(endpoint, template, send), deadline)
+
+    def _ask(self, observer: CallObserver, app: MosaicApp, call: _Call, deadline: Deadline) -> Any:
         """Return the body of Mosaic's answer; if it did not like our client token, of another.
 
         A role an operator has just granted is in new tokens only (protocol sheet, "Client access
         token"). Only once.
         """
-        url = f"{app.base_url}{_AUTH}/{endpoint}"
-        options = tuple(sorted(payload.keys() - {"session_id"}))
         is_second = False
         while True:
             token = self._client_token(observer, app, deadline)
             with observer.asking(deadline.remaining()):
-                answer = self._http.post_json(endpoint, url, payload, token, deadline)
-                reading = Reading(Asked(endpoint, url, answer, options))
+                answer = call.send(token)
+                reading = Reading(Asked(call.endpoint, call.url, answer, call.options))
                 if reading.proves_client_token:
                     self._client_tokens.accepted(app, token)
                 elif reading.blames_client_token and not is_second:
                     is_second = self._client_tokens.rejected(app, token, answer.status)
                     if is_second:
                         continue
-                with self.faults.watch(endpoint, app.app_id):
+                with self.faults.watch(call.endpoint, app.app_id):
                     return reading.value()
 
     def _client_token(self, observer: CallObserver, app: MosaicApp, deadline: Deadline) -> str:

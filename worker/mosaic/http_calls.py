@@ -1,4 +1,4 @@
-"""HTTP with Mosaic: the three kinds of call we make, failures in the words of our errors."""
+"""HTTP with Mosaic: the kinds of call we make, failures in the words of our errors."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ class MosaicHttp:
             headers["Authorization"] = f"Bearer {bearer}"
         content = json.dumps(payload).encode()
         return self._send(endpoint, HttpRequest("POST", url, headers, content), deadline)
+
+    def without_body(
+        self, endpoint: Endpoint, method: str, url: str, bearer: str, deadline: Deadline
+    ) -> HttpAnswer:
+        """Ask with a client access token and nothing else. Raises as `get` does."""
+        headers = {"Authorization": f"Bearer {bearer}"}
+        return self._send(endpoint, HttpRequest(method, url, headers), deadline)
 
     def _send(self, endpoint: Endpoint, request: HttpRequest, deadline: Deadline) -> HttpAnswer:
         deadline.require()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from worker.errors import MosaicContractBroken
 from worker.mosaic.responses import Endpoint
-from worker.mosaic.types import Tokens
+from worker.mosaic.types import ListedSession, Tokens
 
 MAX_SECONDS: Final = 10 * 366 * 24 * 3600  # ten years: more is not a lifetime but an error
 
@@ -44,6 +44,17 @@ def read_client_token(body: Any, now: datetime) -> tuple[str, int]:
     token = fields.text("access_token")
     lives = fields.seconds("expires_in") or _seconds_left(token, now)
     return token, lives or _UNTOLD_SECONDS
+
+
+def read_sessions(body: list[Any]) -> list[ListedSession]:
+    """Return the live sessions of a user. One that cannot be read spoils the list."""
+    return [_read_session(_Fields(Endpoint.LIST_SESSIONS, listed)) for listed in body]
+
+
+def _read_session(fields: _Fields) -> ListedSession:
+    return ListedSession(
+        session_id=fields.text("session_id"), started_at=fields.moment("start_time")
+    )
 
 
 def _seconds_left(token: str, now: datetime) -> int | None:
@@ -84,6 +95,16 @@ class _Fields:
         if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
             raise self.broken(name)
         return value
+
+    def moment(self, name: str) -> datetime:
+        """Return an ISO time with its zone: without one, nobody knows what it is before."""
+        try:
+            moment = datetime.fromisoformat(self.text(name))
+        except ValueError:
+            raise self.broken(name) from None
+        if moment.tzinfo is None:
+            raise self.broken(name)
+        return moment
 
     def seconds(self, name: str) -> int | None:
         value = self._body.get(name)

@@ -35,12 +35,15 @@ from worker.mosaic.response_content import Content, tells_no_error
 
 
 class Endpoint(StrEnum):
-    """The calls the door makes; of the session calls, their path under ``/cis/v1/auth``."""
+    """The calls the door makes; of those about one session, the path under ``/cis/v1/auth``."""
 
     TOKEN = "client token"  # noqa: S105 - a name
     JWKS = "jwks"
     AUTHENTICATE = "session/authenticate"
     LOGOUT = "session/logout"
+    LIST_SESSIONS = "users/sessions"
+    DELETE_SESSIONS = "users/sessions/delete"
+    DELETE_FRONTEND_SESSIONS = "frontend_sessions/delete"
     # First steps of active logins.
     OTP_SEND = "otp/send"
     LINK_SEND = "link/email/send"
@@ -102,6 +105,16 @@ def _is_no_json(content: Content, _: Asked) -> bool:
 
 def _tells_no_error(content: Content, _: Asked) -> bool:
     return tells_no_error(content)
+
+
+def _is_list(content: Content, _: Asked) -> bool:
+    return isinstance(content.value, list)
+
+
+def _counts_deleted(content: Content, _: Asked) -> bool:
+    result = content.value.get("result") if isinstance(content.value, dict) else None
+    count = result.get("deleted_count") if isinstance(result, dict) else None
+    return isinstance(count, int) and not isinstance(count, bool) and tells_no_error(content)
 
 
 def _session_not_found(content: Content, _: Asked) -> bool:
@@ -187,7 +200,8 @@ class Row:
 
 _E: Final = Endpoint
 _M: Final = Meaning
-_SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT)
+_USER_CALLS: Final = (_E.LIST_SESSIONS, _E.DELETE_SESSIONS, _E.DELETE_FRONTEND_SESSIONS)
+_SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT, *_USER_CALLS)
 _FIRST_STEPS: Final = (_E.OTP_SEND, _E.LINK_SEND, _E.SOCIAL_START, _E.WEBAUTHN_START)
 # What uses something up: the user's proof, or the code of a social provider.
 PROOFS: Final = (
@@ -231,6 +245,9 @@ TABLE: Final = (
     Row((_E.LOGOUT,), (204,), _anything, _M.DONE, "the session is ended"),
     Row((_E.LOGOUT,), (200,), _tells_no_error, _M.DONE, "the session is ended"),
     Row((_E.LOGOUT,), (400, 404), _session_not_found, _M.DONE, "it was over already"),
+    Row((_E.LIST_SESSIONS,), (200,), _is_list, _M.DONE, "as asked"),
+    Row((_E.DELETE_SESSIONS,), (204,), _anything, _M.DONE, "the sessions are ended"),
+    Row((_E.DELETE_FRONTEND_SESSIONS,), (200,), _counts_deleted, _M.DONE, "the sessions are ended"),
     Row(_JOINABLE, (400, 404), _session_not_found, _M.SESSION_GONE, "session not found"),
     # It passes.
     Row((_E.JWKS,), (429,), _anything, _M.UNAVAILABLE, "no key set"),
@@ -260,6 +277,7 @@ TABLE: Final = (
     Row((*_SESSION_CALLS, *_LOGINS), (403,), _anything, _M.CLIENT_REFUSED, _NO_RIGHT),
     Row((_E.AUTHENTICATE,), (400, 422), _has_options, _M.OPTIONS_REFUSED, "options refused"),
     Row((_E.LOGOUT,), (404,), _anything, _M.CONTRACT_BROKEN, _NO_WORD),
+    Row(_USER_CALLS, _NO_SUCH_PATH, _anything, _M.CONTRACT_BROKEN, _WRONG_ADDRESS),
     Row(_EVERYWHERE, _ANY_STATUS, _anything, _M.CONTRACT_BROKEN, _UNKNOWN),
 )
 

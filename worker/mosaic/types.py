@@ -73,6 +73,14 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedSession:
+    """A live session of a user, as Mosaic lists it."""
+
+    session_id: str = field(repr=False)
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What a verified token says. Times are aware UTC."""
 

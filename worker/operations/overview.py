@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
-from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent
+from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent, UserRevocation
 from worker.operations import deliveries
 from worker.operations.views import (
     AppLink,
@@ -119,12 +119,21 @@ def apps_that_may(connection: Connection, capability: str) -> tuple[str, ...]:
 def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
     live = select(func.count(IdpSession.id)).where(_is_live(now))
-    dead_lettered = select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD)
+    # Users who were revoked are counted with the logouts: Mosaic must be told of both.
+    dead_lettered = [
+        select(func.count(kind.id)).where(kind.outcome == leases.DEAD)
+        for kind in (Logout, UserRevocation)
+    ]
     failed = select(func.count(Notice.id)).where(deliveries.given_up())
     return StoreCounts(
         live_sessions=connection.execute(live).scalar_one(),
-        logouts=_delivery_counts(connection, Logout, now),
-        dead_lettered_logouts=connection.execute(dead_lettered).scalar_one(),
+        logouts=_together(
+            _delivery_counts(connection, Logout, now),
+            _delivery_counts(connection, UserRevocation, now),
+        ),
+        dead_lettered_logouts=sum(
+            connection.execute(query).scalar_one() for query in dead_lettered
+        ),
         notices=_delivery_counts(connection, Notice, now),
         failed_notices=connection.execute(failed).scalar_one(),
     )
@@ -146,6 +155,15 @@ def _delivery_counts(
         oldest_pending_seconds=(
             None if open_.oldest is None else max(0.0, (now - open_.oldest).total_seconds())
         ),
+    )
+
+
+def _together(some: DeliveryCounts, others: DeliveryCounts) -> DeliveryCounts:
+    ages = (some.oldest_pending_seconds, others.oldest_pending_seconds)
+    return DeliveryCounts(
+        pending=some.pending + others.pending,
+        failing=some.failing + others.failing,
+        oldest_pending_seconds=max((age for age in ages if age is not None), default=None),
     )
 
 

@@ -16,14 +16,14 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
 
-from models import Logout, Notice, new_id
+from models import Logout, Notice, UserRevocation, new_id
 from worker.errors import BreakerOpen, HeldBack, TryLater
 from worker.storage.sql import first_free
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
-DeliveryKind = type[Logout] | type[Notice]
+DeliveryKind = type[Logout] | type[Notice] | type[UserRevocation]
 
 CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"

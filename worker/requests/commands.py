@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, cast
 from uuid import UUID
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from session_client import contract, naming
@@ -150,6 +151,36 @@ class LogoutCommand(Command):
         return LogoutScope(self.scope)
 
 
+class RevokeUserCommand(Command):
+    """End everything of a user."""
+
+    user_id: UserId
+    frontend: bool = False
+
+    @field_validator("user_id")
+    @classmethod
+    def _check_user(cls, user_id: str) -> str:
+        """Refuse what would lead a path of Mosaic's elsewhere once a proxy has tidied it up."""
+        if not {".", ".."}.isdisjoint(re.split(r"[/\\]", user_id)):
+            raise ValueError("a step in a path is no user id")
+        return user_id
+
+    @property
+    def user(self) -> str:
+        """Whose sessions."""
+        return self.user_id
+
+    @property
+    def scope(self) -> str:
+        """The scope as a logout would have it."""
+        return self.logout_scope.value
+
+    @property
+    def logout_scope(self) -> LogoutScope:
+        """The scope as a word of the contract."""
+        return LogoutScope.USER
+
+
 class ReceiptCommand(Command):
     """What became of a logout."""
 
@@ -180,6 +211,7 @@ COMMANDS: Final[dict[Task, type[Command]]] = {
     Task.TICKET: TicketCommand,
     Task.STATUS: StatusCommand,
     Task.LOGOUT: LogoutCommand,
+    Task.REVOKE_USER: RevokeUserCommand,
     Task.RECEIPT: ReceiptCommand,
     Task.CONFIRM_NOTICE: ConfirmNoticeCommand,
 }

@@ -38,6 +38,7 @@ class Outcome:
     # Who must be told of sessions it has ended: deliveries to wake, now that all is committed.
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()
+    revocations: tuple[UUID, ...] = ()
     # When we last began to ask the store whether the session is live whose tokens these are, as a
     # moment of `time.monotonic`. A logout may have been committed at any time since.
     live_at: float | None = None

@@ -47,6 +47,7 @@ TICKET_REFUSED: Final = "ticket_refused"
 
 # The detail of an authentication by user id: nobody knows whether that user was there.
 BY_USER: Final = "by_user"
+USER_REVOKED: Final = "user_revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,12 @@ def take_turns(connection: Connection, user_id: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
-def raise_watermark(connection: Connection, user_id: str, now: datetime) -> None:
-    """Note that *user_id* is logged out everywhere as of *now*."""
-    _raise(connection, UserWatermark, {"user_id": user_id}, now)
+def raise_watermark(connection: Connection, user_id: str, now: datetime) -> datetime:
+    """Note that *user_id* is logged out everywhere as of *now*, and return the watermark.
+
+    That may be later: by the database's clock, or by a logout that came first.
+    """
+    return _raise(connection, UserWatermark, {"user_id": user_id}, now)
 
 
 def raise_device_watermark(
@@ -55,12 +58,14 @@ def is_before_device_watermark(
     return _is_before(connection, DeviceWatermark, whose, authenticated_at)
 
 
-def _raise(connection: Connection, table: Any, key: dict[str, str], now: datetime) -> None:
+def _raise(connection: Connection, table: Any, key: dict[str, str], now: datetime) -> datetime:
     statement = upsert(connection, table).values(**key, logged_out_at=_as_of(connection, now))
     latest = not_before(table.logged_out_at, statement.excluded.logged_out_at)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=list(key), set_={"logged_out_at": latest})
+    raised = statement.on_conflict_do_update(
+        index_elements=list(key), set_={"logged_out_at": latest}
     )
+    watermark: datetime = connection.execute(raised.returning(table.logged_out_at)).scalar_one()
+    return watermark
 
 
 def _as_of(connection: Connection, now: datetime) -> ColumnElement[datetime]:

@@ -9,12 +9,13 @@ import structlog
 from worker import wiring
 from worker.app import app
 from worker.errors import StoreUnavailable
-from worker.outbox import mosaic_logouts
+from worker.outbox import mosaic_logouts, mosaic_revocations
 from worker.tasks.base import only_row_id
 
 log = structlog.get_logger()
 
 END_AT_IDP = "logouts.end_at_idp"
+END_USER_AT_IDP = "logouts.end_user_at_idp"
 
 
 @app.task(name=END_AT_IDP)
@@ -30,3 +31,15 @@ def end_at_idp(*arguments: Any, **named: Any) -> None:
         mosaic_logouts.end_at_idp(wiring.current(), logout_id)
     except StoreUnavailable as error:
         log.warning("logout_left_to_sweep", logout=str(logout_id), detail=str(error))
+
+
+@app.task(name=END_USER_AT_IDP)
+def end_user_at_idp(*arguments: Any, **named: Any) -> None:
+    """End at Mosaic what it knows of a revoked user. Repeated and put off likewise."""
+    revocation_id = only_row_id(arguments, named)
+    if revocation_id is None:
+        return
+    try:
+        mosaic_revocations.end_user_at_idp(wiring.current(), revocation_id)
+    except StoreUnavailable as error:
+        log.warning("revocation_left_to_sweep", revocation=str(revocation_id), detail=str(error))

@@ -93,6 +93,8 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
             return None
         outcome = work(services, request)
         # After the commit, so that no delivery runs ahead of the row it reads.
+        # The whole user first: that one call may end all the others are about.
+        wake_ups.revocations(outcome.revocations)
         wake_ups.logouts(outcome.logouts)
         wake_ups.notices(outcome.notices)
     except TryLater as error:

@@ -12,7 +12,7 @@ from celery import Task as CeleryTask
 
 from session_client.contract import Task
 from worker.app import app
-from worker.logout import logout, receipts
+from worker.logout import logout, receipts, revoke_user
 from worker.outbox import app_notices
 from worker.sign_in import authenticate, list_sessions, register, silent_auth, start, tickets
 from worker.tasks import request_handler
@@ -48,6 +48,12 @@ def complete_login(self: Bound, *_: Any, **kwargs: Any) -> None:
 def issue_ticket(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Make a ticket for another app. A repeat may make another one."""
     request_handler.serve(self, kwargs, tickets.issue)
+
+
+@app.task(name=Task.REVOKE_USER.value, bind=True)
+def revoke(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """End everything of a user here at once, and at Mosaic. A repeat finds its receipt."""
+    request_handler.serve_persistently(self, kwargs, revoke_user.revoke_user)
 
 
 @app.task(name=Task.STATUS.value, bind=True)

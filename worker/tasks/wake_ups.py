@@ -14,12 +14,12 @@ import structlog
 from celery import Task
 from kombu.exceptions import OperationalError
 
-from models import Logout, Notice
+from models import Logout, Notice, UserRevocation
 from session_client.contract import Queue
 from worker.app import app
 from worker.logout.end_sessions import Ended
 from worker.outbox import leases
-from worker.tasks.logouts import end_at_idp
+from worker.tasks.logouts import end_at_idp, end_user_at_idp
 from worker.tasks.notices import deliver
 from worker.wiring import Services
 
@@ -29,6 +29,11 @@ log = structlog.get_logger()
 def logouts(ids: Iterable[UUID]) -> None:
     """Put a message for each delivery to Mosaic on the broker."""
     _wake(end_at_idp, ids)
+
+
+def revocations(ids: Iterable[UUID]) -> None:
+    """Put a message for each delivery that ends a whole user at Mosaic on the broker."""
+    _wake(end_user_at_idp, ids)
 
 
 def notices(ids: Iterable[UUID]) -> None:
@@ -43,6 +48,7 @@ def due(services: Services) -> None:
     """
     if has_room(Queue.IDP):
         logouts(leases.wake_due(services, Logout))
+        revocations(leases.wake_due(services, UserRevocation))
     if has_room(Queue.NOTIFY):
         notices(leases.wake_due(services, Notice))
 

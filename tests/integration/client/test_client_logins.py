@@ -248,6 +248,29 @@ def test_the_challenge_is_that_of_pkce() -> None:
     assert challenge_of(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
+def test_a_user_is_revoked_until_it_is_acknowledged_and_mosaic_has_confirmed(
+    client: SessionClient, redis_url: str
+) -> None:
+    with pytest.raises(NotAcknowledged) as caught:
+        client.revoke_user("ada", timeout=0.3)
+    request_id = caught.value.request_id
+    states = iter(["pending", "pending", "confirmed"])
+
+    def answers(request: Content) -> list[bytes]:
+        state = "pending" if request["task"] == "sessions.revoke_user" else next(states)
+        return [sealed(answer_to(request, data={"receipt_id": "x", "idp_user": state}))]
+
+    with Responder(redis_url, answers) as worker:
+        receipt = client.revoke_user("ada", request_id=request_id, wait="idp", timeout=60)
+
+    tasks = [request["task"] for request in worker.requests]
+    assert set(tasks[:-3]) == {"sessions.revoke_user"}
+    assert tasks[-3:] == ["sessions.receipt"] * 3
+    assert {request["request_id"] for request in worker.requests[:-3]} == {request_id}
+    assert worker.requests[0]["payload"] == {"user_id": "ada"}
+    assert receipt.idp_user == "confirmed"
+
+
 @pytest.mark.parametrize(
     ("names", "payload"),
     [

@@ -31,11 +31,13 @@ class Gateway:
 
 
 @contextmanager
-def behind(stage: Stage, gateway: Gateway, app_id: str = "shop") -> Iterator[RawServer]:
+def behind(
+    stage: Stage, gateway: Gateway, app_id: str = "shop", **choices: Any
+) -> Iterator[RawServer]:
     """Add an app whose session calls *gateway* answers; everything else of it is Mosaic's."""
     with RawServer(gateway) as server:
         urls = {"token_url": stage.mosaic.token_url, "jwks_url": stage.mosaic.jwks_url}
-        stage.add_app(app_id, base_url=server.url, **urls)
+        stage.add_app(app_id, base_url=server.url, **urls, **choices)
         yield server
 
 

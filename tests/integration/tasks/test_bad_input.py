@@ -441,6 +441,9 @@ PAYLOADS: list[tuple[Task, dict[str, Any]]] = [
     (Task.TICKET, {}),
     (Task.TICKET, {"browser_token": "b", "for_app": "forum", "challenge": "c"}),
     (Task.TICKET, {"browser_token": "b", "for_app": "fo:rum", "challenge": "c" * 43}),
+    (Task.REVOKE_USER, {}),
+    *[(Task.REVOKE_USER, {"user_id": text}) for text in TEXTS],
+    (Task.REVOKE_USER, {"user_id": "ada", "frontend": 1}),
     (Task.STATUS, {}),
     (Task.STATUS, {"user_id": ["ada"]}),
     (Task.STATUS, {"user_id": "ada", "all": True}),
@@ -484,6 +487,7 @@ def test_a_payload_that_does_not_fit_is_refused(small: Stage, task: Task) -> Non
         logins.Start(step=methods.SendOtp("sms", "+1", "phone_number")),
         logins.Authenticate(proof=methods.Password("ada", "p")),
         requests.IssueTicket(browser_token="b", for_app="forum", challenge="c" * 43),
+        requests.RevokeUser(user_id="ada", frontend=True),
     ],
     ids=lambda request: request.task.value,
 )

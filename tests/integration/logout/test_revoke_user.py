@@ -1,0 +1,414 @@
+"""Revoking a user: everything ends here and at Mosaic, and no newer login with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, select, update
+
+from models import NoticeMethod, UserRevocation
+from session_client import requests
+from session_client.contract import LogoutWait, Reason, Verdict
+from tests.integration.mosaic.gateway_rig import Gateway, behind
+from tests.stage import Stage
+from worker.app import app as celery_app
+from worker.maintenance.purge import purge_history
+from worker.operations import overview
+from worker.outbox import leases, mosaic_revocations
+from worker.tasks import wake_ups
+from worker.tasks.logouts import END_USER_AT_IDP
+
+DELETE, LIST, TELL = "sessions/delete", "sessions/list", "session/logout"
+FRONTEND = "frontend_sessions/delete"
+CALLS = (DELETE, LIST, TELL, FRONTEND)
+MAY = ("revoke_user",)
+
+
+@pytest.fixture(autouse=True)
+def _apps(request: pytest.FixtureRequest) -> None:
+    if "stage" in request.fixturenames:
+        stage: Stage = request.getfixturevalue("stage")
+        stage.add_app("shop")
+        stage.add_app("forum", notice_method=NoticeMethod.QUEUE, notice_address="forum-notices")
+        stage.add_app("desk", capabilities=MAY)
+
+
+def revoke(stage: Stage, user_id: str = "ada", *, frontend: bool = False, **options: Any) -> Any:
+    request = requests.RevokeUser(user_id=user_id, frontend=frontend)
+    return stage.ask("desk", request, **options)
+
+
+def revocations(stage: Stage) -> list[Row[Any]]:
+    with stage.services.store.read() as connection:
+        return list(connection.execute(select(UserRevocation.__table__)).all())
+
+
+def tell_mosaic(stage: Stage) -> str | None:
+    """Run the task that the wake-up of the only revocation runs; return what became of it."""
+    (row,) = revocations(stage)
+    celery_app.tasks[END_USER_AT_IDP].apply((str(row.id),), throw=True)
+    (row,) = revocations(stage)
+    outcome: str | None = row.outcome
+    return outcome
+
+
+def receipt_of(stage: Stage, revoked: Any) -> Any:
+    return stage.ask("desk", requests.Receipt(receipt_id=revoked.receipt_id))
+
+
+def calls(stage: Stage) -> dict[str, int]:
+    counts = {name: stage.mosaic.state.calls.count(name) for name in CALLS}
+    return {name: count for name, count in counts.items() if count}
+
+
+def at_mosaic(stage: Stage, user_id: str = "ada") -> set[str]:
+    return {session.session_id for session in stage.mosaic.state.live_sessions(user_id)}
+
+
+# --- what ends
+
+
+def test_without_the_capability_nothing_ends_and_mosaic_is_not_asked(stage: Stage) -> None:
+    stage.registered("ada", "shop")
+    before = stage.dump()
+
+    answer = stage.ask("shop", requests.RevokeUser(user_id="ada", frontend=True))
+
+    assert (answer.verdict, answer.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
+    assert stage.dump() == before
+    assert calls(stage) == {}
+
+
+def test_all_sessions_end_here_at_once_and_the_other_apps_are_told(stage: Stage) -> None:
+    stage.registered("ada", "shop")
+    stage.registered("ada", "forum", device_id="phone")
+    bobs = stage.registered("bob", "shop")
+
+    receipt = revoke(stage)
+
+    assert (receipt.verdict, receipt.sessions_ended) == (Verdict.OK, 2)
+    assert (receipt.idp_pending, receipt.idp_user) == (2, "pending")
+    assert receipt.apps_pending == ("forum",)
+    assert {row.end_cause for row in stage.sessions() if row.user_id == "ada"} == {"revoked"}
+    assert stage.session(bobs).ended_at is None
+    assert ("user_revoked", None) in stage.events()
+    assert calls(stage) == {}  # the answer does not wait for Mosaic
+
+
+def test_what_was_never_registered_ends_at_mosaic_and_nobody_elses(stage: Stage) -> None:
+    stage.login("ada", "shop")
+    stage.login("ada", "forum")
+    bobs = stage.login("bob", "shop").session_id
+
+    receipt = revoke(stage)
+    outcome = tell_mosaic(stage)
+
+    assert (receipt.sessions_ended, outcome) == (0, "confirmed")
+    assert at_mosaic(stage) == set()
+    assert at_mosaic(stage, "bob") == {bobs}
+    assert calls(stage) == {DELETE: 1}
+    assert receipt_of(stage, receipt).idp_user == "confirmed"
+
+
+def test_a_login_from_before_that_is_registered_later_is_ended(stage: Stage) -> None:
+    login = stage.login("ada", "shop")
+    stage.pass_time(seconds=2)
+
+    revoke(stage)
+
+    assert stage.remember(login).verdict is not Verdict.OK
+    assert [row.ended_at is None for row in stage.sessions()] == [False]
+
+
+@pytest.mark.parametrize("frontend", [True, False])
+def test_front_ends_sessions_end_only_when_asked(stage: Stage, frontend: bool) -> None:  # noqa: FBT001
+    stage.mosaic.state.open_frontend_session("ada")
+
+    revoke(stage, frontend=frontend)
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert stage.mosaic.state.count_frontend_sessions("ada") == (0 if frontend else 1)
+    assert calls(stage) == ({DELETE: 1, FRONTEND: 1} if frontend else {DELETE: 1})
+
+
+@pytest.mark.parametrize("user_id", ["ö ?#%2e", "...", "ada;x=1", "a&b=c"])
+def test_a_user_id_is_one_step_of_the_path_whatever_is_in_it(stage: Stage, user_id: str) -> None:
+    stage.login(user_id, "shop")
+    bobs = stage.login("bob", "shop").session_id
+
+    revoke(stage, user_id)
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert (at_mosaic(stage, user_id), at_mosaic(stage, "bob")) == (set(), {bobs})
+
+
+# --- no newer login ends
+
+
+def mosaic_goes_down(stage: Stage) -> None:
+    stage.mosaic.state.faults.add("*", "status", status=503)
+
+
+def mosaic_returns(stage: Stage) -> None:
+    stage.mosaic.state.faults.clear()
+    # An attempt that failed is put off, with jitter.
+    stage.pass_time(seconds=stage.settings.delivery_retry_seconds + 2)
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+@pytest.mark.parametrize("down_seconds", [1.0, 3600.0])
+def test_who_signs_in_again_while_mosaic_is_down_stays_signed_in(
+    stage: Stage,
+    down_seconds: float,
+    is_registered: bool,  # noqa: FBT001
+) -> None:
+    stage.login("ada", "shop")
+    stage.login("ada", "forum")
+    stage.pass_time(seconds=2)
+    receipt = revoke(stage)
+    mosaic_goes_down(stage)
+    assert tell_mosaic(stage) is None
+    stage.pass_time(seconds=down_seconds)
+    stage.mosaic.state.faults.clear()
+    again = stage.login("ada", "shop")
+    if is_registered:
+        assert stage.remember(again).verdict is Verdict.OK
+    mosaic_returns(stage)
+
+    outcome = tell_mosaic(stage)
+
+    assert outcome == "confirmed"
+    assert at_mosaic(stage) == {again.session_id}
+    assert receipt_of(stage, receipt).idp_user == "confirmed"
+
+
+def test_a_newer_session_that_is_known_keeps_mosaic_from_ending_all(stage: Stage) -> None:
+    stage.login("ada", "shop")
+    stage.pass_time(seconds=2)
+    revoke(stage)
+    stage.pass_time(seconds=2)
+    again = stage.login("ada", "shop")
+    stage.remember(again)
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert at_mosaic(stage) == {again.session_id}
+    assert calls(stage) == {LIST: 1, TELL: 1}
+
+
+def test_a_first_attempt_that_comes_late_goes_by_the_list(stage: Stage) -> None:
+    stage.login("ada", "shop")
+    stage.pass_time(seconds=2)
+    revoke(stage)
+    stage.pass_time(seconds=61)
+    again = stage.login("ada", "forum")
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert at_mosaic(stage) == {again.session_id}
+    assert DELETE not in calls(stage)
+
+
+def test_front_ends_sessions_that_may_be_newer_live_on_and_the_receipt_says_so(
+    stage: Stage,
+) -> None:
+    old = stage.login("ada", "shop").session_id
+    stage.pass_time(seconds=2)
+    receipt = revoke(stage, frontend=True)
+    stage.mosaic.state.faults.add(FRONTEND, "status", status=503)
+    assert tell_mosaic(stage) is None
+    stage.mosaic.state.faults.clear()
+    stage.pass_time(seconds=90)
+    stage.mosaic.state.open_frontend_session("ada")
+
+    assert tell_mosaic(stage) == "failed"
+    assert old not in at_mosaic(stage)
+    assert stage.mosaic.state.count_frontend_sessions("ada") == 1
+    assert calls(stage) == {DELETE: 1, FRONTEND: 1}
+    assert receipt_of(stage, receipt).idp_user == "failed"
+
+
+# --- it is never lost
+
+
+def test_a_worker_that_dies_after_mosaic_did_it_is_repeated_by_the_list(stage: Stage) -> None:
+    stage.login("ada", "shop")
+    stage.pass_time(seconds=2)
+    revoke(stage)
+    (row,) = revocations(stage)
+    with stage.services.store.write() as connection:  # killed: its lease is left behind
+        assert leases.claim(connection, stage.services, UserRevocation, row.id) is not None
+    assert tell_mosaic(stage) is None
+    assert calls(stage) == {}
+    stage.pass_time(seconds=stage.settings.delivery_lease_seconds + 1)
+    again = stage.login("ada", "shop")
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert at_mosaic(stage) == {again.session_id}
+
+
+def test_the_sweep_wakes_a_revocation_whose_message_was_lost(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(celery_app.tasks[END_USER_AT_IDP], "delay", woken.append, raising=False)
+    revoke(stage)
+    (row,) = revocations(stage)
+    assert woken == [str(row.id)]
+
+    stage.pass_time(seconds=stage.settings.delivery_wake_again_seconds + 1)
+    wake_ups.due(stage.services)
+
+    assert woken == [str(row.id)] * 2
+
+
+def test_one_session_that_mosaic_will_not_end_does_not_keep_the_others(stage: Stage) -> None:
+    stuck = stage.login("ada", "shop").session_id
+    other = stage.login("ada", "shop").session_id
+    stage.pass_time(seconds=2)
+    receipt = revoke(stage)
+    stage.pass_time(seconds=61)
+    stage.mosaic.state.faults.add(TELL, "status", status=403, mentioning=stuck)
+
+    assert tell_mosaic(stage) is None
+    assert at_mosaic(stage) == {stuck}
+    assert other not in at_mosaic(stage)
+    assert receipt_of(stage, receipt).idp_user == "pending"
+
+
+def test_it_is_given_up_when_all_has_expired_at_mosaic_and_the_receipt_says_failed(
+    stage: Stage,
+) -> None:
+    receipt = revoke(stage)
+    mosaic_goes_down(stage)
+    stage.pass_time(days=14, seconds=1)
+
+    assert tell_mosaic(stage) == "expired_unconfirmed"
+    assert receipt_of(stage, receipt).idp_user == "failed"
+
+
+def test_a_receipt_is_kept_while_mosaic_must_still_be_told(stage: Stage) -> None:
+    receipt = revoke(stage)
+    stage.pass_time(days=400)
+    purge_history(stage.services)
+    assert receipt_of(stage, receipt).idp_user == "pending"
+
+    mosaic_goes_down(stage)
+    tell_mosaic(stage)
+    purge_history(stage.services)
+
+    assert revocations(stage) == []
+    assert receipt_of(stage, receipt).reason == Reason.NO_RECEIPT
+
+
+def test_operators_see_it_wait_and_may_open_a_dead_lettered_one_again(stage: Stage) -> None:
+    receipt = revoke(stage)
+    with stage.services.store.write() as connection:
+        counts = overview.store_counts(connection, stage.now())
+        assert (counts.logouts.pending, counts.dead_lettered_logouts) == (1, 0)
+        dead = {"closed_at": stage.now(), "outcome": leases.DEAD}
+        connection.execute(update(UserRevocation).values(**dead))
+        counts = overview.store_counts(connection, stage.now())
+        assert (counts.logouts.pending, counts.dead_lettered_logouts) == (0, 1)
+    assert receipt_of(stage, receipt).idp_user == "failed"
+
+    assert mosaic_revocations.replay_dead_lettered(stage.services) == 1
+    assert receipt_of(stage, receipt).idp_user == "pending"
+
+
+# --- success is recognised
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b""),
+        (200, {"message": "Session not found"}),
+        (200, {"result": {"deleted_count": "none"}}),
+        (202, b""),
+        (404, {"message": "User not found", "error_code": "user_not_found"}),
+        (404, b""),
+        (302, b""),
+    ],
+)
+def test_no_other_answer_confirms_a_revocation(stage: Stage, status: int, body: Any) -> None:
+    with behind(stage, Gateway(status, body), "bank", capabilities=MAY):
+        receipt = stage.ask("bank", requests.RevokeUser(user_id="ada"))
+        assert receipt.verdict is Verdict.OK
+        assert tell_mosaic(stage) is None
+        stage.pass_time(minutes=10)
+        assert tell_mosaic(stage) is None  # nor one of the list
+
+    shown = stage.ask("bank", requests.Receipt(receipt_id=receipt.receipt_id))
+    assert shown.idp_user == "pending"
+    assert not shown.has_reached(LogoutWait.IDP)
+
+
+def test_no_other_answer_confirms_that_front_ends_sessions_ended(stage: Stage) -> None:
+    stage.mosaic.state.faults.add(FRONTEND, "change_answer", status=204)
+    revoke(stage, frontend=True)
+
+    assert tell_mosaic(stage) is None
+
+
+@pytest.mark.parametrize("times", ["seconds", "milliseconds"])
+def test_times_in_another_form_end_nothing_and_call_an_operator(stage: Stage, times: str) -> None:
+    old = stage.login("ada", "shop").session_id
+    revoke(stage)
+    stage.pass_time(seconds=61)
+    stage.mosaic.state.policy.change(session_times=times)
+
+    assert tell_mosaic(stage) is None
+    assert at_mosaic(stage) == {old}
+    (row,) = revocations(stage)
+    assert "start_time" in row.last_error
+    stage.mosaic.state.calls.forgive()  # the times are not of its contract
+
+
+# --- repeats, and bad input
+
+
+def test_a_repeated_request_id_finds_its_receipt_and_ends_no_newer_login(stage: Stage) -> None:
+    stage.registered("ada", "shop")
+    sent = stage.seal("desk", requests.RevokeUser(user_id="ada"))
+    first = stage.deliver(sent)
+    tell_mosaic(stage)
+    stage.services.redis.flushdb()  # what remembers answers may be gone
+    stage.pass_time(seconds=2)
+    newer = stage.registered("ada", "shop")
+
+    second = stage.deliver(sent)
+
+    assert (second.receipt_id, second.sessions_ended) == (first.receipt_id, 1)
+    assert second.idp_user == "confirmed"
+    assert stage.session(newer).ended_at is None
+    assert len(revocations(stage)) == 1
+
+
+def test_a_request_id_used_for_another_user_is_refused(stage: Stage) -> None:
+    revoke(stage, request_id="r" * 22)
+    newer = stage.registered("bob", "shop")
+
+    answer = revoke(stage, "bob", request_id="r" * 22)
+
+    assert (answer.verdict, answer.reason) == (Verdict.INVALID_REQUEST, Reason.REQUEST_ID_REUSED)
+    assert stage.session(newer).ended_at is None
+
+
+def test_the_same_request_twice_at_once_revokes_once(stage: Stage) -> None:
+    stage.registered("ada", "shop")
+    sent = stage.seal("desk", requests.RevokeUser(user_id="ada"))
+
+    stage.at_once(lambda: stage.run(sent), lambda: stage.run(sent))
+
+    assert len(revocations(stage)) == 1
+
+
+@pytest.mark.parametrize("user_id", [".", "..", "a/..", "../b", "a\\..\\b", "a/./b"])
+def test_a_user_id_that_leads_a_path_elsewhere_is_refused(stage: Stage, user_id: str) -> None:
+    before = stage.dump()
+
+    answer = revoke(stage, user_id)
+
+    assert (answer.verdict, answer.reason) == (Verdict.INVALID_REQUEST, Reason.INVALID_PAYLOAD)
+    assert answer.detail == "user_id"
+    assert stage.dump() == before

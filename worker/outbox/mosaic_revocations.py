@@ -1,0 +1,193 @@
+"""Ending at Mosaic what it knows of a revoked user: one delivery, one lease, few calls."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Row, exists, select
+
+from models import IdpSession, UserRevocation
+from worker import metrics
+from worker.errors import OperatorMustAct, SessionWorkerError, TryLater, UserRefused
+from worker.mosaic.types import MosaicApp, Permit
+from worker.outbox import leases
+from worker.outbox.leases import CONFIRMED, FAILED, Lease
+from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
+from worker.sessions import audit
+from worker.sessions.audit import Cause
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+# Mosaic's "end all" also ends what began since. The longer ago the revocation, the likelier the
+# user has signed in again.
+DELETE_WITHIN: Final = timedelta(minutes=1)
+_TOO_LATE: Final = (
+    "the front ends' sessions could not be ended before the user may have signed in again: "
+    "revoke the user once more"
+)
+
+
+def end_user_at_idp(services: Services, revocation: UUID) -> str | None:
+    """End a revoked user's sessions at Mosaic. Returns the outcome when closed, else None.
+
+    Safe to repeat: without the lease nothing is called, and no attempt ends a newer login.
+    """
+    with services.store.write() as connection:
+        claimed = leases.claim(connection, services, UserRevocation, revocation)
+    if claimed is None:
+        return None
+    attempt = _Attempt(services, *claimed)
+    try:
+        outcome = attempt.run()
+    except SessionWorkerError as error:
+        return attempt.put_off(error)
+    return attempt.close(outcome)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    services: Services
+    lease: Lease
+    row: Row[Any]
+    # What is done of it, also when the rest fails.
+    backend_ended_at: datetime | None = None
+    # The lease outlives two of Mosaic's timeouts.
+    end_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.backend_ended_at = self.row.backend_ended_at
+        self.end_at = time.monotonic() + 2 * self.services.settings.mosaic_timeout_seconds
+
+    def run(self) -> str:
+        """Make the calls that are left, and return the outcome. Raises `SessionWorkerError`."""
+        app = self._app()
+        if self.backend_ended_at is None:
+            self._end_backend_sessions(app)
+            self.backend_ended_at = self.services.now()
+        if not self.row.frontend:
+            return CONFIRMED
+        if not self._may_delete():
+            return FAILED  # there is no list to tell the newer ones by
+        self.services.mosaic.delete_frontend_sessions(
+            self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+        )
+        return CONFIRMED
+
+    def _app(self) -> MosaicApp:
+        app = self.services.apps.find(self.row.requested_by)
+        if app is None:
+            raise OperatorMustAct("the app that revoked the user cannot be used: register it anew")
+        return app.mosaic
+
+    def _end_backend_sessions(self, app: MosaicApp) -> None:
+        # Of an earlier attempt nobody knows whether, or when, it has reached Mosaic: a login since
+        # may be the user's own, though no app has registered it yet.
+        if self.lease.attempts == 1 and self._may_delete():
+            self.services.mosaic.delete_sessions(
+                self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+            )
+        else:
+            self._end_listed(app)
+
+    def _may_delete(self) -> bool:
+        """Whether nothing can have begun since, as far as anybody knows."""
+        if self.services.now() - self.row.created_at > DELETE_WITHIN:
+            return False
+        # All that was live then has ended: what lives now is newer.
+        newer = exists().where(
+            IdpSession.user_id == self.row.user_id, IdpSession.ended_at.is_(None)
+        )
+        with self.services.store.read() as connection:
+            return not connection.execute(select(newer)).scalar_one()
+
+    def _end_listed(self, app: MosaicApp) -> None:
+        """End one by one what began before the revocation, and nothing else."""
+        mosaic = self.services.mosaic
+        listed = mosaic.list_sessions(
+            self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+        )
+        refusal: SessionWorkerError | None = None
+        for session in listed:
+            # As with registrations: within one second nobody can tell, and it counts as before.
+            if session.started_at >= self.row.began_before:
+                continue
+            try:
+                mosaic.logout_session(
+                    self._permit(app),
+                    app,
+                    session.session_id,
+                    timeout_seconds=self._seconds_left(),
+                )
+            except (OperatorMustAct, UserRefused) as error:
+                refusal = error  # the others must not live on for it
+        if refusal is not None:
+            raise refusal
+
+    def _permit(self, app: MosaicApp) -> Permit:
+        return self.services.traffic.admit_logout(
+            app, str(self.lease.id), is_untried=self.lease.attempts == 1
+        )
+
+    def _seconds_left(self) -> float:
+        left = self.end_at - time.monotonic()
+        if left <= 0:
+            raise TryLater("more sessions than there is time for under one lease: the rest follows")
+        return min(left, self.services.settings.mosaic_timeout_seconds)
+
+    def put_off(self, error: SessionWorkerError) -> str | None:
+        """Set the next attempt, or give up when all has expired at Mosaic by itself."""
+        self._log_failure(error)
+        if self.services.now() >= self.lease.give_up_at:
+            return self.close(EXPIRED_UNCONFIRMED)
+        noted = {"backend_ended_at": self.backend_ended_at}
+        with self.services.store.write() as connection:
+            leases.put_off(connection, self.services, self.lease, error, noted)
+        return None
+
+    def _log_failure(self, error: SessionWorkerError) -> None:
+        is_ours = isinstance(error, OperatorMustAct | UserRefused)
+        log.log(
+            logging.ERROR if is_ours else logging.WARNING,
+            "operator_must_act" if is_ours else "idp_revocation_failed",
+            revocation=str(self.lease.id),
+            app=self.row.requested_by,
+            attempts=self.lease.attempts,
+            error=type(error).__name__,
+            detail=str(error),
+        )
+        if is_ours:
+            metrics.operator_must_act(error)
+
+    def close(self, outcome: str) -> str | None:
+        """Close the delivery if the lease is still ours."""
+        now = self.services.now()
+        is_confirmed = outcome == CONFIRMED
+        why = _TOO_LATE if outcome == FAILED else None
+        with self.services.store.write() as connection:
+            if not leases.close(connection, self.lease, now, outcome, why):
+                return None  # our lease ended and another process took over
+            row = audit.event(
+                audit.IDP_CONFIRMED if is_confirmed else audit.IDP_GIVEN_UP,
+                at=now,
+                session=None,
+                user_id=self.row.user_id,
+                by=Cause(self.row.requested_by, None),
+                detail=why,
+            )
+            audit.record(connection, [row])
+        return outcome
+
+
+def replay_dead_lettered(services: Services) -> int:
+    """Open dead-lettered revocations again; returns how many."""
+    dead_lettered = UserRevocation.outcome == leases.DEAD
+    return leases.reopen(
+        services, UserRevocation, dead_lettered, services.settings.session_lifetime
+    )
