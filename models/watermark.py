@@ -17,7 +17,7 @@ ALL_APPS: Final = "*"  # no app is called so
 class UserWatermark(Base):
     """The last time a user was logged out everywhere.
 
-    A login from before may still be on its way to be registered: it is born ended.
+    A login from before may still be on its way to be registered: it is recorded as ended.
     """
 
     __tablename__ = "user_watermarks"
@@ -29,7 +29,8 @@ class UserWatermark(Base):
 class DeviceWatermark(Base):
     """The last time a user's device was logged out, by one app or for all of them.
 
-    A login on that device from before may still be on its way to be registered: it is born ended.
+    A login on that device from before may still be on its way to be registered: it is recorded as
+    ended.
     """
 
     __tablename__ = "device_watermarks"

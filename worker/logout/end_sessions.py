@@ -46,13 +46,13 @@ class Ending:
         cause: EndCause,
         *,
         by: Cause,
-        informed: str | None = None,
+        initiating_app: str | None = None,
     ) -> None:
         self._cause = cause
         self._by = by
         # The app whose own logout it is. One that only asked for tokens is told like all others:
         # its local sessions would live on, also when it is given tokens of another session.
-        self._informed = informed
+        self._initiating_app = initiating_app
         self._end: ReturningUpdate[*tuple[Any, ...]] = (
             update(IdpSession)
             .where(IdpSession.ended_at.is_(None), which)
@@ -86,7 +86,7 @@ class Ending:
             deliveries = [_delivery(row, now, by, lifetime) for row in ended]
         add_deliveries(connection, deliveries)
         sessions = tuple(row.id for row in ended)
-        notices = add_notices(connection, services, sessions, cause, self._informed)
+        notices = add_notices(connection, services, sessions, cause, self._initiating_app)
         logouts = tuple(delivery["id"] for delivery in deliveries)
         return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
 
@@ -131,10 +131,10 @@ def end_sessions(  # noqa: PLR0913 - said by name
     *,
     by: Cause,
     lifetime: timedelta,
-    informed: str | None = None,
+    initiating_app: str | None = None,
 ) -> Ended:
     """End the live sessions that match *which*, once: see `Ending.run`."""
-    ending = Ending(which, cause, by=by, informed=informed)
+    ending = Ending(which, cause, by=by, initiating_app=initiating_app)
     return ending.run(connection, services, lifetime=lifetime)
 
 

@@ -18,7 +18,7 @@ from worker.logout.end_sessions import end_sessions
 from worker.logout.receipts import LogoutCall
 from worker.requests.outcomes import Outcome
 from worker.sessions import browser_tokens, queries
-from worker.sessions.watermarks import raise_device_watermark, raise_watermark, take_turns
+from worker.sessions.watermarks import lock_user, raise_device_watermark, raise_watermark
 from worker.wiring import Services
 
 
@@ -48,7 +48,7 @@ def _log_out(connection: Connection, services: Services, request: LogoutCall) ->
     earlier = receipts.earlier(connection, request)
     if earlier is not None:
         return receipts.receipt(connection, earlier)
-    buried = unknown_sessions.bury_unknown(connection, services, request)
+    recorded = unknown_sessions.record_unknown_as_ended(connection, services, request)
     in_scope, user_id = _in_scope(connection, services, request)
     if request.command.logout_scope is not LogoutScope.SESSION:
         _note_for_late_logins(connection, request)
@@ -59,19 +59,19 @@ def _log_out(connection: Connection, services: Services, request: LogoutCall) ->
         EndCause.LOGOUT,
         by=request.by,
         lifetime=request.app.mosaic.session_lifetime,
-        informed=request.app.app_id,
+        initiating_app=request.app.app_id,
     )
     expired = unknown_sessions.tell_of_expired(connection, services, request)
     receipt = receipts.write(connection, request, user_id, in_scope, len(ended.sessions))
     outcome = receipts.receipt(connection, receipt)
-    logouts = (*ended.logouts, *buried, *expired)
+    logouts = (*ended.logouts, *recorded, *expired)
     return replace(outcome, logouts=logouts, notices=ended.notices)
 
 
 def _note_for_late_logins(connection: Connection, request: LogoutCall) -> None:
-    """Have logins in scope that are registered only after this logout be born ended."""
+    """Have logins in scope that are registered only after this logout be recorded as ended."""
     user_id, device_id = request.command.user, request.command.device_id
-    take_turns(connection, user_id)
+    lock_user(connection, user_id)
     if device_id is None:
         raise_watermark(connection, user_id, request.opened_at)
     else:

@@ -11,7 +11,7 @@ from models import EndCause
 from worker.logout.end_sessions import Ended, end_sessions
 from worker.logout.guards import refuse_too_many
 from worker.sessions.audit import Cause
-from worker.sessions.watermarks import raise_watermark, take_turns
+from worker.sessions.watermarks import lock_user, raise_watermark
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ def revoke(
         if not override:
             refuse_too_many(connection, services, which)
         if all_of_user is not None:
-            take_turns(connection, all_of_user)
+            lock_user(connection, all_of_user)
             raise_watermark(connection, all_of_user, services.now())
         return end_sessions(
             connection,

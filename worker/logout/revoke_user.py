@@ -19,7 +19,7 @@ from worker.requests.commands import RevokeUserCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import audit
-from worker.sessions.watermarks import raise_watermark, take_turns
+from worker.sessions.watermarks import lock_user, raise_watermark
 from worker.wiring import Services
 
 RevokeUserCall = OpenedRequest[RevokeUserCommand]
@@ -41,7 +41,7 @@ def _revoke(connection: Connection, services: Services, request: RevokeUserCall)
     if earlier is not None:
         return receipts.receipt(connection, earlier)
     user_id = request.command.user
-    take_turns(connection, user_id)
+    lock_user(connection, user_id)
     watermark = raise_watermark(connection, user_id, request.opened_at)
     theirs = IdpSession.user_id == user_id
     ended = end_sessions(
@@ -51,7 +51,7 @@ def _revoke(connection: Connection, services: Services, request: RevokeUserCall)
         EndCause.REVOKED,
         by=request.by,
         lifetime=request.app.mosaic.session_lifetime,
-        informed=request.app.app_id,
+        initiating_app=request.app.app_id,
     )
     receipt = receipts.write(connection, request, user_id, theirs, len(ended.sessions))
     revocation = _owe(connection, request, receipt.id, watermark)

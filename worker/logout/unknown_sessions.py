@@ -15,7 +15,7 @@ from worker.storage.sql import upsert
 from worker.wiring import Services
 
 
-def bury_unknown(
+def record_unknown_as_ended(
     connection: Connection, services: Services, request: LogoutCall
 ) -> tuple[UUID, ...]:
     """Remember a session that is logged out before it was registered, as ended already.

@@ -41,7 +41,7 @@ def add_notices(
     services: Services,
     ended: Sequence[UUID],
     cause: EndCause,
-    informed: str | None,
+    initiating_app: str | None,
 ) -> list[UUID]:
     """Write the deliveries to the apps that share *ended*, but for the one that is *informed*.
 
@@ -51,10 +51,10 @@ def add_notices(
     is_sqlite = connection.dialect.name == "sqlite"
     anybody, sharing = _listeners(
         is_expiry=cause is EndCause.EXPIRED,
-        is_one_informed=informed is not None,
+        has_initiating_app=initiating_app is not None,
         is_sqlite=is_sqlite,
     )
-    told = {} if informed is None else {"informed": informed}
+    told = {} if initiating_app is None else {"informed": initiating_app}
     if connection.execute(anybody, told).first() is None:
         return []  # asked first: of many ended sessions it is dear to ask who shares them
     now = services.now()
@@ -73,11 +73,11 @@ def add_notices(
 
 @cache  # putting them together takes as long as running them
 def _listeners(
-    *, is_expiry: bool, is_one_informed: bool, is_sqlite: bool
+    *, is_expiry: bool, has_initiating_app: bool, is_sqlite: bool
 ) -> tuple[Select[str], Select[UUID, str]]:
     """Return who wants to hear at all, and who of them shares the sessions told as ``keys``."""
     wanted: list[ColumnElement[bool]] = [App.notice_method.is_not(None)]
-    if is_one_informed:
+    if has_initiating_app:
         wanted.append(App.app_id != bindparam("informed"))
     if is_expiry:
         wanted.append(App.notify_on_expiry.is_(True))

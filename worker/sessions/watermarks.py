@@ -12,7 +12,7 @@ from models import ALL_APPS, DeviceWatermark, UserWatermark, UtcDateTime
 from worker.storage.sql import not_before, upsert
 
 
-def take_turns(connection: Connection, user_id: str) -> None:
+def lock_user(connection: Connection, user_id: str) -> None:
     """Let a registration and a logout of one user or their device run one after the other.
 
     Each would miss the other's rows otherwise: the logout ends the sessions it sees, and the

@@ -43,5 +43,6 @@ def end_replaced(
         EndCause.REPLACED,
         by=request.by,
         lifetime=request.app.mosaic.session_lifetime,
-        informed=request.app.app_id,  # it ends its own local session, before it begins the new one
+        # It ends its own local session, before it begins the new one.
+        initiating_app=request.app.app_id,
     )

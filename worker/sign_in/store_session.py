@@ -24,7 +24,7 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import audit, browser_tokens, queries
 from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
 from worker.sessions.queries import Session
-from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, take_turns
+from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, lock_user
 from worker.sign_in.replaced import end_replaced
 from worker.storage.sql import not_before, upsert
 from worker.wiring import Services
@@ -72,14 +72,14 @@ def store(
     the session is another user's here, `SessionChanged` when its new id is another session's.
     """
     app, identity, now = request.app, login.identity, services.now()
-    take_turns(connection, identity.user_id)
+    lock_user(connection, identity.user_id)
     session = _locked(connection, services, request, login, now)
     if session.user_id != identity.user_id:
         raise WrongSubject
     if session.ended_at is not None:
         return Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(session.end_cause))
     if _is_late(connection, request, login, session):
-        return _born_ended(connection, services, request, session)
+        return _record_as_ended(connection, services, request, session)
     if is_past_the_absolute_cap(services.settings, session.created_at, now):
         # No tokens come of it any more, and maintenance is about to end it.
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
@@ -200,7 +200,7 @@ def _is_late(
     return is_before_device_watermark(connection, session.user_id, device_id, app_id, logged_in_at)
 
 
-def _born_ended(
+def _record_as_ended(
     connection: Connection,
     services: Services,
     request: OpenedRequest[Command],
@@ -217,7 +217,7 @@ def _born_ended(
         EndCause.LOGOUT,
         by=request.by,
         lifetime=app.mosaic.session_lifetime,
-        informed=app.app_id,  # it never learnt the session's name, which a notice would tell
+        initiating_app=app.app_id,  # it never learnt the session's name, which a notice would tell
     )
     return Outcome(
         Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT, logouts=ended.logouts, notices=ended.notices
