@@ -150,7 +150,10 @@ def _decrypt(sealed: str, key: AppKey) -> dict[str, Any]:
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError for anything else, and for one nested too deep."""
+    """Read a JSON object. Raises ValueError for anything else.
+
+    That is also one nested too deep, or with a member that is there twice.
+    """
     try:
         content = _DECODER.decode(text if isinstance(text, str) else text.decode())
     except RecursionError:
@@ -168,9 +171,19 @@ def _finite(number: str) -> float:
     return value
 
 
+def _without_repetition(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two browser tokens under one name, which one is meant? Each reader may take another.
+    content = dict(members)
+    if len(content) != len(members):
+        raise ValueError("a member is there twice")
+    return content
+
+
 # Made once: json.dumps and json.loads make new ones for each call with such options.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_DECODER: Final = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
+_DECODER: Final = json.JSONDecoder(
+    parse_constant=_finite, parse_float=_finite, object_pairs_hook=_without_repetition
+)
 
 
 def _check_nesting(text: bytes, content: object) -> None:

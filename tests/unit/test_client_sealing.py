@@ -265,6 +265,9 @@ def test_content_nested_deeper_is_refused(depth: int) -> None:
         b'{"a":1e999}',
         b'{"a":-Infinity}',
         b'{"a":1}}',
+        b'{"a":1,"a":1}',
+        b'{"a":[{"b":1,"c":2,"b":3}]}',
+        b'{"a":1,"\\u0061":2}',
     ],
 )
 def test_content_that_is_no_json_object_is_refused(plaintext: bytes) -> None:

@@ -90,6 +90,9 @@ def _nested(depth: int) -> str:
     return "[" * depth + "]" * depth
 
 
+TWO_TOKENS = (
+    f'"payload": {{"browser_token": "msb1_{"x" * 43}", "browser_token": "msb1_{"y" * 43}", '
+)
 ENVELOPES: dict[str, tuple[Callable[[Stage], object], Reason]] = {
     "nothing": (lambda _: None, Reason.NOT_SEALED),
     "a number": (lambda _: 7, Reason.NOT_SEALED),
@@ -148,6 +151,13 @@ ENVELOPES: dict[str, tuple[Callable[[Stage], object], Reason]] = {
     "sealed, but a list": (lambda s: sealed_raw(s.keys["shop"], b"[1]"), Reason.WRONG_KEY),
     "sealed, but nested deep": (
         lambda s: sealed_raw(s.keys["shop"], b'{"v":1,"x":%s}' % _nested(9000).encode()),
+        Reason.WRONG_KEY,
+    ),
+    "sealed, with two browser tokens under one name": (
+        lambda s: sealed_raw(
+            s.keys["shop"],
+            json.dumps(good_content(s)).replace('"payload": {', TWO_TOKENS).encode(),
+        ),
         Reason.WRONG_KEY,
     ),
     "sealed, with an integer of 5000 digits": (
