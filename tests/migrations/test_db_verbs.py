@@ -76,7 +76,12 @@ def test_the_history_says_of_each_migration_whether_it_was_run_and_is_safe() -> 
 @pytest.mark.parametrize(
     ("where", "code", "why"),
     [
-        (f"postgresql+psycopg://u:canary@127.0.0.1:{free_port()}/x", 1, "does not answer"),
+        pytest.param(
+            f"postgresql+psycopg://u:canary@127.0.0.1:{free_port()}/x",
+            1,
+            "does not answer",
+            id="away",
+        ),
         ("mysql://u:canary@127.0.0.1/x", 78, "DATABASE_URL: needs"),
     ],
 )

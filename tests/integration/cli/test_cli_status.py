@@ -343,9 +343,10 @@ def test_a_dead_database_is_told_in_words_beside_the_living_workers(
     ("broker", "problems"),
     [
         ("memory://", []),
-        (
+        pytest.param(
             f"amqp://guest:canary@127.0.0.1:{free_port()}//",
             ["the broker does not answer: is it running, and is CELERY_BROKER_URL right?"],
+            id="rabbitmq",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from tests.stage import Stage
 from worker.sessions import browser_tokens
 
 NOBODYS = "msb1_" + "x" * 43
+A_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
 
 
 @pytest.fixture
@@ -74,9 +75,7 @@ def test_a_token_of_an_ended_session_gets_a_receipt_of_what_is_still_owed(
     assert (receipt.sessions_ended, receipt.idp_pending) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    "garbage", [NOBODYS, "msb1_", "' OR 1=1", "m" * 4096, "\x00\n", str(uuid4())]
-)
+@pytest.mark.parametrize("garbage", [NOBODYS, "msb1_", "' OR 1=1", "m" * 4096, "\x00\n", A_UUID])
 def test_a_token_that_names_nobody_is_no_alarm(apps: Stage, garbage: str) -> None:
     login = apps.signed_in()
     sent = apps.seal("forum", requests.Logout(browser_token=garbage))

@@ -85,19 +85,24 @@ def packed(encoding: str, body: bytes) -> bytes:
     return head.encode() + b"\r\nConnection: close\r\n\r\n" + body
 
 
+def _packed(body: bytes) -> bytes:
+    """Pack it, to the same bytes whenever: they name the test."""
+    return gzip.compress(body, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("encoding", "body", "expected"),
     [
-        ("gzip", gzip.compress(b"{}"), b"{}"),
-        ("X-GZIP", gzip.compress(b"{}"), b"{}"),
+        ("gzip", _packed(b"{}"), b"{}"),
+        ("X-GZIP", _packed(b"{}"), b"{}"),
         ("identity", b"{}", b"{}"),
         ("gzip", b"", b""),
-        ("gzip", gzip.compress(b"x" * MAX_BODY_BYTES), b"x" * MAX_BODY_BYTES),
-        ("gzip", gzip.compress(b"x" * (MAX_BODY_BYTES + 1)), None),
-        ("gzip", gzip.compress(b"{}")[:-1], None),
+        ("gzip", _packed(b"x" * MAX_BODY_BYTES), b"x" * MAX_BODY_BYTES),
+        ("gzip", _packed(b"x" * (MAX_BODY_BYTES + 1)), None),
+        ("gzip", _packed(b"{}")[:-1], None),
         ("gzip", b"not gzip", None),
         ("br", b"{}", None),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), None),
+        ("gzip, gzip", _packed(_packed(b"{}")), None),
     ],
 )
 def test_gzip_that_nobody_asked_for_is_unpacked_as_far_as_a_plain_body_may_go(
