@@ -1,7 +1,7 @@
 """The client of the Mosaic session worker: what a backend app installs.
 
 >>> client = SessionClient(broker_url="redis://…", app_id="shop", app_key="k1.…")
->>> client.silent_auth(user_id="ada").verdict
+>>> client.authenticate(Password("ada", "…")).verdict
 <Verdict.AUTHENTICATED: 'authenticated'>
 """
 

@@ -73,6 +73,7 @@ def test_a_listing_says_when_there_is_more(busy: Stage) -> None:
 
 def test_a_person_sees_user_apps_and_reference_on_one_line(busy: Stage) -> None:
     session = busy.registered("ada", "shop")
+    busy.pass_time(seconds=1)  # tokens tell whole seconds
     busy.silent_auth("ada", "forum")
 
     (line,) = [line for line in run("sessions", "list").stdout.splitlines() if str(session) in line]
@@ -133,6 +134,7 @@ def test_a_user_id_cannot_play_with_the_terminal(busy: Stage) -> None:
 
 def test_a_session_is_shown_with_its_apps_and_what_happened(busy: Stage) -> None:
     session = busy.registered("ada", "shop")
+    busy.pass_time(seconds=1)  # tokens tell whole seconds
     busy.silent_auth("ada", "forum")
 
     story = told("sessions", "show", str(session))
