@@ -171,7 +171,7 @@ def wrong_keys(stage: Stage) -> None:
 def a_bug(stage: Stage) -> None:
     stage.registered("ada", "shop")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(silent_auth, "queries", None)
+        patch.setattr(silent_auth, "ask", None)
         with pytest.raises(TaskFailed):
             stage.silent_auth("ada", "shop")
 

@@ -73,10 +73,15 @@ def crowd(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[S
         yield stage
 
 
+BROWSERS: dict[UUID, str] = {}  # the token of the browser in which a session began
+
+
 def shared_by_all(stage: Stage) -> UUID:
-    ref = stage.registered("ada", "shop")
+    answer = stage.signed_in("ada", "shop")
     for app_id in ("forum", "blog", "stock", "mute"):
         assert stage.silent_auth("ada", app_id).verdict is Verdict.AUTHENTICATED
+    ref = UUID(answer.session_ref)
+    BROWSERS[ref] = answer.browser_token
     return ref
 
 
@@ -96,6 +101,8 @@ def end(stage: Stage, ref: UUID, cause: EndCause) -> None:
         stage.silent_auth("ada", "shop")
     elif cause is EndCause.REVOKED:
         revoke(stage.services, IdpSession.id == ref, reason="stolen laptop")
+    elif cause is EndCause.REPLACED:
+        stage.remember(stage.login("bob", "shop"), "bob", replaces=BROWSERS[ref])
     else:
         stage.pass_time(days=12)
         stage.silent_auth("ada", "shop")
@@ -112,8 +119,9 @@ TOLD: dict[EndCause, set[str]] = {
     EndCause.QUARANTINED: ALL,
     EndCause.REVOKED: ALL,
     EndCause.CAP_REACHED: ALL,
+    EndCause.REPLACED: OTHERS,
 }
-TOLD_MOSAIC = {EndCause.LOGOUT, EndCause.QUARANTINED, EndCause.REVOKED, EndCause.CAP_REACHED}
+TOLD_MOSAIC = set(EndCause) - {EndCause.GONE_AT_IDP, EndCause.EXPIRED}
 
 
 @pytest.mark.parametrize("cause", list(EndCause))
