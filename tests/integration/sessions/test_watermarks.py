@@ -24,7 +24,7 @@ from worker.logout import end_sessions, logout
 from worker.logout.revoke import revoke
 from worker.maintenance.purge import purge_history
 from worker.sessions import watermarks
-from worker.sign_in import register
+from worker.sign_in import store_session
 
 
 @pytest.fixture(autouse=True)
@@ -353,7 +353,7 @@ def test_a_logout_waits_for_a_registration_that_began_before_it(
     # It has looked for a watermark and found none, and has not committed.
     look = "is_before_watermark" if how == "everywhere" else "is_before_device_watermark"
     pause = Pause(getattr(watermarks, look))
-    monkeypatch.setattr(register, look, pause)
+    monkeypatch.setattr(store_session, look, pause)
 
     with pg.meanwhile(lambda: pg.remember(login, device_id="phone")) as coming:
         assert pause.reached.wait(60)
