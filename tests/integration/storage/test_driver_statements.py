@@ -162,6 +162,7 @@ def renewal(session_id: UUID, **changes: Any) -> dict[str, Any]:
         "version_read": 1,
         "used_at": NOW + timedelta(minutes=1),
         "slid_to": NOW + timedelta(days=2),
+        "token_issued_at": NOW,
         "token_expires_at": NOW + timedelta(minutes=5),
         **{f"event_{name}": value for name, value in event.items()},
     }
