@@ -393,7 +393,7 @@ def collect(flow: Flow, told_before: list[bytes], told: list[bytes]) -> None:
     for name in ("worker", "beat", "simulator"):
         path = flow.stack.folder / f"{name}.log"
         flow.evidence.add(path.name, path.read_bytes())
-    kept = [*flow.stack.folder.glob("sessions.db*"), *flow.stack.folder.glob("beat-schedule*")]
+    kept = [*flow.stack.folder.glob("sessions.db*")]
     for path in kept:
         flow.evidence.add(path.name, path.read_bytes())
 
@@ -432,7 +432,6 @@ def test_the_flow_had_all_kinds_of_secrets_and_places(flow: Flow) -> None:
         "what Redis holds", "what Redis was told", "events", "worker.log", "beat.log",
         "simulator.log", "sessions.db",
     } <= set(flow.evidence.found)  # fmt: skip
-    assert any(name.startswith("beat-schedule") for name in flow.evidence.found)
     assert b"/task.multi" in flow.evidence.found["events"]
     assert b"sessions.logout" in flow.evidence.found["what Redis was told"]
 
