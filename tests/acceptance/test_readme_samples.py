@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.acceptance.client_rig import ROOT, Apps, working
 
 PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/apps.md")]
 # The sample of the hub runs beside the tests of tickets.
-FIRST, IN_AN_APP, _HUB, NOT_LOST = (
+FIRST, FOR_AN_API, IN_AN_APP, _HUB, NOT_LOST = (
     sample
     for page in PAGES
     for sample in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
@@ -43,11 +44,13 @@ class Headers(list[tuple[str, str]]):
 
 
 class App(dict[str, Any]):
-    """The names around a sample: what the app's own functions are called with is kept."""
+    """The names around a sample: what the app's own functions are called with is kept.
+
+    Those of `session_client` a sample imports itself, as a reader must.
+    """
 
     def __init__(self, **names: Any) -> None:
-        super().__init__({name: getattr(session_client, name) for name in session_client.__all__})
-        self.update(names)
+        super().__init__(names)
         self.called: list[tuple[str, Any]] = []
         for name in ("sign_in", "send_to_login", "end_own_session", "log_out_again_later"):
             self[name] = lambda *given, name=name: self.called.append((name, given))
@@ -88,7 +91,7 @@ def test_the_samples_run_one_after_the_other(
         stack.beat()
         apps = Apps(stack, "shop", "forum")
         exits.callback(apps.close)
-        exits.enter_context(working(stack))
+        worker = exits.enter_context(working(stack))
         stack.run("mosaic-sessions", "apps", "set", "forum", "--methods", "password")
         stack.mosaic.add_user("eve", password="a password")
         headers = Headers()
@@ -102,6 +105,11 @@ def test_the_samples_run_one_after_the_other(
         assert (name, user_id) == ("sign_in", "eve")
         assert "Max-Age=0" in headers[-1][1] + headers[-2][1]
         poll_until(lambda: not stack.mosaic.live_sessions("eve"), 60, what="Mosaic to be told")
+
+        app.run(FOR_AN_API)
+        known = app["sign_in_for_an_api"](app["client"], app["sso"], [], "eve", "a password")
+        assert known.verdict is Verdict.AUTHENTICATED
+        app["client"].logout(browser_token=known.browser_token)
 
         app["ref"] = apps.register("ada", "forum").session_ref
         app.run(NOT_LOST)
@@ -121,8 +129,10 @@ def test_the_samples_run_one_after_the_other(
 
         login = apps.login("bob", "forum")
         with monkeypatch.context() as patch:
-            waiting(0.01, patch)  # it is done, and the app has given up by then
+            waiting(0.5, patch)
+            worker.send(signal.SIGSTOP)  # it is done, but after the app has given up
             assert app.call("after_login", "bob", login.session_id, login.id_token) is None
+            worker.send(signal.SIGCONT)
         named = app.call("after_login", "bob", login.session_id, login.id_token)
         app.call("log_out", "bob", named)
         assert shop.silent_auth(user_id="bob").reason == Reason.LOGGED_OUT

@@ -222,6 +222,20 @@ def test_the_page_lists_the_payload_as_the_worker_reads_it(task: Task) -> None:
                     assert re.search(rf"\b{re.escape(shown)}\b", told[name][2]), (name, limit)
 
 
+def test_the_pages_examples_of_payloads_are_what_the_worker_reads() -> None:
+    examples = {
+        task: re.findall(r"```json\n(.*?)```", section(f"### `{task.value}`"), re.DOTALL)
+        for task in Task
+    }
+
+    assert {task for task in Task if examples[task]} >= {Task.START, Task.AUTHENTICATE}
+    for task in Task:
+        for example in examples[task]:
+            payload = json.loads(example)
+            command = commands.parse(task, payload)
+            assert command.model_fields_set == set(payload)
+
+
 @pytest.mark.parametrize("request_made", REQUESTS, ids=repr)
 def test_the_client_sends_only_what_the_worker_reads(request_made: requests.Request) -> None:
     payload = request_made.payload()

@@ -26,9 +26,18 @@ def test_the_page_of_settings_is_as_the_settings_are() -> None:
     assert page() == SETTINGS, "python -m worker.settings.page > docs/settings.md"
 
 
-@pytest.mark.parametrize("field", Settings.model_fields)
-def test_every_setting_says_what_it_sets(field: str) -> None:
-    assert descriptions()[field].endswith((".", "`"))
+def test_the_page_says_how_many_settings_must_be_set() -> None:
+    required = [name for name, field in Settings.model_fields.items() if field.is_required()]
+
+    assert required == ["encryption_keys", "lookup_key"]
+    assert "Two must be set: the keys" in SETTINGS
+
+
+def test_every_setting_says_what_it_sets() -> None:
+    said = descriptions()
+
+    assert said.keys() == Settings.model_fields.keys()
+    assert [field for field, text in said.items() if not text.endswith((".", "`"))] == []
 
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:

@@ -5,8 +5,8 @@ into a connection or a process that dies in between is gone. Here what waits in 
 and noted at once, as many as there are free slots. Only a worker that found nothing listens with
 BRPOP. It is also a third of kombu's price: kombu makes a new client for each of its steps.
 
-It saves half of a job's CPU, and jobs from being lost. Before and after touching it:
-`make bench ARGS="--only throughput"` and tests/faults/test_lost_messages.py.
+It keeps jobs from being lost; without it a silent authentication takes 50 to 70 % more CPU. Before
+and after touching it: `make bench ARGS="--only throughput"` and tests/faults/test_lost_messages.py.
 """
 
 from __future__ import annotations

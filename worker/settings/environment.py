@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 PREFIX: Final = "MOSAIC_SESSIONS_"
 _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-# What settings were called in the release before. These names go with the next one.
+# What settings were called before the first release. These names go with release 0.2.
 OLD_NAMES: Final = {
     "breaker_open_max_seconds": f"{PREFIX}BREAKER_OPEN_MOST_SECONDS",
     "delivery_retry_max_seconds": f"{PREFIX}DELIVERY_RETRY_MOST_SECONDS",

@@ -20,8 +20,9 @@ _INTRODUCTION: Final = """\
 
 Read from the environment, once, when a process starts; any of them may come from a file instead
 (`<NAME>_FILE`). A misspelt name with our prefix is refused. `mosaic-sessions config` shows what is
-in force, secrets masked. Three must be set: the two keys, which `mosaic-sessions keys generate`
-makes, and `DATABASE_URL`, unless a file in the working directory will do.
+in force, secrets masked. Two must be set: the keys, which `mosaic-sessions keys generate` makes.
+In production set `DATABASE_URL` and `CELERY_BROKER_URL` too; without them the store is a file in
+the working directory, and the broker a Redis on the same machine.
 
 This page is written by `python -m worker.settings.page`.
 """
@@ -83,7 +84,7 @@ def _is_last(name: str) -> bool:
 
 def _row(name: str, field: FieldInfo, what: str) -> str:
     if name in OLD_NAMES:
-        what += f" Its old name `{OLD_NAMES[name]}` goes with the next release."
+        what += f" Its old name `{OLD_NAMES[name]}` works until release 0.2."
     return f"| `{variable_name(name)}` | {_default(field)} | {_takes(field)} | {what} |"
 
 
