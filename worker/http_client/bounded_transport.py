@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import httpcore
@@ -119,7 +120,17 @@ class _BoundedBackend(httpcore.SyncBackend):
 
 def bounded_connections(resolver: Resolver, ca_certificates: str | None = None) -> Connections:
     """Return what keeps a process's connections; use it within `limits`."""
+    return Connections(_BoundedBackend(resolver), _trusting(ca_certificates))
+
+
+@cache
+def _trusting(ca_certificates: str | None) -> ssl.SSLContext:
+    """Return what trusts these authorities beside the public ones.
+
+    One for all of a process's connections: reading the public authorities takes as long as some
+    ten calls.
+    """
     context = httpx.create_ssl_context(trust_env=False)
     if ca_certificates is not None:
         context.load_verify_locations(cadata=ca_certificates)
-    return Connections(_BoundedBackend(resolver), context)
+    return context
