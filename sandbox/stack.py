@@ -1,12 +1,13 @@
 """The whole system on one machine: Redis, a Mosaic simulator, a database, workers and beat.
 
-All are real processes (the simulator too, unless a test wants it in its own), on loopback, with
-private ports, in one temporary folder that is removed at the end.
+All are real processes (the simulator too, but in tests), on loopback, with private ports, in one
+temporary folder that is removed at the end.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import secrets
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from alembic import command
 from click.testing import CliRunner
@@ -24,6 +25,7 @@ from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from simulator.controls.remote import RemoteSimulator
+from simulator.server import SimulatorServer
 from worker import wiring
 from worker.cli.root import commands
 from worker.settings import model as worker_settings
@@ -37,8 +39,12 @@ _ALLOWED = ("--allow", "silent_by_user")
 class Stack:
     """Starts nothing by itself but Redis and the simulator; the verbs start the rest.
 
-    *settings* are fields of the worker's settings, by name: ``{"log_level": "debug"}``.
+    *settings* are fields of the worker's settings, by name: ``{"log_level": "debug"}``. The
+    simulator is a process where *simulator_process* says so, or else `has_simulator_process`.
     """
+
+    has_simulator_process: ClassVar[bool] = True
+    """Tests serve it from a thread of their own process instead: a process costs each a second."""
 
     def __init__(
         self,
@@ -46,7 +52,7 @@ class Stack:
         redis: RedisServer | None = None,
         broker_url: str | None = None,
         database_url: str | None = None,
-        simulator_arguments: Sequence[str] = (),
+        simulator_process: bool | None = None,
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self._exit = ExitStack()
@@ -54,7 +60,9 @@ class Stack:
         self._redis = redis
         self._broker_url = broker_url
         self._database_url = database_url
-        self._simulator_arguments = simulator_arguments
+        self._simulator_process = (
+            self.has_simulator_process if simulator_process is None else simulator_process
+        )
         self.folder: Path
         self.redis: RedisServer
         self.mosaic: RemoteSimulator
@@ -87,9 +95,19 @@ class Stack:
         """Where apps publish."""
         return self.environment["CELERY_BROKER_URL"]
 
+    @property
+    def _sqlite_path(self) -> Path:
+        return self.folder / "sessions.db"
+
     def migrate(self) -> None:
-        """Bring the database to head, as `alembic upgrade head` does, which takes a second more."""
-        command.upgrade(config_for(self.environment["DATABASE_URL"]), "head")
+        """Bring the new database to head, as `alembic upgrade head` does.
+
+        A SQLite one is copied from another at head, because migrating each takes half a second.
+        """
+        if self._database_url is None:
+            self._sqlite_path.write_bytes(_sqlite_at_head())
+        else:
+            command.upgrade(config_for(self.environment["DATABASE_URL"]), "head")
 
     def worker(self, *arguments: str, name: str = "worker") -> ManagedProcess:
         """Start `celery -A worker worker` and return once it takes jobs."""
@@ -142,7 +160,8 @@ class Stack:
 
     def _complaints(self) -> list[str]:
         """What the simulator was asked, or answered, that is on no page of Mosaic's."""
-        return self.mosaic.calls.complaints() if self.processes["simulator"].is_alive else []
+        process = self.processes.get("simulator")
+        return self.mosaic.calls.complaints() if process is None or process.is_alive else []
 
     def _operate(self, *words: str) -> str:
         """Run the operators' command here: a process of its own takes more than a second."""
@@ -156,12 +175,11 @@ class Stack:
         return done.stdout
 
     def _start_simulator(self, exit_stack: ExitStack) -> str:
+        if not self._simulator_process:
+            return exit_stack.enter_context(SimulatorServer()).url
         port_file = self.folder / "simulator.url"
         simulator = ManagedProcess(
-            [
-                *(sys.executable, "-m", "simulator", "--port-file", str(port_file)),
-                *self._simulator_arguments,
-            ],
+            [sys.executable, "-m", "simulator", "--port-file", str(port_file)],
             environment=base_variables(),
             log_path=self.folder / "simulator.log",
             cwd=_root(),
@@ -178,11 +196,19 @@ class Stack:
             f"{PREFIX}MOSAIC_BASE_URL": url,
             f"{PREFIX}MOSAIC_TOKEN_URL": f"{url}/oidc/token",
             f"{PREFIX}MOSAIC_JWKS_URL": f"{url}/cis/oidc/jwks",
-            "DATABASE_URL": self._database_url or f"sqlite:///{self.folder / 'sessions.db'}",
+            "DATABASE_URL": self._database_url or f"sqlite:///{self._sqlite_path}",
             "CELERY_BROKER_URL": self._broker_url or self.redis.url(),
         }
         values |= {PREFIX + name.upper(): value for name, value in self._settings.items()}
         return {**base_variables(), **{name: str(value) for name, value in values.items()}}
+
+
+@functools.cache
+def _sqlite_at_head() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="sandbox-head-") as folder:
+        path = Path(folder, "head.db")
+        command.upgrade(config_for(f"sqlite:///{path}"), "head")
+        return path.read_bytes()
 
 
 def _command(words: Sequence[str]) -> list[str]:

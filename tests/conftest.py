@@ -14,6 +14,7 @@ from hypothesis import settings
 from migrations.target import config_for
 from sandbox.postgres_server import PostgresDatabases, PostgresServer
 from sandbox.redis_server import RedisServer
+from sandbox.stack import Stack
 from simulator.server import SimulatorServer
 from tests.databases import EmptyDatabases
 from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_client
@@ -21,6 +22,14 @@ from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_
 # The same examples at every run, and no clock in the verdict: a red suite must be about the
 # change at hand, and on a busy machine any one example may take a second.
 settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def simulator_in_a_thread() -> Iterator[None]:
+    """Stacks serve Mosaic from here, which saves each of them a process that takes a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stack, "has_simulator_process", False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,25 @@ from worker.settings import model as settings_module
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
+    """A stack of the test's own, whose parts it may break."""
+    with whole_stack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def shared_stack() -> Iterator[Stack]:
+    with whole_stack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def shared(shared_stack: Stack) -> tuple[ManagedProcess, str]:
+    """One monitor for all that only ask it: it has to outlive every one of them."""
+    return monitor(shared_stack)
+
+
+@contextmanager
+def whole_stack() -> Iterator[Stack]:
     settings = {
         "notice_issuer": ISSUER,
         "notice_signing_keys": rsa_pem("first") + rsa_pem("second"),
@@ -47,9 +66,9 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-def monitor(stack: Stack, *arguments: str) -> tuple[ManagedProcess, str]:
+def monitor(stack: Stack, name: str = "monitor") -> tuple[ManagedProcess, str]:
     """Start the monitor; return it and where it listens."""
-    process = stack.start("monitor", "mosaic-sessions", "monitor", "--port", "0", *arguments)
+    process = stack.start(name, "mosaic-sessions", "monitor", "--port", "0")
     return process, process.wait_for_line("Listening on ", timeout=60).split()[-1]
 
 
@@ -65,8 +84,10 @@ def becomes(url: str, hoped: Callable[[int, Any], bool]) -> Any:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_at_once_with_exit_code_0(stack: Stack, number: signal.Signals) -> None:
-    process, url = monitor(stack)
+def test_a_signal_ends_it_at_once_with_exit_code_0(
+    shared_stack: Stack, number: signal.Signals
+) -> None:
+    process, url = monitor(shared_stack, name=number.name)
     assert httpx.get(f"{url}/jwks.json").status_code == 200
 
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):  # says nothing
@@ -78,12 +99,14 @@ def test_a_signal_ends_it_at_once_with_exit_code_0(stack: Stack, number: signal.
     assert "Exception" not in process.log_text()
 
 
-def test_its_keys_verify_a_token_signed_with_the_workers_settings(stack: Stack) -> None:
-    _, url = monitor(stack)
+def test_its_keys_verify_a_token_signed_with_the_workers_settings(
+    shared_stack: Stack, shared: tuple[ManagedProcess, str]
+) -> None:
+    _, url = shared
     found = httpx.get(f"{url}/jwks.json")
 
     sender = build_notice_sender(
-        settings_module.read({k: v for k, v in stack.environment.items() if k.isupper()}),
+        settings_module.read({k: v for k, v in shared_stack.environment.items() if k.isupper()}),
         lambda: datetime.now(UTC),
     )
     with Receiver(saying(answer())) as receiver:
@@ -105,7 +128,7 @@ def test_its_keys_verify_a_token_signed_with_the_workers_settings(stack: Stack) 
     assert len(found.json()["keys"]) == 2
     assert found.headers["cache-control"] == "public, max-age=300"
     assert found.headers["content-type"] == "application/jwk-set+json"
-    assert found.json() == json.loads(stack.run("mosaic-sessions", "keys", "jwks"))
+    assert found.json() == json.loads(shared_stack.run("mosaic-sessions", "keys", "jwks"))
 
 
 def test_health_follows_workers_broker_and_database(stack: Stack) -> None:
@@ -175,8 +198,10 @@ def test_a_broker_that_is_not_redis_is_asked_too(stack: Stack) -> None:
     assert "canary" not in json.dumps(said) + process.log_text()
 
 
-def test_anything_else_is_not_found_and_nothing_is_echoed(stack: Stack) -> None:
-    process, url = monitor(stack)
+def test_anything_else_is_not_found_and_nothing_is_echoed(
+    shared: tuple[ManagedProcess, str],
+) -> None:
+    process, url = shared
 
     for path in ("/", "/metrics", "/canary", "/jwks.json/", "//jwks.json/../x", "/HEALTHZ"):
         found = httpx.get(url + path)
@@ -188,8 +213,8 @@ def test_anything_else_is_not_found_and_nothing_is_echoed(stack: Stack) -> None:
     assert "canary" not in refused.text + process.log_text()
 
 
-def test_a_head_request_gets_no_body(stack: Stack) -> None:
-    _, url = monitor(stack)
+def test_a_head_request_gets_no_body(shared: tuple[ManagedProcess, str]) -> None:
+    _, url = shared
 
     found = httpx.head(f"{url}/jwks.json?x=1")
 
@@ -197,8 +222,10 @@ def test_a_head_request_gets_no_body(stack: Stack) -> None:
     assert int(found.headers["content-length"]) > 100
 
 
-def test_requests_that_are_too_long_or_too_slow_are_hung_up_on(stack: Stack) -> None:
-    _, url = monitor(stack)
+def test_requests_that_are_too_long_or_too_slow_are_hung_up_on(
+    shared: tuple[ManagedProcess, str],
+) -> None:
+    _, url = shared
     place = ("127.0.0.1", int(url.rpartition(":")[2]))
 
     with socket.create_connection(place, timeout=60) as long:
@@ -222,8 +249,10 @@ def assert_hung_up(connection: socket.socket, pieces: list[bytes], pause: float 
     assert said == b""
 
 
-def test_silent_callers_take_no_more_than_their_share(stack: Stack) -> None:
-    process, url = monitor(stack)
+def test_silent_callers_take_no_more_than_their_share(
+    shared: tuple[ManagedProcess, str],
+) -> None:
+    process, url = shared
     place = ("127.0.0.1", int(url.rpartition(":")[2]))
 
     idle = [socket.create_connection(place, timeout=60) for _ in range(60)]
@@ -259,11 +288,13 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_a_port_that_is_taken_is_one_line_and_exit_code_1(stack: Stack) -> None:
-    _, url = monitor(stack)
+def test_a_port_that_is_taken_is_one_line_and_exit_code_1(
+    shared_stack: Stack, shared: tuple[ManagedProcess, str]
+) -> None:
+    _, url = shared
     port = url.rpartition(":")[2]
 
-    printed = stack.run("mosaic-sessions", "monitor", "--port", port, expect=1)
+    printed = shared_stack.run("mosaic-sessions", "monitor", "--port", port, expect=1)
 
     assert printed.startswith(f"Error: cannot listen on 127.0.0.1 port {port}")
     assert "Traceback" not in printed

@@ -358,7 +358,7 @@ def _written(
 @contextmanager
 def flow_on_a_stack() -> Iterator[tuple[Flow, Monitor]]:
     settings = {"log_level": "debug", "sweep_every_seconds": 1, "expire_every_seconds": 1}
-    with Stack(settings=settings) as stack:
+    with Stack(settings=settings, simulator_process=True) as stack:
         stack.migrate()
         flow = Flow(stack)
         try:
