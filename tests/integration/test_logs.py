@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from textwrap import dedent, indent
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -65,60 +65,50 @@ def test_a_line_is_named_for_the_module_that_logs_it() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-@pytest.mark.parametrize(
-    "script",
-    [
-        f"log.warning('seen', value='Bearer {TOKEN}')",
-        f"log.warning('seen {TOKEN}')",
-        f"logging.getLogger('a.library').warning('seen %s', '{TOKEN}')",
-        f"logging.getLogger('a.library').warning('seen', extra={{'data': '{TOKEN}'}})",
+def test_what_looks_like_a_token_is_written_by_nobody(log_format: str) -> None:
+    lines = written(
         f"""
-            try:
-                raise ValueError('{TOKEN}')
-            except ValueError:
-                log.exception('seen')
+        log.warning('seen 1', value='Bearer {TOKEN}')
+        log.warning('seen 2 {TOKEN}')
+        logging.getLogger('a.library').warning('seen 3 %s', '{TOKEN}')
+        logging.getLogger('a.library').warning('seen 4', extra={{'data': '{TOKEN}'}})
+        try:
+            raise ValueError('{TOKEN}')
+        except ValueError:
+            log.exception('seen 5')
         """,
-    ],
-)
-def test_what_looks_like_a_token_is_written_by_nobody(script: str, log_format: str) -> None:
-    lines = "\n".join(written(script, log_format=log_format))
+        log_format=log_format,
+    )
 
-    assert "seen" in lines
-    assert TOKEN not in lines
+    for number in range(1, 6):
+        assert sum(f"seen {number}" in line for line in lines) == 1
+    assert TOKEN not in "\n".join(lines)
 
 
 FORGED = "[info] request_answered"
 BREAKS = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x1b[2K\x1b[1G", "\b" * 80]
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        "log.warning('seen', value=TEXT)",
-        "log.warning('seen' + TEXT)",
-        "log.warning('seen', value=[TEXT], more={TEXT: TEXT})",
-        "logging.getLogger('a.library').warning('seen %s', TEXT)",
-        """
-            try:
-                raise ValueError(TEXT)
-            except ValueError:
-                log.exception('seen')
-        """,
-        """
-            try:
-                raise ValueError(TEXT)
-            except ValueError:
-                logging.getLogger('a.library').exception('seen')
-        """,
-    ],
-)
-def test_no_text_can_write_a_line_of_its_own(script: str) -> None:
+def test_no_text_can_write_a_line_of_its_own() -> None:
     texts = [f"x{break_}{FORGED}" for break_ in BREAKS]
     lines = written(
-        f"for TEXT in {texts!r}:\n" + indent(dedent(script), "    "), log_format="console"
+        f"""
+        for TEXT in {texts!r}:
+            log.warning('seen 1', value=TEXT)
+            log.warning('seen 2' + TEXT)
+            log.warning('seen 3', value=[TEXT], more={{TEXT: TEXT}})
+            logging.getLogger('a.library').warning('seen 4 %s', TEXT)
+            try:
+                raise ValueError(TEXT)
+            except ValueError:
+                log.exception('seen 5')
+                logging.getLogger('a.library').exception('seen 6')
+        """,
+        log_format="console",
     )
 
-    assert sum("seen" in line for line in lines) == len(BREAKS)
+    for number in range(1, 7):
+        assert sum(f"seen {number}" in line for line in lines) == len(BREAKS)
     for line in lines:
         assert line.isprintable()
         assert not line.startswith(FORGED)

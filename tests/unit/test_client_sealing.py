@@ -86,18 +86,18 @@ def test_the_same_content_is_never_sealed_to_the_same_text() -> None:
     assert sealing.seal(KEY, Kind.REQUEST, {}) != sealing.seal(KEY, Kind.REQUEST, {})
 
 
-@pytest.mark.parametrize("place", range(len(SEALED)))
-def test_a_changed_character_breaks_the_seal(place: int) -> None:
-    letter = "B" if SEALED[place] == "A" else "A"
-    changed = SEALED[:place] + letter + SEALED[place + 1 :]
+def test_a_changed_character_breaks_the_seal() -> None:
+    for place in range(len(SEALED)):
+        letter = "B" if SEALED[place] == "A" else "A"
+        changed = SEALED[:place] + letter + SEALED[place + 1 :]
 
-    try:
-        content = opened(changed)
-    except SealBroken:
-        return
-    # The last letter of a base64 part has bits that mean nothing.
-    assert content == {"user_id": "ada"}
-    assert SEALED[place + 1 : place + 2] in {".", ""}
+        try:
+            content = opened(changed)
+        except SealBroken:
+            continue
+        # The last letter of a base64 part has bits that mean nothing.
+        assert content == {"user_id": "ada"}, place
+        assert SEALED[place + 1 : place + 2] in {".", ""}, place
 
 
 @pytest.mark.parametrize(

@@ -8,24 +8,25 @@ from worker.backchannel.responses import TABLE, Meaning, accept
 from worker.errors import NoticeRefused, NoticeUndelivered
 from worker.http_client import HttpAnswer
 
-# Written from the specification and the decisions in its absence, not from the table.
-DELIVERED = {200, 204, 201, 202, 203, 205, 206, 207, 226, 299}
-REFUSED = {300, 301, 302, 303, 304, 307, 308, 399, 400}
-UNDELIVERED = {101, *range(401, 600), 600, 999}
+# Written from the specification and the decisions in its absence, not from the table: each kind of
+# answer, and the borders between the kinds.
+DELIVERED = [200, 202, 204, 299]
+REFUSED = [300, 302, 399, 400]
+UNDELIVERED = [101, 199, 401, 403, 404, 405, 408, 410, 418, 425, 429, 499, 500, 503, 599, 600, 999]
 
 
-@pytest.mark.parametrize("status", sorted(DELIVERED))
+@pytest.mark.parametrize("status", DELIVERED)
 def test_success_is_delivery(status: int) -> None:
     accept(HttpAnswer(status))
 
 
-@pytest.mark.parametrize("status", sorted(REFUSED))
+@pytest.mark.parametrize("status", REFUSED)
 def test_a_redirect_and_a_400_are_final(status: int) -> None:
     with pytest.raises(NoticeRefused, match=str(status)):
         accept(HttpAnswer(status))
 
 
-@pytest.mark.parametrize("status", sorted(UNDELIVERED))
+@pytest.mark.parametrize("status", UNDELIVERED)
 def test_everything_else_may_pass(status: int) -> None:
     with pytest.raises(NoticeUndelivered, match=str(status)) as caught:
         accept(HttpAnswer(status, retry_after=17.0))
@@ -47,15 +48,12 @@ def test_a_retry_after_of_nought_is_heard() -> None:
     assert caught.value.retry_after == 0.0
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.words)
-def test_every_row_is_reached_and_says_its_words(row: object) -> None:
-    reached = {
-        next(candidate for candidate in TABLE if status in candidate.statuses)
-        for status in range(1000)
-    }
+def test_every_row_is_reached_by_a_status_above() -> None:
+    statuses = [*DELIVERED, *REFUSED, *UNDELIVERED]
+    reached = {next(row for row in TABLE if status in row.statuses) for status in statuses}
 
-    assert row in reached
-    assert set(Meaning) == {candidate.meaning for candidate in TABLE}
+    assert reached == set(TABLE)
+    assert set(Meaning) == {row.meaning for row in TABLE}
 
 
 def test_the_body_of_an_answer_is_not_repeated() -> None:
