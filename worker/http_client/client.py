@@ -22,7 +22,7 @@ import httpx
 from worker.http_client.bounded_transport import bounded_connections, limits
 from worker.http_client.deadline import Deadline
 from worker.http_client.dns import Resolve, Resolver, system_addresses
-from worker.http_client.headers import charset, content_encoding, date, retry_after
+from worker.http_client.headers import Headers, charset, content_encoding, date, named, retry_after
 from worker.http_client.unpacking import unpacked
 
 CONNECT_SECONDS: Final = 3.0  # of each address; a host that is there answers in far less
@@ -135,13 +135,14 @@ class HttpClient:
             extensions={"timeout": timeout},
         )
         with self._connections.exchange(sent) as response:
-            body, told = self._read_body(response), response.headers
+            told = named(response.headers)
+            body = self._read_body(response, told)
             seconds = time.monotonic() - begun_at
             return HttpAnswer(
                 response.status, body, retry_after(told), seconds, charset(told), date(told)
             )
 
-    def _read_body(self, response: httpcore.Response) -> bytes | None:
+    def _read_body(self, response: httpcore.Response, told: Headers) -> bytes | None:
         """Return the body, None when there is more of it than we take."""
         body = bytearray()
         try:
@@ -153,7 +154,7 @@ class HttpClient:
             if self._needs_body:
                 raise
             return None
-        return unpacked(bytes(body), content_encoding(response.headers), self._max_body_bytes)
+        return unpacked(bytes(body), content_encoding(told), self._max_body_bytes)
 
 
 def _cause(failure: Exception) -> str:

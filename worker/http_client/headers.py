@@ -1,7 +1,7 @@
 """What the headers of an answer say, as far as the worker reads them.
 
 Honest servers and the proxies before them write these in more ways than the standards know; what
-cannot be read counts as missing.
+cannot be read counts as missing. Names are expected in lower case: see `named`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,21 @@ _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:+-]+)', re.IGNORECASE)
 
 
+def named(headers: Headers) -> Headers:
+    """Return *headers* with their names in lower case, as all below expects them."""
+    return [(name.lower(), value) for name, value in headers]
+
+
 def retry_after(headers: Headers) -> float | None:
     """Return the seconds that ``Retry-After`` asks for (RFC 9110 section 10.2.3), if it does.
 
     Of several the longest: each server or proxy that wrote one serves nothing before it.
     """
+    asked = _values(headers, b"retry-after")
+    if not asked:  # as in nearly every answer; reading the date would cost it 10 µs
+        return None
     sent_at = http_date(_last(headers, b"date")) or datetime.now(UTC)
-    waits = [_seconds(text, sent_at) for text in _values(headers, b"retry-after")]
+    waits = [_seconds(text, sent_at) for text in asked]
     known = [wait for wait in waits if wait is not None]
     return min(max(0.0, *known), MAX_RETRY_AFTER_SECONDS) if known else None
 
@@ -66,8 +74,7 @@ def content_encoding(headers: Headers) -> str:
 
 
 def _values(headers: Headers, wanted: bytes) -> list[str]:
-    values = [value for name, value in headers if name.lower() == wanted]
-    return [value.decode("latin-1").strip() for value in values]
+    return [value.decode("latin-1").strip() for name, value in headers if name == wanted]
 
 
 def _last(headers: Headers, wanted: bytes) -> str:

@@ -157,19 +157,19 @@ def _ask(
     settled = settle(services, request, session, tokens, identity)
     if settled is None:
         return Again.CHANGED
-    outcome = replace(settled.outcome, live_at=live_at)
-    if outcome.verdict is not Verdict.AUTHENTICATED:
-        return outcome
-    if tokens.session_id != session_id and settled.version == session.version:
-        # The new id is another row's. A logout of that row must end this one as well, which only
-        # asking Mosaic again can tell.
-        return outcome
-    # Not before it is committed: the app is linked now, and will hear of a logout.
-    content = _content(services, outcome, identity)
-    publication = services.traffic.single_flight.publication(
-        lead, content, version=settled.version, seconds=tokens.expires_in / 2
-    )
-    return replace(outcome, publication=publication)
+    outcome, publication = settled.outcome, None
+    # The new id may be another row's. A logout of that row must end this one as well, which only
+    # asking Mosaic again can tell: then nobody else may have this answer.
+    is_same = tokens.session_id == session_id or settled.version != session.version
+    if outcome.verdict is Verdict.AUTHENTICATED and is_same:
+        # Not before it is committed: the app is linked now, and will hear of a logout.
+        publication = services.traffic.single_flight.publication(
+            lead,
+            _content(services, outcome, identity),
+            version=settled.version,
+            seconds=tokens.expires_in / 2,
+        )
+    return replace(outcome, live_at=live_at, publication=publication)
 
 
 def _session_id_of(services: Services, session: Session) -> str:
