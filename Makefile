@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-quick soak bench lint format lock clean
+.PHONY: help setup demo dev dev-app dev-user test test-quick soak bench lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ demo: $(READY)  ## run the main job end to end on real processes: Redis, Mosaic 
 
 dev: $(READY)  ## keep such a stack running, and print what to paste into an app
 	@$(BIN)/python -m sandbox.dev
+
+dev-app: $(READY)  ## add an app to it: ID=bank (ARGS="--methods password,otp")
+	@$(BIN)/python -m sandbox.dev app "$(ID)" $(ARGS)
+
+dev-user: $(READY)  ## add somebody who may sign in: ID=bob PASSWORD=builder
+	@$(BIN)/python -m sandbox.dev user "$(ID)" "$(PASSWORD)"
 
 test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, with branch coverage
 	@$(BIN)/python -m sandbox.run_tests

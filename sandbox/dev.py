@@ -1,25 +1,67 @@
-"""`make dev`: the whole system on a laptop until Ctrl-C, and what to paste into an app."""
+"""`make dev`: the whole system on a laptop until Ctrl-C, and what to paste into an app.
+
+Keys, users and sessions are there again at the next run; ``rm -r var/dev`` begins anew.
+"""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
+from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+import httpx
 
-from sandbox.ports import HOST, free_port
+from sandbox.dev_folder import DEFAULT, DevFolder, InUseError
+from sandbox.ports import HOST, fixed_port
 from sandbox.processes import ManagedProcess
-from sandbox.stack import PREFIX, START_SECONDS, Stack
+from sandbox.redis_server import RedisServer
+from sandbox.stack import PREFIX, START_SECONDS, Stack, add_app
+from simulator.controls.remote import RemoteError, RemoteSimulator
 
-APPS = ("shop", "forum")
+APPS: Final = ("shop", "forum")
 USER, PASSWORD = "ada", "lovelace"  # who may sign in; the pretend Mosaic is this machine's alone
+# Where they are free; below what the tests choose from.
+_MOSAIC_PORT, _REDIS_PORT, _MONITOR_PORT = 19080, 19079, 19081
 
 
-def main() -> int:
-    """Start everything, print how to use it, and wait."""
+def main(arguments: list[str]) -> int:
+    """Run, or change what runs."""
+    options = _parse(arguments)
+    folder = DevFolder(options.folder)
+    try:
+        if options.verb == "app":
+            return _add_app(folder, options.id, options.more)
+        if options.verb == "user":
+            return _add_user(folder, options.id, options.password)
+        return _run(folder)
+    except (InUseError, RemoteError, RuntimeError) as error:
+        sys.stderr.write(f"{error}\n")
+    except (FileNotFoundError, httpx.TransportError):
+        sys.stderr.write("nothing is running: start `make dev` first, in another terminal\n")
+    return 1
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sandbox.dev", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=DEFAULT)
+    verbs = parser.add_subparsers(dest="verb")
+    app = verbs.add_parser("app", help="add an app to what is running")
+    app.add_argument("id")
+    app.add_argument("more", nargs=argparse.REMAINDER, help="as `mosaic-sessions apps add` has it")
+    user = verbs.add_parser("user", help="add somebody who may sign in")
+    user.add_argument("id")
+    user.add_argument("password")
+    options = parser.parse_args(arguments)
+    if options.verb and not (options.id and getattr(options, "password", "x")):
+        parser.error("make dev-app ID=bank, or make dev-user ID=bob PASSWORD=builder")
+    return options
+
+
+def _run(folder: DevFolder) -> int:
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -27,13 +69,27 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    with Stack(settings={"log_format": "console"}) as stack:
+    folder.lock()
+    with (
+        RedisServer(port=fixed_port(_REDIS_PORT), folder=folder.redis, appendonly=True) as redis,
+        Stack(
+            redis=redis,
+            simulator_options=(
+                "--port",
+                str(fixed_port(_MOSAIC_PORT)),
+                "--state",
+                str(folder.mosaic),
+            ),
+            settings={"log_format": "console", **folder.settings()},
+            folder=folder.path,
+        ) as stack,
+    ):
         stack.migrate()
-        public_keys = _sign_notices(stack)
-        keys = {app_id: stack.add_app(app_id, "--methods", "password") for app_id in APPS}
-        stack.mosaic.add_user(USER, password=PASSWORD)
+        public_keys = _sign_notices(stack, folder)
+        _people(stack, folder)
+        folder.keep_environment(stack.environment)
         processes = (stack.worker(), stack.beat(), public_keys)
-        print(_instructions(stack, keys), flush=True)
+        print(_instructions(stack, folder), flush=True)
         while not stop.wait(1.0):
             for process in processes:
                 if not process.is_alive:
@@ -42,20 +98,23 @@ def main() -> int:
     return 0
 
 
-def _sign_notices(stack: Stack) -> ManagedProcess:
+def _people(stack: Stack, folder: DevFolder) -> None:
+    """See that the apps and the user are there, of this run or an earlier one."""
+    folder.tell_broker(stack.broker_url)
+    for app_id in APPS:
+        if not folder.app(app_id).exists():
+            added = add_app(stack.environment, stack.mosaic, app_id, "--methods", "password")
+            folder.keep_app(app_id, stack.broker_url, added)
+    if not folder.mosaic.exists():
+        stack.mosaic.add_user(USER, password=PASSWORD)
+
+
+def _sign_notices(stack: Stack, folder: DevFolder) -> ManagedProcess:
     """Let apps on this machine be told by back-channel logout; return who serves our keys."""
-    pem = stack.folder / "notices.pem"
-    pem.write_bytes(
-        rsa.generate_private_key(65537, 2048).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    port = free_port()
+    port = fixed_port(_MONITOR_PORT)
     stack.environment |= {
         f"{PREFIX}NOTICE_ISSUER": f"http://{HOST}:{port}",
-        f"{PREFIX}NOTICE_SIGNING_KEYS_FILE": str(pem),
+        f"{PREFIX}NOTICE_SIGNING_KEYS_FILE": str(folder.notice_key()),
         f"{PREFIX}NOTICE_PRIVATE_ADDRESSES": "true",
     }
     monitor = stack.start("monitor", "mosaic-sessions", "monitor", "--port", str(port))
@@ -63,35 +122,61 @@ def _sign_notices(stack: Stack) -> ManagedProcess:
     return monitor
 
 
-def _instructions(stack: Stack, keys: dict[str, str]) -> str:
-    settings = "\n".join(
-        f'    {app_id} = SessionClient(\n        broker_url="{stack.broker_url}",\n'
-        f'        app_id="{app_id}",\n        app_key="{key}",\n    )'
-        for app_id, key in keys.items()
-    )
-    exports = "\n".join(
-        f"    export {name}='{value}'"
-        for name, value in sorted(stack.environment.items())
-        if name.startswith("MOSAIC_SESSIONS_") or name.endswith("_URL")
-    )
-    issuer = stack.environment[f"{PREFIX}NOTICE_ISSUER"]
-    return f"""\
-Everything is running. Logs: {stack.folder}
+def _add_app(folder: DevFolder, app_id: str, more: list[str]) -> int:
+    if folder.app(app_id).exists():  # another secret at Mosaic would lock the known one out
+        raise RuntimeError(f"{app_id} is known already; it loads {_shown(folder.app(app_id))}")
+    environment = folder.environment()
+    options = more or ["--methods", "password"]
+    with RemoteSimulator(environment[f"{PREFIX}MOSAIC_BASE_URL"]) as mosaic:
+        added = add_app(environment, mosaic, app_id, *options)
+    folder.keep_app(app_id, environment["CELERY_BROKER_URL"], added)
+    print(f"{app_id} is known. It loads {_shown(folder.app(app_id))}:\n")
+    print(f"    set -a; . {_shown(folder.app(app_id))}; set +a")
+    return 0
 
-In an app (pip install ./client):
+
+def _add_user(folder: DevFolder, user_id: str, password: str) -> int:
+    with RemoteSimulator(folder.environment()[f"{PREFIX}MOSAIC_BASE_URL"]) as mosaic:
+        mosaic.add_user(user_id, password=password)
+    print(f"{user_id} may sign in with that password.")
+    return 0
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _instructions(stack: Stack, folder: DevFolder) -> str:
+    issuer = stack.environment[f"{PREFIX}NOTICE_ISSUER"]
+    clients = "\n".join(
+        f'    {app_id} = SessionClient(\n        broker_url="{stack.broker_url}",\n'
+        f'        app_id="{app_id}",\n        app_key="{folder.app_key(app_id)}",\n    )'
+        for app_id in APPS
+    )
+    return f"""\
+Everything is running. Data and logs: {_shown(folder.path)}, kept for the next time.
+
+In Python (pip install ./client), as two apps:
 
     from session_client import Password, SessionClient
 
-{settings}
+{clients}
 
     login = shop.authenticate(Password("{USER}", "{PASSWORD}"))
     print(forum.silent_auth(browser_token=login.browser_token).verdict)
     forum.logout(browser_token=login.browser_token)
     print(shop.silent_auth(browser_token=login.browser_token).reason)
 
+For an app of your own, and one more user:
+
+    make dev-app ID=bank
+    make dev-user ID=bob PASSWORD=builder
+    set -a; . {_shown(folder.path)}/bank.env; set +a
+
 For mosaic-sessions, in another terminal:
 
-{exports}
+    . {_shown(folder.operator)}
+    mosaic-sessions doctor
 
 For examples/backchannel_app.py in the forum's place, which is told of logouts, after these:
 
@@ -101,8 +186,8 @@ For examples/backchannel_app.py in the forum's place, which is told of logouts, 
     export CLIENT_ID=client-forum
     uvicorn examples.backchannel_app:app
 
-Ctrl-C ends it and removes everything."""
+Ctrl-C ends it. `rm -r {_shown(folder.path)}` forgets everything."""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -35,6 +35,14 @@ def free_port() -> int:
     raise RuntimeError("no free private port on 127.0.0.1")
 
 
+def fixed_port(port: int) -> int:
+    """Return *port* where it can be had, so that it is the same at each run; else another one."""
+    if port not in _handed_out and _can_listen(port) and _reserve(port):
+        _handed_out.add(port)
+        return port
+    return free_port()
+
+
 def _can_listen(port: int) -> bool:
     with socket.socket() as probe:
         try:

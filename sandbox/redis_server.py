@@ -31,19 +31,23 @@ class RedisServer:
     """One Redis (or Valkey) process. `start` and `stop` may alternate; `close` ends it for good.
 
     What survives a restart is what the append-only file holds: nothing without *appendonly*.
+    *folder* is kept at the end; without one, a temporary one is removed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what may differ from one to another
         self,
         *,
         appendonly: bool = False,
         maxmemory: str | None = None,
         maxmemory_policy: str = "noeviction",
         extra_config: Mapping[str, str] | None = None,
+        port: int | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self._binary = find_redis_binary()
-        self._folder = Path(tempfile.mkdtemp(prefix="sandbox-redis-"))
+        self._is_kept = folder is not None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="sandbox-redis-"))
         self._data = self._folder / "data"
         self._log = self._folder / "redis.log"
         self._config = {
@@ -136,9 +140,10 @@ class RedisServer:
         self._process.send(number)
 
     def close(self) -> None:
-        """End the server and remove its folder."""
-        self.stop(kill=True)  # nothing is to be kept, so it need not take its time
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """End the server, and remove its folder unless it was given one."""
+        self.stop(kill=not self._is_kept)  # where nothing is to be kept it need not take its time
+        if not self._is_kept:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @functools.cache

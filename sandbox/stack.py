@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -36,24 +37,65 @@ START_SECONDS = 90.0
 _ALLOWED = ("--allow", "silent_by_user")
 
 
+@dataclass(frozen=True)
+class AddedApp:
+    """An app the worker knows: at Mosaic as a client, here by a key."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    app_key: str = field(repr=False)
+
+
+def add_app(
+    environment: Mapping[str, str], mosaic: RemoteSimulator, app_id: str, *arguments: str
+) -> AddedApp:
+    """Register an app with the operators' command, and its client at Mosaic.
+
+    *environment* is the worker's, and *arguments* are more of that command's.
+    """
+    client_id, client_secret = f"client-{app_id}", f"secret-{secrets.token_hex(16)}"
+    mosaic.add_client(client_id, client_secret)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as secret_file:
+        secret_file.write(client_secret)
+        secret_file.flush()
+        words = ("apps", "add", app_id, "--client-id", client_id, "--quiet", *_ALLOWED, *arguments)
+        printed = _operate(environment, *words, "--client-secret-file", secret_file.name)
+    return AddedApp(client_id, client_secret, printed.strip().splitlines()[-1])
+
+
+def _operate(environment: Mapping[str, str], *words: str) -> str:
+    """Run the operators' command here: a process of its own takes more than a second."""
+    with (
+        closing(wiring.build(worker_settings.read(environment))) as services,
+        wiring.use(services),
+    ):
+        done = CliRunner().invoke(commands, words)
+    if done.exit_code != 0:
+        raise RuntimeError(f"{' '.join(words)} exited with {done.exit_code}:\n{done.output}")
+    return done.stdout
+
+
 class Stack:
     """Starts nothing by itself but Redis and the simulator; the verbs start the rest.
 
     *settings* are fields of the worker's settings, by name: ``{"log_level": "debug"}``. The
-    simulator is a process where *simulator_process* says so, or else `has_simulator_process`.
+    simulator is a process where *simulator_process* says so, or else `has_simulator_process`; what
+    *simulator_options* are, `python -m simulator --help` tells. *folder* is kept at the end.
     """
 
     has_simulator_process: ClassVar[bool] = True
     """Tests serve it from a thread of their own process instead: a process costs each a second."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what may differ from one to another
         self,
         *,
         redis: RedisServer | None = None,
         broker_url: str | None = None,
         database_url: str | None = None,
         simulator_process: bool | None = None,
+        simulator_options: Sequence[str] = (),
         settings: Mapping[str, object] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._exit = ExitStack()
         self._settings = settings or {}
@@ -63,6 +105,8 @@ class Stack:
         self._simulator_process = (
             self.has_simulator_process if simulator_process is None else simulator_process
         )
+        self._simulator_options = simulator_options
+        self._given_folder = folder
         self.folder: Path
         self.redis: RedisServer
         self.mosaic: RemoteSimulator
@@ -72,8 +116,9 @@ class Stack:
 
     def __enter__(self) -> Self:
         with ExitStack() as exit_stack:
-            folder = tempfile.TemporaryDirectory(prefix="sandbox-stack-")
-            self.folder = Path(exit_stack.enter_context(folder))
+            self.folder = self._given_folder or Path(
+                exit_stack.enter_context(tempfile.TemporaryDirectory(prefix="sandbox-stack-"))
+            )
             self.redis = self._redis or exit_stack.enter_context(RedisServer())
             self.mosaic_url = self._start_simulator(exit_stack)
             self.mosaic = exit_stack.enter_context(RemoteSimulator(self.mosaic_url))
@@ -100,11 +145,11 @@ class Stack:
         return self.folder / "sessions.db"
 
     def migrate(self) -> None:
-        """Bring the new database to head, as `alembic upgrade head` does.
+        """Bring the database to head, as `alembic upgrade head` does.
 
-        A SQLite one is copied from another at head, because migrating each takes half a second.
+        A new SQLite one is copied from another at head: migrating each takes half a second.
         """
-        if self._database_url is None:
+        if self._database_url is None and not self._sqlite_path.exists():
             self._sqlite_path.write_bytes(_sqlite_at_head())
         else:
             command.upgrade(config_for(self.environment["DATABASE_URL"]), "head")
@@ -148,38 +193,24 @@ class Stack:
         return printed
 
     def add_app(self, app_id: str, *arguments: str) -> str:
-        """Register an app with the operators' command, and its client at Mosaic; return its key."""
-        client_id, client_secret = f"client-{app_id}", f"secret-{secrets.token_hex(16)}"
-        self.mosaic.add_client(client_id, client_secret)
-        secret_file = self.folder / f"{app_id}.secret"
-        secret_file.write_text(client_secret, encoding="utf-8")
-        words = ("apps", "add", app_id, "--client-id", client_id, "--quiet", *_ALLOWED, *arguments)
-        printed = self._operate(*words, "--client-secret-file", str(secret_file))
-        secret_file.unlink()
-        return printed.strip().splitlines()[-1]
+        """Register an app, see `add_app`; return its key."""
+        return add_app(self.environment, self.mosaic, app_id, *arguments).app_key
 
     def _complaints(self) -> list[str]:
         """What the simulator was asked, or answered, that is on no page of Mosaic's."""
         process = self.processes.get("simulator")
         return self.mosaic.calls.complaints() if process is None or process.is_alive else []
 
-    def _operate(self, *words: str) -> str:
-        """Run the operators' command here: a process of its own takes more than a second."""
-        with (
-            closing(wiring.build(worker_settings.read(self.environment))) as services,
-            wiring.use(services),
-        ):
-            done = CliRunner().invoke(commands, words)
-        if done.exit_code != 0:
-            raise RuntimeError(f"{' '.join(words)} exited with {done.exit_code}:\n{done.output}")
-        return done.stdout
-
     def _start_simulator(self, exit_stack: ExitStack) -> str:
         if not self._simulator_process:
             return exit_stack.enter_context(SimulatorServer()).url
         port_file = self.folder / "simulator.url"
+        port_file.unlink(missing_ok=True)  # an earlier run's
         simulator = ManagedProcess(
-            [sys.executable, "-m", "simulator", "--port-file", str(port_file)],
+            [
+                *(sys.executable, "-m", "simulator", "--port-file", str(port_file)),
+                *self._simulator_options,
+            ],
             environment=base_variables(),
             log_path=self.folder / "simulator.log",
             cwd=_root(),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from threading import Event
 
+from simulator.controls.saved import restore, save
 from simulator.idp.policy import Policy
 from simulator.idp.state import MosaicState
 from simulator.server import SimulatorServer
@@ -20,13 +21,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
 
-    state = MosaicState(
-        Policy(
-            issuer=options.issuer,
-            session_seconds=options.session_seconds,
-            client_token_seconds=options.client_token_seconds,
-        )
-    )
+    state = _state(options)
     for client in options.client:
         client_id, _, secret = client.partition(":")
         state.add_client(client_id, secret)
@@ -34,6 +29,20 @@ def main() -> None:
     with SimulatorServer(state, host=options.host, port=options.port) as server:
         _announce(server.url, options.port_file)
         stop.wait()
+    if options.state is not None:
+        save(state, options.state)
+
+
+def _state(options: argparse.Namespace) -> MosaicState:
+    if options.state is not None and options.state.exists():
+        return restore(options.state)
+    return MosaicState(
+        Policy(
+            issuer=options.issuer,
+            session_seconds=options.session_seconds,
+            client_token_seconds=options.client_token_seconds,
+        )
+    )
 
 
 def _parse_options() -> argparse.Namespace:
@@ -42,6 +51,7 @@ def _parse_options() -> argparse.Namespace:
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=0, help="0 picks a free one")
     add("--port-file", type=Path, help="written with the URL once calls are answered")
+    add("--state", type=Path, help="read at the start, if there; written at the end")
     add("--client", action="append", default=[], metavar="ID:SECRET", help="may be repeated")
     add("--issuer", default=Policy.issuer)
     add("--session-seconds", type=float, default=Policy.session_seconds)

@@ -1,16 +1,17 @@
-"""What `make dev` prints can be pasted as it is printed."""
+"""What `make dev` prints can be pasted as it is printed, and is still so at its next run."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import httpx
+import pytest
 
 from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess
@@ -18,45 +19,89 @@ from sandbox.processes import ManagedProcess
 ROOT = Path(__file__).parent.parent.parent
 
 
-def doctor(exported: dict[str, str]) -> Any:
-    """What `mosaic-sessions doctor` finds where it is followed as printed."""
-    command = Path(sys.executable).parent / "mosaic-sessions"
-    done = subprocess.run(  # noqa: S603 - our own command
-        [command, "doctor", "--json"],
-        env=base_variables() | exported,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stderr == ""
-    return json.loads(done.stdout)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "dev"
 
 
-def test_what_it_prints_works_as_printed(tmp_path: Path) -> None:
+def dev(folder: Path, *words: str) -> list[str | Path]:
+    return [sys.executable, "-m", "sandbox.dev", "--folder", folder, *words]
+
+
+@contextmanager
+def running(folder: Path, log: Path) -> Iterator[ManagedProcess]:
     with ManagedProcess(
-        [sys.executable, "-m", "sandbox.dev"],
-        environment=base_variables(),
-        log_path=tmp_path / "dev.log",
-        cwd=ROOT,
-    ) as dev:
-        dev.wait_for_line("Ctrl-C ends it", timeout=240)
-        told = dict(re.findall(r"export (\w+)='?([^'\n]+)", dev.log_text()))
-        keys = httpx.get(told["WORKER_JWKS_URL"], timeout=60).json()["keys"]
-        sample = dev.log_text().partition("In an app (pip install ./client):")[2]
-        pasted = subprocess.run(  # noqa: S603 - our own text
-            [sys.executable, "-c", dedent(sample.partition("For mosaic-sessions")[0])],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        found = doctor(told)
-        code = dev.terminate(timeout=120)
+        dev(folder), environment=base_variables(), log_path=log, cwd=ROOT
+    ) as process:
+        process.wait_for_line("Ctrl-C ends it", timeout=240)
+        yield process
 
-    assert pasted.stdout.split() == ["authenticated", "logged_out"]
-    assert {one["level"] for one in found} == {"good"}, found
-    assert len(keys) == 1
-    assert told["WORKER_ISSUER"] == told["MOSAIC_SESSIONS_NOTICE_ISSUER"]
-    assert told["MOSAIC_SESSIONS_NOTICE_PRIVATE_ADDRESSES"] == "true"
-    assert code == 0
+
+def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own commands
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, **options
+    )
+
+
+def in_python(printed: str, before: str) -> str:
+    """What the sample prints, pasted up to *before*."""
+    sample = printed.partition("as two apps:")[2].partition(before)[0]
+    done = run(sys.executable, "-c", dedent(sample))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def in_a_shell(text: str) -> subprocess.CompletedProcess[str]:
+    return run("/bin/sh", "-c", text, env=base_variables())
+
+
+def test_what_it_prints_works_as_printed_and_outlives_a_restart(
+    folder: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "dev.log"
+    with running(folder, log) as first:
+        printed = log.read_text("utf-8")
+        assert in_python(printed, "For an app").split() == ["authenticated", "logged_out"]
+
+        assert run(*dev(folder, "app", "bank")).returncode == 0
+        assert run(*dev(folder, "user", "bob", "builder")).returncode == 0
+        again = run(*dev(folder, "app", "bank"))
+        assert (again.returncode, again.stderr.count("bank is known already")) == (1, 1)
+        second_run = run(*dev(folder))
+        assert (second_run.returncode, "running already" in second_run.stderr) == (1, True)
+
+        told = in_a_shell(f". {folder}/operator.sh; mosaic-sessions doctor --json")
+        assert {one["level"] for one in json.loads(told.stdout)} == {"good"}, told
+
+        left = in_a_shell(f"set -a; . {folder}/bank.env; {sys.executable} -c '{SIGN_IN}'")
+        assert left.returncode == 0, left
+        assert first.terminate(timeout=120) == 0
+
+    log.unlink()
+    with running(folder, log):
+        told = in_a_shell(
+            f"set -a; . {folder}/bank.env; {sys.executable} -c '{COME_BACK}' {left.stdout}"
+        )
+        assert told.stdout.strip() == "authenticated", told
+
+
+SIGN_IN = """
+import os
+from session_client import Password, SessionClient
+bank = SessionClient(broker_url=os.environ["SESSION_BROKER_URL"],
+    app_id=os.environ["SESSION_APP_ID"], app_key=os.environ["SESSION_APP_KEY"])
+print(bank.authenticate(Password("bob", "builder")).browser_token)
+"""
+COME_BACK = """
+import os, sys
+from session_client import SessionClient
+bank = SessionClient(broker_url=os.environ["SESSION_BROKER_URL"],
+    app_id=os.environ["SESSION_APP_ID"], app_key=os.environ["SESSION_APP_KEY"])
+print(bank.silent_auth(browser_token=sys.argv[1], timeout=30).verdict)
+"""
+
+
+def test_without_a_running_one_it_says_what_to_start(folder: Path) -> None:
+    done = run(*dev(folder, "user", "bob", "builder"))
+    assert (done.returncode, "start `make dev` first" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
