@@ -49,6 +49,7 @@ ANSWERS: dict[Task, type[answers.Answer]] = {
     Task.SILENT_AUTH: answers.Authentication,
     Task.START: answers.Answer,
     Task.AUTHENTICATE: answers.Authentication,
+    Task.REFRESH: answers.Authentication,
     Task.TICKET: answers.Ticket,
     Task.STATUS: answers.SessionList,
     Task.LOGOUT: answers.LogoutReceipt,

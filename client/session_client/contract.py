@@ -22,6 +22,7 @@ class Task(StrEnum):
     SILENT_AUTH = "sessions.silent_auth"
     START = "sessions.start"
     AUTHENTICATE = "sessions.authenticate"
+    REFRESH = "sessions.refresh"
     TICKET = "sessions.ticket"
     STATUS = "sessions.status"
     LOGOUT = "sessions.logout"
@@ -53,6 +54,7 @@ QUEUE_OF: Final = {
     Task.SILENT_AUTH: Queue.AUTH,
     Task.START: Queue.LOGIN,
     Task.AUTHENTICATE: Queue.LOGIN,
+    Task.REFRESH: Queue.AUTH,
     Task.TICKET: Queue.SESSIONS,
     Task.STATUS: Queue.SESSIONS,
     Task.LOGOUT: Queue.LOGOUT,
@@ -89,6 +91,7 @@ class Reason(StrEnum):
     REPLACED = "replaced"
     TOKEN_REPLACED = "token_replaced"  # noqa: S105 - a reason, not a password
     TICKET_REFUSED = "ticket_refused"
+    REFRESH_REFUSED = "refresh_refused"
     # login_required: Mosaic says so of the user when it is asked silently
     USER_NOT_ACTIVE = "user_not_active"
     USER_LOCKED = "user_locked"
@@ -193,6 +196,7 @@ MAX_LIFETIME: Final = {
     Task.SILENT_AUTH: timedelta(minutes=5),
     Task.START: timedelta(minutes=5),
     Task.AUTHENTICATE: timedelta(minutes=5),
+    Task.REFRESH: timedelta(minutes=5),
     Task.TICKET: timedelta(minutes=5),
     Task.STATUS: timedelta(minutes=5),
     Task.LOGOUT: timedelta(hours=24),

@@ -107,6 +107,31 @@ class LoginCalls(Sender):
         pending = self.send(request, answers.Authentication, request_id=request_id, timeout=timeout)
         return pending.wait(timeout)
 
+    def refresh(
+        self,
+        refresh_token: str,
+        *,
+        request_id: str | None = None,
+        timeout: float = DEFAULT_LOGIN_TIMEOUT_SECONDS,
+    ) -> answers.Authentication:
+        """Exchange a refresh token for fresh tokens while the user is away.
+
+        Args:
+            refresh_token: of `Tokens`, as this app was given it. The app needs a capability from
+                the operator, or it is given none.
+            request_id: the idempotency key; a new one unless given.
+            timeout: in seconds.
+
+        With verdict ``authenticated`` the answer's ``tokens`` hold the next refresh token: store
+        it in place of the old one, which serves no second time. Whoever brings the old one within
+        a minute gets the same answer. It extends no session, and gives nothing once the session
+        has ended: ``login_required``. With ``outcome_unknown`` the old one is lost perhaps: ask
+        with `silent_auth`, or let the user sign in.
+        """
+        request = requests.Refresh(refresh_token=refresh_token)
+        pending = self.send(request, answers.Authentication, request_id=request_id, timeout=timeout)
+        return pending.wait(timeout)
+
     def ticket(
         self,
         *,

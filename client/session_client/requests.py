@@ -131,6 +131,18 @@ class SilentAuth(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh(Request):
+    """Fresh tokens for a refresh token that this app was given, whoever is at the browser."""
+
+    task: ClassVar[Task] = Task.REFRESH
+    refresh_token: str = field(repr=False)
+
+    def payload(self) -> dict[str, Any]:
+        """Return the payload on the wire."""
+        return {"refresh_token": self.refresh_token}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IssueTicket(Request):
     """Carry this browser's session to an app on another domain."""
 

@@ -47,9 +47,12 @@ def refresh_token(call: Incoming) -> Answer:
     token = call.asked()["refresh_token"]
     session = call.state.refresh_tokens.find(token, client_id)
     require_active(call, call.state.users.ensure(session.user_id))
-    call.state.refresh_tokens.use(token)
     body = call.state.token_body(session, client_id, plan=call.plan)
     del body["session_id"]
+    if call.state.policy.rotates_refresh_tokens:
+        call.state.refresh_tokens.use(token)
+    else:
+        body.pop("refresh_token", None)
     return Answer(200, body)
 
 

@@ -39,6 +39,7 @@ class Policy:
     only_creator_may_log_out: bool = False
     silent_renews_auth_time: bool = False
     issues_refresh_tokens: bool = True
+    rotates_refresh_tokens: bool = True  # else one serves again and again
     session_times: Literal["iso", "seconds", "milliseconds"] = "iso"
 
     def change(self, **choices: Any) -> None:

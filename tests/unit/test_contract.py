@@ -48,6 +48,7 @@ REQUESTS: tuple[requests.Request, ...] = (
         wishes=WISHES,
     ),
     logins.Authenticate(proof=methods.Code("123456"), login="h", step_up="b"),
+    requests.Refresh(refresh_token="r"),
     requests.IssueTicket(browser_token="b", for_app="forum", challenge="c" * 43),
     requests.Status(user_id="ada"),
     requests.Logout(user_id="ada", session_ref=SOME_UUID),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -21,7 +21,7 @@ from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
-from worker.mosaic.login_calls import LoginCall, LoginFacts
+from worker.mosaic.login_calls import LoginFacts
 from worker.mosaic.response_bodies import read_sessions, read_tokens
 from worker.mosaic.responses import Asked, Endpoint, Reading
 from worker.mosaic.types import (
@@ -53,6 +53,18 @@ class _Call:
     url: str  # as operators are told it
     send: Callable[[str], HttpAnswer]  # with a client token
     options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """A call that is not repeated: it uses something up, or sends something to somebody."""
+
+    endpoint: Endpoint
+    url: str
+    payload: Mapping[str, Any] = field(repr=False)
+    options: tuple[str, ...] = ()  # the app's own wishes that are in it
+    needs_client_token: bool = True
+    may_be_repeated: bool = False
 
 
 class MosaicGateway:
@@ -131,36 +143,55 @@ class MosaicGateway:
         if call.takes_browser:
             wishes = _only(_optional_fields(options), "client_attributes", "device_id")
         own = {**call.fields(step, facts, app), "session_id": session_id}
-        payload = {**_given(own), **wishes}
-        url = f"{app.base_url}{_AUTH}/{call.path_for(facts)}"
+        once = _Once(
+            call.endpoint,
+            f"{app.base_url}{_AUTH}/{call.path_for(facts)}",
+            {**_given(own), **wishes},
+            options=tuple(sorted(wishes)),
+            needs_client_token=call.needs_client_token,
+            may_be_repeated=call.may_be_repeated,
+        )
+        return self._send_once(permit, app, once, deadline)
+
+    def refresh_tokens(
+        self, permit: Permit, app: MosaicApp, refresh_token: str, *, timeout_seconds: float
+    ) -> Mapping[str, Any]:
+        """Return the body of the answer to a refresh token, which serves once.
+
+        Raises as `take_login_step` does: never repeated once a byte was sent.
+        """
+        url = f"{app.base_url}{_AUTH}/{Endpoint.REFRESH}"
+        once = _Once(Endpoint.REFRESH, url, {"refresh_token": refresh_token})
+        return self._send_once(permit, app, once, Deadline.after(timeout_seconds))
+
+    def _send_once(
+        self, permit: Permit, app: MosaicApp, once: _Once, deadline: Deadline
+    ) -> Mapping[str, Any]:
+        endpoint, url = once.endpoint, once.url
         with permit.observe() as observer:
-            token = self._unused_client_token(observer, app, deadline, call)
+            token = self._unused_client_token(observer, app, deadline, once)
             try:
                 with observer.asking(deadline.remaining()):
-                    asked = Asked(
-                        call.endpoint,
-                        url,
-                        self._http.post_json(call.endpoint, url, payload, token, deadline),
-                        tuple(sorted(wishes)),
-                    )
-                    return self._read_login_step(app, asked, token)
+                    answer = self._http.post_json(endpoint, url, once.payload, token, deadline)
+                    asked = Asked(endpoint, url, answer, once.options)
+                    return self._read_once(app, asked, token)
             except MosaicUnavailable as error:
-                if call.may_be_repeated or not error.was_sent:
+                if once.may_be_repeated or not error.was_sent:
                     raise
                 raise OutcomeUnknown(str(error)) from None
 
     def _unused_client_token(
-        self, observer: CallObserver, app: MosaicApp, deadline: Deadline, call: LoginCall
+        self, observer: CallObserver, app: MosaicApp, deadline: Deadline, once: _Once
     ) -> str | None:
-        if not call.needs_client_token:
+        if not once.needs_client_token:
             return None
         try:
             return self._client_token(observer, app, deadline)
         except MosaicUnavailable as error:
-            error.was_sent = False  # of the step itself, nothing
+            error.was_sent = False  # of the call itself, nothing
             raise
 
-    def _read_login_step(self, app: MosaicApp, asked: Asked, token: str | None) -> dict[str, Any]:
+    def _read_once(self, app: MosaicApp, asked: Asked, token: str | None) -> dict[str, Any]:
         reading = Reading(asked)
         if token is not None and reading.proves_client_token:
             self._client_tokens.accepted(app, token)
@@ -186,6 +217,17 @@ class MosaicGateway:
         if not tokens.session_id:
             raise MosaicContractBroken("a login: session_id is missing")
         return tokens, self._proven(app, tokens, None, deadline)
+
+    def read_refreshed(
+        self, app: MosaicApp, body: Mapping[str, Any], user_id: str
+    ) -> tuple[Tokens, Identity]:
+        """Return the tokens of a refresh, verified to be the user's; it names no session.
+
+        Raises `WrongSubject`, and as `read_login` does.
+        """
+        deadline = Deadline.after(self._timeout_seconds)
+        tokens = read_tokens(body, "", self._now())
+        return tokens, self._proven(app, tokens, user_id, deadline)
 
     def logout_session(
         self, permit: Permit, app: MosaicApp, session_id: str, *, timeout_seconds: float

@@ -58,6 +58,7 @@ class Endpoint(StrEnum):
     SOCIAL_PROOF = "social/authenticate"
     WEBAUTHN_PROOF = "webauthn/authenticate"
     BIOMETRICS_PROOF = "mobile-biometrics/authenticate"
+    REFRESH = "token/refresh"
 
 
 class Meaning(Enum):
@@ -203,7 +204,7 @@ _M: Final = Meaning
 _USER_CALLS: Final = (_E.LIST_SESSIONS, _E.DELETE_SESSIONS, _E.DELETE_FRONTEND_SESSIONS)
 _SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT, *_USER_CALLS)
 _FIRST_STEPS: Final = (_E.OTP_SEND, _E.LINK_SEND, _E.SOCIAL_START, _E.WEBAUTHN_START)
-# What uses something up: the user's proof, or the code of a social provider.
+# What uses something up: the user's proof, the code of a social provider, a refresh token.
 PROOFS: Final = (
     _E.PASSWORD_PROOF,
     _E.OTP_PROOF,
@@ -213,6 +214,7 @@ PROOFS: Final = (
     _E.SOCIAL_PROOF,
     _E.WEBAUTHN_PROOF,
     _E.BIOMETRICS_PROOF,
+    _E.REFRESH,
 )
 _LOGINS: Final = (*_FIRST_STEPS, *PROOFS)
 _JOINABLE: Final = (_E.AUTHENTICATE, *(it for it in PROOFS if it is not _E.SOCIAL_VERIFY))
@@ -264,7 +266,7 @@ TABLE: Final = (
     Row((*_SESSION_CALLS, *_LOGINS), _4XX, _about_user, _M.USER_REFUSED, _ABOUT_USER),
     Row(_FIRST_STEPS, _4XX, _no_way_to_user, _M.USER_REFUSED, _ABOUT_USER),
     Row(_EVERYWHERE, (400, 404), _unknown_client, _M.CLIENT_REFUSED, _UNKNOWN_CLIENT),
-    Row((_E.TOKEN,), (400,), _invalid_client, _M.CLIENT_REFUSED, _WRONG_CLIENT),
+    Row((_E.TOKEN, _E.REFRESH), (400,), _invalid_client, _M.CLIENT_REFUSED, _WRONG_CLIENT),
     Row((_E.TOKEN,), (401, 403), _anything, _M.CLIENT_REFUSED, _WRONG_CLIENT),
     Row(_SESSION_CALLS, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
     # A wrong proof is a 400 or 401, too: it must not cost the client its token.

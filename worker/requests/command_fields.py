@@ -77,7 +77,8 @@ Challenge = Annotated[str, AfterValidator(_is_challenge)]
 # that somebody tampered with is no fault of the app's.
 Brought = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 # Sealed by the worker, and longer for what is in it.
-Sealed = Annotated[str, StringConstraints(min_length=1, max_length=16384)]
+MAX_SEALED_CHARACTERS: Final = 16384
+Sealed = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SEALED_CHARACTERS)]
 Claims = Annotated[dict[str, Any], _SENDABLE]
 
 

@@ -25,6 +25,7 @@ from worker.requests.command_fields import (
     DeviceId,
     IdToken,
     Ref,
+    Sealed,
     SessionId,
     Text,
     UserId,
@@ -95,6 +96,12 @@ class SilentAuthCommand(Command):
         if not (names_one and is_alone and (self.ticket is None) == (self.verifier is None)):
             raise ValueError("it must name one session in one way")
         return self
+
+
+class RefreshCommand(Command):
+    """Fresh tokens for a refresh token that the app was given."""
+
+    refresh_token: Sealed = Field(repr=False)
 
 
 class TicketCommand(Command):
@@ -208,6 +215,7 @@ COMMANDS: Final[dict[Task, type[Command]]] = {
     Task.SILENT_AUTH: SilentAuthCommand,
     Task.START: StartCommand,
     Task.AUTHENTICATE: AuthenticateCommand,
+    Task.REFRESH: RefreshCommand,
     Task.TICKET: TicketCommand,
     Task.STATUS: StatusCommand,
     Task.LOGOUT: LogoutCommand,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import fields, replace
-from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -32,7 +31,7 @@ from worker.mosaic import Identity, SilentAuthCall, SilentAuthOptions, Tokens
 from worker.requests.outcomes import Outcome, failure_of
 from worker.sessions import queries
 from worker.sessions.queries import Session
-from worker.sign_in.commit import SilentAuthRequest, end, settle, step_up, unchanged
+from worker.sign_in.commit import SilentAuthRequest, aged, end, settle, step_up, unchanged
 from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded
 from worker.wiring import Services
 
@@ -230,11 +229,5 @@ def _reuse(
         return step_up(session.id, session.user_id, shortfall)
     answered_at = times.from_wire(content["at"])
     metrics.call_saved(Saving.COALESCED if answered_at >= request.opened_at else Saving.REUSE)
-    data = _aged(content["data"], now - answered_at)
+    data = aged(content["data"], now - answered_at)
     return Outcome(Verdict.AUTHENTICATED, data=data, live_at=live_at)
-
-
-def _aged(data: dict[str, Any], age: timedelta) -> dict[str, Any]:
-    tokens = data["tokens"]
-    left = max(0, tokens["expires_in"] - round(age.total_seconds()))
-    return {**data, "tokens": {**tokens, "expires_in": left}}

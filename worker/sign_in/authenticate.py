@@ -6,6 +6,7 @@ answers is verified, and stored in the transaction that closes the call's row.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -282,6 +283,7 @@ def _require_fresh(login: _Login, identity: Identity) -> None:
 def _store(login: _Login, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
     services, request = login.services, login.request
     active = _active(login, tokens, identity)
+    live_at = time.monotonic()
     with services.store.write() as connection:
         stored = store_session.store(connection, services, request, active)
         if isinstance(stored, Outcome):
@@ -301,6 +303,8 @@ def _store(login: _Login, call: UUID, tokens: Tokens, identity: Identity) -> Out
         data=outcome.data,
         logouts=(*outcome.logouts, *owed),
         notices=outcome.notices,
+        # So that a logout that is committed before they are pushed keeps the tokens back.
+        live_at=live_at if "tokens" in outcome.data else None,
     )
 
 
@@ -342,7 +346,7 @@ def _answer(login: _Login, tokens: Tokens, identity: Identity, stored: Stored) -
         data = {**lacking.data, **given}
         return Outcome(lacking.verdict, lacking.reason, data, logouts=logouts, notices=notices)
     data = {
-        "tokens": {n: v for n, v in shown_tokens(tokens).items() if n != "refresh_token"},
+        "tokens": shown_tokens(services.keyring, app, stored.session, tokens),
         "user_id": stored.user_id,
         "session_ref": str(stored.session),
         "expires_at": times.to_wire(stored.expires_at),

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from models import EndCause, IdpSession, SessionAlias
 from session_client import times
 from session_client.contract import Reason, Verdict
+from worker.app_registry import KnownApp
 from worker.logout.end_sessions import end_sessions
 from worker.mosaic import Identity, Tokens
 from worker.policy import Shortfall
@@ -28,7 +29,8 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import audit, queries
 from worker.sessions.caps import effective_expiry
 from worker.sessions.queries import Session
-from worker.sign_in import slide
+from worker.sign_in import refresh_tokens, slide
+from worker.storage.encryption import KeyRing
 from worker.storage.sql import upsert
 from worker.wiring import Services
 
@@ -124,7 +126,14 @@ class _Use:
             last_used_at=self.at,
             created_at=self.session.created_at,
         )
-        return Settled(_authenticated(self.session, self.tokens, ends), version)
+        keyring, app = self.services.keyring, self.request.app
+        data = {
+            "tokens": shown_tokens(keyring, app, self.session.id, self.tokens),
+            "user_id": self.session.user_id,
+            "session_ref": str(self.session.id),
+            "expires_at": times.to_wire(ends),
+        }
+        return Settled(Outcome(Verdict.AUTHENTICATED, data=data), version)
 
 
 def _settle_at_once(use: _Use) -> Settled | None:
@@ -251,25 +260,20 @@ def step_up(session: UUID, user_id: str, shortfall: Shortfall) -> Outcome:
     )
 
 
-def _authenticated(session: Session, tokens: Tokens, expires_at: datetime) -> Outcome:
-    return Outcome(
-        Verdict.AUTHENTICATED,
-        data={
-            "tokens": shown_tokens(tokens),
-            "user_id": session.user_id,
-            "session_ref": str(session.id),
-            "expires_at": times.to_wire(expires_at),
-        },
-    )
-
-
-def shown_tokens(tokens: Tokens) -> dict[str, Any]:
-    """Return tokens under the contract's names."""
+def shown_tokens(keyring: KeyRing, app: KnownApp, session: UUID, tokens: Tokens) -> dict[str, Any]:
+    """Return tokens under the contract's names, Mosaic's refresh token as *app* may have it."""
     given = {
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,
         "expires_in": tokens.expires_in,
         "id_token": tokens.id_token,
-        "refresh_token": tokens.refresh_token,
+        "refresh_token": refresh_tokens.seal(keyring, app, session, tokens.refresh_token),
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def aged(data: dict[str, Any], age: timedelta) -> dict[str, Any]:
+    """Return an answer's data as they are *age* later: its tokens live for that much less."""
+    tokens = data["tokens"]
+    left = max(0, tokens["expires_in"] - round(age.total_seconds()))
+    return {**data, "tokens": {**tokens, "expires_in": left}}

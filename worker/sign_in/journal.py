@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -23,6 +23,7 @@ from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
 from worker.sessions import queries
+from worker.sign_in.commit import aged
 from worker.storage.encryption import SealedValueUnreadable
 from worker.storage.sql import upsert
 from worker.wiring import Services
@@ -33,6 +34,7 @@ _ANSWER_KEPT: Final = timedelta(seconds=60)
 _POLL_SECONDS: Final = 0.1
 
 UNKNOWN: Final = Outcome(Verdict.TEMPORARILY_UNAVAILABLE, Reason.OUTCOME_UNKNOWN)
+PROOF_USED: Final = Outcome(Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class PlannedCall:
     kind: CallKind
     method: str
     subject: bytes | None = field(default=None, repr=False)  # keyed hash of who signs in
+    proof: bytes | None = field(default=None, repr=False)  # of what serves one call, whoever asks
     handle: UUID | None = None
     seconds: float  # that the call may take
 
@@ -73,8 +76,21 @@ def begin(
 ) -> UUID | Outcome:
     """Write down that the call begins, and return the row's id.
 
-    The answer instead, when another worker was quicker with the same request.
+    The answer instead, when another worker was quicker with the same request, or another request
+    with the same proof.
     """
+    while True:
+        call = _insert(services, request, planned)
+        if call is not None:
+            return call
+        known = earlier(services, request) or _of_proof(services, request, planned.proof)
+        if known is not None:
+            return known
+
+
+def _insert(
+    services: Services, request: OpenedRequest[Command], planned: PlannedCall
+) -> UUID | None:
     call, now = new_id(), services.now()
     with services.store.write() as connection:
         statement = upsert(connection, LoginCall).values(
@@ -85,16 +101,15 @@ def begin(
             kind=planned.kind.value,
             method=planned.method,
             identifier_hash=planned.subject,
+            proof_hash=planned.proof,
             handle_id=planned.handle,
             sent_at=now,
             call_until=now + timedelta(seconds=planned.seconds) + _SETTLING,
             answer_until=request.valid_until + _ANSWER_KEPT,
         )
-        unless_known = statement.on_conflict_do_nothing(index_elements=["app_id", "request_id"])
-        is_ours = connection.execute(unless_known.returning(LoginCall.id)).one_or_none() is not None
-    if is_ours:
-        return call
-    return earlier(services, request) or begin(services, request, planned)
+        # Of whichever of the two is known: the request, or its proof.
+        unless_known = statement.on_conflict_do_nothing().returning(LoginCall.id)
+        return connection.execute(unless_known).scalar_one_or_none()
 
 
 def close(  # noqa: PLR0913 - what is written
@@ -105,11 +120,12 @@ def close(  # noqa: PLR0913 - what is written
     *,
     answer: Outcome | None = None,
     session: UUID | None = None,
+    keeps_proof: bool = True,
 ) -> bool:
     """Write down what came of the call, in the caller's transaction.
 
     Whether it was still open: if not, somebody has said by now that its outcome is unknown, and
-    what it brought must be thrown away.
+    what it brought must be thrown away. Without *keeps_proof* another call may bring it again.
     """
     sealed = None
     if answer is not None:
@@ -122,6 +138,7 @@ def close(  # noqa: PLR0913 - what is written
             outcome=how.value,
             sealed_answer=sealed,
             idp_session_id=session,
+            **({} if keeps_proof else {"proof_hash": None}),
         )
         .returning(LoginCall.id)
     )
@@ -174,7 +191,43 @@ def _find(connection: Connection, request: OpenedRequest[Command]) -> Row[Any] |
     ).one_or_none()
 
 
+def _of_proof(
+    services: Services, request: OpenedRequest[Command], proof: bytes | None
+) -> Outcome | None:
+    """Return what the one call with *proof* came to; None once it is taken back.
+
+    While that call is under way, this waits. Its answer is told for a minute: who lost it by an
+    accident still gets the token that took the place of the one that is used up.
+    """
+    if proof is None:
+        return None
+    which = (LoginCall.app_id == request.app.app_id) & (LoginCall.proof_hash == proof)
+    while True:
+        with services.store.read() as connection:
+            row = connection.execute(select(LoginCall.__table__).where(which)).one_or_none()
+        if row is None:
+            return None
+        which = LoginCall.id == row.id  # it may give its proof free
+        if row.closed_at is not None:
+            return _of_another(services, row)
+        if services.now() >= row.call_until:
+            close_alone(services, row.id, CallOutcome.UNKNOWN)
+            continue
+        request.seconds_left(services.now())
+        time.sleep(_POLL_SECONDS)
+
+
+def _of_another(services: Services, row: Row[Any]) -> Outcome:
+    age = services.now() - row.closed_at
+    is_told = row.sealed_answer is not None and age <= _ANSWER_KEPT
+    if row.outcome != CallOutcome.UNKNOWN.value and not is_told:
+        return PROOF_USED
+    outcome = _repeated(services, row)
+    return replace(outcome, data=aged(outcome.data, age)) if "tokens" in outcome.data else outcome
+
+
 def _repeated(services: Services, row: Row[Any]) -> Outcome:
+    live_at = time.monotonic()
     if row.idp_session_id is not None:
         with services.store.read() as connection:
             session = queries.by_id(connection, row.idp_session_id)
@@ -193,4 +246,5 @@ def _repeated(services: Services, row: Row[Any]) -> Outcome:
         data=content.get("data", {}),
         retry_after=content.get("retry_after"),
         detail=content.get("detail"),
+        live_at=live_at if "tokens" in content.get("data", {}) else None,
     )

@@ -10,6 +10,7 @@ from session_client.contract import Method, Reason
 from session_client.login_steps import LoginStep
 from worker.errors import InvalidRequest, LoginRefused, Unauthorized
 from worker.mosaic import LoginFacts, SilentAuthOptions
+from worker.requests.command_fields import Command
 from worker.requests.login_commands import AuthenticateCommand, StartCommand
 from worker.requests.request import OpenedRequest
 from worker.sign_in import journal, known_browser, limits
@@ -20,7 +21,8 @@ from worker.wiring import Services
 
 LoginRequest = OpenedRequest[StartCommand] | OpenedRequest[AuthenticateCommand]
 
-# A login that nobody hears of leaves a session behind: none is begun with less time than this.
+# A login that nobody hears of leaves a session behind, and a refresh token is used up: neither is
+# begun with less time than this.
 LEAST_SECONDS: Final = 3.0
 _MAX_WAIT_SECONDS: Final = 1.0
 
@@ -95,11 +97,11 @@ def guesser_of(
     )
 
 
-def seconds_for_call(services: Services, request: LoginRequest) -> float:
+def seconds_for_call(services: Services, request: OpenedRequest[Command]) -> float:
     """Return how long the call may take. Raises `InvalidRequest` when too little is left."""
     left = request.seconds_left(services.now())
     if left < LEAST_SECONDS:
-        raise InvalidRequest(Reason.DEADLINE_PASSED, "too little time is left for a login")
+        raise InvalidRequest(Reason.DEADLINE_PASSED, "too little time is left for the call")
     return min(services.settings.mosaic_timeout_seconds, left)
 
 

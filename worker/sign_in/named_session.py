@@ -47,10 +47,10 @@ def _find(services: Services, request: SilentAuthRequest) -> Session | Outcome:
 def of_browser(services: Services, request: AnyRequest, token: str) -> Session | Outcome:
     """Return the live session that a browser's token names, or the answer that it names none."""
     presented = browser_tokens.find(services, token)
-    if presented is None or not _is_of_our_mosaic(services, request, presented.session):
+    if presented is None or not is_of_our_mosaic(services, request, presented.session):
         return _none()
     if presented.replaced_at is None:
-        return _live(services, presented.session)
+        return live_or_why(services, presented.session)
     if services.now() - presented.replaced_at < browser_tokens.JUST_REPLACED:
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
     # Its session goes on: a browser that was restored from a backup brings old cookies too.
@@ -61,9 +61,9 @@ def of_browser(services: Services, request: AnyRequest, token: str) -> Session |
 def _of_reference(services: Services, request: SilentAuthRequest) -> Session | Outcome:
     command = request.command
     session = queries.shared_by(services, request.app.app_id, command.ref, command.user)
-    if session is None or not _is_of_our_mosaic(services, request, session):
+    if session is None or not is_of_our_mosaic(services, request, session):
         return _none()
-    found = _live(services, session)
+    found = live_or_why(services, session)
     return found if isinstance(found, Outcome) else _of_device(services, request, found)
 
 
@@ -77,7 +77,7 @@ def _of_user(services: Services, request: SilentAuthRequest) -> Session | Outcom
     # What is past a cap is passed by and not ended: should this machine's clock have jumped, it
     # would be lost for good, at Mosaic too. Maintenance ends it, which looks at the clocks first.
     live = queries.candidates(services, user_id, device_id, now)
-    found = [session for session in live if _is_of_our_mosaic(services, request, session)]
+    found = [session for session in live if is_of_our_mosaic(services, request, session)]
     if not found:
         reason = Reason.NO_SESSION
         if not live:
@@ -87,7 +87,8 @@ def _of_user(services: Services, request: SilentAuthRequest) -> Session | Outcom
     return next(strong, found[0])
 
 
-def _live(services: Services, session: Session) -> Session | Outcome:
+def live_or_why(services: Services, session: Session) -> Session | Outcome:
+    """Return *session* if it may be used, or the answer that says how it ended."""
     why_not = queries.why_unusable(services.settings, session, services.now())
     if why_not is None:
         return session
@@ -113,7 +114,8 @@ def _none() -> Outcome:
     return Outcome(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
 
 
-def _is_of_our_mosaic(services: Services, request: AnyRequest, session: Session) -> bool:
+def is_of_our_mosaic(services: Services, request: AnyRequest, session: Session) -> bool:
+    """Whether the session is kept where the asking app asks."""
     return services.apps.is_of_same_mosaic(request.app, session.registered_by)
 
 

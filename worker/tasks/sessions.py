@@ -14,7 +14,15 @@ from session_client.contract import Task
 from worker.app import app
 from worker.logout import logout, receipts, revoke_user
 from worker.outbox import app_notices
-from worker.sign_in import authenticate, list_sessions, register, silent_auth, start, tickets
+from worker.sign_in import (
+    authenticate,
+    list_sessions,
+    refresh,
+    register,
+    silent_auth,
+    start,
+    tickets,
+)
 from worker.tasks import request_handler
 
 Bound = CeleryTask[Any, Any]
@@ -42,6 +50,12 @@ def start_login(self: Bound, *_: Any, **kwargs: Any) -> None:
 def complete_login(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Complete a login. A repeat gets the same answer: a proof is sent once."""
     request_handler.serve(self, kwargs, authenticate.authenticate)
+
+
+@app.task(name=Task.REFRESH.value, bind=True)
+def refresh_tokens(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Exchange a refresh token. A repeat gets the same answer: no token is sent twice."""
+    request_handler.serve(self, kwargs, refresh.refresh)
 
 
 @app.task(name=Task.TICKET.value, bind=True)

@@ -66,17 +66,21 @@ class Gate:
         self._rules = {lane: breaker_rules(settings, lane) for lane in Lane}
         self.min_counted_timeout = min_counted_timeout(settings)
 
-    def admit(
+    def admit(  # noqa: PLR0913 - what one call is held to
         self,
         lane: Lane,
         app: Application,
         max_wait_seconds: float,
         *,
         whom: str,
+        user: str | None = None,
         is_untried: bool = False,
     ) -> Permit:
-        """Return a permit, waiting for our turn if it comes soon. Raises `HeldBack`."""
-        limits = self.limits(lane, app)
+        """Return a permit, waiting for our turn if it comes soon. Raises `HeldBack`.
+
+        Where *user* is given, the call takes from that user's budget, too.
+        """
+        limits = self.limits(lane, app, user)
         said = self._scripts.admit(limits, max_wait_seconds, is_untried=is_untried)
         return self.permit(lane, app, whom, limits, said)
 

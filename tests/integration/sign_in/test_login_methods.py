@@ -136,13 +136,6 @@ def test_what_the_app_wants_of_its_tokens_is_passed_on(sqlite_stage: Stage) -> N
     assert sqlite_stage.mosaic.state.calls.complaints() == []
 
 
-def test_no_app_gets_a_refresh_token_of_mosaics(sqlite_stage: Stage) -> None:
-    answer = log_in(sqlite_stage)
-
-    assert answer.tokens is not None
-    assert answer.tokens.refresh_token is None
-
-
 def test_the_browser_token_is_new_and_stored_as_a_hash(sqlite_stage: Stage) -> None:
     answer = log_in(sqlite_stage)
 

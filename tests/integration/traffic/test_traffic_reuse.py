@@ -19,7 +19,7 @@ from tests.stage import Stage, patient_redis, redis_client
 def stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     with patient_redis(), Stage(sqlite_url, redis_url, mosaic, reuse_seconds="30") as stage:
         stage.add_app("shop")
-        stage.add_app("forum")
+        stage.add_app("forum", capabilities=("offline",))
         yield stage
 
 

@@ -80,7 +80,7 @@ def running_fleet(database_url: str, redis_url: str, mosaic: SimulatorServer) ->
     with patient_redis(), ExitStack() as stack:
         stage = stack.enter_context(Stage(database_url, redis_url, mosaic))
         stage.add_app("shop")
-        stage.add_app("forum")
+        stage.add_app("forum", capabilities=("offline",))
         stage.registered()
         services = [stage.services]
         for _ in range(2):

@@ -1,0 +1,552 @@
+"""Refresh tokens: one call each, one answer for all who bring it, nothing after an ending."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from session_client import contract, requests, times
+from session_client.contract import LogoutScope, Reason, Task, Verdict
+from simulator.idp.endpoints import Endpoint
+from tests.integration.sign_in.login_rig import ALL, browse, calls, furnish, log_in
+from tests.stage import Stage, claims_of
+from worker.maintenance.scrub import scrub_answers
+from worker.operations import apps
+from worker.sign_in import refresh as refreshing
+from worker.sign_in import refresh_tokens
+from worker.storage.encryption import KeyRing
+
+REFRESH = Endpoint.TOKEN_REFRESH
+OFFLINE = ("offline", "logout_user")
+
+
+@pytest.fixture(autouse=True)
+def _people(request: pytest.FixtureRequest) -> None:
+    for name in ("stage", "sqlite_stage"):
+        if name in request.fixturenames:
+            stage = request.getfixturevalue(name)
+            furnish(stage)
+            for app_id in ("shop", "forum"):
+                apps.set_app(stage.services, app_id, allow=OFFLINE)
+
+
+def asked(token: str) -> requests.Refresh:
+    return requests.Refresh(refresh_token=token)
+
+
+def refresh(stage: Stage, token: str, app_id: str = "shop", **options: Any) -> Any:
+    return stage.ask(app_id, asked(token), **options)
+
+
+def signed_in(stage: Stage) -> tuple[Any, str]:
+    """Sign ada in at the shop; return the answer, and the shop's refresh token."""
+    answer = log_in(stage)
+    assert answer.tokens is not None
+    assert answer.tokens.refresh_token is not None
+    return answer, answer.tokens.refresh_token
+
+
+def token_of(answer: Any) -> str:
+    """Return the refresh token that an answer gives."""
+    assert answer.verdict is Verdict.AUTHENTICATED, answer
+    assert answer.tokens.refresh_token is not None
+    return str(answer.tokens.refresh_token)
+
+
+def sent(stage: Stage) -> int:
+    return stage.mosaic.state.calls.count(REFRESH)
+
+
+def mosaics_own(stage: Stage) -> list[str]:
+    """Return the refresh tokens that Mosaic has given out and would still take."""
+    return list(stage.mosaic.state.refresh_tokens._grants)
+
+
+# --- what an app has
+
+
+def test_an_app_gets_fresh_tokens_of_its_session_and_the_next_refresh_token(stage: Stage) -> None:
+    login, token = signed_in(stage)
+    stage.pass_time(hours=2)
+
+    first = refresh(stage, token)
+    second = refresh(stage, token_of(first))
+
+    for answer in (first, second):
+        assert (answer.user_id, answer.session_ref) == ("ada", login.session_ref)
+        assert claims_of(answer.tokens.id_token)["sub"] == "ada"
+        assert claims_of(answer.tokens.access_token)["client_id"] == "client-shop"
+        assert answer.expires_at == login.expires_at  # it extends nothing
+    assert len({token, token_of(first), token_of(second)}) == 3
+    assert (sent(stage), stage.events()[-1]) == (2, ("refreshed", None))
+
+
+def test_no_app_has_mosaics_own_refresh_token(stage: Stage) -> None:
+    login, token = signed_in(stage)
+    silent = browse(stage, login.browser_token)
+    answers = [login, silent, refresh(stage, token), refresh(stage, token_of(silent), "forum")]
+
+    kept = repr(stage.dump())
+    for own in mosaics_own(stage):
+        for answer in answers:
+            for form in (own, base64.urlsafe_b64encode(own.encode()).decode()[2:-4]):
+                assert form not in token_of(answer)
+                assert form not in kept
+
+
+@pytest.mark.parametrize("app_id", ["bank", "desk"])
+def test_without_the_capability_an_app_gets_none_and_may_use_none(
+    sqlite_stage: Stage, app_id: str
+) -> None:
+    stage = sqlite_stage
+    stage.add_app(app_id, methods=tuple(ALL))
+    login = log_in(stage, app_id)
+    before = calls(stage)
+
+    refused = refresh(stage, "msr1_" + "x" * 60, app_id)
+
+    assert login.tokens is not None
+    assert login.tokens.refresh_token is None
+    assert stage.silent_auth(app_id=app_id).tokens.refresh_token is None
+    assert (refused.verdict, refused.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
+    assert calls(stage) == before + 1  # the silent authentication's
+
+
+def of_another_app(stage: Stage, login: Any, token: str) -> str:
+    del token
+    return token_of(browse(stage, login.browser_token))
+
+
+def of_another_installation(stage: Stage, login: Any, token: str) -> str:
+    del token
+    app = stage.services.apps.find("shop")
+    assert app is not None
+    other = KeyRing({"k1": b"o" * 32}, b"l" * 32)
+    sealed = refresh_tokens.seal(other, app, UUID(login.session_ref), mosaics_own(stage)[0])
+    assert sealed is not None
+    return sealed
+
+
+def with_a_bit_changed(_: Stage, __: Any, token: str) -> str:
+    return token[:-8] + ("B" if token[-8] == "A" else "A") + token[-7:]
+
+
+FORGED: dict[str, Callable[[Stage, Any, str], str]] = {
+    "another app's": of_another_app,
+    "another installation's": of_another_installation,
+    "with a bit changed": with_a_bit_changed,
+    "cut off": lambda _, __, token: token[:-9],
+    "without its prefix": lambda _, __, token: token.removeprefix("msr1_"),
+    "Mosaic's own": lambda stage, _, __: mosaics_own(stage)[0],
+    "a browser token": lambda _, login, __: str(login.browser_token),
+    "not ASCII": lambda _, __, ___: "msr1_é",
+    "not base64": lambda _, __, ___: "msr1_A",
+    "a handle": lambda stage, _, __: (
+        "msr1_" + base64.urlsafe_b64encode(stage.services.keyring.seal("{}", "x")).decode()
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_what_is_not_this_apps_refresh_token_is_refused_before_any_call(
+    sqlite_stage: Stage, kind: str
+) -> None:
+    login, token = signed_in(sqlite_stage)
+    forged = FORGED[kind](sqlite_stage, login, token)
+
+    answer = refresh(sqlite_stage, forged)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED)
+    assert sent(sqlite_stage) == 0
+    assert refresh(sqlite_stage, token).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_token_that_is_too_long_to_come_back_is_not_given(
+    sqlite_stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = {"refresh_token": "r" * 13_000}
+    sqlite_stage.mosaic.state.faults.add(
+        Endpoint.PASSWORD_AUTHENTICATE, "change_answer", changes=long
+    )
+
+    answer = log_in(sqlite_stage)
+
+    assert answer.tokens is not None
+    assert answer.tokens.refresh_token is None
+    assert "refresh_token_too_large" in capsys.readouterr().out
+
+
+def test_the_policy_of_the_app_holds(sqlite_stage: Stage) -> None:
+    stage = sqlite_stage
+    _, token = signed_in(stage)
+    apps.set_app(stage.services, "shop", max_age_seconds=3600)
+    stage.services.apps._apps.clear()
+    fresh = refresh(stage, token)
+    stage.pass_time(hours=2)
+
+    late = refresh(stage, token_of(fresh))
+
+    assert (late.verdict, late.reason) == (
+        Verdict.INTERACTION_REQUIRED,
+        Reason.MAX_AGE_EXCEEDED,
+    )
+    assert sent(stage) == 1
+
+
+# --- nothing after an ending
+
+ENDINGS: dict[str, tuple[Callable[[Stage, Any], Any], Reason]] = {
+    "logout": (
+        lambda stage, login: stage.ask("shop", requests.Logout(browser_token=login.browser_token)),
+        Reason.LOGGED_OUT,
+    ),
+    "logout everywhere": (
+        lambda stage, _: stage.log_out("ada", "shop", scope=LogoutScope.USER),
+        Reason.LOGGED_OUT,
+    ),
+    "another login": (
+        lambda stage, login: log_in(stage, replaces=login.browser_token),
+        Reason.REPLACED,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_after_an_ending_nothing_is_given_though_mosaic_has_not_heard_of_it(
+    stage: Stage, how: str
+) -> None:
+    end, reason = ENDINGS[how]
+    login, token = signed_in(stage)
+    end(stage, login)
+
+    answer = refresh(stage, token)
+
+    assert (answer.verdict, answer.reason, answer.tokens) == (Verdict.LOGIN_REQUIRED, reason, None)
+    assert answer.session_ref == login.session_ref
+    assert sent(stage) == 0
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_an_ending_takes_the_tokens_on_their_way_back(stage: Stage, how: str) -> None:
+    end, reason = ENDINGS[how]
+    login, token = signed_in(stage)
+    with (
+        stage.mosaic.state.gates.hold(REFRESH) as gate,
+        stage.meanwhile(lambda: refresh(stage, token)) as asking,
+    ):
+        gate.wait_arrived()
+        end(stage, login)
+        gate.release()
+        answer = asking.result(timeout=60)
+
+    assert (answer.verdict, answer.reason, answer.tokens) == (Verdict.LOGIN_REQUIRED, reason, None)
+    assert ("refreshed", None) not in stage.events()
+    assert refresh(stage, token).reason == reason
+
+
+def test_of_a_session_that_has_expired_nothing_is_given(sqlite_stage: Stage) -> None:
+    _, token = signed_in(sqlite_stage)
+    sqlite_stage.pass_time(days=15)
+
+    assert refresh(sqlite_stage, token).reason == Reason.EXPIRED
+    assert sent(sqlite_stage) == 0
+
+
+def test_an_answer_told_before_is_not_told_again_once_the_session_has_ended(stage: Stage) -> None:
+    login, token = signed_in(stage)
+    sealed = stage.seal("shop", asked(token))
+    first = stage.deliver(sealed)
+    ENDINGS["logout"][0](stage, login)
+    stage.services.redis.flushall()
+
+    again = stage.deliver(sealed)
+    other = refresh(stage, token)
+
+    assert first.verdict is Verdict.AUTHENTICATED
+    assert [a.reason for a in (again, other)] == [Reason.LOGGED_OUT] * 2
+    assert (again.tokens, other.tokens) == (None, None)
+
+
+# --- one call
+
+
+def test_of_many_at_once_one_asks_mosaic_and_all_get_its_answer(stage: Stage) -> None:
+    _, token = signed_in(stage)
+    with stage.mosaic.state.gates.hold(REFRESH) as gate:
+        gate.release()
+    answers = stage.at_once(*[lambda: refresh(stage, token)] * 6)
+
+    assert {token_of(answer) for answer in answers} == {token_of(answers[0])}
+    assert len({answer.tokens.access_token for answer in answers}) == 1
+    assert sent(stage) == 1
+    assert refresh(stage, token_of(answers[-1])).verdict is Verdict.AUTHENTICATED
+
+
+def test_who_comes_while_it_is_under_way_waits_for_its_answer(stage: Stage) -> None:
+    _, token = signed_in(stage)
+    with (
+        stage.mosaic.state.gates.hold(REFRESH) as gate,
+        stage.meanwhile(lambda: refresh(stage, token)) as first,
+    ):
+        gate.wait_arrived()
+        with stage.meanwhile(lambda: refresh(stage, token)) as second:
+            gate.release()
+            answers = [first.result(timeout=60), second.result(timeout=60)]
+
+    assert answers[0].tokens == answers[1].tokens
+    assert sent(stage) == 1
+
+
+def test_who_lost_the_answer_gets_it_for_a_minute_and_its_tokens_are_as_old_as_they_are(
+    stage: Stage,
+) -> None:
+    _, token = signed_in(stage)
+    first = refresh(stage, token)
+    stage.services.redis.flushall()
+    stage.pass_time(seconds=50)
+    again = refresh(stage, token)
+    stage.pass_time(seconds=20)
+    scrub_answers(stage.services)
+    late = refresh(stage, token)
+
+    assert token_of(again) == token_of(first)
+    assert again.tokens.expires_in == first.tokens.expires_in - 50
+    assert (late.verdict, late.reason) == (Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED)
+    assert sent(stage) == 1
+    assert refresh(stage, token_of(first)).verdict is Verdict.AUTHENTICATED
+
+
+def test_the_same_request_gets_the_same_answer_also_when_redis_has_forgotten_it(
+    stage: Stage,
+) -> None:
+    _, token = signed_in(stage)
+    sealed = stage.seal("shop", asked(token))
+    first = stage.deliver(sealed)
+    stage.services.redis.flushall()
+
+    assert stage.deliver(sealed) == first
+    assert sent(stage) == 1
+
+
+def test_the_same_request_id_for_another_token_is_refused(sqlite_stage: Stage) -> None:
+    login, token = signed_in(sqlite_stage)
+    other = token_of(browse(sqlite_stage, login.browser_token, "shop"))
+    sealed = sqlite_stage.seal("shop", asked(token))
+    sqlite_stage.deliver(sealed)
+    sqlite_stage.services.redis.flushall()
+
+    answer = refresh(sqlite_stage, other, request_id=sealed.request_id)
+
+    assert answer.reason == Reason.REQUEST_ID_REUSED
+
+
+def test_a_token_that_mosaic_does_not_rotate_serves_again(sqlite_stage: Stage) -> None:
+    _, token = signed_in(sqlite_stage)
+    sqlite_stage.mosaic.state.policy.change(rotates_refresh_tokens=False)
+
+    answers = [refresh(sqlite_stage, token)]
+    answers += [refresh(sqlite_stage, token_of(answers[0])), refresh(sqlite_stage, token)]
+
+    assert [answer.verdict for answer in answers] == [Verdict.AUTHENTICATED] * 3
+
+
+# --- what Mosaic says
+
+LOSSES = ["drop_answer", "drop_request", "cut_body", "invalid_json"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_lost_answer_is_said_to_be_unknown_and_the_token_is_not_sent_again(
+    stage: Stage, loss: str
+) -> None:
+    login, token = signed_in(stage)
+    stage.mosaic.state.faults.add(REFRESH, loss, times=1)
+
+    answers = [refresh(stage, token), refresh(stage, token)]
+
+    for answer in answers:
+        assert (answer.verdict, answer.reason) == (
+            Verdict.TEMPORARILY_UNAVAILABLE,
+            Reason.OUTCOME_UNKNOWN,
+        )
+        assert answer.retry_after is None
+    assert sent(stage) == 1
+    assert stage.events()[-1] == ("outcome_unknown", "refresh")
+    # The session lives on: the app asks silently.
+    assert browse(stage, login.browser_token, "shop").verdict is Verdict.AUTHENTICATED
+
+
+UNREADABLE = ["wrong_signature", "wrong_aud", "expired"]
+
+
+@pytest.mark.parametrize("forgery", UNREADABLE)
+def test_tokens_that_do_not_verify_are_given_to_nobody(sqlite_stage: Stage, forgery: str) -> None:
+    _, token = signed_in(sqlite_stage)
+    sqlite_stage.mosaic.state.faults.add(REFRESH, forgery, times=1)
+
+    assert refresh(sqlite_stage, token).reason == Reason.OUTCOME_UNKNOWN
+
+
+def test_without_an_id_token_the_access_token_proves_the_user(sqlite_stage: Stage) -> None:
+    _, token = signed_in(sqlite_stage)
+    sqlite_stage.mosaic.state.faults.add(REFRESH, "missing_id_token", times=1)
+
+    answer = refresh(sqlite_stage, token)
+
+    assert answer.verdict is Verdict.AUTHENTICATED
+    assert answer.tokens.id_token is None
+
+
+def test_another_users_tokens_quarantine_the_session(stage: Stage) -> None:
+    login, token = signed_in(stage)
+    stage.mosaic.state.faults.add(REFRESH, "wrong_sub", times=1)
+
+    answer = refresh(stage, token)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.QUARANTINED)
+    assert browse(stage, login.browser_token, "shop").reason == Reason.QUARANTINED
+    assert [row.outcome for row in stage.logouts()] == [None]  # Mosaic is to end it
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "reason"),
+    [
+        ({"message": "Session not found", "error_code": 400}, "login_required", "gone_at_idp"),
+        ({"message": "Invalid refresh token"}, "login_required", "refresh_refused"),
+        ({"error": "invalid_grant"}, "login_required", "refresh_refused"),
+        ({"error_code": "user_not_active"}, "login_required", "user_not_active"),
+        ({"error": "invalid_client"}, "temporarily_unavailable", "client_refused"),
+    ],
+    ids=lambda value: next(iter(value.values())) if isinstance(value, dict) else None,
+)
+def test_what_mosaic_refuses_is_a_verdict(
+    sqlite_stage: Stage, body: dict[str, Any], verdict: str, reason: str
+) -> None:
+    login, token = signed_in(sqlite_stage)
+    sqlite_stage.mosaic.state.faults.add(REFRESH, "status", status=400, body=body, times=1)
+
+    answer = refresh(sqlite_stage, token)
+
+    assert (answer.verdict, answer.reason) == (verdict, reason)
+    is_live = browse(sqlite_stage, login.browser_token, "shop").verdict is Verdict.AUTHENTICATED
+    assert is_live == (reason != "gone_at_idp")
+    # What says nothing of the token uses it up for nobody.
+    serves = refresh(sqlite_stage, token).verdict is Verdict.AUTHENTICATED
+    assert serves == (reason in {"user_not_active", "client_refused"})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind", "status"),
+    [(Endpoint.TOKEN, "status", 503), (REFRESH, "rate_limited", None)],
+    ids=["no client token", "rate limited"],
+)
+def test_what_mosaic_did_not_take_may_be_sent_under_the_same_id(
+    stage: Stage, endpoint: str, kind: str, status: int | None
+) -> None:
+    _, token = signed_in(stage)
+    if endpoint == Endpoint.TOKEN:
+        stage.mosaic.state.revoke_client_tokens()
+        stage.services.redis.flushall()
+        stage.services.mosaic._client_tokens._slots.clear()
+    stage.mosaic.state.faults.add(endpoint, kind, status=status, times=1)
+    sealed = stage.seal("shop", asked(token))
+
+    held_back = stage.deliver(sealed)
+    stage.services.redis.flushall()
+    answer = stage.deliver(sealed)
+
+    assert held_back.verdict is Verdict.TEMPORARILY_UNAVAILABLE
+    assert held_back.retry_after is not None
+    assert answer.verdict is Verdict.AUTHENTICATED
+
+
+def test_it_takes_from_the_users_budget(sqlite_stage: Stage) -> None:
+    stage = sqlite_stage
+    _, token = signed_in(stage)
+    stage.services.redis.flushall()
+    lanes = stage.services.traffic._gate._lanes
+    lanes._user_calls = 4
+
+    answers = [stage.silent_auth("ada", "desk") for _ in range(0)]
+    answers = []
+    for _ in range(4):
+        answers.append(refresh(stage, token))
+        if answers[-1].tokens is not None:
+            token = token_of(answers[-1])
+
+    assert answers[0].verdict is Verdict.AUTHENTICATED
+    assert answers[-1].reason == Reason.RATE_LIMITED
+
+
+def test_none_is_begun_when_nobody_may_hear_of_it(sqlite_stage: Stage) -> None:
+    _, token = signed_in(sqlite_stage)
+    deadline = times.to_wire(sqlite_stage.now() + timedelta(seconds=2))
+
+    answer = refresh(sqlite_stage, token, deadline=deadline)
+
+    assert answer.reason == Reason.DEADLINE_PASSED
+    assert sent(sqlite_stage) == 0
+
+
+# --- a worker that dies
+
+
+def test_killed_after_mosaic_rotated_it_is_unknown_and_never_sent_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    login, token = signed_in(stage)
+    sealed = stage.seal("shop", asked(token))
+    with monkeypatch.context() as patch:
+        patch.setattr(refreshing, "_store", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(sealed)
+    stage.pass_time(seconds=60)
+
+    same = refresh(stage, token, request_id=sealed.request_id)
+    other = refresh(stage, token)
+
+    assert [same.reason, other.reason] == [Reason.OUTCOME_UNKNOWN] * 2
+    assert sent(stage) == 1
+    assert browse(stage, login.browser_token, "shop").verdict is Verdict.AUTHENTICATED
+
+
+def test_an_answer_that_comes_after_it_was_called_unknown_is_thrown_away(stage: Stage) -> None:
+    _, token = signed_in(stage)
+    sealed = stage.seal("shop", asked(token))
+    with (
+        stage.mosaic.state.gates.hold(REFRESH) as gate,
+        stage.meanwhile(lambda: stage.run(sealed)) as slow,
+    ):
+        gate.wait_arrived()
+        stage.pass_time(seconds=50)
+        scrub_answers(stage.services)
+        gate.release()
+        slow.result(timeout=60)
+
+    assert stage.answer_to(sealed).reason == Reason.OUTCOME_UNKNOWN
+    assert ("refreshed", None) not in stage.events()
+
+
+def test_a_former_key_opens_it_and_one_that_left_the_ring_makes_it_none(
+    sqlite_stage: Stage,
+) -> None:
+    _, token = signed_in(sqlite_stage)
+    keys = sqlite_stage.services.keyring
+    for ring, is_known in (({"k2": b"n" * 32, "k1": b"e" * 32}, True), ({"k2": b"n" * 32}, False)):
+        services = replace(sqlite_stage.services, keyring=KeyRing(ring, b"l" * 32))
+        found = refresh_tokens.find(services.keyring, "shop", token)
+        assert (found is not None) == is_known
+    assert refresh_tokens.find(keys, "forum", token) is None
+
+
+def test_the_task_lies_with_those_that_wait_for_mosaic() -> None:
+    assert contract.QUEUE_OF[Task.REFRESH] is contract.QUEUE_OF[Task.SILENT_AUTH]

@@ -1,0 +1,273 @@
+"""Fresh tokens for a refresh token, while the user is away.
+
+Mosaic takes each refresh token once, so the journal's row is committed before the call, and its
+unique proof makes one call of however many requests bring the token. The others are told what the
+one was told. What Mosaic returned is given out only if the session is still live at the commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import ColumnElement, Connection
+
+from models import CallKind, CallOutcome, EndCause, IdpSession
+from session_client import times
+from session_client.contract import Reason, Verdict
+from worker.app_registry import OFFLINE
+from worker.errors import (
+    MosaicContractBroken,
+    MosaicUnavailable,
+    OutcomeUnknown,
+    ProofRefused,
+    SessionGone,
+    SessionWorkerError,
+    TokenRejected,
+    Unauthorized,
+    WrongSubject,
+)
+from worker.logout.end_sessions import end_sessions
+from worker.mosaic import Identity, Tokens
+from worker.requests.commands import RefreshCommand
+from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
+from worker.sessions import audit, queries
+from worker.sessions.queries import Session
+from worker.sign_in import journal, refresh_tokens
+from worker.sign_in.commit import shown_tokens, step_up, unchanged
+from worker.sign_in.journal import PlannedCall
+from worker.sign_in.login_steps import seconds_for_call
+from worker.sign_in.named_session import is_of_our_mosaic, live_or_why
+from worker.sign_in.refresh_tokens import Grant
+from worker.storage.encryption import Hashed
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+RefreshRequest = OpenedRequest[RefreshCommand]
+
+_MAX_WAIT_SECONDS: Final = 1.0
+_METHOD: Final = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """One refresh token on its way to Mosaic, and the row of its call."""
+
+    services: Services
+    request: RefreshRequest
+    grant: Grant
+    session: Session
+    call: UUID
+
+
+def refresh(services: Services, request: RefreshRequest) -> Outcome:
+    """Return fresh tokens and the next refresh token, or what stands in the way.
+
+    Raises `Unauthorized` without the capability, and what the door to Mosaic raises where the token
+    is as good as before.
+    """
+    if not request.app.may(OFFLINE):
+        raise Unauthorized(Reason.NOT_PERMITTED, f"needs the capability {OFFLINE}")
+    known = journal.earlier(services, request)
+    if known is not None:
+        return known
+    token = request.command.refresh_token
+    grant = refresh_tokens.find(services.keyring, request.app.app_id, token)
+    if grant is None:
+        return journal.PROOF_USED  # another app's, or none: as one that is used up
+    session = _find_session(services, request, grant)
+    if isinstance(session, Outcome):
+        return session
+    return _exchange(services, request, grant, session)
+
+
+def _find_session(services: Services, request: RefreshRequest, grant: Grant) -> Session | Outcome:
+    """Return the token's session if it may be used.
+
+    Ended is ended, also where Mosaic has not been told yet and would still take the token.
+    """
+    with services.store.read() as connection:
+        session = queries.by_id(connection, grant.session)
+    if session is None or not is_of_our_mosaic(services, request, session):
+        return Outcome(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+    found = live_or_why(services, session)
+    if isinstance(found, Outcome):
+        return found
+    now = services.now()
+    shortfall = request.app.policy.shortfall(session.amr, session.authenticated_at, now)
+    return step_up(session.id, session.user_id, shortfall) if shortfall else session
+
+
+def _exchange(
+    services: Services, request: RefreshRequest, grant: Grant, session: Session
+) -> Outcome:
+    seconds = seconds_for_call(services, request)
+    planned = PlannedCall(
+        kind=CallKind.REFRESH,
+        method=_METHOD,
+        proof=services.keyring.keyed_hash(Hashed.REFRESH_TOKEN, grant.token),
+        seconds=seconds,
+    )
+    call = journal.begin(services, request, planned)
+    if isinstance(call, Outcome):
+        return call
+    exchange = _Exchange(services, request, grant, session, call)
+    try:
+        body = _ask_mosaic(exchange, seconds)
+    except ProofRefused as refusal:
+        log.info("refresh_refused", session=str(session.id), detail=str(refusal))
+        journal.close_alone(services, call, CallOutcome.REFUSED, journal.PROOF_USED)
+        return journal.PROOF_USED
+    except SessionGone:
+        return _end(exchange, unchanged(session), EndCause.GONE_AT_IDP)
+    except MosaicContractBroken as error:
+        return _unreadable(exchange, error)
+    except OutcomeUnknown as unknown:
+        return _unknown(exchange, unknown)
+    except SessionWorkerError:
+        # Not sent, or refused for another's sake: the token is as good as before.
+        journal.forget(services, call)
+        raise
+    return _settle(exchange, body)
+
+
+def _ask_mosaic(exchange: _Exchange, seconds: float) -> Mapping[str, Any]:
+    services, app = exchange.services, exchange.request.app.mosaic
+    user = services.keyring.lookup_hash(f"user:{exchange.session.user_id}").hex()
+    permit = services.traffic.admit_refresh(app, user, min(_MAX_WAIT_SECONDS, seconds / 4))
+    return services.mosaic.refresh_tokens(
+        permit, app, exchange.grant.token, timeout_seconds=seconds
+    )
+
+
+# --- what Mosaic answered
+
+
+def _settle(exchange: _Exchange, body: Mapping[str, Any]) -> Outcome:
+    session = exchange.session
+    try:
+        tokens, identity = exchange.services.mosaic.read_refreshed(
+            exchange.request.app.mosaic, body, session.user_id
+        )
+    except WrongSubject:
+        log.warning("session_quarantined", session=str(session.id), user=session.user_id)
+        return _end(exchange, IdpSession.id == session.id, EndCause.QUARANTINED)
+    except (TokenRejected, MosaicContractBroken) as error:
+        return _unreadable(exchange, error)
+    except MosaicUnavailable as error:  # no keys to verify them with
+        return _unknown(exchange, error)
+    try:
+        return _store(exchange, tokens, identity)
+    except _Overtaken:
+        return journal.UNKNOWN
+
+
+class _Overtaken(Exception):  # noqa: N818
+    """Somebody was told that nobody heard of the call: what it brought must be thrown away."""
+
+
+def _store(exchange: _Exchange, tokens: Tokens, identity: Identity) -> Outcome:
+    """Close the call with the tokens, if the session is live at this commit; else without."""
+    services, session = exchange.services, exchange.session
+    live_at = time.monotonic()
+    with services.store.write() as connection:
+        # Locked: an ending has committed before this, and is seen, or comes after.
+        found = queries.by_id(connection, session.id, for_update=True)
+        if found is None or found.ended_at is not None:
+            log.info("tokens_discarded", session=str(session.id), app=exchange.request.app.app_id)
+            cause = None if found is None else found.end_cause
+            outcome = Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(cause))
+        else:
+            outcome = _given(connection, exchange, found, tokens, identity)
+        is_open = journal.close(
+            connection,
+            services,
+            exchange.call,
+            CallOutcome.ANSWERED,
+            answer=outcome,
+            session=session.id,
+            # Without a new one the token serves again.
+            keeps_proof=tokens.refresh_token is not None,
+        )
+        if not is_open:
+            raise _Overtaken
+    return replace(outcome, live_at=live_at) if "session_ref" in outcome.data else outcome
+
+
+def _given(
+    connection: Connection,
+    exchange: _Exchange,
+    session: Session,
+    tokens: Tokens,
+    identity: Identity,
+) -> Outcome:
+    services, app, now = exchange.services, exchange.request.app, exchange.services.now()
+    # An ID token is optional here; the session's own proof is what the token was given for.
+    amr = session.amr if identity.amr is None else identity.amr
+    shortfall = app.policy.shortfall(amr, identity.auth_time or session.authenticated_at, now)
+    if shortfall:
+        return step_up(session.id, session.user_id, shortfall)
+    until = now + timedelta(seconds=tokens.expires_in)
+    queries.link_app(connection, session.id, app.app_id, identity.issued_at, until)
+    row = audit.event(
+        audit.REFRESHED,
+        at=now,
+        session=session.id,
+        user_id=session.user_id,
+        by=exchange.request.by,
+    )
+    audit.record(connection, [row])
+    kept = replace(tokens, refresh_token=tokens.refresh_token or exchange.grant.token)
+    data = {
+        "tokens": shown_tokens(services.keyring, app, session.id, kept),
+        "user_id": session.user_id,
+        "session_ref": str(session.id),
+        "expires_at": times.to_wire(queries.ends_at(services.settings, session)),
+    }
+    return Outcome(Verdict.AUTHENTICATED, data=data)
+
+
+def _end(exchange: _Exchange, which: ColumnElement[bool], cause: EndCause) -> Outcome:
+    """End the session for what Mosaic answered; nothing of it is given out."""
+    services, request = exchange.services, exchange.request
+    outcome = Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(cause))
+    with services.store.write() as connection:
+        ended = end_sessions(
+            connection,
+            services,
+            which,
+            cause,
+            by=request.by,
+            lifetime=request.app.mosaic.session_lifetime,
+        )
+        journal.close(connection, services, exchange.call, CallOutcome.REFUSED, answer=outcome)
+    return replace(outcome, logouts=ended.logouts, notices=ended.notices)
+
+
+def _unreadable(exchange: _Exchange, error: SessionWorkerError) -> Outcome:
+    log.error("operator_must_act", error=type(error).__name__, detail=str(error))
+    return _unknown(exchange, error)
+
+
+def _unknown(exchange: _Exchange, error: SessionWorkerError) -> Outcome:
+    """Say that the token is used up, perhaps; it is not sent again."""
+    log.warning("refresh_outcome_unknown", session=str(exchange.session.id), detail=str(error))
+    row = audit.event(
+        audit.OUTCOME_UNKNOWN,
+        at=exchange.services.now(),
+        session=exchange.session.id,
+        user_id=exchange.session.user_id,
+        by=exchange.request.by,
+        detail=_METHOD,
+    )
+    with exchange.services.store.write() as connection:
+        journal.close(connection, exchange.services, exchange.call, CallOutcome.UNKNOWN)
+        audit.record(connection, [row])
+    return journal.UNKNOWN
