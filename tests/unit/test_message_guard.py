@@ -22,6 +22,7 @@ PURGE = {"task": "maintenance.purge_history", "options": {"queue": "maintenance"
 OWN = {
     "logouts.end_at_idp": Queue.IDP,
     "logouts.end_user_at_idp": Queue.IDP,
+    "logouts.end_orphans": Queue.IDP,
     "notices.deliver": Queue.NOTIFY,
     "maintenance.sweep": Queue.MAINTENANCE,
 }

@@ -5,12 +5,20 @@ from __future__ import annotations
 from worker.mosaic.endpoints import Endpoints, endpoints_for
 from worker.mosaic.gateway import MosaicGateway, build_gateway
 from worker.mosaic.login_calls import CALLS, LoginFacts, Shown
-from worker.mosaic.types import Identity, MosaicApp, SilentAuthCall, SilentAuthOptions, Tokens
+from worker.mosaic.types import (
+    Identity,
+    ListedSession,
+    MosaicApp,
+    SilentAuthCall,
+    SilentAuthOptions,
+    Tokens,
+)
 
 __all__ = [
     "CALLS",
     "Endpoints",
     "Identity",
+    "ListedSession",
     "LoginFacts",
     "MosaicApp",
     "MosaicGateway",

@@ -39,6 +39,8 @@ class Outcome:
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()
     revocations: tuple[UUID, ...] = ()
+    # Logins by whose user it is known where earlier ones of theirs may have left sessions.
+    orphans: tuple[UUID, ...] = ()
     # When we last began to ask the store whether the session is live whose tokens these are, as a
     # moment of `time.monotonic`. A logout may have been committed at any time since.
     live_at: float | None = None

@@ -37,6 +37,7 @@ ENDED: Final = "ended"
 IDP_CONFIRMED: Final = "idp_confirmed"
 IDP_GIVEN_UP: Final = "idp_given_up"
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
+ORPHAN_ENDED: Final = "orphan_ended"  # of a login of which nobody had heard
 APP_CONFIRMED: Final = "app_confirmed"
 APP_GIVEN_UP: Final = "app_given_up"
 REPLACED_TOKEN_PRESENTED: Final = "replaced_token_presented"  # noqa: S105 - an event

@@ -288,9 +288,12 @@ def _store(login: _Login, call: UUID, tokens: Tokens, identity: Identity) -> Out
         stored = store_session.store(connection, services, request, active)
         if isinstance(stored, Outcome):
             owed = orphans.owe_end(connection, services, request, tokens.session_id)
-            outcome, session = stored, None
+            outcome, session, has_orphans = stored, None, False
         else:
             owed = ()
+            has_orphans = login.raised is None and orphans.may_have_left(
+                connection, request.app.app_id, login.guesser.subject
+            )
             outcome, session = _answer(login, tokens, identity, stored), stored.session
         is_open = journal.close(
             connection, services, call, CallOutcome.ANSWERED, answer=outcome, session=session
@@ -303,6 +306,7 @@ def _store(login: _Login, call: UUID, tokens: Tokens, identity: Identity) -> Out
         data=outcome.data,
         logouts=(*outcome.logouts, *owed),
         notices=outcome.notices,
+        orphans=(call,) if has_orphans else (),
         # So that a logout that is committed before they are pushed keeps the tokens back.
         live_at=live_at if "tokens" in outcome.data else None,
     )

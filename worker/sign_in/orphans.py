@@ -1,23 +1,36 @@
-"""Sessions that a login opened at Mosaic and that nobody here may use: they are ended there."""
+"""Sessions that a login opened at Mosaic and that nobody here may use: they are ended there.
+
+Of a login whose answer nobody heard, Mosaic's id is not known. It is looked for once its user is:
+when the same name signs in at the same app again. What is found is ended and never taken over: that
+Mosaic lists a session proves nothing, and other ways to sign in make sessions too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
-from models import IdpSession, Logout
+from models import CallKind, CallOutcome, IdpSession, LoginCall, Logout
+from worker.app_registry import KnownApp
 from worker.errors import SessionWorkerError
 from worker.logout.end_sessions import add_deliveries, delivery
+from worker.mosaic import ListedSession
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
-from worker.sessions import queries
+from worker.sessions import audit, queries
+from worker.sessions.audit import Cause
 from worker.wiring import Services
 
 log = structlog.get_logger()
+
+# By how much a session may seem to begin before its call: clocks differ, and Mosaic's list may tell
+# whole seconds.
+_TOLERANCE: Final = timedelta(seconds=5)
 
 
 def end(
@@ -70,3 +83,105 @@ def owe_end(
     owed = delivery(session.id, request.app.app_id, now, give_up_at)
     add_deliveries(connection, [owed])
     return (owed["id"],)
+
+
+def may_have_left(connection: Connection, app_id: str, subject: bytes | None) -> bool:
+    """Whether an earlier login of *subject* at the app may have left a session at Mosaic."""
+    if subject is None:
+        return False
+    query = select(LoginCall.id).where(_unheard(app_id, subject)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def end_unheard(services: Services, login: UUID) -> int:
+    """End what earlier calls of the name that *login* signed in have left; returns how many.
+
+    Each is looked for once, and left alone if it is not one session that it can be. When Mosaic
+    cannot be asked, the next login looks. Safe to repeat, also at the same time.
+    """
+    found = _whose(services, login)
+    app = None if found is None else services.apps.find(found.app_id)
+    if found is None or app is None:
+        return 0
+    with services.store.read() as connection:
+        query = select(LoginCall.__table__).where(_unheard(found.app_id, found.identifier_hash))
+        calls = connection.execute(query).all()
+    if not calls:
+        return 0
+    try:
+        listed = services.mosaic.list_sessions(
+            services.traffic.admit_logout(app.mosaic, str(login), is_untried=False),
+            app.mosaic,
+            found.user_id,
+            timeout_seconds=services.settings.mosaic_timeout_seconds,
+        )
+        return sum(_end_of(services, app, found.user_id, call, listed) for call in calls)
+    except SessionWorkerError as error:
+        log.warning("orphans_left_for_now", app=app.app_id, error=type(error).__name__)
+        return 0
+
+
+def _unheard(app_id: str, subject: bytes) -> ColumnElement[bool]:
+    return (
+        (LoginCall.app_id == app_id)
+        & (LoginCall.identifier_hash == subject)
+        & (LoginCall.outcome == CallOutcome.UNKNOWN.value)
+        & (LoginCall.kind == CallKind.LOGIN.value)
+    )
+
+
+def _whose(services: Services, login: UUID) -> Row[Any] | None:
+    """Return who signed in by a call, under which name and where."""
+    query = (
+        select(LoginCall.app_id, LoginCall.identifier_hash, IdpSession.user_id)
+        .join(IdpSession, IdpSession.id == LoginCall.idp_session_id)
+        .where(LoginCall.id == login, LoginCall.identifier_hash.is_not(None))
+    )
+    with services.store.read() as connection:
+        return connection.execute(query).one_or_none()
+
+
+def _end_of(
+    services: Services, app: KnownApp, user_id: str, call: Row[Any], listed: list[ListedSession]
+) -> int:
+    since, until = call.sent_at - _TOLERANCE, call.call_until
+    began = [session for session in listed if since <= session.started_at <= until]
+    strangers = [session for session in began if not _is_known(services, session.session_id)]
+    if len(strangers) == 1:
+        services.mosaic.logout_session(
+            services.traffic.admit_logout(app.mosaic, str(call.id), is_untried=True),
+            app.mosaic,
+            strangers[0].session_id,
+            timeout_seconds=services.settings.mosaic_timeout_seconds,
+        )
+    log.info("orphan_looked_for", call=str(call.id), app=app.app_id, found=len(strangers))
+    is_first = _note(services, user_id, call, is_ended=len(strangers) == 1)
+    return int(is_first and len(strangers) == 1)
+
+
+def _is_known(services: Services, session_id: str) -> bool:
+    with services.store.read() as connection:
+        return queries.by_hash(connection, services.keyring.lookup_hash(session_id)) is not None
+
+
+def _note(services: Services, user_id: str, call: Row[Any], *, is_ended: bool) -> bool:
+    """Have nobody look again; whether nobody has before."""
+    looked_for = (
+        update(LoginCall)
+        .where(LoginCall.id == call.id, LoginCall.identifier_hash.is_not(None))
+        .values(identifier_hash=None)
+        .returning(LoginCall.id)
+    )
+    with services.store.write() as connection:
+        is_first = connection.execute(looked_for).one_or_none() is not None
+        if is_first and is_ended:
+            row = audit.event(
+                audit.ORPHAN_ENDED,
+                at=services.now(),
+                session=None,
+                user_id=user_id,
+                by=Cause(call.app_id, call.request_id),
+                detail=call.method,
+            )
+            audit.record(connection, [row])
+    return is_first

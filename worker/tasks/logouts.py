@@ -10,12 +10,14 @@ from worker import wiring
 from worker.app import app
 from worker.errors import StoreUnavailable
 from worker.outbox import mosaic_logouts, mosaic_revocations
+from worker.sign_in import orphans
 from worker.tasks.base import only_row_id
 
 log = structlog.get_logger()
 
 END_AT_IDP = "logouts.end_at_idp"
 END_USER_AT_IDP = "logouts.end_user_at_idp"
+END_ORPHANS = "logouts.end_orphans"
 
 
 @app.task(name=END_AT_IDP)
@@ -43,3 +45,15 @@ def end_user_at_idp(*arguments: Any, **named: Any) -> None:
         mosaic_revocations.end_user_at_idp(wiring.current(), revocation_id)
     except StoreUnavailable as error:
         log.warning("revocation_left_to_sweep", revocation=str(revocation_id), detail=str(error))
+
+
+@app.task(name=END_ORPHANS)
+def end_orphans(*arguments: Any, **named: Any) -> None:
+    """End at Mosaic what logins of which nobody heard have left. What fails the next login does."""
+    login_id = only_row_id(arguments, named)
+    if login_id is None:
+        return
+    try:
+        orphans.end_unheard(wiring.current(), login_id)
+    except StoreUnavailable as error:
+        log.warning("orphans_left_for_now", login=str(login_id), detail=str(error))

@@ -97,6 +97,7 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         wake_ups.revocations(outcome.revocations)
         wake_ups.logouts(outcome.logouts)
         wake_ups.notices(outcome.notices)
+        wake_ups.orphans(outcome.orphans)
     except TryLater as error:
         log.warning("request_put_off", error=type(error).__name__, detail=str(error))
         _reply(services, message, sender, failure_of(error))

@@ -19,7 +19,7 @@ from session_client.contract import Queue
 from worker.app import app
 from worker.logout.end_sessions import Ended
 from worker.outbox import leases
-from worker.tasks.logouts import end_at_idp, end_user_at_idp
+from worker.tasks.logouts import end_at_idp, end_orphans, end_user_at_idp
 from worker.tasks.notices import deliver
 from worker.wiring import Services
 
@@ -39,6 +39,14 @@ def revocations(ids: Iterable[UUID]) -> None:
 def notices(ids: Iterable[UUID]) -> None:
     """Put a message for each delivery to an app on the broker."""
     _wake(deliver, ids)
+
+
+def orphans(ids: Iterable[UUID]) -> None:
+    """Put a message for each login on the broker that lets sessions nobody heard of be found.
+
+    No sweep sends another: the next login does.
+    """
+    _wake(end_orphans, ids)
 
 
 def due(services: Services) -> None:
