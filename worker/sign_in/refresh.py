@@ -141,7 +141,7 @@ def _exchange(
 def _ask_mosaic(exchange: _Exchange, seconds: float) -> Mapping[str, Any]:
     services, app = exchange.services, exchange.request.app.mosaic
     user = services.keyring.lookup_hash(f"user:{exchange.session.user_id}").hex()
-    permit = services.traffic.admit_refresh(app, user, min(_MAX_WAIT_SECONDS, seconds / 4))
+    permit = services.traffic.admit_for_user(app, user, min(_MAX_WAIT_SECONDS, seconds / 4))
     return services.mosaic.refresh_tokens(
         permit, app, exchange.grant.token, timeout_seconds=seconds
     )

@@ -53,8 +53,8 @@ class Traffic:
         """Return a permit for a step of the login of *whom*, an opaque name. Raises `HeldBack`."""
         return self._gate.admit(Lane.LOGIN, app, max_wait_seconds, whom=whom)
 
-    def admit_refresh(self, app: Application, user: str, max_wait_seconds: float) -> Permit:
-        """Return a permit to refresh tokens of *user*, an opaque name. Raises `HeldBack`.
+    def admit_for_user(self, app: Application, user: str, max_wait_seconds: float) -> Permit:
+        """Return a permit for a call for *user*, an opaque name. Raises `HeldBack`.
 
         It takes from what silent authentications of the user take from.
         """

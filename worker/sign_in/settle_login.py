@@ -1,0 +1,272 @@
+"""What becomes of Mosaic's answer to a login: verified, and stored as the call's row is closed.
+
+What cannot be used is thrown away, and the session it opened at Mosaic is ended there.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from models import CallOutcome, EndCause, IdpSession, TokenOrigin
+from session_client import times
+from session_client.contract import Reason, Verdict
+from session_client.login_steps import Proof
+from worker.errors import (
+    MosaicContractBroken,
+    MosaicUnavailable,
+    SessionChanged,
+    SessionWorkerError,
+    TokenRejected,
+    WrongSubject,
+)
+from worker.logout.end_sessions import end_sessions
+from worker.mosaic import Identity, LoginFacts, SilentAuthCall, Tokens
+from worker.requests.login_commands import AuthenticateCommand
+from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
+from worker.sessions import audit, queries
+from worker.sign_in import journal, known_browser, limits, orphans, store_session
+from worker.sign_in.commit import shown_tokens, step_up
+from worker.sign_in.limits import Bucket, Guesser
+from worker.sign_in.login_handle import LoginHandle
+from worker.sign_in.step_up_session import Raised
+from worker.sign_in.store_session import ActiveLogin, Stored
+from worker.wiring import Services
+
+log = structlog.get_logger()
+
+AuthenticateRequest = OpenedRequest[AuthenticateCommand]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One proof on its way."""
+
+    services: Services
+    request: AuthenticateRequest
+    proof: Proof
+    handle: LoginHandle | None
+    raised: Raised | None
+    facts: LoginFacts
+    guesser: Guesser
+    buckets: tuple[Bucket, ...]
+    begun_at: datetime
+    seconds: float
+
+    @property
+    def method(self) -> str:
+        """The method, as the operator grants it."""
+        return self.proof.method.value if self.handle is None else self.handle.method
+
+    @property
+    def session_id(self) -> str | None:
+        """Mosaic's id of the session to add a factor to."""
+        if self.raised is None:
+            return None
+        session = self.raised.session
+        assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
+        place = queries.session_id_place(session.id)
+        return self.services.keyring.open(session.sealed_session_id, place)
+
+    @property
+    def expected_user(self) -> str | None:
+        """Whose tokens it must bring, where that is known before."""
+        is_known = self.facts.identifier_type == "user_id"
+        return self.facts.identifier if is_known else None
+
+
+def settle(login: Attempt, call: UUID, body: Any) -> Outcome:
+    """Return what the app gets of Mosaic's answer *body*, once it is stored."""
+    services, app = login.services, login.request.app.mosaic
+    try:
+        tokens, identity = services.mosaic.read_login(app, body, login.session_id)
+        _require_fresh(login, identity)
+    except (TokenRejected, MosaicContractBroken) as error:
+        log.error("operator_must_act", error=type(error).__name__, detail=str(error))  # noqa: TRY400
+        orphans.end(services, login.request, body, keeps=login.session_id)
+        return unknown(login, call, str(error))
+    except MosaicUnavailable as error:  # no keys to verify them with
+        orphans.end(services, login.request, body, keeps=login.session_id)
+        return unknown(login, call, str(error))
+    return _finish(login, call, tokens, identity)
+
+
+def _finish(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
+    if login.expected_user not in {None, identity.user_id}:
+        return _somebody_else(login, call, tokens, identity)
+    try:
+        return _store(login, call, tokens, identity)
+    except WrongSubject:
+        return _somebody_else(login, call, tokens, identity)
+    except (IntegrityError, SessionChanged, _Overtaken):
+        # Another request has used the handle up, or said that nobody heard of this one.
+        opened = {"session_id": tokens.session_id}
+        orphans.end(login.services, login.request, opened, keeps=login.session_id)
+        return unknown(login, call, "overtaken")
+
+
+class _Overtaken(Exception):  # noqa: N818
+    """The call's row was closed by somebody else: what it brought must be thrown away."""
+
+
+def _require_fresh(login: Attempt, identity: Identity) -> None:
+    """Raise `TokenRejected` for tokens from before the call: they are no answer to it."""
+    skew = timedelta(seconds=login.services.settings.clock_skew_seconds)
+    if identity.issued_at < login.begun_at - skew:
+        raise TokenRejected("iat")
+
+
+def _store(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
+    services, request = login.services, login.request
+    active = _active(login, tokens, identity)
+    live_at = time.monotonic()
+    with services.store.write() as connection:
+        stored = store_session.store(connection, services, request, active)
+        if isinstance(stored, Outcome):
+            owed = orphans.owe_end(connection, services, request, tokens.session_id)
+            outcome, session, has_orphans = stored, None, False
+        else:
+            owed = ()
+            has_orphans = login.raised is None and orphans.may_have_left(
+                connection, request.app.app_id, login.guesser.subject
+            )
+            outcome, session = _answer(login, tokens, identity, stored), stored.session
+        is_open = journal.close(
+            connection, services, call, CallOutcome.ANSWERED, answer=outcome, session=session
+        )
+        if not is_open:
+            raise _Overtaken
+    return Outcome(
+        outcome.verdict,
+        outcome.reason,
+        data=outcome.data,
+        logouts=(*outcome.logouts, *owed),
+        notices=outcome.notices,
+        orphans=(call,) if has_orphans else (),
+        # So that a logout that is committed before they are pushed keeps the tokens back.
+        live_at=live_at if "tokens" in outcome.data else None,
+    )
+
+
+def _active(login: Attempt, tokens: Tokens, identity: Identity) -> ActiveLogin:
+    raised, command = login.raised, login.request.command
+    return ActiveLogin(
+        session_id=tokens.session_id,
+        identity=identity,
+        device_id=command.device_id,
+        origin=TokenOrigin.LOGIN if raised is None else TokenOrigin.FACTOR,
+        name=audit.SIGNED_IN,
+        detail=login.method,
+        replaces=command.replaces,
+        into=None if raised is None else raised.session.id,
+        gives_browser_token=raised is None or raised.is_newest,
+        token_expires_at=login.services.now() + timedelta(seconds=tokens.expires_in),
+    )
+
+
+def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) -> Outcome:
+    """Return tokens, or what the login lacks for this app: then its browser may still step up."""
+    services, app = login.services, login.request.app
+    subjects = [limits.subject_of(services, "user_id", stored.user_id)]
+    if login.guesser.subject is not None:
+        subjects.append(login.guesser.subject)
+    known = {
+        "amr": stored.amr,
+        "browser_token": stored.browser_token,
+        "known_browser": known_browser.make(services, app.app_id, *subjects),
+    }
+    given = {name: value for name, value in known.items() if value is not None}
+    logouts, notices = stored.replaced.logouts, stored.replaced.notices
+    is_unproven = identity.amr is None and not stored.amr
+    shortfall = app.policy.shortfall(
+        None if is_unproven else stored.amr, stored.authenticated_at, services.now()
+    )
+    if shortfall:
+        lacking = step_up(stored.session, stored.user_id, shortfall)
+        data = {**lacking.data, **given}
+        return Outcome(lacking.verdict, lacking.reason, data, logouts=logouts, notices=notices)
+    data = {
+        "tokens": shown_tokens(services.keyring, app, stored.session, tokens),
+        "user_id": stored.user_id,
+        "session_ref": str(stored.session),
+        "expires_at": times.to_wire(stored.expires_at),
+        **given,
+    }
+    return Outcome(Verdict.AUTHENTICATED, data=data, logouts=logouts, notices=notices)
+
+
+def _somebody_else(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
+    """Quarantine what Mosaic answered about another user than the one who is to sign in."""
+    services, request, raised = login.services, login.request, login.raised
+    log.error("session_quarantined", method=login.method, user=identity.user_id)
+    verdict = Verdict.ACCESS_DENIED if raised is None else Verdict.LOGIN_REQUIRED
+    reason = Reason.NOT_ALLOWED if raised is None else Reason.QUARANTINED
+    outcome = Outcome(verdict, reason)
+    active = _active(login, tokens, identity)
+    with services.store.write() as connection:
+        store_session.insert_unknown(connection, services, request, active, services.now())
+        session_hash = services.keyring.lookup_hash(tokens.session_id)
+        found = queries.by_hash(connection, session_hash, for_update=True)
+        assert found is not None, "just inserted, or there before"  # noqa: S101
+        both = {found.id} if raised is None else {found.id, raised.session.id}
+        ended = end_sessions(
+            connection,
+            services,
+            IdpSession.id.in_(both),
+            EndCause.QUARANTINED,
+            by=request.by,
+            lifetime=request.app.mosaic.session_lifetime,
+        )
+        journal.close(connection, services, call, CallOutcome.REFUSED, answer=outcome)
+    return Outcome(verdict, reason, logouts=ended.logouts, notices=ended.notices)
+
+
+def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
+    """Return what there is to say when nobody heard Mosaic's answer.
+
+    The session of a step-up is known: one silent authentication tells whether the factor is there.
+    """
+    raised = login.raised
+    if raised is None:
+        return unknown(login, call, detail)
+    services, app = login.services, login.request.app.mosaic
+    try:
+        seconds = min(
+            services.settings.mosaic_timeout_seconds, login.request.seconds_left(services.now())
+        )
+        user = services.keyring.lookup_hash(f"user:{raised.session.user_id}").hex()
+        permit = services.traffic.admit_for_user(app, user, seconds / 4)
+        asked = SilentAuthCall(session_id=str(login.session_id), user_id=raised.session.user_id)
+        tokens, identity = services.mosaic.authenticate_session(
+            permit, app, asked, timeout_seconds=seconds
+        )
+    except SessionWorkerError as error:
+        log.info("factor_not_found_out", error=type(error).__name__)
+        return unknown(login, call, detail)
+    if set(identity.amr or ()) <= set(raised.session.amr):
+        return unknown(login, call, detail)  # not added, or one the session had before
+    return _finish(login, call, tokens, identity)
+
+
+def unknown(login: Attempt, call: UUID, detail: str) -> Outcome:
+    """Say that nobody knows what came of the call."""
+    log.warning("login_outcome_unknown", method=login.method, detail=detail)
+    row = audit.event(
+        audit.OUTCOME_UNKNOWN,
+        at=login.services.now(),
+        session=None if login.raised is None else login.raised.session.id,
+        user_id=None if login.raised is None else login.raised.session.user_id,
+        by=login.request.by,
+        detail=login.method,
+    )
+    with login.services.store.write() as connection:
+        journal.close(connection, login.services, call, CallOutcome.UNKNOWN)
+        audit.record(connection, [row])
+    return journal.UNKNOWN
