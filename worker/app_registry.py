@@ -37,7 +37,10 @@ SILENT_BY_USER: Final = "silent_by_user"  # tokens for a user it names, whoever 
 LOGOUT_USER: Final = "logout_user"  # ending all of a user's sessions
 REVOKE_USER: Final = "revoke_user"  # the same at Mosaic, also of what was never registered
 OFFLINE: Final = "offline"  # refreshing tokens while the user is away
-CAPABILITIES: Final = frozenset({SILENT_BY_USER, LOGOUT_USER, REVOKE_USER, OFFLINE})
+REVEALS_ACCOUNTS: Final = "reveals_accounts"  # hearing of whom a login names, before any proof
+CAPABILITIES: Final = frozenset(
+    {SILENT_BY_USER, LOGOUT_USER, REVOKE_USER, OFFLINE, REVEALS_ACCOUNTS}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

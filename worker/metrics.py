@@ -25,6 +25,7 @@ CALLS: Final = "mosaic_calls"
 SAVED: Final = "mosaic_calls_saved"
 OPERATOR: Final = "operator_must_act"
 BUGS: Final = "task_bugs"
+LIMITED: Final = "sign_ins_limited"
 
 
 class CallOutcome(StrEnum):
@@ -117,6 +118,11 @@ def operator_must_act(error: Exception) -> None:
 def task_bug(task: Task) -> None:
     """Count a fault in this code that a request has met."""
     _record(BUGS, (task,), 1)
+
+
+def sign_in_limited(limit: StrEnum) -> None:
+    """Count that somebody has come to a limit of logins, once for as long as it holds."""
+    _record(LIMITED, (limit,), 1)
 
 
 def mosaic_call(endpoint: StrEnum, outcome: CallOutcome, seconds: float) -> None:

@@ -86,6 +86,13 @@ class Meters:
                 namespace=NAMESPACE,
                 registry=own,
             ),
+            metrics.LIMITED: Counter(
+                "sign_ins_limited",
+                "Limits of logins that somebody has come to, each once for as long as it holds.",
+                ("limit",),
+                namespace=NAMESPACE,
+                registry=own,
+            ),
             metrics.CALLS: Histogram(
                 "mosaic_call_duration_seconds",
                 "HTTP calls to Mosaic, and how long they took.",

@@ -330,7 +330,7 @@ class Reading:
         text = f"{asked.endpoint} at {asked.url}: {asked.answer.status} {row.words}"
         match row.meaning:
             case Meaning.USER_REFUSED:
-                return UserRefused(text, self._content.about_user() or Reason.USER_NOT_ACTIVE)
+                return UserRefused(text, self._content.about_user() or Reason.REFUSED_BY_IDP)
             case Meaning.PROOF_REFUSED:
                 return ProofRefused(text, Reason.INVALID_CREDENTIALS)
             case Meaning.STEP_REFUSED:

@@ -30,6 +30,8 @@ from worker.storage.database import Store
 
 REGISTERED: Final = "registered"
 SIGNED_IN: Final = "signed_in"
+# Once for as long as the limit holds; the detail is which (`limits.Limit`).
+SIGN_IN_LIMITED: Final = "sign_in_limited"
 FACTOR_ADDED: Final = "factor_added"
 AUTHENTICATED: Final = "authenticated"
 REFRESHED: Final = "refreshed"

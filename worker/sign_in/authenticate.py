@@ -13,6 +13,7 @@ import structlog
 from models import CallKind, CallOutcome, EndCause
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import Proof
+from worker.app_registry import REVEALS_ACCOUNTS
 from worker.errors import (
     LoginRefused,
     OutcomeUnknown,
@@ -61,7 +62,7 @@ def authenticate(services: Services, request: AuthenticateRequest) -> Outcome:
     if handle is not None:
         require_same(handle, raised)
     login = _planned(services, request, proof, handle, raised)
-    limits.count(services, login.buckets)
+    limits.count(services, login.guesser, login.buckets)
     return _prove(login)
 
 
@@ -146,12 +147,21 @@ def _refused(login: Attempt, call: UUID, refusal: UserRefused | ProofRefused) ->
     log.info("login_refused", method=login.method, why=refusal.reason, detail=str(refusal))
     reason = refusal.reason
     if isinstance(refusal, UserRefused):
-        # Of a user who has not proved anything, nothing is told.
-        is_known = login.raised is not None
-        reason = Reason.NOT_ALLOWED if is_known else Reason.INVALID_CREDENTIALS
+        reason = _told(login, refusal)
     outcome = failure_of(LoginRefused(reason))
     journal.close_alone(login.services, call, CallOutcome.REFUSED, outcome)
     return outcome
+
+
+def _told(login: Attempt, refusal: UserRefused) -> Reason:
+    """Return what an app may hear of a user: nothing, before anything is proved.
+
+    Unless the operator lets it: a portal of an organisation's own people may say "locked".
+    """
+    if login.raised is not None:
+        return Reason.NOT_ALLOWED
+    reveals = login.request.app.may(REVEALS_ACCOUNTS)
+    return refusal.reason if reveals else Reason.INVALID_CREDENTIALS
 
 
 def _gone(login: Attempt, call: UUID) -> Outcome:

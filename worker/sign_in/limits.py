@@ -2,7 +2,7 @@
 
 Parallel guesses would otherwise slip through together. A failure of a stranger counts for all
 browsers nobody has signed in with; a browser that is known has a count of its own. Without Redis
-nothing can be counted, and nobody may guess.
+nothing can be counted, and nobody may guess. That a count is full is written to the trail once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import redis
+import structlog
 
 from session_client.contract import LOGIN_LIFETIME, Reason
+from worker import metrics
 from worker.errors import HeldBack, LoginRefused
+from worker.sessions import audit
+from worker.sessions.audit import Cause
 from worker.storage.encryption import Hashed
 from worker.storage.redis_scripts import Script, read_script
 from worker.wiring import Services
+
+log = structlog.get_logger()
 
 _COUNT: Final = read_script("worker.sign_in", "count")
 _LOOK: Final = read_script("worker.sign_in", "look")
@@ -39,10 +46,22 @@ SENDS: Final = ((1, 30), (5, _HOUR), (15, 24 * _HOUR))
 SENDS_OF_AN_ADDRESS: Final = 20
 
 
+class Limit(StrEnum):
+    """What a count is of; the detail of its event, and the label of its metric."""
+
+    HANDLE = "handle"  # wrong codes
+    LOGIN = "login"  # failures under a name
+    FACTOR = "factor"  # failures of a second factor
+    ADDRESS = "address"  # failures from an address
+    SENDS = "sends"  # to a name
+    SENDS_OF_ADDRESS = "sends_of_address"
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A count that is full at *size* and empty again *seconds* after its first."""
 
+    limit: Limit
     key: str
     size: int
     seconds: int
@@ -53,7 +72,8 @@ class Bucket:
 class Guesser:
     """Who tries to sign in, as far as anybody knows."""
 
-    app_id: str
+    by: Cause
+    user_id: str | None = None  # whose session a factor is to be added to
     # Keyed hash of who they say they are; None where a passkey is to tell.
     subject: bytes | None
     is_second_factor: bool = False  # counted apart from passwords
@@ -75,15 +95,15 @@ def guesses(guesser: Guesser) -> tuple[Bucket, ...]:
     buckets = []
     if guesser.handle is not None:
         key, seconds = f"handle:{guesser.handle}", int(LOGIN_LIFETIME.total_seconds())
-        buckets.append(_bucket(key, WRONG_CODES_OF_A_HANDLE, seconds, is_final=True))
+        buckets.append(_bucket(Limit.HANDLE, key, WRONG_CODES_OF_A_HANDLE, seconds, is_final=True))
     if guesser.subject is not None:
-        kind = "factor" if guesser.is_second_factor else "login"
+        limit = Limit.FACTOR if guesser.is_second_factor else Limit.LOGIN
         who = guesser.known_browser or "unknown"
-        key = f"failed:{kind}:{guesser.subject.hex()}:{who}"
-        buckets.append(_bucket(key, FAILURES, FAILURE_SECONDS))
+        key = f"failed:{limit}:{guesser.subject.hex()}:{who}"
+        buckets.append(_bucket(limit, key, FAILURES, FAILURE_SECONDS))
     if guesser.ip_address is not None:
-        key = f"failed:address:{guesser.app_id}:{_network(guesser.ip_address)}"
-        buckets.append(_bucket(key, FAILURES_OF_AN_ADDRESS, FAILURE_SECONDS))
+        key = f"failed:address:{guesser.by.app_id}:{_network(guesser.ip_address)}"
+        buckets.append(_bucket(Limit.ADDRESS, key, FAILURES_OF_AN_ADDRESS, FAILURE_SECONDS))
     return tuple(buckets)
 
 
@@ -92,22 +112,24 @@ def sends(guesser: Guesser) -> tuple[Bucket, ...]:
     buckets = []
     if guesser.subject is not None:
         who = f"{guesser.subject.hex()}:{guesser.known_browser or 'unknown'}"
-        buckets += [_bucket(f"sent:{who}:{seconds}", size, seconds) for size, seconds in SENDS]
+        buckets += [
+            _bucket(Limit.SENDS, f"sent:{who}:{seconds}", size, seconds) for size, seconds in SENDS
+        ]
     if guesser.ip_address is not None:
         key = f"sent:address:{_network(guesser.ip_address)}"
-        buckets.append(_bucket(key, SENDS_OF_AN_ADDRESS, _HOUR))
+        buckets.append(_bucket(Limit.SENDS_OF_ADDRESS, key, SENDS_OF_AN_ADDRESS, _HOUR))
     return tuple(buckets)
 
 
-def look(services: Services, buckets: Sequence[Bucket]) -> None:
+def look(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:
     """Raise `LoginRefused` if one of *buckets* is full."""
-    _run(services, buckets, _LOOK, [bucket.size for bucket in buckets])
+    _run(services, guesser, buckets, _LOOK, [bucket.size for bucket in buckets])
 
 
-def count(services: Services, buckets: Sequence[Bucket]) -> None:
+def count(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:
     """Count once in each of *buckets*. Raises `LoginRefused` if one is full: then in none."""
     numbers = [number for bucket in buckets for number in (bucket.size, bucket.seconds * 1000)]
-    _run(services, buckets, _COUNT, numbers)
+    _run(services, guesser, buckets, _COUNT, numbers)
 
 
 def give_back(services: Services, buckets: Sequence[Bucket]) -> None:
@@ -118,22 +140,48 @@ def give_back(services: Services, buckets: Sequence[Bucket]) -> None:
 
 
 def _run(
-    services: Services, buckets: Sequence[Bucket], script: Script, numbers: Sequence[int]
+    services: Services,
+    guesser: Guesser,
+    buckets: Sequence[Bucket],
+    script: Script,
+    numbers: Sequence[int],
 ) -> None:
     if not buckets:
         return
     keys = [bucket.key for bucket in buckets]
     try:
-        full, milliseconds = services.scripts.run(script, keys, numbers)
+        full, milliseconds, is_first = services.scripts.run(script, keys, numbers)
     except redis.RedisError:
         raise HeldBack("limits: Redis does not answer", Reason.RATE_LIMITED, 1.0) from None
     if full:
-        seconds = None if buckets[full - 1].is_final else max(1.0, milliseconds / 1000)
+        bucket = buckets[full - 1]
+        if is_first and bucket.seconds > _MINUTE:  # who asks for a code twice is no news
+            _say(services, guesser, bucket.limit)
+        seconds = None if bucket.is_final else max(1.0, milliseconds / 1000)
         raise LoginRefused(Reason.TOO_MANY_ATTEMPTS, retry_after=seconds)
 
 
-def _bucket(key: str, size: int, seconds: int, *, is_final: bool = False) -> Bucket:
-    return Bucket(f"{_PREFIX}:{key}", size, seconds, is_final)
+def _say(services: Services, guesser: Guesser, limit: Limit) -> None:
+    """Tell operators that somebody has come to a limit: once for as long as it holds.
+
+    Each attempt would let a flood fill the trail. Nothing names who it was: only what an app said.
+    """
+    metrics.sign_in_limited(limit)
+    log.warning("sign_in_limited", limit=limit.value, app=guesser.by.app_id)
+    row = audit.event(
+        audit.SIGN_IN_LIMITED,
+        at=services.now(),
+        session=None,
+        user_id=guesser.user_id,
+        by=guesser.by,
+        detail=limit.value,
+    )
+    with services.store.write() as connection:
+        audit.record(connection, [row])
+
+
+def _bucket(limit: Limit, key: str, size: int, seconds: int, *, is_final: bool = False) -> Bucket:
+    return Bucket(limit, f"{_PREFIX}:{key}", size, seconds, is_final)
 
 
 def _network(address: str) -> str:

@@ -86,7 +86,8 @@ def guesser_of(
         subject = limits.subject_of(services, facts.identifier_type or "", facts.identifier)
     mark = request.command.known_browser
     return Guesser(
-        app_id=request.app.app_id,
+        by=request.by,
+        user_id=None if raised is None else raised.session.user_id,
         subject=subject,
         is_second_factor=raised is not None,
         known_browser=None

@@ -252,6 +252,7 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
         return unknown(login, call, detail)
     if set(identity.amr or ()) <= set(raised.session.amr):
         return unknown(login, call, detail)  # not added, or one the session had before
+    limits.give_back(services, login.buckets)
     return _finish(login, call, tokens, identity)
 
 

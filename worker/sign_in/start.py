@@ -17,6 +17,7 @@ from models import CallKind, CallOutcome
 from session_client import contract, methods
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import FirstStep
+from worker.app_registry import REVEALS_ACCOUNTS
 from worker.errors import (
     LoginRefused,
     OutcomeUnknown,
@@ -81,9 +82,9 @@ def _take(
     seconds = seconds_for_call(services, request)
     facts = _facts(step, begun, raised)
     guesser = guesser_of(services, request, facts, begun, raised)
-    limits.look(services, limits.guesses(guesser))
+    limits.look(services, guesser, limits.guesses(guesser))
     if CALLS[type(step)].takes_browser:
-        limits.count(services, limits.sends(guesser))
+        limits.count(services, guesser, limits.sends(guesser))
     planned = PlannedCall(
         kind=CallKind.START,
         method=step.method.value,
@@ -101,9 +102,11 @@ def _take(
         journal.close_alone(services, call, CallOutcome.UNKNOWN)
         return journal.UNKNOWN
     except (UserRefused, ProofRefused) as refusal:
-        made_up = _in_place_of(step, refusal)
+        reveals = request.app.may(REVEALS_ACCOUNTS)
+        made_up = None if reveals else _in_place_of(step, refusal)
+        log.info("login_step_refused", step=step.method, why=refusal.reason, detail=str(refusal))
         if made_up is None:
-            outcome = failure_of(LoginRefused(_reason(refusal)))
+            outcome = failure_of(LoginRefused(_reason(refusal, reveals=reveals)))
             journal.close_alone(services, call, CallOutcome.REFUSED, outcome)
             return outcome
         shown = made_up
@@ -138,7 +141,6 @@ def _in_place_of(step: FirstStep[Any], refusal: UserRefused | ProofRefused) -> S
     A code or link that the app is to bring to the user itself is made up. Options for a named
     passkey cannot be: they tell by their nature whether there is one.
     """
-    log.info("login_step_refused", step=step.method, why=refusal.reason, detail=str(refusal))
     if isinstance(refusal, ProofRefused) or not CALLS[type(step)].takes_browser:
         return None
     if isinstance(step, methods.IssueOtp):
@@ -148,8 +150,9 @@ def _in_place_of(step: FirstStep[Any], refusal: UserRefused | ProofRefused) -> S
     return Shown()
 
 
-def _reason(refusal: UserRefused | ProofRefused) -> Reason:
-    return refusal.reason if isinstance(refusal, ProofRefused) else Reason.INVALID_CREDENTIALS
+def _reason(refusal: UserRefused | ProofRefused, *, reveals: bool) -> Reason:
+    is_told = reveals or isinstance(refusal, ProofRefused)
+    return refusal.reason if is_told else Reason.INVALID_CREDENTIALS
 
 
 def _begun(  # noqa: PLR0913, PLR0917 - what a handle is made of

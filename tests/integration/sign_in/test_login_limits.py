@@ -22,6 +22,7 @@ from tests.integration.sign_in.login_rig import (
 )
 from tests.stage import Stage
 from worker.errors import HeldBack
+from worker.sessions.audit import Cause
 from worker.sign_in import limits
 from worker.sign_in.limits import Guesser
 from worker.storage.redis_client import connect_redis
@@ -188,9 +189,9 @@ def test_sending_and_guessing_in_a_loop_stays_under_the_limits(sqlite_stage: Sta
 def test_nobody_may_guess_while_nothing_can_be_counted(sqlite_stage: Stage) -> None:
     nowhere = connect_redis("redis://127.0.0.1:1/0", 1)
     services = replace(sqlite_stage.services, scripts=ScriptRunner(nowhere.connection_pool))
-    guesser = Guesser(app_id="shop", subject=b"ada")
+    guesser = Guesser(by=Cause("shop", None), subject=b"ada")
 
     with pytest.raises(HeldBack):
-        limits.count(services, limits.guesses(guesser))
+        limits.count(services, guesser, limits.guesses(guesser))
     limits.give_back(services, limits.guesses(guesser))
     nowhere.close()
