@@ -19,6 +19,7 @@
     │   ├── NotReady              what a worker stands on: it does not start yet
     │   └── SessionChanged        other writers kept winning
     ├── SessionGone             the session does not exist at Mosaic (any more)
+    ├── LogoutRefused           Mosaic does not log a session out, nor say that it is over
     ├── UserRefused             Mosaic says that this user may not: a verdict, it is nobody's fault
     ├── ProofRefused            Mosaic does not accept a password, a code, or another proof
     ├── LoginRefused            an active login is not accepted: a verdict, as far as it may be told
@@ -139,6 +140,14 @@ class SessionChanged(TryLater):
 
 class SessionGone(SessionWorkerError):  # noqa: N818
     """Mosaic does not know the session: it was ended elsewhere, or it expired."""
+
+
+class LogoutRefused(SessionWorkerError):  # noqa: N818
+    """Mosaic refuses to log a session out, and does not say that it is over.
+
+    Of a session that a token has proved, an operator must see why. An id that only an app has named
+    may be made up.
+    """
 
 
 class UserRefused(SessionWorkerError):  # noqa: N818

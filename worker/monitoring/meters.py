@@ -20,7 +20,13 @@ from prometheus_client.registry import Collector
 
 from session_client.contract import Reason, Task, Verdict
 from worker import metrics
-from worker.errors import OperatorMustAct, SessionWorkerError, TokenRejected, UserRefused
+from worker.errors import (
+    LogoutRefused,
+    OperatorMustAct,
+    SessionWorkerError,
+    TokenRejected,
+    UserRefused,
+)
 from worker.metrics import Rejection, UnansweredCause
 
 log = structlog.get_logger()
@@ -142,7 +148,7 @@ def _watched() -> Iterator[tuple[str, tuple[str, ...]]]:
     for rejection in Rejection:
         yield metrics.REJECTED, (rejection,)
     for error in _leaves(SessionWorkerError):
-        if issubclass(error, OperatorMustAct | TokenRejected | UserRefused):
+        if issubclass(error, OperatorMustAct | TokenRejected | UserRefused | LogoutRefused):
             yield metrics.OPERATOR, (error.__name__,)
 
 

@@ -234,7 +234,8 @@ class MosaicGateway:
     ) -> None:
         """Return once Mosaic has ended the session, or never knew it. Safe to repeat.
 
-        Raises `MosaicUnavailable`, `MosaicRateLimited`, `ClientRefused`, `MosaicContractBroken`.
+        Raises `MosaicUnavailable`, `MosaicRateLimited`, `ClientRefused`, `LogoutRefused`,
+        `MosaicContractBroken`.
         """
         deadline = Deadline.after(timeout_seconds)
         with permit.observe() as observer:
@@ -314,7 +315,7 @@ class MosaicGateway:
         url = template.replace(_USER, quote(user_id, safe=""))
 
         def send(token: str) -> HttpAnswer:
-            return self._http.without_body(endpoint, method, url, token, deadline)
+            return self._http.without_body(endpoint, method, url, token, deadline, template)
 
         with permit.observe() as observer:
             return self._ask(observer, app, _Call(endpoint, template, send), deadline)

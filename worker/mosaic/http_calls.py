@@ -58,14 +58,30 @@ class MosaicHttp:
         content = json.dumps(payload).encode()
         return self._send(endpoint, HttpRequest("POST", url, headers, content), deadline)
 
-    def without_body(
-        self, endpoint: Endpoint, method: str, url: str, bearer: str, deadline: Deadline
+    def without_body(  # noqa: PLR0913, PLR0917 - what a call is made of
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: str,
+        bearer: str,
+        deadline: Deadline,
+        shown_url: str,
     ) -> HttpAnswer:
-        """Ask with a client access token and nothing else. Raises as `get` does."""
-        headers = {"Authorization": f"Bearer {bearer}"}
-        return self._send(endpoint, HttpRequest(method, url, headers), deadline)
+        """Ask with a client access token and nothing else. Raises as `get` does.
 
-    def _send(self, endpoint: Endpoint, request: HttpRequest, deadline: Deadline) -> HttpAnswer:
+        *shown_url* is what errors name in place of *url*, which has a user id in it: they end in
+        logs and in the database.
+        """
+        headers = {"Authorization": f"Bearer {bearer}"}
+        return self._send(endpoint, HttpRequest(method, url, headers), deadline, shown_url)
+
+    def _send(
+        self,
+        endpoint: Endpoint,
+        request: HttpRequest,
+        deadline: Deadline,
+        shown_url: str | None = None,
+    ) -> HttpAnswer:
         deadline.require()
         answer = self._client.send(request, deadline)
         if isinstance(answer, HttpAnswer):
@@ -74,6 +90,6 @@ class MosaicHttp:
         if answer.is_url_unusable:
             raise MosaicContractBroken(f"{endpoint}: an address of this app is no http(s) URL")
         kind = MosaicTimedOut if answer.is_timeout else MosaicUnavailable
-        failure = kind(f"{endpoint} at {request.url}: no answer ({answer.cause})")
+        failure = kind(f"{endpoint} at {shown_url or request.url}: no answer ({answer.cause})")
         failure.was_sent = answer.is_sent
         raise failure

@@ -19,6 +19,7 @@ from worker import metrics
 from worker.errors import (
     ClientRefused,
     InvalidRequest,
+    LogoutRefused,
     MosaicContractBroken,
     MosaicRateLimited,
     MosaicUnavailable,
@@ -66,6 +67,7 @@ class Meaning(Enum):
 
     DONE = auto()
     SESSION_GONE = auto()
+    LOGOUT_REFUSED = auto()
     USER_REFUSED = auto()
     PROOF_REFUSED = auto()
     STEP_REFUSED = auto()  # of a login, for what fits nothing else
@@ -278,6 +280,7 @@ TABLE: Final = (
     Row(_FIRST_STEPS, (400, 401, 422), _anything, _M.STEP_REFUSED, "refused"),
     Row((*_SESSION_CALLS, *_LOGINS), (403,), _anything, _M.CLIENT_REFUSED, _NO_RIGHT),
     Row((_E.AUTHENTICATE,), (400, 422), _has_options, _M.OPTIONS_REFUSED, "options refused"),
+    Row((_E.LOGOUT,), (400, 422), _anything, _M.LOGOUT_REFUSED, _UNKNOWN),
     Row((_E.LOGOUT,), (404,), _anything, _M.CONTRACT_BROKEN, _NO_WORD),
     Row(_USER_CALLS, _NO_SUCH_PATH, _anything, _M.CONTRACT_BROKEN, _WRONG_ADDRESS),
     Row(_EVERYWHERE, _ANY_STATUS, _anything, _M.CONTRACT_BROKEN, _UNKNOWN),
@@ -286,6 +289,7 @@ TABLE: Final = (
 _OUTCOMES: Final = {
     Meaning.DONE: CallOutcome.OK,
     Meaning.SESSION_GONE: CallOutcome.SESSION_GONE,
+    Meaning.LOGOUT_REFUSED: CallOutcome.CONTRACT_BROKEN,
     Meaning.USER_REFUSED: CallOutcome.USER_REFUSED,
     Meaning.PROOF_REFUSED: CallOutcome.PROOF_REFUSED,
     Meaning.STEP_REFUSED: CallOutcome.PROOF_REFUSED,
@@ -348,6 +352,7 @@ class Reading:
 
 _ERRORS: Final[dict[Meaning, type[SessionWorkerError]]] = {
     Meaning.SESSION_GONE: SessionGone,
+    Meaning.LOGOUT_REFUSED: LogoutRefused,
     Meaning.CLIENT_REFUSED: ClientRefused,
     Meaning.UNAVAILABLE: MosaicUnavailable,
     Meaning.PAGE: PageInstead,
@@ -358,6 +363,7 @@ _TOKEN_ACCEPTED: Final = frozenset(
     {
         Meaning.DONE,
         Meaning.SESSION_GONE,
+        Meaning.LOGOUT_REFUSED,
         Meaning.USER_REFUSED,
         Meaning.PROOF_REFUSED,
         Meaning.STEP_REFUSED,

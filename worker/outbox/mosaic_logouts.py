@@ -13,7 +13,7 @@ from sqlalchemy import Connection, update
 
 from models import IdpSession, Logout
 from worker import metrics
-from worker.errors import OperatorMustAct, SessionWorkerError, UserRefused
+from worker.errors import LogoutRefused, OperatorMustAct, SessionWorkerError, UserRefused
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, Lease
 from worker.sessions import audit, queries
@@ -34,6 +34,7 @@ class _Claim:
     user_id: str
     requested_by: str
     registered_by: str
+    is_proven: bool  # by a token; else only an app has named it
     sealed_session_id: bytes | None = field(repr=False)
 
 
@@ -66,6 +67,7 @@ def _claim(services: Services, logout: UUID) -> _Claim | None:
         user_id=session.user_id,
         requested_by=row.requested_by,
         registered_by=session.registered_by,
+        is_proven=session.is_proven,
         sealed_session_id=session.sealed_session_id,
     )
 
@@ -91,7 +93,7 @@ def _tell_mosaic(services: Services, claim: _Claim) -> None:
             )
             left = max(0.0, end_at - time.monotonic())
             services.mosaic.logout_session(permit, app.mosaic, session_id, timeout_seconds=left)
-        except (OperatorMustAct, UserRefused) as error:
+        except (OperatorMustAct, UserRefused, LogoutRefused) as error:
             refusal = error
         else:
             return
@@ -111,6 +113,8 @@ def _put_off(services: Services, claim: _Claim, error: SessionWorkerError) -> st
 def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
     # No patience will help: the session lives on, though its user may not use it.
     is_ours = isinstance(error, OperatorMustAct | UserRefused)
+    # Nobody is called for an id that may be made up: an app could have it done at every attempt.
+    is_ours = is_ours or (isinstance(error, LogoutRefused) and claim.is_proven)
     log.log(
         logging.ERROR if is_ours else logging.WARNING,
         "operator_must_act" if is_ours else "idp_logout_failed",

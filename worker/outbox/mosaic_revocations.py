@@ -14,7 +14,13 @@ from sqlalchemy import Row, exists, select
 
 from models import IdpSession, UserRevocation
 from worker import metrics
-from worker.errors import OperatorMustAct, SessionWorkerError, TryLater, UserRefused
+from worker.errors import (
+    LogoutRefused,
+    OperatorMustAct,
+    SessionWorkerError,
+    TryLater,
+    UserRefused,
+)
 from worker.mosaic.types import MosaicApp, Permit
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, FAILED, Lease
@@ -125,7 +131,7 @@ class _Attempt:
                     session.session_id,
                     timeout_seconds=self._seconds_left(),
                 )
-            except (OperatorMustAct, UserRefused) as error:
+            except (OperatorMustAct, UserRefused, LogoutRefused) as error:
                 refusal = error  # the others must not live on for it
         if refusal is not None:
             raise refusal
@@ -152,7 +158,7 @@ class _Attempt:
         return None
 
     def _log_failure(self, error: SessionWorkerError) -> None:
-        is_ours = isinstance(error, OperatorMustAct | UserRefused)
+        is_ours = isinstance(error, OperatorMustAct | UserRefused | LogoutRefused)
         log.log(
             logging.ERROR if is_ours else logging.WARNING,
             "operator_must_act" if is_ours else "idp_revocation_failed",

@@ -70,6 +70,14 @@ class Session:
     end_cause: str | None
     version: int
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether a token has told of it; else an app has logged it out before any registration.
+
+        Such a row has no time but that of its logout (`logout.unknown_sessions`).
+        """
+        return self.amr_as_of != self.ended_at
+
 
 def session_id_place(session: UUID) -> str:
     """Return what a sealed session id is bound to."""
@@ -234,6 +242,15 @@ def _one(
     # SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
     row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
     return None if row is None else from_columns(row)
+
+
+def lock_in_order(connection: Connection, *sessions: UUID) -> None:
+    """Lock the rows of sessions, all callers in the same order: none waits for another in a ring.
+
+    That is for who writes to several in one transaction.
+    """
+    rows = select(IdpSession.id).where(IdpSession.id.in_(sessions)).order_by(IdpSession.id)
+    connection.execute(rows.with_for_update())
 
 
 def is_shared_by(connection: Connection, session: UUID, app_id: str) -> bool:

@@ -24,7 +24,7 @@ from worker.requests.outcomes import Outcome
 from worker.sessions import audit, browser_tokens, queries
 from worker.sessions.queries import Session
 from worker.sign_in.commit import SilentAuthRequest
-from worker.sign_in.replaced import end_replaced
+from worker.sign_in.replaced import end_replaced, lock_with_replaced
 from worker.sign_in.tickets import hash_of
 from worker.wiring import Services
 
@@ -170,6 +170,7 @@ def hand_over(services: Services, request: SilentAuthRequest, outcome: Outcome) 
     with services.store.write() as connection:
         # Locked: an ending or a new proof has committed before this, and is seen, or comes after.
         ref = UUID(outcome.data["session_ref"])
+        lock_with_replaced(connection, services, request.command.replaces, ref)
         session = queries.by_id(connection, ref, for_update=True)
         assert session is not None, "purged long after its end only"  # noqa: S101
         from_app = _source_if_claimed(connection, services, request)

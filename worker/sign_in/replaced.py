@@ -13,8 +13,20 @@ from models import EndCause, IdpSession
 from worker.logout.end_sessions import Ended, end_sessions
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
-from worker.sessions import browser_tokens
+from worker.sessions import browser_tokens, queries
 from worker.wiring import Services
+
+
+def lock_with_replaced(
+    connection: Connection, services: Services, token: str | None, session: UUID | None
+) -> None:
+    """Lock a session that is there, and the one that *token* names, before either is written.
+
+    Two browsers that come with each other's token would else wait for each other.
+    """
+    before = None if token is None else browser_tokens.find_session(connection, services, token)
+    if session is not None and before is not None:
+        queries.lock_in_order(connection, session, before.id)
 
 
 def end_replaced(

@@ -25,7 +25,7 @@ from worker.sessions import audit, browser_tokens, queries
 from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
 from worker.sessions.queries import Session
 from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, lock_user
-from worker.sign_in.replaced import end_replaced
+from worker.sign_in.replaced import end_replaced, lock_with_replaced
 from worker.storage.sql import not_before, upsert
 from worker.wiring import Services
 
@@ -142,6 +142,10 @@ def _locked(
 ) -> Session:
     """Return the session's row; of two tokens at once the older sees what the newer has proved."""
     session_hash = services.keyring.lookup_hash(login.session_id)
+    if login.replaces is not None:
+        known = queries.by_hash(connection, session_hash)
+        own = None if known is None else known.id
+        lock_with_replaced(connection, services, login.replaces, own)
     if login.into is None:
         insert_unknown(connection, services, request, login, now)
         session = queries.by_hash(connection, session_hash, for_update=True)
