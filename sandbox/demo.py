@@ -57,6 +57,7 @@ class Browser:
     def __init__(self) -> None:
         self.token: str | None = None
         self.login: str | None = None  # the handle of a login under way
+        self.refresh_token: str | None = None  # the shop's of its session, for work at night
 
 
 class Demo:
@@ -81,7 +82,7 @@ class Demo:
             self._stack.mosaic.add_user(user_id, password=password, phone=phone)
             self._secrets.append(password)
         policies = {
-            "shop": ("--methods", "password", "--notice-queue", NOTICE_QUEUE),
+            "shop": ("--methods", "password", "--allow", "offline", "--notice-queue", NOTICE_QUEUE),
             "forum": (),
             "bank": ("--methods", "otp", "--require-amr", "mfa"),
             "library": ("--tickets-from", "forum", "--transfer-url", LIBRARY),
@@ -159,6 +160,9 @@ class Demo:
         """Keep what a browser and an app keep, and say how it went."""
         if answer.tokens is not None:
             self._secrets += [answer.tokens.access_token, str(answer.tokens.id_token)]
+            if answer.tokens.refresh_token is not None:
+                browser.refresh_token = answer.tokens.refresh_token
+                self._secrets.append(answer.tokens.refresh_token)
         if answer.browser_token is not None:
             browser.token = answer.browser_token
             self._secrets.append(answer.browser_token)
@@ -166,6 +170,12 @@ class Demo:
         missing = f", missing {' '.join(answer.missing_amr)}" if answer.missing_amr else ""
         reason = f" ({answer.reason}{missing})" if answer.reason else ""
         return f"{answer.verdict}{reason}"
+
+    def refreshes(self, browser: Browser) -> str:
+        """The shop works for a user who is away."""
+        before = browser.refresh_token
+        said = self._kept(self._clients["shop"].refresh(str(before)), browser)
+        return said + (", with a new refresh token" if browser.refresh_token != before else "")
 
     def carried_to_the_library(self) -> str:
         """The library is on another domain: the forum sends the browser on with a ticket."""
@@ -296,6 +306,12 @@ def play(demo: Demo) -> None:
         calls={"otp/authenticate": 1},
     )
     step(
+        "she is away; at night the shop gets fresh tokens by its refresh token",
+        "authenticated, with a new refresh token",
+        lambda: demo.refreshes(laptop),
+        calls={"token/refresh": 1},
+    )
+    step(
         "who shares her session? The store knows",
         "bank forum shop",
         lambda: demo.sharing("ada", "shop"),
@@ -321,6 +337,12 @@ def play(demo: Demo) -> None:
         "the laptop gets in nowhere any more",
         "login_required (logged_out) / login_required (logged_out)",
         lambda: demo.everywhere(laptop),
+    )
+    step(
+        "nor does the shop's refresh token give anything",
+        "login_required (logged_out)",
+        lambda: demo.refreshes(laptop),
+        calls={},
     )
     step("Mosaic was told", "ended at Mosaic, 1 left", lambda: demo.mosaic_told("ada", left=1))
     step(

@@ -13,9 +13,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from models import App, AppKey, IdpSession
+from models import App, AppKey, IdpSession, LoginCall
 from worker.app_registry import app_key_place, client_secret_place
 from worker.sessions.queries import session_id_place
+from worker.sign_in.journal import answer_place
 from worker.storage.encryption import kid_of
 from worker.wiring import Services
 
@@ -34,6 +35,7 @@ _COLUMNS: Final = (
     _Sealed("client secrets", App.app_id, App.sealed_client_secret, client_secret_place),
     _Sealed("app keys", AppKey.id, AppKey.sealed_secret, app_key_place),
     _Sealed("session ids", IdpSession.id, IdpSession.sealed_session_id, session_id_place),
+    _Sealed("answers of logins", LoginCall.id, LoginCall.sealed_answer, answer_place),
 )
 
 

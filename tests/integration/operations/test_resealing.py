@@ -6,11 +6,14 @@ import base64
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Column, LargeBinary, select
 
+from models import Base
+from tests.integration.sign_in.login_rig import furnish, log_in
 from tests.stage import ENCRYPTION_KEY, Stage
 from worker.app_registry import AppRegistry
 from worker.operations import key_rotation
-from worker.storage.encryption import KeyRing, SealedValueUnreadable
+from worker.storage.encryption import KeyRing, SealedValueUnreadable, kid_of
 from worker.wiring import Services
 
 OLD = base64.b64decode(ENCRYPTION_KEY)
@@ -40,6 +43,39 @@ def test_after_resealing_everything_opens_without_the_old_key(stage: Stage) -> N
     assert app.keys[stage.keys["shop"].kid] == stage.keys["shop"]
     sealed = stage.session(session).sealed_session_id
     assert alone.keyring.open(sealed, f"idp_sessions:{session}:session_id")
+
+
+def columns() -> dict[str, Column[bytes]]:
+    """All columns of bytes, by name."""
+    return {
+        f"{table.name}.{column.name}": column
+        for table in Base.metadata.sorted_tables
+        for column in table.columns
+        if isinstance(column.type, LargeBinary)
+    }
+
+
+def test_nothing_sealed_under_the_old_key_is_left_in_any_column(stage: Stage) -> None:
+    furnish(stage)
+    log_in(stage)
+    list(key_rotation.reseal(with_ring(stage, {"k2": NEW, "k1": OLD})))
+
+    with stage.services.store.read() as connection:
+        kids = {
+            name: {kid_of(value) for value in connection.execute(select(column)).scalars() if value}
+            for name, column in columns().items()
+            if column.name.startswith("sealed_")
+        }
+
+    # One that is new must be filled above, and be resealed.
+    assert kids == {name: {"k2"} for name in kids}
+    assert "login_calls.sealed_answer" in kids
+
+
+def test_bytes_that_are_not_called_sealed_are_hashes() -> None:
+    others = {c.name for c in columns().values() if not c.name.startswith("sealed_")}
+
+    assert {name for name in others if not name.endswith("_hash")} == {"digest", "challenge"}
 
 
 def test_resealing_twice_changes_nothing_the_second_time(stage: Stage) -> None:
