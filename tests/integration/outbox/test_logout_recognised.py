@@ -99,6 +99,18 @@ def test_no_other_answer_closes_it_nor_costs_the_session_id(
     assert len(told_operator(logs)) == calls
 
 
+def test_nobody_is_called_for_an_id_that_may_be_made_up(sqlite_stage: Stage) -> None:
+    with behind(sqlite_stage, Gateway(400, {"message": "Bad request"})), capture_logs() as logs:
+        sqlite_stage.log_out(session_id="made up by the app")
+
+        outcomes = [sqlite_stage.tell_mosaic()]
+        sqlite_stage.pass_time(minutes=6)
+        outcomes.append(sqlite_stage.tell_mosaic())
+
+    assert outcomes == [[None], [None]]  # it is owed all the same
+    assert told_operator(logs) == []
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

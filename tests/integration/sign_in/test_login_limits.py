@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from models import SessionEvent
 from session_client import logins, methods
 from session_client.contract import Reason, Verdict
 from simulator.idp.endpoints import Endpoint
 from tests.integration.sign_in.login_rig import (
+    BACK,
     MAIL,
     PHONE,
     begin,
@@ -184,6 +187,63 @@ def test_sending_and_guessing_in_a_loop_stays_under_the_limits(sqlite_stage: Sta
     state = sqlite_stage.mosaic.state
     assert len(state.outbox.sent()) <= 5
     assert state.calls.count(Endpoint.OTP_AUTHENTICATE) <= 5
+
+
+def test_that_a_limit_is_reached_is_in_the_trail_once_for_as_long_as_it_holds(
+    sqlite_stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guess(sqlite_stage, 9)
+    browser = log_in(sqlite_stage, "forum", known_browser=None)
+    begin(sqlite_stage, methods.SendOtp("sms", *PHONE))
+    begin(sqlite_stage, methods.SendOtp("sms", *PHONE))  # too soon, which is no news
+
+    assert browser.reason == Reason.TOO_MANY_ATTEMPTS
+    limited = [detail for name, detail in sqlite_stage.events() if name == "sign_in_limited"]
+    assert limited == ["login"]
+    assert capsys.readouterr().out.count("sign_in_limited") == 1
+    for key in sqlite_stage.services.redis.keys("*:failed:*"):
+        sqlite_stage.services.redis.delete(key)  # a quarter of an hour goes by
+    guess(sqlite_stage, 7)
+    limited = [detail for name, detail in sqlite_stage.events() if name == "sign_in_limited"]
+    assert limited == ["login"] * 2
+
+
+def test_of_a_limited_factor_the_trail_says_whose(sqlite_stage: Stage) -> None:
+    browser = log_in(sqlite_stage)
+    for _ in range(7):
+        prove(sqlite_stage, methods.Totp("000000"), step_up=browser.browser_token)
+
+    with sqlite_stage.services.store.read() as connection:
+        query = select(SessionEvent.user_id, SessionEvent.detail).where(
+            SessionEvent.event == "sign_in_limited"
+        )
+        assert connection.execute(query).all() == [("ada", "factor")]
+
+
+def test_a_thousand_failures_get_nowhere_and_lock_nobody_out(sqlite_stage: Stage) -> None:
+    """A guesser who knows ada's name, and a scanner that opens every link in her mail."""
+    known = log_in(sqlite_stage).known_browser
+    link = begin(sqlite_stage, methods.SendLink(BACK, *MAIL))
+    opened = methods.Link(last_code(sqlite_stage), link["state"])
+    scanner = begin(sqlite_stage, methods.SendLink(BACK, "nobody@example.com", "email"))["login"]
+    before = calls(sqlite_stage)
+
+    guesses = guess(sqlite_stage, 500)
+    scans = [prove(sqlite_stage, opened, login=scanner) for _ in range(500)]
+
+    assert {answer.reason for answer in guesses} == {
+        Reason.INVALID_CREDENTIALS,
+        Reason.TOO_MANY_ATTEMPTS,
+    }
+    assert {answer.reason for answer in scans} == {Reason.WRONG_BROWSER}
+    assert calls(sqlite_stage) - before == limits.FAILURES
+    assert log_in(sqlite_stage, known_browser=known).verdict is Verdict.AUTHENTICATED
+    bob = prove(sqlite_stage, methods.Password("bob", "bob's"))
+    assert bob.verdict is Verdict.AUTHENTICATED
+    # Nor has the scanner used the link up: it works in the browser where the login began.
+    clicked = prove(sqlite_stage, opened, login=link["login"])
+    assert clicked.verdict is Verdict.AUTHENTICATED
+    assert [e for e, _ in sqlite_stage.events()].count("sign_in_limited") == 1
 
 
 def test_nobody_may_guess_while_nothing_can_be_counted(sqlite_stage: Stage) -> None:

@@ -360,6 +360,32 @@ def test_a_password_tells_nothing_of_an_account(sqlite_stage: Stage, status: Any
     assert sqlite_stage.sessions() == []
 
 
+def test_only_an_app_that_may_hear_it_is_told_who_is_there(sqlite_stage: Stage) -> None:
+    stage = sqlite_stage
+    stage.add_app("staff", methods=("password", "otp"), capabilities=("reveals_accounts",))
+    _suspended(stage)
+    stage.mosaic.state.attempts.lock("ada")
+
+    begun = [
+        begin(stage, methods.SendOtp("email", name, "email"), "staff")
+        for name in ("bob@example.com", "eve@example.com")
+    ]
+    answers = [
+        prove(stage, methods.Password(*tried), "staff")
+        for tried in (("ada", PASSWORD), ("bob", "bob's"))
+    ]
+
+    told = [(a.verdict, a.reason) for a in (*begun, *answers)]
+    assert told == [
+        (Verdict.ACCESS_DENIED, Reason.USER_NOT_ACTIVE),
+        (Verdict.ACCESS_DENIED, Reason.USER_UNKNOWN),
+        (Verdict.ACCESS_DENIED, Reason.USER_LOCKED),
+        (Verdict.ACCESS_DENIED, Reason.USER_NOT_ACTIVE),
+    ]
+    shop = prove(stage, methods.Password("bob", "bob's"))
+    assert shop.reason == Reason.INVALID_CREDENTIALS
+
+
 @pytest.mark.parametrize("status", [400, 401])
 def test_a_wrong_proof_costs_neither_the_client_token_nor_the_breaker(
     sqlite_stage: Stage, status: Any

@@ -1,0 +1,114 @@
+"""Logins and refreshes whose worker is killed: each proof is sent once, each request is answered.
+
+All is done by one worker, whose children are killed one after the other; what they left undone is
+delivered again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.processes import poll_until
+from sandbox.stack import START_SECONDS, Stack
+from session_client import SessionClient, Verdict, methods
+from session_client.requests import new_request_id
+from tests.faults.dying_worker import POINTS
+from tests.faults.looking import rows
+
+PATIENT = 60.0
+PASSWORD = "a user's"
+# Where nothing was sent, or all was stored, the answer is the one that there would have been.
+HARMLESS = {"before the row", "before the answer"}
+SENT = {"login": "password/authenticate", "refresh": "token/refresh"}
+
+
+@dataclass
+class Killed:
+    """One request whose worker was killed, and what came of it."""
+
+    kind: str
+    point: str
+    answer: Any
+    again: Any
+
+
+@pytest.fixture
+def killed(stack: Stack) -> Iterator[list[Killed]]:
+    die_at = stack.folder / "die-at"
+    stack.environment["DIE_AT"] = str(die_at)
+    key = stack.add_app("shop", "--methods", "password", "--allow", "offline")
+    for kind in SENT:
+        for number, _ in enumerate(POINTS):
+            stack.mosaic.add_user(f"{kind}-{number}", password=PASSWORD)
+    worker = stack.start(
+        "worker",
+        "celery",
+        "-A",
+        "tests.faults.dying_worker",
+        "worker",
+        "-P",
+        "processes",
+        "-c",
+        "4",
+    )
+    worker.wait_for_line("ready.", timeout=START_SECONDS)
+    with (
+        SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client,
+        ThreadPoolExecutor(len(SENT) * len(POINTS)) as threads,
+    ):
+        yield kill_all(client, threads, die_at)
+
+
+def kill_all(client: SessionClient, threads: ThreadPoolExecutor, die_at: Path) -> list[Killed]:
+    asked: list[tuple[str, str, Callable[[], Any], Future[Any]]] = []
+    for kind in SENT:
+        for number, point in enumerate(POINTS):
+            request_id = new_request_id()
+            ask = asking(client, kind, f"{kind}-{number}", request_id)
+            die_at.write_text(f"{request_id} {point}", encoding="utf-8")
+            asked.append((kind, point, ask, threads.submit(ask)))
+            poll_until(lambda: not die_at.exists(), PATIENT, what=f"a worker to die {point}")
+    return [
+        Killed(kind, point, answered.result(timeout=PATIENT), ask())
+        for kind, point, ask, answered in asked
+    ]
+
+
+def asking(client: SessionClient, kind: str, user_id: str, request_id: str) -> Callable[[], Any]:
+    """Return what asks, each time under the same id."""
+    proof = methods.Password(user_id, PASSWORD)
+    if kind == "login":
+        return lambda: client.authenticate(proof, request_id=request_id, timeout=PATIENT)
+    login = client.authenticate(proof, timeout=PATIENT)
+    assert login.tokens is not None
+    token = str(login.tokens.refresh_token)
+    return lambda: client.refresh(token, request_id=request_id, timeout=PATIENT)
+
+
+def test_whenever_a_worker_is_killed_a_proof_is_sent_once_and_its_request_answered(
+    stack: Stack, killed: list[Killed]
+) -> None:
+    for one in killed:
+        said = (one.kind, one.point)
+        if one.point in HARMLESS:
+            assert one.answer.verdict is Verdict.AUTHENTICATED, said
+        else:
+            assert (one.answer.verdict, one.answer.reason) == (
+                Verdict.TEMPORARILY_UNAVAILABLE,
+                "outcome_unknown",
+            ), said
+        assert one.again == one.answer, said
+    # What was told, and to whom, the journal knows: no call is left open, and none is unaccounted.
+    assert rows(stack, "SELECT count(*) FROM login_calls WHERE closed_at IS NULL") == [(0,)]
+    # Of each kind one died before its call; each login of a refresh is a call of its own.
+    assert stack.mosaic.calls.count("password/authenticate") == len(POINTS) - 1 + len(POINTS)
+    assert stack.mosaic.calls.count("token/refresh") == len(POINTS) - 1
+    # A session that no answer told of is taken over by nobody.
+    known = rows(stack, "SELECT count(*) FROM idp_sessions")
+    assert known == [(len(HARMLESS) + len(POINTS),)]

@@ -1,0 +1,188 @@
+"""Sessions of logins that nobody heard of: found by the next login, ended, and never taken over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from models import LoginCall
+from session_client import methods
+from session_client.contract import Reason, Verdict
+from simulator.idp.endpoints import Endpoint
+from tests.integration.sign_in.login_rig import (
+    by_sms,
+    furnish,
+    log_in,
+    prove,
+)
+from tests.stage import Stage
+from worker.sign_in import orphans
+from worker.tasks import wake_ups
+
+PROVE = Endpoint.PASSWORD_AUTHENTICATE
+LIST = Endpoint.SESSIONS_LIST
+FACTOR = Endpoint.OTP_AUTHENTICATE
+
+
+@pytest.fixture(autouse=True)
+def _people(request: pytest.FixtureRequest) -> None:
+    for name in ("stage", "sqlite_stage"):
+        if name in request.fixturenames:
+            furnish(request.getfixturevalue(name))
+
+
+@pytest.fixture(autouse=True)
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The logins whose messages are on the broker."""
+    ids: list[Any] = []
+    monkeypatch.setattr(wake_ups, "orphans", ids.extend)
+    return ids
+
+
+def lose(stage: Stage, loss: str = "drop_answer", **fields: Any) -> None:
+    """A login whose answer nobody hears."""
+    stage.mosaic.state.faults.add(PROVE, loss, times=1)
+    assert log_in(stage, **fields).reason == Reason.OUTCOME_UNKNOWN
+
+
+def work_off(stage: Stage, woken: list[Any]) -> int:
+    ended = sum(orphans.end_unheard(stage.services, login) for login in woken)
+    woken.clear()
+    return ended
+
+
+def live(stage: Stage) -> int:
+    return len(stage.mosaic.state.live_sessions("ada"))
+
+
+def test_the_next_login_of_the_name_ends_what_a_lost_one_left(
+    stage: Stage, woken: list[Any]
+) -> None:
+    lose(stage)
+    stage.pass_time(hours=1)
+
+    answer = log_in(stage)
+
+    assert live(stage) == 2
+    assert work_off(stage, woken) == 1
+    assert live(stage) == 1
+    assert stage.browse(answer.browser_token).verdict is Verdict.AUTHENTICATED
+    assert ("orphan_ended", "password") in stage.events()
+
+
+def test_it_is_looked_for_once(stage: Stage, woken: list[Any]) -> None:
+    lose(stage)
+    stage.pass_time(hours=1)
+    log_in(stage)
+    again = list(woken)
+    work_off(stage, woken)
+
+    log_in(stage)
+
+    assert woken == []
+    assert work_off(stage, again) == 0
+    assert stage.mosaic.state.calls.count(LIST) == 1
+
+
+def test_what_never_reached_mosaic_has_left_nothing(stage: Stage, woken: list[Any]) -> None:
+    lose(stage, "drop_request")
+    log_in(stage)
+    stage.pass_time(hours=1)
+    log_in(stage)
+
+    assert work_off(stage, woken) == 0
+    assert live(stage) == 2
+
+
+def test_of_several_that_it_can_be_none_is_ended(stage: Stage, woken: list[Any]) -> None:
+    lose(stage)
+    stage.login("ada", "shop")  # by another way, in the same seconds
+    stage.pass_time(hours=1)
+    log_in(stage)
+
+    assert work_off(stage, woken) == 0
+    assert live(stage) == 3
+
+
+def test_a_session_from_another_hour_is_left_alone(stage: Stage, woken: list[Any]) -> None:
+    stage.login("ada", "shop")
+    stage.pass_time(hours=1)
+    lose(stage)
+    stage.pass_time(hours=1)
+    stage.login("ada", "shop")
+    log_in(stage)
+
+    assert work_off(stage, woken) == 1
+    assert live(stage) == 3
+
+
+def test_another_name_or_app_looks_for_nothing(sqlite_stage: Stage, woken: list[Any]) -> None:
+    lose(sqlite_stage)
+
+    prove(sqlite_stage, methods.Password("bob", "bob's"))
+    log_in(sqlite_stage, "forum")
+
+    assert woken == []
+
+
+@pytest.mark.parametrize("endpoint", [LIST, Endpoint.SESSION_LOGOUT])
+def test_when_mosaic_cannot_be_asked_the_login_after_looks(
+    sqlite_stage: Stage, woken: list[Any], endpoint: str
+) -> None:
+    lose(sqlite_stage)
+    sqlite_stage.pass_time(hours=1)
+    log_in(sqlite_stage)
+    sqlite_stage.mosaic.state.faults.add(endpoint, "status", status=503, times=1)
+    assert work_off(sqlite_stage, woken) == 0
+
+    sqlite_stage.pass_time(hours=1)
+    log_in(sqlite_stage)
+
+    assert work_off(sqlite_stage, woken) == 1
+    assert live(sqlite_stage) == 2
+
+
+def test_the_message_names_a_row_and_nothing_secret(sqlite_stage: Stage, woken: list[Any]) -> None:
+    lose(sqlite_stage)
+    log_in(sqlite_stage)
+
+    with sqlite_stage.services.store.read() as connection:
+        known = set(connection.execute(select(LoginCall.id)).scalars())
+    assert len(woken) == 1
+    assert set(woken) <= known
+
+
+# --- factors: their session is known, so it is asked
+
+
+def test_a_factor_whose_answer_was_lost_is_found_by_one_silent_authentication(
+    stage: Stage,
+) -> None:
+    first = log_in(stage)
+    stage.mosaic.state.faults.add(FACTOR, "drop_answer", times=1)
+
+    second = by_sms(stage, step_up=first.browser_token)
+
+    assert second.verdict is Verdict.AUTHENTICATED
+    assert set(second.amr) == {"pwd", "sms", "mfa"}
+    assert stage.mosaic.state.calls.count(FACTOR) == 1
+    assert stage.browse(second.browser_token).verdict is Verdict.AUTHENTICATED
+
+
+@pytest.mark.parametrize("silent", [None, "drop_answer", "wrong_signature"])
+def test_a_factor_that_was_not_added_or_cannot_be_asked_about_is_unknown(
+    stage: Stage, silent: str | None
+) -> None:
+    first = log_in(stage)
+    loss = "drop_request" if silent is None else "drop_answer"
+    stage.mosaic.state.faults.add(FACTOR, loss, times=1)
+    if silent is not None:
+        stage.mosaic.state.faults.add(Endpoint.SESSION_AUTHENTICATE, silent, times=1)
+
+    second = by_sms(stage, step_up=first.browser_token)
+
+    assert second.reason == Reason.OUTCOME_UNKNOWN
+    assert stage.browse(first.browser_token).verdict is Verdict.AUTHENTICATED
+    assert live(stage) == 1
