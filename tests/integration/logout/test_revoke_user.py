@@ -364,6 +364,22 @@ def test_times_in_another_form_end_nothing_and_call_an_operator(stage: Stage, ti
     stage.mosaic.state.calls.forgive()  # the times are not of its contract
 
 
+@pytest.mark.parametrize("endpoint", [DELETE, LIST, FRONTEND])
+def test_what_is_kept_of_a_failure_names_no_user(
+    stage: Stage, endpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    revoke(stage, "ada.lovelace@example.com", frontend=True)
+    if endpoint == LIST:
+        stage.registered("ada.lovelace@example.com", "shop")  # so that nothing may be deleted
+    stage.mosaic.state.faults.add(endpoint, "drop_request", times=3)
+
+    tell_mosaic(stage)
+
+    (row,) = revocations(stage)
+    assert "{userId}" in row.last_error
+    assert "lovelace" not in row.last_error + capsys.readouterr().out
+
+
 # --- repeats, and bad input
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,8 +13,7 @@ from session_client.contract import LogoutScope, Reason, Verdict
 from tests.stage import Stage
 
 ASK = "session/authenticate"
-SEEDS = range(100)  # on each of two databases
-FEW_SEEDS = range(20)
+SEEDS = range(20)  # on each of two databases
 
 
 @pytest.fixture
@@ -80,11 +78,6 @@ ENDINGS: dict[str, tuple[Callable[[Browser], Any], Reason]] = {
     "everywhere": (Browser.leave_everywhere, Reason.LOGGED_OUT),
     "by another login": (Browser.sign_in_anew, Reason.REPLACED),
 }
-OTHERS: list[Callable[[Browser], Any]] = [
-    Browser.visit,
-    lambda browser: browser.visit(0),
-    lambda browser: browser.add_factor("webauthn"),
-]
 
 
 @pytest.mark.parametrize("how", ENDINGS)
@@ -111,28 +104,8 @@ def test_an_ending_takes_the_answer_on_its_way_back(apps: Stage, how: str, named
     assert ("authenticated", None) not in apps.events()
 
 
-def test_whatever_races_an_ending_it_is_final_and_reaches_mosaic(apps: Stage) -> None:
-    """Endings against silent authentications and factors, in whatever order they come."""
-    for seed in SEEDS:
-        browser = race_an_ending(apps, random.Random(seed))  # noqa: S311 - no secret
-
-        assert apps.session(browser.ref).ended_at is not None, seed
-        assert browser.good_tokens() == [], seed
-        apps.tell_mosaic()
-        assert not apps.mosaic.state.is_live(browser.login.session_id), seed
-
-
-def race_an_ending(stage: Stage, chosen: random.Random) -> Browser:
-    browser = with_an_old_token(stage)
-    end, _ = ENDINGS[chosen.choice(list(ENDINGS))]
-    acts = [end, *chosen.sample(OTHERS, chosen.randint(1, 3))]
-    chosen.shuffle(acts)
-    stage.at_once(*(lambda act=act: act(browser) for act in acts))
-    return browser
-
-
 def test_of_proofs_at_once_the_token_from_before_gives_nothing(apps: Stage) -> None:
-    for seed in FEW_SEEDS:
+    for seed in SEEDS:
         browser = Browser(apps)
         apps.pass_time(seconds=2)
 
@@ -152,7 +125,7 @@ def race_two_proofs(stage: Stage, browser: Browser) -> None:
 
 
 def test_logins_in_one_browser_at_once_leave_none_of_its_old_sessions(apps: Stage) -> None:
-    for seed in FEW_SEEDS:
+    for seed in SEEDS:
         browser = Browser(apps)
 
         apps.at_once(*[browser.sign_in_anew] * 3, browser.leave)
@@ -162,16 +135,13 @@ def test_logins_in_one_browser_at_once_leave_none_of_its_old_sessions(apps: Stag
 
 
 def test_browsers_that_take_each_others_sessions_over_all_come_to_an_end(apps: Stage) -> None:
-    """Each locks its own session and ends the other's: who has to give way is to ask again."""
-    for seed in FEW_SEEDS:
+    """Each ends the other's session: they lock both in one order, and wait in no ring."""
+    for seed in SEEDS:
         answers = take_each_others_over(apps, Browser(apps), Browser(apps))
 
-        assert {answer.verdict for answer in answers} <= {
-            Verdict.OK,
-            Verdict.LOGIN_REQUIRED,
-            Verdict.TEMPORARILY_UNAVAILABLE,
-        }, seed
-        assert Verdict.OK in {answer.verdict for answer in answers}, seed
+        verdicts = {answer.verdict for answer in answers}
+        assert verdicts <= {Verdict.OK, Verdict.LOGIN_REQUIRED}, seed
+        assert Verdict.OK in verdicts, seed
 
 
 def take_each_others_over(stage: Stage, one: Browser, other: Browser) -> list[Any]:

@@ -170,7 +170,7 @@ def test_no_ticket_of_a_replaced_token_is_left_by_a_race(hub: Stage) -> None:
 
 
 def test_browsers_that_take_each_others_sessions_over_all_come_to_an_end(hub: Stage) -> None:
-    """Each locks its own session and ends the other's: who has to give way asks again."""
+    """Each ends the other's session: they lock both in one order, and wait in no ring."""
     for seed in FEW_SEEDS:
         one, other = hub.signed_in("ada", "hub"), hub.signed_in("ada", "hub")
         visits = [Visit(hub, one.browser_token), Visit(hub, other.browser_token)]
@@ -180,6 +180,8 @@ def test_browsers_that_take_each_others_sessions_over_all_come_to_an_end(hub: St
             partial(visits[1].redeem, replaces=one.browser_token),
         )
 
-        assert Verdict.AUTHENTICATED in {answer.verdict for answer in answers}, seed
+        verdicts = {answer.verdict for answer in answers}
+        assert Verdict.AUTHENTICATED in verdicts, seed
+        assert verdicts <= {Verdict.AUTHENTICATED, Verdict.LOGIN_REQUIRED}, seed
         live = [hub.session(UUID(login.session_ref)).ended_at is None for login in (one, other)]
         assert sum(live) <= 1, seed
