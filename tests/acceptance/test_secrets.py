@@ -34,6 +34,7 @@ from session_client import (
     SessionClient,
     Verdict,
     messages,
+    methods,
 )
 from session_client.requests import new_request_id
 
@@ -42,6 +43,14 @@ RETRIED = rb"retries\": 1"
 # Sent in clear on purpose, by a publisher that does everything wrong: the broker holds it, but
 # nothing else may.
 BLURTED = "Blurted.Out.Canary.4711"
+# What users of the shop type, and who they say they are; and Mosaic's own refresh token, which the
+# shop has only sealed.
+PASSWORD = "Password.Canary.4711"
+WRONG_PASSWORD = "Wrong.Password.Canary.4711"
+WRONG_CODE = "Wrong.Code.Canary.4711"
+EMAIL, PHONE = "carol.canary@users.example", "+4915900471147"
+MOSAICS_OWN = "Refresh.Token.Of.Mosaic.Canary.4711"
+METHODS = {"shop": ("--methods", "password,link_direct,otp_direct", "--allow", "offline")}
 # Looked for at each place, since what is sealed may by chance begin like a token just before one.
 JWS = re.compile(rb"(?=(eyJ[A-Za-z0-9_-]{10,})\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{4,})")
 
@@ -177,6 +186,7 @@ class Flow:
         printed = self.stack.run(
             "mosaic-sessions", "apps", "add", app_id, "--client-id", f"client-{app_id}",
             "--client-secret-file", str(secret_file), "--quiet", "--allow", "silent_by_user",
+            *METHODS.get(app_id, ()),
         )  # fmt: skip
         secret_file.unlink()
         key = printed.strip().splitlines()[-1]
@@ -240,6 +250,73 @@ class Flow:
         login = self.login("ada")
         self.shop.logout(user_id="ada", session_id=login.session_id, timeout=PATIENT)
         self.look_at_broker()
+
+    def users_sign_in(self) -> None:
+        """By password and by link, rightly and wrongly; then the shop works for one who is away."""
+        mosaic, shop = self.stack.mosaic, self.shop
+        mosaic.add_user("carol", password=PASSWORD, email=EMAIL, phone=PHONE)
+        own = {"refresh_token": MOSAICS_OWN}
+        proof = methods.Password(EMAIL, PASSWORD, "email")
+        mosaic.faults.add("password/authenticate", "change_answer", changes=own, times=1)
+        first = self.kept(shop.authenticate(proof, timeout=PATIENT))
+        assert first.tokens is not None
+        refused = shop.refresh(str(first.tokens.refresh_token), timeout=PATIENT)
+        wrong = methods.Password(EMAIL, WRONG_PASSWORD, "email")
+        denied = [shop.authenticate(wrong, timeout=PATIENT)]
+        begun = shop.start(methods.IssueOtp(PHONE, "phone_number"), timeout=PATIENT).begun
+        assert begun is not None
+        code = methods.Code(WRONG_CODE)
+        denied.append(shop.authenticate(code, login=begun.login, timeout=PATIENT))
+        link = shop.start(methods.IssueLink("https://shop.example", EMAIL, "email")).begun
+        assert link is not None
+        second = self.kept(
+            shop.authenticate(
+                methods.Link(link.code, link.state),
+                login=link.login,
+                replaces=first.browser_token,
+                known_browser=first.known_browser,
+                timeout=PATIENT,
+            )
+        )
+        assert second.tokens is not None
+        third = self.kept(shop.refresh(str(second.tokens.refresh_token), timeout=PATIENT))
+        mosaic.faults.add("token/refresh", "invalid_json", times=1)
+        mosaic.faults.add("password/authenticate", "drop_answer", times=1)
+        assert third.tokens is not None
+        lost = [
+            shop.refresh(str(third.tokens.refresh_token), timeout=PATIENT),
+            shop.authenticate(proof, timeout=PATIENT),
+        ]
+        self.secrets |= {
+            "password": PASSWORD,
+            "wrong password": WRONG_PASSWORD,
+            "wrong code": WRONG_CODE,
+            "identifier": EMAIL,
+            "phone number": PHONE,
+            "refresh token of Mosaic's": MOSAICS_OWN,
+            "link code": link.code,
+            "link state": link.state,
+            "login handle": link.login,
+            "login handle of a code": begun.login,
+        }
+        assert refused.reason == "refresh_refused"
+        assert {answer.verdict for answer in denied} == {Verdict.ACCESS_DENIED}
+        assert {answer.reason for answer in lost} == {"outcome_unknown"}
+        self.look_at_broker()
+
+    def kept(self, answer: Authentication) -> Authentication:
+        """Note what an answer gives."""
+        assert answer.tokens is not None, answer
+        number = len(self.secrets)
+        given = {
+            "access token": answer.tokens.access_token,
+            "id token": answer.tokens.id_token,
+            "refresh token": answer.tokens.refresh_token,
+            "browser token": answer.browser_token,
+            "known browser": answer.known_browser,
+        }
+        self.secrets |= {f"{kind} {number}": secret for kind, secret in given.items() if secret}
+        return answer
 
     def mosaic_fails(self) -> None:
         faults: list[tuple[str, dict[str, Any]]] = [
@@ -373,6 +450,7 @@ def flow() -> Iterator[Flow]:
     with flow_on_a_stack() as (flow, monitor):
         flow.before_a_worker_runs()
         flow.all_goes_well()
+        flow.users_sign_in()
         flow.mosaic_fails()
         flow.requests_are_refused()
         flow.the_worker_meets_what_cannot_be()
@@ -427,6 +505,7 @@ def test_the_flow_had_all_kinds_of_secrets_and_places(flow: Flow) -> None:
     kinds = {re.sub(r" \d+$", "", name) for name in flow.secrets}
 
     assert {"session id", "id token", "access token", "client secret of shop"} <= kinds
+    assert {"password", "link code", "refresh token", "browser token", "known browser"} <= kinds
     assert {"app key of shop raw", "ENCRYPTION_KEYS", "LOOKUP_KEY raw"} <= kinds
     assert {
         "what Redis holds", "what Redis was told", "events", "worker.log", "beat.log",

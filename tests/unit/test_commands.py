@@ -30,6 +30,7 @@ PAYLOADS: dict[Task, dict[str, Any]] = {
     Task.SILENT_AUTH: {"user_id": "ada"},
     Task.START: {"method": "webauthn"},
     Task.AUTHENTICATE: {"method": "password", "fields": {"username": "ada", "password": "p"}},
+    Task.REFRESH: {"refresh_token": "r"},
     Task.TICKET: {"browser_token": "b", "for_app": "forum", "challenge": "c" * 43},
     Task.STATUS: {"user_id": "ada"},
     Task.LOGOUT: {"browser_token": "b"},

@@ -13,6 +13,7 @@ from session_client.contract import Reason
 from worker.errors import (
     ClientRefused,
     InvalidRequest,
+    LogoutRefused,
     MosaicContractBroken,
     MosaicRateLimited,
     MosaicUnavailable,
@@ -30,7 +31,7 @@ TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_SEND
 LINK, LINK_SEND, VERIFY = Endpoint.LINK_PROOF, Endpoint.LINK_SEND, Endpoint.SOCIAL_VERIFY
 PASSKEY, PASSKEY_START = Endpoint.WEBAUTHN_PROOF, Endpoint.WEBAUTHN_START
-AUTHENTICATE, LOGOUT = Endpoint.AUTHENTICATE, Endpoint.LOGOUT
+AUTHENTICATE, LOGOUT, REFRESH = Endpoint.AUTHENTICATE, Endpoint.LOGOUT, Endpoint.REFRESH
 LIST, DELETE = Endpoint.LIST_SESSIONS, Endpoint.DELETE_SESSIONS
 FRONTEND = Endpoint.DELETE_FRONTEND_SESSIONS
 DONE = None
@@ -91,6 +92,9 @@ CASES: list[Case] = [
     (AUTHENTICATE, 400, OTHER, MosaicContractBroken),
     (AUTHENTICATE, 404, OTHER, MosaicContractBroken),
     (LOGOUT, 404, OTHER, MosaicContractBroken),
+    (LOGOUT, 400, OTHER, LogoutRefused),
+    (LOGOUT, 422, {"error_code": "system_invalid_input"}, LogoutRefused),
+    (LOGOUT, 418, OTHER, MosaicContractBroken),
     (LOGOUT, 404, b"", MosaicContractBroken),
     # It passes.
     (JWKS, 429, b"", MosaicUnavailable),
@@ -119,6 +123,7 @@ CASES: list[Case] = [
     (AUTHENTICATE, 400, {"message": "App not found"}, ClientRefused),
     (LOGOUT, 404, {"error_code": "client_not_found"}, ClientRefused),
     (TOKEN, 400, {"error": "invalid_client"}, ClientRefused),
+    (REFRESH, 400, {"error": "invalid_client"}, ClientRefused),
     (TOKEN, 400, {"message": "Invalid client credentials"}, ClientRefused),
     (TOKEN, 400, {"error": "invalid_request"}, MosaicContractBroken),
     (TOKEN, 401, OTHER, ClientRefused),
@@ -146,6 +151,10 @@ CASES: list[Case] = [
     (AUTHENTICATE, 200, None, PageInstead),
     # A step of a login: what is wrong with a proof is nobody's fault but its sender's.
     (PASSWORD, 200, {}, DONE),
+    (REFRESH, 200, {}, DONE),
+    (REFRESH, 400, {"error": "invalid_grant"}, ProofRefused),
+    (REFRESH, 401, OTHER, ProofRefused),
+    (REFRESH, 404, GONE, SessionGone),
     (SEND, 200, {"message": "OTP sent"}, DONE),
     (PASSWORD, 400, {"message": "Invalid credentials", "error_code": 400}, ProofRefused),
     (PASSWORD, 401, {"message": "Invalid credentials", "error_code": 401}, ProofRefused),

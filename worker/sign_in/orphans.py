@@ -130,7 +130,7 @@ def _unheard(app_id: str, subject: bytes) -> ColumnElement[bool]:
     )
 
 
-def _whose(services: Services, login: UUID) -> Row[Any] | None:
+def _whose(services: Services, login: UUID) -> Row[str, bytes | None, str] | None:
     """Return who signed in by a call, under which name and where."""
     query = (
         select(LoginCall.app_id, LoginCall.identifier_hash, IdpSession.user_id)

@@ -370,6 +370,7 @@ def test_what_is_kept_of_a_failure_names_no_user(
 ) -> None:
     revoke(stage, "ada.lovelace@example.com", frontend=True)
     if endpoint == LIST:
+        stage.pass_time(seconds=2)
         stage.registered("ada.lovelace@example.com", "shop")  # so that nothing may be deleted
     stage.mosaic.state.faults.add(endpoint, "drop_request", times=3)
 

@@ -364,7 +364,7 @@ def test_only_an_app_that_may_hear_it_is_told_who_is_there(sqlite_stage: Stage) 
     stage = sqlite_stage
     stage.add_app("staff", methods=("password", "otp"), capabilities=("reveals_accounts",))
     _suspended(stage)
-    stage.mosaic.state.attempts.lock("ada")
+    stage.mosaic.state.attempts.lock("ada", "pwd")
 
     begun = [
         begin(stage, methods.SendOtp("email", name, "email"), "staff")
@@ -375,7 +375,8 @@ def test_only_an_app_that_may_hear_it_is_told_who_is_there(sqlite_stage: Stage) 
         for tried in (("ada", PASSWORD), ("bob", "bob's"))
     ]
 
-    told = [(a.verdict, a.reason) for a in (*begun, *answers)]
+    all_of_them: list[Any] = [*begun, *answers]
+    told = [(answer.verdict, answer.reason) for answer in all_of_them]
     assert told == [
         (Verdict.ACCESS_DENIED, Reason.USER_NOT_ACTIVE),
         (Verdict.ACCESS_DENIED, Reason.USER_UNKNOWN),

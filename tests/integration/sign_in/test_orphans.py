@@ -12,6 +12,7 @@ from session_client import methods
 from session_client.contract import Reason, Verdict
 from simulator.idp.endpoints import Endpoint
 from tests.integration.sign_in.login_rig import (
+    browse,
     by_sms,
     furnish,
     log_in,
@@ -68,7 +69,7 @@ def test_the_next_login_of_the_name_ends_what_a_lost_one_left(
     assert live(stage) == 2
     assert work_off(stage, woken) == 1
     assert live(stage) == 1
-    assert stage.browse(answer.browser_token).verdict is Verdict.AUTHENTICATED
+    assert browse(stage, answer.browser_token).verdict is Verdict.AUTHENTICATED
     assert ("orphan_ended", "password") in stage.events()
 
 
@@ -168,7 +169,7 @@ def test_a_factor_whose_answer_was_lost_is_found_by_one_silent_authentication(
     assert second.verdict is Verdict.AUTHENTICATED
     assert set(second.amr) == {"pwd", "sms", "mfa"}
     assert stage.mosaic.state.calls.count(FACTOR) == 1
-    assert stage.browse(second.browser_token).verdict is Verdict.AUTHENTICATED
+    assert browse(stage, second.browser_token).verdict is Verdict.AUTHENTICATED
 
 
 @pytest.mark.parametrize("silent", [None, "drop_answer", "wrong_signature"])
@@ -184,5 +185,5 @@ def test_a_factor_that_was_not_added_or_cannot_be_asked_about_is_unknown(
     second = by_sms(stage, step_up=first.browser_token)
 
     assert second.reason == Reason.OUTCOME_UNKNOWN
-    assert stage.browse(first.browser_token).verdict is Verdict.AUTHENTICATED
+    assert browse(stage, first.browser_token).verdict is Verdict.AUTHENTICATED
     assert live(stage) == 1
