@@ -175,9 +175,11 @@ MAX_ENVELOPE_BYTES: Final = 64 * 1024
 # registers such a login sends it in base64 once more; no other request may be so large.
 MAX_ID_TOKEN_CHARACTERS: Final = 320 * 1024
 MAX_REGISTER_BYTES: Final = 448 * 1024
-# A whole message as it lies on the broker, base64 and headers included. What is larger is dropped
-# unread; an envelope that is a little too large still fits, and is told so.
-MAX_MESSAGE_BYTES: Final = 672 * 1024
+# A whole message as it lies on the broker, base64 and headers included: in the queue that
+# registrations come by, and in all others. What is larger is dropped unread; an envelope that is a
+# little too large still fits, and is told so.
+MAX_REGISTER_MESSAGE_BYTES: Final = 672 * 1024
+MAX_MESSAGE_BYTES: Final = 128 * 1024
 # Answers come from the worker alone, and may hold tokens with many claims or a hundred sessions.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 MAX_NESTING: Final = 32
@@ -222,6 +224,12 @@ CHALLENGE_PATTERN: Final = r"[A-Za-z0-9_-]{43}"
 def max_envelope_bytes(task: Task) -> int:
     """Return how long the envelope of a request may be, in characters."""
     return MAX_REGISTER_BYTES if task is Task.REGISTER else MAX_ENVELOPE_BYTES
+
+
+def max_message_bytes(queue: str) -> int:
+    """Return how large a message in *queue* may be, as it lies there."""
+    is_for_registrations = queue == QUEUE_OF[Task.REGISTER].value
+    return MAX_REGISTER_MESSAGE_BYTES if is_for_registrations else MAX_MESSAGE_BYTES
 
 
 def is_app_id(value: object) -> bool:

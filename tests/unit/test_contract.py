@@ -299,7 +299,8 @@ def test_each_step_of_a_method_is_one_row_of_the_table(step: type[LoginStep]) ->
 
 
 def test_the_page_tells_the_limits() -> None:
-    assert str(contract.MAX_MESSAGE_BYTES) in section("## The message")
+    for limit in (contract.MAX_MESSAGE_BYTES, contract.MAX_REGISTER_MESSAGE_BYTES):
+        assert str(limit) in section("## The message")
     assert f"{contract.MAX_FIELDS} fields" in section("## The seal")
     for task in Task:
         assert str(contract.max_envelope_bytes(task)) in section("## The message")

@@ -30,7 +30,7 @@ def measured(found: Any) -> tuple[bytes, bytes] | None:
     if not found:
         return None
     queue, item = found
-    if len(item) > contract.MAX_MESSAGE_BYTES:
+    if len(item) > contract.max_message_bytes(queue.decode(errors="replace")):
         raise TooLarge
     return queue, item
 

@@ -127,8 +127,9 @@ class OneStepQoS(stock.QoS):
         What was too large to be taken has neither message nor tag.
         """
         done = tuple(self._done)
-        how = (time.time(), most, contract.MAX_MESSAGE_BYTES, self._next_stem())
-        taken = self._run(_TAKE, *how, *done, queues=queues)
+        sizes = map(contract.max_message_bytes, queues)
+        how = (time.time(), most, self._next_stem())
+        taken = self._run(_TAKE, *how, *sizes, *done, queues=queues)
         del self._done[: len(done)]
         return [(bytes_to_str(queue), raw, bytes_to_str(tag)) for queue, raw, tag in taken]
 

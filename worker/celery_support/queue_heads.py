@@ -60,7 +60,7 @@ def look(client: redis.Redis, queues: Sequence[str]) -> list[Waiting]:
     """Return what lies in each of *queues*. Raises `redis.RedisError`."""
     pipeline = client.pipeline(transaction=False)
     for queue in queues:
-        pipeline.eval(_LOOK, 1, queue, contract.MAX_MESSAGE_BYTES)
+        pipeline.eval(_LOOK, 1, queue, contract.max_message_bytes(queue))
     return [
         Waiting(count, None if raw is None else Head(hash(raw), _published_at(raw)))
         for count, raw in pipeline.execute()

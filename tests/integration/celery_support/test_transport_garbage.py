@@ -151,13 +151,26 @@ def test_what_is_too_large_costs_redis_nothing_but_its_removal(
     assert max((entry["duration"] for entry in scripts), default=0) < 300_000
 
 
-def test_what_is_a_little_smaller_is_a_message_like_any_other(redis_url: str) -> None:
-    with redis_client(redis_url) as client, Taker(redis_url) as taker:
-        spare = contract.MAX_MESSAGE_BYTES - len(item(more=', "a": ""'))
+@pytest.mark.parametrize(
+    ("queue", "most"),
+    [
+        (
+            contract.Queue.SESSIONS,
+            contract.MAX_REGISTER_MESSAGE_BYTES,
+        ),  # ID tokens come by this one
+        (contract.Queue.LOGOUT, contract.MAX_MESSAGE_BYTES),
+        (QUEUE, contract.MAX_MESSAGE_BYTES),
+    ],
+)
+def test_what_is_a_little_smaller_is_a_message_like_any_other(
+    redis_url: str, queue: str, most: int
+) -> None:
+    with redis_client(redis_url) as client, Taker(redis_url, "others", queue, "more") as taker:
+        spare = most - len(item(more=', "a": ""'))
         for length in (spare, spare + 1):
-            client.lpush(QUEUE, item(more=f', "a": "{"x" * length}"'))
+            client.lpush(queue, item(more=f', "a": "{"x" * length}"'))
             taker.look()
-            client.lpush(QUEUE, item(more=f', "a": "{"x" * length}"'))
+            client.lpush(queue, item(more=f', "a": "{"x" * length}"'))
             taker.look()
 
         assert taker.look() == [{}, {}]

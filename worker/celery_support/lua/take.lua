@@ -1,6 +1,6 @@
 -- Takes jobs and notes that they are being worked on; settles what is done in the same trip.
--- KEYS: records, times, queues in the order of their turns. ARGV: the time, how many at most, the
--- bytes one may have, what their tags begin with, and the tags of jobs that are done.
+-- KEYS: records, times, queues in the order of their turns. ARGV: the time, how many at most, what
+-- their tags begin with, the bytes one may have in each queue, and the tags of jobs that are done.
 -- Returns {queue, message, tag} of each. What is too large goes, and neither message nor tag comes.
 -- A record is as kombu writes it: [message, exchange, routing key] by tag, beside the time it was
 -- taken. kombu's sweep for jobs of dead workers reads both, and puts a job where its record says:
@@ -8,7 +8,7 @@
 -- No message is decoded here: one of many keys would take a second, and Redis serves nobody
 -- meanwhile. What is no message gets a record like all others; its taker drops it.
 
-for index = 5, #ARGV do
+for index = 2 + #KEYS, #ARGV do
   redis.call("ZREM", KEYS[2], ARGV[index])
   redis.call("HDEL", KEYS[1], ARGV[index])
 end
@@ -35,10 +35,10 @@ while not is_empty do
     local raw = redis.call("RPOP", KEYS[index])
     if raw then
       is_empty = false
-      if #raw > tonumber(ARGV[3]) then
+      if #raw > tonumber(ARGV[index + 1]) then
         taken[#taken + 1] = {KEYS[index], "", ""}
       else
-        local tag = ARGV[4] .. #taken
+        local tag = ARGV[3] .. #taken
         local refusal = refusal_of_note(tag, record_of(raw, KEYS[index]))
         if refusal then
           redis.call("RPUSH", KEYS[index], raw)
