@@ -23,7 +23,8 @@ from worker.errors import ConfigurationError
 from worker.storage.database import make_engine
 from worker.storage.prepared import refuses_writes
 
-LOCK_TIMEOUT_MS = 500
+# A migration may take its time; that for a lock is measured by users.
+OPTIONS = "-c statement_timeout=0 -c lock_timeout=500"
 LOCK_PAUSE_SECONDS = 1.0
 LOCK_PATIENCE_SECONDS = 60.0
 LOCK_NOT_AVAILABLE = "55P03"
@@ -76,27 +77,31 @@ def _migrate_patiently(connection: Connection) -> None:
             return
 
 
-def _guard(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        # Timeouts are the worker's by default (`make_engine`). Without them for a moment: they
-        # would also end the wait for our turn, and the second deployment would fail.
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text("SET lock_timeout = 0"))
-        connection.execute(text(f"SELECT pg_advisory_lock({ADVISORY_LOCK})"))
-        connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
-        connection.commit()
-    else:
+@contextmanager
+def _our_turn(connection: Connection) -> Iterator[None]:
+    """Wait until nobody else migrates, and have others wait for us."""
+    if connection.dialect.name == "sqlite":
         # SQLite alters a table by dropping it and copying it; with foreign keys on, the drop
         # deletes every row that refers to it. No transaction may be open: then it does nothing.
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA foreign_keys=OFF")
+        yield
+        return
+    # By a transaction of its own, on another connection: a lock of the session would stay with its
+    # server when a pooler gives us the next one, and nobody could migrate any more.
+    with connection.engine.begin() as turn:
+        # They would end the wait for our turn, and our turn while a migration takes its time.
+        for timeout in ("lock_timeout", "idle_in_transaction_session_timeout"):
+            turn.execute(text(f"SET LOCAL {timeout} = 0"))
+        turn.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        yield
 
 
 @contextmanager
 def _connected() -> Iterator[Connection]:
     """Give a connection. What an operator can put right is told in a line, not in a traceback."""
     try:
-        engine = make_engine(database_url(context.config), pool_size=1)
+        engine = make_engine(database_url(context.config), pool_size=1, options=OPTIONS)
     except ConfigurationError as error:
         raise CommandError(str(error)) from None
     try:
@@ -115,7 +120,6 @@ def _connected() -> Iterator[Connection]:
             raise
         raise CommandError(trouble) from None
     finally:
-        # It also gives the advisory lock back, whatever happened.
         engine.dispose()
 
 
@@ -143,8 +147,7 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    with _connected() as connection:
-        _guard(connection)
+    with _connected() as connection, _our_turn(connection):
         before = revision_of(connection)
         connection.commit()
         _migrate_patiently(connection)

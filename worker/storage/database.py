@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from worker.errors import StoreUnavailable
+from worker.storage.pooler import Beginning, connector
 from worker.storage.prepared import DriverStatement, refuses_writes
 
 SQLITE_BUSY_TIMEOUT_MS: Final = 5000
@@ -39,8 +40,11 @@ PG_CONNECTION: Final = {
 }
 
 
-def make_engine(url: str, *, pool_size: int = 8) -> Engine:
-    """Return an engine for *url*. Make it after the fork: a shared socket mixes up answers."""
+def make_engine(url: str, *, pool_size: int = 8, options: str = "") -> Engine:
+    """Return an engine for *url*. Make it after the fork: a shared socket mixes up answers.
+
+    PostgreSQL is told *options* after ours and the URL's, so that they win.
+    """
     where = make_url(url)
     is_sqlite = where.get_backend_name() == "sqlite"
     engine = create_engine(
@@ -55,7 +59,11 @@ def make_engine(url: str, *, pool_size: int = 8) -> Engine:
     )
     if is_sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite if is_sqlite else _begin)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        told = " ".join((PG_OPTIONS, *where.normalized_query.get("options", ()), options))
+        event.listen(engine, "do_connect", connector(told))
+        event.listen(engine, "begin", Beginning(told).begin)
     event.listen(engine, "handle_error", _give_up_replicas)
     return engine
 
@@ -66,10 +74,7 @@ def _sqlite_arguments() -> dict[str, Any]:
 
 def _pg_arguments(url: URL) -> dict[str, Any]:
     # SQLAlchemy lets ours win over the URL's, and it is the operator who knows the network.
-    ours = {name: value for name, value in PG_CONNECTION.items() if name not in url.query}
-    # Of two values the server takes the later one: theirs, and ours for what they do not set.
-    theirs = url.normalized_query.get("options", ())
-    return ours | {"options": " ".join((PG_OPTIONS, *theirs))}
+    return {name: value for name, value in PG_CONNECTION.items() if name not in url.query}
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -82,16 +87,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN" if _is_read_only(connection) else "BEGIN IMMEDIATE")
-
-
-def _begin(connection: Connection) -> None:
-    if not _is_read_only(connection):
-        connection.exec_driver_sql("BEGIN")
-
-
-def _is_read_only(connection: Connection) -> bool:
-    return bool(connection.get_execution_options().get("read_only", False))
+    is_read_only = bool(connection.get_execution_options().get("read_only", False))
+    connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
 
 
 def _give_up_replicas(context: ExceptionContext) -> None:
@@ -139,9 +136,13 @@ class Store:
         if ready is None:
             ready = self._ready[statement] = DriverStatement(statement, self.engine.dialect)
         try:
-            return ready.run(self.engine, parameters)
+            rows = ready.run(self.engine, parameters)
         except SQLAlchemyError as error:
             _raise_in_our_words(error)
+        if rows is not None:
+            return rows
+        with self.write() as connection:  # behind a pooler, where it needs its time-outs
+            return connection.execute(statement, parameters).all()
 
     def close(self) -> None:
         """Close all connections."""

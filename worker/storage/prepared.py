@@ -18,6 +18,8 @@ from sqlalchemy import Dialect, Engine, Select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
+from worker.storage.pooler import is_pooled
+
 _READ_ONLY_SQL_TRANSACTION: Final = "25006"
 
 
@@ -50,18 +52,24 @@ class DriverStatement:
         out = {at: _type(c.type, dialect).result_processor(dialect, None) for at, c in columns}
         self._out = {at: process for at, process in out.items() if process is not None}
 
-    def run(self, engine: Engine, parameters: Mapping[str, Any]) -> list[list[Any]]:
-        """Return the rows. Raises `sqlalchemy.exc.DBAPIError` as SQLAlchemy itself would."""
+    def run(self, engine: Engine, parameters: Mapping[str, Any]) -> list[list[Any]] | None:
+        """Return the rows. Raises `sqlalchemy.exc.DBAPIError` as SQLAlchemy itself would.
+
+        None, and nothing was run, where a pooler stands before the database: a statement by itself
+        has no time-outs there.
+        """
         told = {**self._constants, **parameters}
         for name, process in self._into.items():
             told[name] = process(told[name])
         rows = self._fetch(engine, told)
+        if rows is None:
+            return None
         for row in rows:
             for at, process in self._out.items():
                 row[at] = process(row[at])
         return rows
 
-    def _fetch(self, engine: Engine, told: Mapping[str, Any]) -> list[list[Any]]:
+    def _fetch(self, engine: Engine, told: Mapping[str, Any]) -> list[list[Any]] | None:
         # Plain blocks: as context managers they cost a good part of what the statement does.
         driver_error = engine.dialect.loaded_dbapi.Error
         try:
@@ -69,6 +77,8 @@ class DriverStatement:
         except driver_error as error:
             raise _translated(error, driver_error, is_lost=False) from error
         try:
+            if is_pooled(connection.dbapi_connection):
+                return None
             cursor = connection.cursor()
             cursor.execute(self._sql, told)
             return [list(row) for row in cursor.fetchall()]
