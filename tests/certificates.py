@@ -37,8 +37,11 @@ def make_certificate(folder: Path, name: str) -> Path:
     return path
 
 
-def server_context(certificate: Path) -> ssl.SSLContext:
-    """Return what a server with *certificate* speaks TLS with."""
+def server_context(certificate: Path, clients: Path | None = None) -> ssl.SSLContext:
+    """Return what a server with *certificate* speaks TLS with: with *clients* of that one alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
+    if clients is not None:
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -14,6 +14,7 @@ from worker import logs, startup
 from worker.celery_support.heartbeat import Heartbeat
 from worker.celery_support.message_guard import seal_wait
 from worker.errors import ConfigurationError, NotReady
+from worker.monitoring import liveness
 from worker.monitoring.exporter import Exporter
 from worker.settings import environment
 from worker.settings import model as settings_module
@@ -24,14 +25,18 @@ concurrency.ALIASES["threads"] = "worker.celery_support.thread_pool:SafeThreadPo
 app = Celery("worker", task_cls="worker.tasks.base:QuietTask")
 app.config_from_object("celeryconfig")
 app.steps["consumer"].add(Heartbeat)
+app.steps["consumer"].add(liveness.LoopWatch)
 app.steps["worker"].add(Exporter)
 
 
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     # Connecting to this signal also keeps Celery from configuring its own logging.
-    logs.configure(settings_module.current())
+    settings = settings_module.current()
+    logs.configure(settings)
     environment.tell_old_names()
+    if settings.mosaic_proxy is None:
+        environment.tell_unused_proxies()
 
 
 @signals.worker_init.connect
@@ -48,6 +53,11 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
         why = f"an unforeseen {type(error).__name__} while checking"
         # Nobody knows whether it passes: a supervisor that gives up would take all workers down.
         _exit(f"does not start yet: {why}", startup.NOT_YET_EXIT_CODE)
+
+
+@signals.beat_init.connect
+def _watch_beat(sender: Any, **_: Any) -> None:
+    liveness.serve_beat(sender)
 
 
 def _exit(why: str, code: int) -> NoReturn:

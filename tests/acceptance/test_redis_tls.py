@@ -28,21 +28,33 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def client_certificate(tmp_path: Path) -> Path:
+    """By which Redis knows workers and apps."""
+    folder = tmp_path / "client"
+    folder.mkdir()
+    return make_certificate(folder, "client")
+
+
+@pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture
-def door(own_redis: RedisServer, certificate: Path) -> Iterator[FaultProxy]:
-    """Speaks TLS before Redis, and breaks connections when told to."""
-    with FaultProxy(HOST, own_redis.port, tls=server_context(certificate)) as proxy:
+def door(
+    own_redis: RedisServer, certificate: Path, client_certificate: Path
+) -> Iterator[FaultProxy]:
+    """Speaks TLS before Redis with those it knows, and breaks connections when told to."""
+    context = server_context(certificate, client_certificate)
+    with FaultProxy(HOST, own_redis.port, tls=context) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def url(door: FaultProxy, certificate: Path) -> str:
-    return f"rediss://{HOST}:{door.port}/0?ssl_ca_certs={certificate}"
+def url(door: FaultProxy, certificate: Path, client_certificate: Path) -> str:
+    ours = f"ssl_certfile={client_certificate}&ssl_keyfile={client_certificate}"
+    return f"rediss://{HOST}:{door.port}/0?ssl_ca_certs={certificate}&{ours}"
 
 
 @pytest.mark.parametrize("pool", ["threads", "processes"])

@@ -39,6 +39,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "mosaic_token_url": ("https://login.example.com/token", "https://login.example.com/token"),
     "mosaic_jwks_url": ("https://login.example.com/jwks", "https://login.example.com/jwks"),
     "mosaic_issuer": ("https://issuer.example.com/", "https://issuer.example.com/"),
+    "mosaic_proxy": ("http://u:p@proxy:3128", None),
     "mosaic_timeout_seconds": ("7.5", 7.5),
     "clock_skew_seconds": ("30", 30),
     "jwks_max_age_seconds": ("60", 60.0),
@@ -81,13 +82,14 @@ VALUES: dict[str, tuple[str, object]] = {
     "visibility_timeout_seconds": ("120", 120.0),
     "concurrency": ("16", 16),
     "metrics_port": ("9181", 9181),
+    "beat_port": ("9182", 9182),
     "metrics_host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - a text here
     "log_level": ("debug", "debug"),
     "log_format": ("console", "console"),
 }
 SECRETS = (
     *("database_url", "broker_url", "redis_url"),
-    *("encryption_keys", "lookup_key", "notice_signing_keys"),
+    *("encryption_keys", "lookup_key", "notice_signing_keys", "mosaic_proxy"),
 )
 
 
@@ -265,6 +267,7 @@ MALFORMED = {
         f"postgres://root:{CANARY}@host/db",
         f"postgresql+{CANARY}://host/db",
         f"postgresql+psycopg://u:p@host:{CANARY}/db",
+        f"postgresql+psycopg://u:{CANARY}@host/db?prepare_threshold=0",
     ],
     "broker_url": [
         f"redis://:pw@host:{CANARY}/0",
@@ -295,6 +298,15 @@ MALFORMED = {
         f"https://{CANARY}\N{ACCOUNT OF}.com",
         f"https://[{CANARY}",
         f"https://host:{CANARY}",
+    ],
+    "mosaic_proxy": [
+        CANARY,
+        f"{CANARY}:3128",
+        f"socks5://u:{CANARY}@proxy:1080",
+        f"http://u:{CANARY}@proxy",
+        f"http://u:{CANARY}@proxy:{CANARY}",
+        f"http://proxy:3128/{CANARY}",
+        f"http://u:{CANARY}?@proxy:3128",
     ],
     "mosaic_timeout_seconds": [CANARY, "0", "-1", "31", "nan", "inf"],
     "clock_skew_seconds": [CANARY, "-1", "301", "1.5"],
@@ -473,7 +485,7 @@ def test_migrations_use_the_same_default_as_the_worker(monkeypatch: pytest.Monke
 def test_migrations_do_not_quote_a_malformed_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
 
-    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL: needs") as caught:
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL: (needs|leave)") as caught:
         settings_module.database_url()
 
     assert CANARY not in str(caught.value)
@@ -497,6 +509,7 @@ def secretive() -> Settings:
         broker_url=f"redis://:{CANARY}@broker:6379/0",
         redis_url=f"rediss://user:{CANARY}@cache:6379/0?password={CANARY}",
         notice_signing_keys=PEM,
+        mosaic_proxy=f"http://user:{CANARY}@proxy:3128",
     )
 
 
@@ -519,6 +532,7 @@ def test_the_description_masks_keys_and_passwords() -> None:
     assert shown["DATABASE_URL"] == "postgresql+psycopg://***@db/sessions"
     assert shown["CELERY_BROKER_URL"] == "redis://***@broker:6379/0"
     assert shown["REDIS_URL"] == "rediss://***@cache:6379/0"
+    assert shown["MOSAIC_SESSIONS_MOSAIC_PROXY"] == "http://***@proxy:3128"
 
 
 def test_the_description_holds_every_setting_by_its_variable() -> None:

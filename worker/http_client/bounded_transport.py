@@ -118,9 +118,11 @@ class _BoundedBackend(httpcore.SyncBackend):
             raise httpcore.ConnectError("the name does not resolve") from None
 
 
-def bounded_connections(resolver: Resolver, ca_certificates: str | None = None) -> Connections:
+def bounded_connections(
+    resolver: Resolver, ca_certificates: str | None = None, proxy_url: str | None = None
+) -> Connections:
     """Return what keeps a process's connections; use it within `limits`."""
-    return Connections(_BoundedBackend(resolver), _trusting(ca_certificates))
+    return Connections(_BoundedBackend(resolver), _trusting(ca_certificates), proxy_url)
 
 
 @cache

@@ -23,6 +23,7 @@ from worker.http_client.bounded_transport import bounded_connections, limits
 from worker.http_client.deadline import Deadline
 from worker.http_client.dns import Resolve, Resolver, system_addresses
 from worker.http_client.headers import Headers, charset, content_encoding, date, named, retry_after
+from worker.http_client.proxy import REFUSED, cause_of
 from worker.http_client.unpacking import unpacked
 
 CONNECT_SECONDS: Final = 3.0  # of each address; a host that is there answers in far less
@@ -73,7 +74,8 @@ class HttpClient:
     """A process's connections. Make it after the fork; safe for all threads.
 
     Without *needs_body* the status alone is the answer, even if the body is cut off or too slow.
-    The authorities of *ca_certificates* (PEM) are trusted beside the public ones.
+    The authorities of *ca_certificates* (PEM) are trusted beside the public ones. All calls go by
+    way of the proxy at *proxy_url*, if there is one.
     """
 
     def __init__(
@@ -82,9 +84,11 @@ class HttpClient:
         max_body_bytes: int,
         needs_body: bool = True,
         ca_certificates: str | None = None,
+        proxy_url: str | None = None,
         resolve: Resolve = system_addresses,
     ) -> None:
-        self._connections = bounded_connections(Resolver(resolve), ca_certificates)
+        self._connections = bounded_connections(Resolver(resolve), ca_certificates, proxy_url)
+        self._has_proxy = proxy_url is not None
         self._max_body_bytes = max_body_bytes
         self._needs_body = needs_body
 
@@ -110,9 +114,12 @@ class HttpClient:
                 return self._exchange(request, deadline.remaining(), begun_at)
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, UnicodeError):  # a host too long
             return NoAnswer("InvalidURL", is_url_unusable=True, is_sent=False)
+        except httpcore.ProxyError as failure:
+            waited = time.monotonic() - begun_at
+            return NoAnswer(cause_of(failure), is_sent=False, seconds=waited)
         except _NO_ANSWER as failure:
             return NoAnswer(
-                _cause(failure),
+                self._cause(failure),
                 is_timeout=isinstance(failure, httpcore.TimeoutException),
                 is_sent=not isinstance(failure, _NOT_CONNECTED),
                 seconds=time.monotonic() - begun_at,
@@ -135,6 +142,8 @@ class HttpClient:
             extensions={"timeout": timeout},
         )
         with self._connections.exchange(sent) as response:
+            if self._has_proxy and response.status == REFUSED:
+                raise httpcore.ProxyError(str(REFUSED))
             told = named(response.headers)
             body = self._read_body(response, told)
             seconds = time.monotonic() - begun_at
@@ -156,12 +165,12 @@ class HttpClient:
             return None
         return unpacked(bytes(body), content_encoding(told), self._max_body_bytes)
 
-
-def _cause(failure: Exception) -> str:
-    # What is said of a connection that was not made is about the address. Of one that broke it may
-    # quote what was sent.
-    told = str(failure) if isinstance(failure, httpcore.ConnectError) else ""
-    return f"{type(failure).__name__}: {told}" if told else type(failure).__name__
+    def _cause(self, failure: Exception) -> str:
+        # What is said of a connection that was not made is about the address. Of one that broke it
+        # may quote what was sent.
+        told = str(failure) if isinstance(failure, httpcore.ConnectError) else ""
+        where = " by way of the proxy" if self._has_proxy else ""
+        return f"{type(failure).__name__}{where}" + (f": {told}" if told else "")
 
 
 @lru_cache(maxsize=64)

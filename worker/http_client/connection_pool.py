@@ -19,18 +19,30 @@ from typing import Final
 
 import httpcore
 
+from worker.http_client.proxy import proxy_at
+
 KEEP_IDLE_SECONDS: Final = 4.0  # shorter than servers keep idle connections (5 s and more)
 
 _Origin = tuple[bytes, bytes, int]
-_Idle = deque[tuple[httpcore.HTTPConnection, float]]
+_Idle = deque[tuple[httpcore.ConnectionInterface, float]]
 
 
 class Connections:
     """Safe for all threads. Make it after the fork."""
 
-    def __init__(self, backend: httpcore.NetworkBackend, ssl_context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        backend: httpcore.NetworkBackend,
+        ssl_context: ssl.SSLContext,
+        proxy_url: str | None = None,
+    ) -> None:
         self._backend = backend
         self._ssl_context = ssl_context
+        self._proxy = (
+            None
+            if proxy_url is None
+            else proxy_at(proxy_url, backend, ssl_context, KEEP_IDLE_SECONDS)
+        )
         self._idle: dict[_Origin, _Idle] = {}
 
     @contextmanager
@@ -38,12 +50,7 @@ class Connections:
         """Give the response, its body still to be read. Raises httpcore's errors."""
         origin = request.url.origin
         idle = self._idle.setdefault((origin.scheme, origin.host, origin.port), deque())
-        connection = _usable(idle) or httpcore.HTTPConnection(
-            origin,
-            ssl_context=self._ssl_context,
-            keepalive_expiry=KEEP_IDLE_SECONDS,
-            network_backend=self._backend,
-        )
+        connection = _usable(idle) or self._new(origin)
         try:
             response = connection.handle_request(request)
             try:
@@ -53,6 +60,16 @@ class Connections:
         finally:
             _put_back(idle, connection)
 
+    def _new(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+        if self._proxy is not None:
+            return self._proxy.create_connection(origin)
+        return httpcore.HTTPConnection(
+            origin,
+            ssl_context=self._ssl_context,
+            keepalive_expiry=KEEP_IDLE_SECONDS,
+            network_backend=self._backend,
+        )
+
     def close(self) -> None:
         """Close the connections that nobody uses."""
         for idle in self._idle.values():
@@ -60,7 +77,7 @@ class Connections:
                 idle.pop()[0].close()
 
 
-def _usable(idle: _Idle) -> httpcore.HTTPConnection | None:
+def _usable(idle: _Idle) -> httpcore.ConnectionInterface | None:
     while idle:
         try:
             connection, _ = idle.pop()
@@ -72,7 +89,7 @@ def _usable(idle: _Idle) -> httpcore.HTTPConnection | None:
     return None
 
 
-def _put_back(idle: _Idle, connection: httpcore.HTTPConnection) -> None:
+def _put_back(idle: _Idle, connection: httpcore.ConnectionInterface) -> None:
     now = time.monotonic()
     if connection.is_idle() and not connection.is_closed():
         idle.append((connection, now))

@@ -16,6 +16,7 @@ from celery.worker import state
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
 from worker import metrics, wiring
+from worker.monitoring import liveness
 from worker.monitoring.gauges import Facts, sources
 from worker.monitoring.http_server import Listener, Page
 from worker.monitoring.meters import Meters
@@ -33,7 +34,7 @@ PATH: Final = "/metrics"
 
 
 class Exporter(bootsteps.StartStopStep):
-    """Serves `/metrics` from when the pool is there until the worker stops."""
+    """Serves `/metrics` and `/livez` from when the pool is there until the worker stops."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -102,6 +103,8 @@ class Exporter(bootsteps.StartStopStep):
             log.info("metrics_served", url=listener.url + PATH)
 
     def _page(self, path: str) -> Page | None:
+        if path == liveness.PATH:
+            return liveness.worker_page()
         if path != PATH:
             return None
         return Page(CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))

@@ -387,7 +387,8 @@ def build_gateway(
 
     *redis* must have socket timeouts: one that hangs would otherwise hang every call.
     """
-    http = MosaicHttp(settings.ca_certificates)
+    proxy = settings.mosaic_proxy
+    http = MosaicHttp(settings.ca_certificates, proxy.get_secret_value() if proxy else None)
     faults = Faults(redis, now)
     key_sets = KeySets(
         http,

@@ -24,8 +24,10 @@ MAX_BODY_BYTES: Final = MAX_ANSWER_BYTES * 3 // 4 - 64 * 1024
 class MosaicHttp:
     """The process's connections to Mosaic. Make it after the fork; safe for all threads."""
 
-    def __init__(self, ca_certificates: str | None = None) -> None:
-        self._client = HttpClient(max_body_bytes=MAX_BODY_BYTES, ca_certificates=ca_certificates)
+    def __init__(self, ca_certificates: str | None = None, proxy_url: str | None = None) -> None:
+        self._client = HttpClient(
+            max_body_bytes=MAX_BODY_BYTES, ca_certificates=ca_certificates, proxy_url=proxy_url
+        )
 
     def close(self) -> None:
         """Close every connection."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import redis
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from migrations import target
 from models import App
@@ -24,8 +24,9 @@ from worker.errors import (
 from worker.logout.guards import refuse_jumped_clock
 from worker.operations import app_trials, ground, health, key_check, redis_rights
 from worker.operations.health import Part
-from worker.settings.environment import proxies
+from worker.settings.environment import proxies, variable_name
 from worker.settings.validators import is_redis
+from worker.storage.pooler import is_pooled
 from worker.storage.redis_client import connect_redis
 from worker.wiring import Services
 
@@ -88,7 +89,7 @@ def _finding(name: str, check: Check) -> Finding:
 
 def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple[str, Check]]:
     yield "database", partial(_database, services)
-    yield "database connection", partial(_no_pooler, services)
+    yield "database connection", partial(_pooler, services)
     yield "database clock", partial(_database_clock, services)
     yield "keys", partial(_keys, services)
     for name, url in _redises(services).items():
@@ -96,7 +97,7 @@ def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple
         yield f"{name} rights", partial(_rights, url)
     yield "visibility timeouts", partial(_peers, services)
     yield from _of_apps(services, test_notices)
-    yield "proxies", _proxies
+    yield "proxies", partial(_proxies, services)
 
 
 # --- the database
@@ -109,18 +110,12 @@ def _database(services: Services) -> str:
         return f"{connection.dialect.name} {version} at {target.head()}, takes writes"
 
 
-def _no_pooler(services: Services) -> str:
+def _pooler(services: Services) -> str:
     with services.store.read() as connection:
         if connection.dialect.name == "sqlite":
             return "a file"
-        driver: Any = connection.connection.driver_connection
-        process = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    if driver.info.backend_pid != process:
-        raise _Hint(
-            "a connection pooler stands before the database. One that changes servers between "
-            "transactions breaks our time-outs and prepared statements: let DATABASE_URL lead to "
-            "the server itself, or let the pooler keep sessions"
-        )
+        if is_pooled(connection.connection.driver_connection):
+            return "by a connection pooler: nothing is prepared, transactions say their time-outs"
     return "straight to the server"
 
 
@@ -217,10 +212,12 @@ def _no_apps() -> str:
     raise _Hint("there is none yet: mosaic-sessions apps add")
 
 
-def _proxies() -> str:
+def _proxies(services: Services) -> str:
+    if services.settings.mosaic_proxy is not None:
+        return f"{variable_name('mosaic_proxy')} for calls to Mosaic, none for those to apps"
     if found := proxies():
         raise _Hint(
             f"{', '.join(found)} set, and not used: calls to Mosaic and to apps go straight. Let "
-            "this machine reach them, or unset it"
+            f"this machine reach them, or set {variable_name('mosaic_proxy')}, for Mosaic alone"
         )
     return "none in the environment"

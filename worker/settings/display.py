@@ -17,7 +17,7 @@ def describe(settings: BaseModel) -> dict[str, Any]:
         value = getattr(settings, field)
         name = variable_name(field)
         if isinstance(value, SecretStr):
-            is_url = field.endswith("_url")
+            is_url = field.endswith(("_url", "_proxy"))
             shown[name] = without_password(value.get_secret_value()) if is_url else MASK
         else:
             shown[name] = value

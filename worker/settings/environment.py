@@ -54,6 +54,17 @@ def proxies() -> list[str]:
     return [spelt for name in names for spelt in (name, name.lower()) if environment.get(spelt)]
 
 
+def tell_unused_proxies() -> None:
+    """Log the variables of this process's environment that name a proxy nobody will use."""
+    if found := proxies():
+        log.warning(
+            "proxies_not_used",
+            variables=found,
+            what_to_do=f"calls to Mosaic and to apps go straight: {variable_name('mosaic_proxy')} "
+            "names a proxy for those to Mosaic. Unset these where they are not meant for others",
+        )
+
+
 def tell_old_names() -> None:
     """Log each old name that this process's environment uses, with the new one."""
     environment = os.environ  # noqa: TID251

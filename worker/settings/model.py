@@ -31,6 +31,7 @@ from worker.settings.validators import (
     check_broker_url,
     check_ca_certificates,
     check_database_url,
+    check_proxy_url,
     check_redis_url,
     decode_key,
     is_redis,
@@ -89,6 +90,9 @@ class Settings(BaseModel):
     """Mosaic's signing keys, likewise."""
     mosaic_issuer: str | None = None
     """The `iss` of ID tokens, likewise. Regions `jp` and `sandbox` have no known default."""
+    mosaic_proxy: Annotated[SecretStr, secret(check_proxy_url)] | None = None
+    """`http://user:password@host:port` of a proxy by way of which Mosaic is called (CONNECT for
+    https). Notices to apps never take it, and no `*_PROXY` variable is read."""
     mosaic_timeout_seconds: float = Field(default=10.0, gt=0, le=30)
     """The longest call to Mosaic, all of it."""
     clock_skew_seconds: int = Field(default=60, ge=0, le=300)
@@ -207,9 +211,12 @@ class Settings(BaseModel):
     concurrency: int = Field(default=8, ge=1, le=64)
     """Threads (or processes) of a worker."""
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
-    """Where each worker serves Prometheus metrics under `/metrics`. Unset, it does not."""
+    """Where each worker serves Prometheus metrics under `/metrics`, and under `/livez` whether it
+    is stuck. Unset, it does not."""
     metrics_host: str = "127.0.0.1"
-    """The address it serves them on."""
+    """The address it serves them on; beat too."""
+    beat_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Where beat serves `/livez`. Unset, it does not."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is less important is not logged."""
     log_format: Literal["json", "console"] = "json"

@@ -142,6 +142,10 @@ def check_database_url(url: str) -> str:
         raise ValueError(
             "needs sqlite:///<path> or postgresql+psycopg://<user>:<password>@<host>/<database>"
         )
+    if "prepare_threshold" in parsed.query:  # the driver would take a text for a number, and fail
+        raise ValueError(
+            "leave prepare_threshold out: behind a connection pooler nothing is prepared anyway"
+        )
     return url
 
 
@@ -176,6 +180,21 @@ def check_http_url(url: str) -> str:
     if not is_usable or set("?#@") & set(url):
         raise ValueError("needs an http(s) URL without user, query and fragment")
     return url.rstrip("/")
+
+
+def check_proxy_url(url: str) -> str:
+    """Return *url* if it names an HTTP proxy. Raises ValueError, which never quotes it."""
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and bool(parts.port)
+    except ValueError:
+        is_usable = False
+    if not is_usable or parts.path not in {"", "/"} or set("?#") & set(url):
+        raise ValueError(
+            "needs http://host:port or https://host:port, with user:password@ before the host "
+            "where it asks for them; SOCKS is not supported"
+        )
+    return url
 
 
 def without_password(url: str) -> str:

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
 from models import NoticeMethod
+from sandbox.egress_proxy import EgressProxy
 from sandbox.ports import HOST, free_port
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
@@ -73,7 +74,7 @@ def living(
 @contextmanager
 def elsewhere(stage: Stage, **settings: Any) -> Iterator[None]:
     """Let the doctor run with other *settings*."""
-    secret = {"database_url", "broker_url", "redis_url", "encryption_keys"}
+    secret = {"database_url", "broker_url", "redis_url", "encryption_keys", "mosaic_proxy"}
     changed = {n: SecretStr(v) if n in secret else v for n, v in settings.items()}
     there = wiring.build(stage.settings.model_copy(update=changed), now=stage.now)
     with closing(there), wiring.use(there):
@@ -385,7 +386,7 @@ class Pooler:
         self._socket.close()
 
 
-def test_a_connection_pooler_is_a_hint(
+def test_a_connection_pooler_is_named(
     postgres_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
     url = make_url(postgres_url)
@@ -397,9 +398,9 @@ def test_a_connection_pooler_is_a_hint(
             database_url=url.set(port=pooler.port).render_as_string(hide_password=False),
         ),
     ):
-        found = findings("hint", expect=0)
+        found = findings("good", expect=0)
 
-    assert "a connection pooler stands before the database" in found["database connection"]
+    assert found["database connection"].startswith("by a connection pooler")
 
 
 def test_a_proxy_in_the_environment_is_a_hint(
@@ -410,7 +411,25 @@ def test_a_proxy_in_the_environment_is_a_hint(
         printed = run("doctor").stdout
 
     assert "hint   proxies: HTTPS_PROXY set, and not used" in printed
+    assert "MOSAIC_SESSIONS_MOSAIC_PROXY" in printed
     assert PASSWORD not in printed
+
+
+def test_a_proxy_before_mosaic_is_used_and_named(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    with (
+        EgressProxy("worker", PASSWORD) as proxy,
+        living(sqlite_url, redis_url, mosaic) as stage,
+        elsewhere(stage, mosaic_proxy=f"http://worker:{PASSWORD}@{HOST}:{proxy.port}"),
+    ):
+        found = findings("good", expect=0)
+        asked = list(proxy.requests)
+
+    assert found["proxies"].startswith("MOSAIC_SESSIONS_MOSAIC_PROXY for calls to Mosaic")
+    assert len(asked) >= 2
+    assert PASSWORD not in str(found)
 
 
 def test_before_the_first_app_that_is_a_hint(
