@@ -1,0 +1,88 @@
+"""What is in `deploy/` fits what the programs take, show and need."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from session_client.contract import Queue
+from tests.unit.test_metrics import exposed
+from worker.settings.environment import PREFIX, variable_name
+from worker.settings.model import Settings
+
+DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+DASHBOARD: Final = DEPLOY / "grafana" / "dashboards" / "mosaic-sessions.json"
+# What Prometheus makes of a histogram.
+PARTS: Final = re.compile(r"_(bucket|count|sum)$")
+SELECTOR: Final = re.compile(r"(mosaic_sessions_\w+)(?:\{([^}]*)\})?")
+BY: Final = re.compile(r"by \(([\w, ]+)\)")
+
+
+def text_of(*names: str) -> str:
+    files = [path for name in names for path in sorted((DEPLOY / name).rglob("*"))]
+    return "\n".join(path.read_text(encoding="utf-8") for path in files if path.is_file())
+
+
+def queries() -> Iterator[str]:
+    dashboard: Any = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            yield target["expr"]
+
+
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
+    used = {PARTS.sub("", name) for query in queries() for name, _ in SELECTOR.findall(query)}
+
+    assert used == exposed().keys()
+
+
+def test_the_dashboard_asks_for_labels_that_the_metrics_have() -> None:
+    labels = exposed()
+    for query in queries():
+        selectors = SELECTOR.findall(query)
+        asked = {label.strip() for names in BY.findall(query) for label in names.split(",")}
+        asked |= {label for _, inside in selectors for label in re.findall(r"(\w+)=", inside)}
+        known = {label for name, _ in selectors for label in labels[PARTS.sub("", name)]}
+        assert asked - {"le"} <= known, query
+
+
+def test_the_dashboards_panels_lie_beside_each_other() -> None:
+    dashboard: Any = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    covered = [
+        (x, y)
+        for at in (panel["gridPos"] for panel in dashboard["panels"])
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+
+    assert len(covered) == len(set(covered))
+    assert all(x < 24 for x, _ in covered)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    known = {variable_name(field) for field in Settings.model_fields}
+    named = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", text_of("")))
+
+    assert {name.removesuffix("_FILE") for name in named} <= known
+    assert len(named) > 4
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "kubernetes"])
+def test_all_queues_are_taken(name: str) -> None:
+    path = DEPLOY / name
+    text = path.read_text(encoding="utf-8") if path.is_file() else text_of(name)
+    taken = ",".join(re.findall(r'-Q, "([\w,]+)"', text)).split(",")
+
+    assert sorted(taken) == sorted(queue.value for queue in Queue)
+
+
+def test_no_pod_is_given_variables_that_look_like_misspelt_settings() -> None:
+    text = text_of("kubernetes")
+
+    assert text.count("enableServiceLinks: false") == text.count("containers:") > 3
