@@ -15,7 +15,7 @@ _OPEN = text("closed_at IS NULL")
 
 
 class UserRevocation(Delivery, Base):
-    """The duty to end at Mosaic whatever it knows of a user, also what was never registered.
+    """The delivery that ends at Mosaic whatever it knows of a user, also what was never registered.
 
     Sessions that were registered have their own `Logout`, too.
     """

@@ -2,7 +2,8 @@
 
 Until a `Recorder` is set (`worker.monitoring` does, when a metrics port is configured) they do
 nothing, so that the command line and beat carry none of it. No label may hold a user, a session,
-a request id, an app or a secret: labels are the members of enums, and of nothing else.
+a request id or a secret: labels are the members of enums, and the names of registered apps where
+the operator is called.
 """
 
 from __future__ import annotations
@@ -110,9 +111,12 @@ def rejected(why: Rejection) -> None:
     _record(REJECTED, (why,), 1)
 
 
-def operator_must_act(error: Exception) -> None:
-    """Count a line of the log that calls the operator, by the type of its *error*."""
-    _record(OPERATOR, (type(error).__name__,), 1)
+def operator_must_act(error: Exception, app_id: str = "") -> None:
+    """Count a line of the log that calls the operator, by the type of its *error*.
+
+    *app_id* is that of a registered app, never what a message claims; empty: it is about no app.
+    """
+    _record(OPERATOR, (type(error).__name__, app_id), 1)
 
 
 def task_bug(task: Task) -> None:

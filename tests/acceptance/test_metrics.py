@@ -208,7 +208,7 @@ def test_the_installations_facts_are_shown(day: Day) -> None:
     assert [facts.get("source_up", source=s) for s in SOURCES] == [1] * len(SOURCES)
     assert facts.get("queue_depth", queue="auth") == 0
     assert facts.get("queue_oldest_age_seconds", queue="auth") == 0
-    assert facts.get("duties_pending", duty="logout") is not None
+    assert facts.get("deliveries_pending", delivery="logout") is not None
     assert facts.get("budget_left_ratio", budget="source", lane="logout") is not None
     assert facts.get("breaker_state", lane="auth", state="closed") == 1
     assert facts.get("breaker_state", lane="auth", state="open") == 0

@@ -144,8 +144,8 @@ def test_health_follows_workers_broker_and_database(stack: Stack) -> None:
     silent = becomes(url, lambda _, said: "broker" in said["wrong"])
 
     nobody = {"workers": "no worker is alive: start one"}
-    assert alone == (503, {"status": "unhealthy", "wrong": nobody})
-    assert well == {"status": "ok", "wrong": {}}
+    assert alone == (503, {"status": "unhealthy", "wrong": nobody, "warnings": {}})
+    assert well == {"status": "ok", "wrong": {}, "warnings": {}}
     assert left["wrong"] == nobody
     assert silent["wrong"].keys() == {"broker"}  # said once, although nothing can be asked there
     assert silent["wrong"]["broker"].startswith("Redis cannot be used (ConnectionError: ")

@@ -33,7 +33,7 @@ def list_(*, only_failed: bool, app: str | None, limit: int, as_json: bool) -> N
         ("session", "user", "app", "state", "attempts", "last error", "next attempt", "age"),
         (
             (
-                one.session_ref,
+                one.session_ref or "all of the user",
                 one.user_id,
                 one.app_id,
                 one.state,

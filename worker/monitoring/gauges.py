@@ -17,6 +17,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from migrations import target
 from worker.celery_support.queue_heads import Head
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
@@ -27,7 +28,7 @@ from worker.mosaic.responses import Endpoint
 from worker.operations import deliveries, overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
-from worker.operations.views import AppBehind, StoreCounts
+from worker.operations.views import StoreCounts
 from worker.settings.validators import is_redis
 from worker.traffic import TrafficState
 from worker.wiring import Services
@@ -69,10 +70,12 @@ NOTICE_AGE = Gauge(
 )
 UNACKNOWLEDGED = Gauge("jobs_unacknowledged", "Jobs taken by any worker and not yet done.")
 LIVE = Gauge("live_sessions", "Sessions that are live.")
-PENDING = Gauge("duties_pending", "Logouts and notices still to be confirmed.", ("duty",))
-FAILING = Gauge("duties_failing", "Of these, those whose latest attempt failed.", ("duty",))
-FAILED = Gauge("duties_failed", "Logouts and notices that were given up.", ("duty",))
-OLDEST = Gauge("duties_oldest_pending_seconds", "How long the oldest has been pending.", ("duty",))
+PENDING = Gauge("deliveries_pending", "Logouts and notices still to be confirmed.", ("delivery",))
+FAILING = Gauge("deliveries_failing", "Of these, those whose latest attempt failed.", ("delivery",))
+FAILED = Gauge("deliveries_failed", "Logouts and notices that were given up.", ("delivery",))
+OLDEST = Gauge(
+    "deliveries_oldest_pending_seconds", "How long the oldest has been pending.", ("delivery",)
+)
 BUDGET = Gauge("budget_left_ratio", "How much may be called at once, 0 to 1.", ("budget", "lane"))
 PAUSE = Gauge("pause_seconds", "For how long Mosaic asked us to wait.", ("budget", "lane"))
 BREAKER = Gauge("breaker_state", "1 for the state it is in.", ("host", "lane", "state"))
@@ -80,18 +83,23 @@ CLIENT_BREAKER = Gauge(
     "client_breaker_state", "1 for the state it is in.", ("host", "client", "lane", "state")
 )
 FAULTS = Gauge("mosaic_faults", "Addresses or clients of Mosaic that do not work.", ("call",))
-BEHIND = Gauge("apps_behind", "Apps that have not taken a notice that was sent, for minutes.")
+BEHIND = Gauge(
+    "app_behind_seconds", "For how long the app has not taken a notice that was sent.", ("app",)
+)
+AT_HEAD = Gauge("schema_at_head", "1 while the database's schema is this release's.")
 LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
 OF_NOTICE_QUEUES: Final = (NOTICE_DEPTH, NOTICE_AGE)
 OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST, BEHIND)
+OF_SCHEMA: Final = (AT_HEAD,)
 OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER, CLIENT_BREAKER)
 OF_MAINTENANCE: Final = (LAST_RUN,)
 OF_MOSAIC: Final = (FAULTS,)
 ALL: Final = (
     *(UP, IN_FLIGHT, CONCURRENCY),
-    *(*OF_BROKER, *OF_NOTICE_QUEUES, *OF_DATABASE, *OF_TRAFFIC, *OF_MAINTENANCE, *OF_MOSAIC),
+    *(*OF_BROKER, *OF_NOTICE_QUEUES, *OF_DATABASE, *OF_SCHEMA),
+    *(*OF_TRAFFIC, *OF_MAINTENANCE, *OF_MOSAIC),
 )
 
 
@@ -150,6 +158,8 @@ def sources(services: Services) -> list[MetricSource]:
     ages, notice_ages = Ages(), Ages()
     asked: dict[str, tuple[float, Callable[[], Sequence[Metric]]]] = {
         "database": (COUNT_EVERY_SECONDS, lambda: _of_store(*_count(services))),
+        # Apart: on another schema the counts above may not be possible.
+        "schema": (COUNT_EVERY_SECONDS, lambda: _of_schema(services)),
         "traffic": (ASK_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
         "maintenance": (ASK_EVERY_SECONDS, lambda: _of_maintenance(last_runs.ages(services.redis))),
         "mosaic": (ASK_EVERY_SECONDS, lambda: _of_mosaic(services.mosaic.faults.present())),
@@ -168,10 +178,19 @@ def sources(services: Services) -> list[MetricSource]:
     return [Source(name, every, WAIT_SECONDS, ask) for name, (every, ask) in asked.items()]
 
 
-def _count(services: Services) -> tuple[StoreCounts, list[AppBehind]]:
+def _count(services: Services) -> tuple[StoreCounts, dict[str, float]]:
     with services.store.read() as connection:
         now = services.now()
-        return overview.store_counts(connection, now), deliveries.apps_behind(connection, now)
+        # Each app that is told has its series from the start: one that appears with its first
+        # trouble would begin nowhere.
+        behind = dict.fromkeys(deliveries.apps_that_are_told(connection), 0.0)
+        behind |= {a.app_id: a.oldest_seconds for a in deliveries.apps_behind(connection, now)}
+        return overview.store_counts(connection, now), behind
+
+
+def _of_schema(services: Services) -> list[Metric]:
+    with services.store.read() as connection:
+        return [AT_HEAD.of([((), float(target.revision_of(connection) == target.head()))])]
 
 
 def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:
@@ -190,7 +209,7 @@ def _of_notice_queues(found: list[NoticeQueue], ages: Ages, now: datetime) -> li
     ]
 
 
-def _of_store(found: StoreCounts, behind: list[AppBehind]) -> list[Metric]:
+def _of_store(found: StoreCounts, behind: Mapping[str, float]) -> list[Metric]:
     deliveries = {"logout": found.logouts, "notice": found.notices}
     failed = {"logout": found.dead_lettered_logouts, "notice": found.failed_notices}
     return [
@@ -202,7 +221,7 @@ def _of_store(found: StoreCounts, behind: list[AppBehind]) -> list[Metric]:
             ((delivery,), counts.oldest_pending_seconds or 0.0)
             for delivery, counts in deliveries.items()
         ),
-        BEHIND.of([((), len(behind))]),
+        BEHIND.of(((app_id,), seconds) for app_id, seconds in behind.items()),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -24,55 +25,77 @@ ASK_EVERY_SECONDS: Final = 2.0
 COUNT_EVERY_SECONDS: Final = 15.0  # what counts rows
 JWKS_MAX_AGE_SECONDS: Final = 300
 
-Problems = list[str]
+
+@dataclass(frozen=True, slots=True)
+class PartHealth:
+    """What is wrong with one part of the service, and what one app among several suffers from."""
+
+    wrong: list[str]
+    warnings: list[str]
 
 
-def sources(services: Services) -> list[Source[Problems]]:
+@dataclass(frozen=True, slots=True)
+class PageHealth:
+    """The same of several parts, by their names."""
+
+    wrong: dict[str, str]
+    warnings: dict[str, str]
+
+
+def sources(services: Services) -> list[Source[PartHealth]]:
     """Return what makes this installation good, a source for each part."""
     return [_source(services, part) for part in Part]
 
 
-def _source(services: Services, part: Part) -> Source[Problems]:
+def _source(services: Services, part: Part) -> Source[PartHealth]:
     every = COUNT_EVERY_SECONDS if part is Part.DELIVERIES else ASK_EVERY_SECONDS
-    return Source(
-        part, every, REQUEST_SECONDS, lambda: health.examine(services, [part]).wrong[part]
-    )
+
+    def ask() -> PartHealth:
+        found = health.examine(services, [part])
+        return PartHealth(found.wrong[part], found.warnings[part])
+
+    return Source(part, every, REQUEST_SECONDS, ask)
 
 
 class MonitorServer(Listener):
     """Serves `/jwks.json`, `/healthz` and `/livez`. As a context manager it runs."""
 
     def __init__(
-        self, host: str, port: int, jwks: dict[str, Any], asked: Iterable[Source[Problems]]
+        self, host: str, port: int, jwks: dict[str, Any], asked: Iterable[Source[PartHealth]]
     ) -> None:
         super().__init__(host, port, self._page)
         self._jwks = jwks
         self._sources = {source.name: source for source in asked}
-        self._was_wrong: dict[str, str] = {}
+        self._was: dict[str, tuple[str, str]] = {}
 
-    def health(self, *parts: str) -> dict[str, str]:
+    def health(self, *parts: str) -> PageHealth:
         """Return what is wrong with *parts*, or with any, by name; each problem once."""
         asked = {
             name: source.ask()
             for name, source in self._sources.items()
             if not parts or name in parts
         }
-        found: dict[str, str] = {}
+        wrong: dict[str, str] = {}
+        warnings: dict[str, str] = {}
         for name, answer in asked.items():
-            wrong = self._wrong_with(name, answer)
-            if wrong and wrong not in found.values():
-                found[name] = wrong
-        return found
+            problems, of_one_app = self._look_at(name, answer)
+            if problems and problems not in wrong.values():
+                wrong[name] = problems
+            if of_one_app:
+                warnings[name] = of_one_app
+        return PageHealth(wrong, warnings)
 
-    def _wrong_with(self, name: str, answer: Answer[Problems]) -> str:
-        wrong = "does not answer in time"
+    def _look_at(self, name: str, answer: Answer[PartHealth]) -> tuple[str, str]:
+        wrong, warnings = "does not answer in time", ""
         if answer.is_in_time():
-            problems = answer.value
-            wrong = f"cannot be asked ({answer.error})" if problems is None else "; ".join(problems)
-        if wrong != self._was_wrong.get(name, ""):
-            log.warning("health_changed", what=name, wrong=wrong)
-            self._was_wrong[name] = wrong
-        return wrong
+            wrong = f"cannot be asked ({answer.error})"
+            if (found := answer.value) is not None:
+                wrong, warnings = "; ".join(found.wrong), "; ".join(found.warnings)
+        now = (wrong, warnings)
+        if now != self._was.get(name, ("", "")):
+            log.warning("health_changed", what=name, wrong=wrong, warnings=warnings)
+            self._was[name] = now
+        return now
 
     def _page(self, path: str) -> Page | None:
         match path:
@@ -87,9 +110,13 @@ class MonitorServer(Listener):
                 return None
 
 
-def _health_page(wrong: dict[str, str]) -> Page:
-    found = {"status": "unhealthy" if wrong else "ok", "wrong": wrong}
-    return Page("application/json", _json(found), status=503 if wrong else 200)
+def _health_page(found: PageHealth) -> Page:
+    said = {
+        "status": "unhealthy" if found.wrong else "ok",
+        "wrong": found.wrong,
+        "warnings": found.warnings,
+    }
+    return Page("application/json", _json(said), status=503 if found.wrong else 200)
 
 
 def _json(content: object) -> bytes:

@@ -35,7 +35,15 @@ NAMESPACE: Final = "mosaic_sessions"
 # Mosaic answers in 30 to 300 ms when it is well; the longest call is 30 s.
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 _READ_TRIES: Final = 3
-_TROUBLE: Final = (Reason.CLIENT_REFUSED, Reason.IDP_UNAVAILABLE, Reason.INTERNAL_ERROR)
+_TROUBLE: Final = (
+    Reason.CLIENT_REFUSED,
+    Reason.IDP_UNAVAILABLE,
+    Reason.INTERNAL_ERROR,
+    Reason.OUTCOME_UNKNOWN,
+    Reason.RATE_LIMITED,
+    Reason.SESSION_CHANGED,
+    Reason.STORE_UNAVAILABLE,
+)
 
 
 class Meters:
@@ -81,7 +89,7 @@ class Meters:
             metrics.OPERATOR: Counter(
                 "operator_must_act",
                 "Lines of the log that call the operator.",
-                ("error",),
+                ("error", "app"),
                 namespace=NAMESPACE,
                 registry=own,
             ),
@@ -149,7 +157,7 @@ def _watched() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield metrics.REJECTED, (rejection,)
     for error in _leaves(SessionWorkerError):
         if issubclass(error, OperatorMustAct | TokenRejected | UserRefused | LogoutRefused):
-            yield metrics.OPERATOR, (error.__name__,)
+            yield metrics.OPERATOR, (error.__name__, "")
 
 
 def _leaves(error: type[Exception]) -> Iterator[type[Exception]]:

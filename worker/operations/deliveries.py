@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
-from models import IdpSession, Logout, Notice
+from models import App, IdpSession, Logout, Notice, UserRevocation
 from worker.operations.views import (
     AppBehind,
     LogoutInfo,
@@ -27,25 +27,37 @@ def list_logouts(
     services: Services, *, app_id: str | None = None, only_failed: bool = False, limit: int
 ) -> LogoutListing:
     """Return the logouts that Mosaic must still be told or could not be, oldest first."""
-    lost = Logout.outcome.in_((leases.DEAD, EXPIRED_UNCONFIRMED))
-    wanted = lost if only_failed else Logout.closed_at.is_(None) | lost
-    if app_id is not None:
-        wanted &= Logout.requested_by == app_id
-    query = (
-        select(Logout.__table__, IdpSession.user_id)
-        .join(IdpSession, IdpSession.id == Logout.idp_session_id)
-        .where(wanted)
-        .order_by(Logout.created_at, Logout.id)
-        .limit(limit + 1)
+    of_sessions = select(Logout.__table__, IdpSession.user_id).join(
+        IdpSession, IdpSession.id == Logout.idp_session_id
     )
+    of_users = select(UserRevocation.__table__)
+    asked = ((of_sessions, Logout), (of_users, UserRevocation))
     with services.store.read() as connection:
-        rows = connection.execute(query).all()
-    return LogoutListing(tuple(map(_logout, rows[:limit])), has_more=len(rows) > limit)
+        # Apart: there are few of the second kind, and each has its own index.
+        found = [
+            _logout(row)
+            for query, kind in asked
+            for row in connection.execute(
+                query.where(_wanted(kind, app_id, only_failed=only_failed))
+                .order_by(kind.created_at, kind.id)
+                .limit(limit + 1)
+            )
+        ]
+    found.sort(key=lambda one: one.created_at)
+    return LogoutListing(tuple(found[:limit]), has_more=len(found) > limit)
+
+
+def _wanted(
+    kind: type[Logout | UserRevocation], app_id: str | None, *, only_failed: bool
+) -> ColumnElement[bool]:
+    lost = kind.outcome.in_((leases.DEAD, leases.FAILED, EXPIRED_UNCONFIRMED))
+    wanted = lost if only_failed else kind.closed_at.is_(None) | lost
+    return wanted if app_id is None else wanted & (kind.requested_by == app_id)
 
 
 def _logout(row: Row[Any]) -> LogoutInfo:
     return LogoutInfo(
-        session_ref=row.idp_session_id,
+        session_ref=getattr(row, "idp_session_id", None),
         user_id=row.user_id,
         app_id=row.requested_by,
         state=row.outcome or _PENDING,
@@ -95,6 +107,12 @@ def notices(
 def given_up() -> ColumnElement[bool]:
     """Return what selects the notices that were given up."""
     return Notice.outcome.in_((leases.FAILED, leases.DEAD))
+
+
+def apps_that_are_told(connection: Connection) -> list[str]:
+    """Return the apps that want to be told of ended sessions, by name."""
+    query = select(App.app_id).where(App.notice_method.is_not(None)).order_by(App.app_id)
+    return list(connection.execute(query).scalars())
 
 
 def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:

@@ -67,7 +67,7 @@ def examine(services: Services, *, test_notices: tuple[str, ...] = ()) -> Iterat
         yield finding
         said.add(finding.says)
     for part in _RUNNING:
-        problems = health.examine(services, [part]).wrong[part]
+        problems = health.examine(services, [part]).problems
         if not problems:
             yield Finding(part, Level.GOOD, "as it must be")
         for problem in problems:

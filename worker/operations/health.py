@@ -1,7 +1,8 @@
 """How the service is: the one place that judges it, for `status`, the monitor and the metrics.
 
 That all processes live does not make it good: with a wrong client secret, no user of that app is
-signed in. Each problem says what to do about it.
+signed in. What one app among several suffers from is a warning: a worker that served nobody because
+of it would make it worse. Each problem says what to do about it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from worker.celery_support import heartbeat, other_brokers
 from worker.errors import ClientRefused, StoreUnavailable
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
+from worker.mosaic.faults import Fault
 from worker.mosaic.responses import Endpoint
 from worker.operations import deliveries, overview, queue_depth
 from worker.operations.lateness import Workers, schedules_of
-from worker.operations.mosaic_limits import traffic_state
+from worker.operations.mosaic_limits import key_set_urls, traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
 from worker.operations.views import AppBehind, StoreCounts
@@ -99,6 +101,13 @@ class Schema:
         return self.revision == self.head
 
 
+@dataclass(frozen=True, slots=True)
+class OfOneApp:
+    """What is wrong with one app among several, and what to do: the others are served."""
+
+    says: str
+
+
 @dataclass(slots=True)
 class Health:
     """What was found, and what is wrong with it. What is None could not be asked."""
@@ -113,12 +122,15 @@ class Health:
     # The apps that may get tokens for whomever they name: power over people who are not there.
     silent_by_user: tuple[str, ...] | None = None
     traffic: TrafficState | None = None
+    # With the service; and what one app suffers from, while the others are served.
     wrong: dict[Part, list[str]] = field(default_factory=dict)
+    warnings: dict[Part, list[str]] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
-        """All that is wrong, each once."""
-        return list(dict.fromkeys(problem for found in self.wrong.values() for problem in found))
+        """All that somebody must look at, each once."""
+        parts = (*self.wrong.values(), *self.warnings.values())
+        return list(dict.fromkeys(problem for found in parts for problem in found))
 
     @property
     def exit_code(self) -> int:
@@ -132,11 +144,16 @@ def examine(services: Services, parts: Collection[Part] = tuple(Part)) -> Health
     """Look at *parts*; what is down leaves its part of the answer empty, and is a problem."""
     health = Health(services.now())
     for part in parts:
-        health.wrong[part] = list(_wrong_with(part, services, health))
+        found = list(_wrong_with(part, services, health))
+        health.wrong[part] = [one for one in found if isinstance(one, str)]
+        health.warnings[part] = [one.says for one in found if isinstance(one, OfOneApp)]
     return health
 
 
-def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[str]:
+Problem = str | OfOneApp
+
+
+def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[Problem]:
     try:
         yield from filter(None, _EXAMINERS[part](services, health))
     except redis.RedisError as error:
@@ -178,12 +195,28 @@ def _examine_sweep(services: Services, health: Health) -> Iterator[str | None]:
             yield schedules[run].lateness(age, workers, health.asked_at)
 
 
-def _examine_mosaic(services: Services, health: Health) -> Iterator[str | None]:
-    for fault in services.mosaic.faults.present():
-        yield advice(fault.endpoint, fault.who, fault.error, fault.detail)
+def _examine_mosaic(services: Services, health: Health) -> Iterator[Problem | None]:
+    faults = services.mosaic.faults.present()
+    spared = _apps_without(faults, services) if faults else {}
+    for fault in faults:
+        says = advice(fault.endpoint, fault.who, fault.error, fault.detail)
+        yield OfOneApp(says) if spared[fault.endpoint] else says
     health.traffic = traffic_state(services)
     for breaker in health.traffic.breakers:
-        yield _no_answers(breaker) if breaker.state != "closed" else None
+        if breaker.state != "closed":
+            says = _no_answers(breaker)
+            # Of all clients of a host there is another breaker.
+            yield says if breaker.client_id is None else OfOneApp(says)
+
+
+def _apps_without(faults: list[Fault], services: Services) -> dict[str, set[str]]:
+    """Return the apps that are enabled and have none of *faults*, by endpoint."""
+    key_sets = key_set_urls(services)
+    whole = {fault.endpoint: set(key_sets) for fault in faults}
+    for fault in faults:
+        # Whose it is: an app, or a key set's address, which apps may share.
+        whole[fault.endpoint] -= {app for app, url in key_sets.items() if fault.who in {app, url}}
+    return whole
 
 
 def _no_answers(breaker: BreakerState) -> str:
@@ -222,7 +255,7 @@ def _check_address(setting: str, whose: str) -> str:
     )
 
 
-def _examine_deliveries(services: Services, health: Health) -> Iterator[str | None]:
+def _examine_deliveries(services: Services, health: Health) -> Iterator[Problem | None]:
     with services.store.read() as connection:
         health.store = overview.store_counts(connection, services.now())
         behind = deliveries.apps_behind(connection, services.now())
@@ -234,7 +267,7 @@ def _examine_deliveries(services: Services, health: Health) -> Iterator[str | No
             f"{contract.Queue.IDP}? mosaic-sessions logouts list tells the last errors"
         )
     for app in behind:
-        yield _not_told(app)
+        yield OfOneApp(_not_told(app))
     health.notice_queues = queue_depth.notice_queues(services)
 
 
@@ -247,7 +280,7 @@ def _not_told(app: AppBehind) -> str:
     )
 
 
-_EXAMINERS: Final[dict[Part, Callable[[Services, Health], Iterator[str | None]]]] = {
+_EXAMINERS: Final[dict[Part, Callable[[Services, Health], Iterator[Problem | None]]]] = {
     Part.DATABASE: _examine_database,
     Part.BROKER: _examine_broker,
     Part.WORKERS: _examine_workers,

@@ -51,9 +51,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogoutInfo:
-    """A session whose end Mosaic must be told. Its state is ``pending`` or its outcome."""
+    """A session whose end Mosaic must be told. Its state is ``pending`` or its outcome.
 
-    session_ref: UUID
+    Without a session it is about all that Mosaic knows of a user who was revoked.
+    """
+
+    session_ref: UUID | None
     user_id: str
     app_id: str  # whose client tells it first
     state: str

@@ -127,7 +127,7 @@ def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
         detail=str(error),
     )
     if is_ours:
-        metrics.operator_must_act(error)
+        metrics.operator_must_act(error, claim.requested_by)
 
 
 def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str | None:

@@ -169,7 +169,7 @@ class _Attempt:
             detail=str(error),
         )
         if is_ours:
-            metrics.operator_must_act(error)
+            metrics.operator_must_act(error, self.row.requested_by)
 
     def close(self, outcome: str) -> str | None:
         """Close the delivery if the lease is still ours."""

@@ -188,7 +188,7 @@ def _log_failure(lease: Lease, app: Row[Any], error: SessionWorkerError) -> None
         detail=str(error),
     )
     if is_ours:
-        metrics.operator_must_act(error)
+        metrics.operator_must_act(error, app.app_id)
 
 
 def _close(  # noqa: PLR0913, PLR0917 - how a delivery ended has many sides

@@ -16,7 +16,7 @@ from tests.stage import Stage
 from worker.celery_support import heartbeat
 from worker.maintenance.last_runs import Run
 from worker.monitoring import health_server
-from worker.monitoring.health_server import MonitorServer
+from worker.monitoring.health_server import MonitorServer, PartHealth
 from worker.monitoring.sources import Source
 from worker.tasks import maintenance
 
@@ -34,8 +34,11 @@ def never() -> Iterator[threading.Event]:
     event.set()
 
 
-def database(ask: Callable[[], list[str]]) -> Source[list[str]]:
-    return Source("database", health_server.ASK_EVERY_SECONDS, 2.0, ask)
+def database(ask: Callable[[], list[str]]) -> Source[PartHealth]:
+    def look() -> PartHealth:
+        return PartHealth(ask(), [])
+
+    return Source("database", health_server.ASK_EVERY_SECONDS, 2.0, look)
 
 
 def wrong_with(ask: Callable[[], list[str]]) -> tuple[int, str | None]:
@@ -101,7 +104,7 @@ QUEUES = ["auth", "idp", "login", "logout", "maintenance", "notify", "sessions"]
 
 def found(stage: Stage) -> dict[str, str]:
     with MonitorServer("127.0.0.1", 0, {}, health_server.sources(stage.services)) as server:
-        return server.health()
+        return server.health().wrong
 
 
 def live_worker(stage: Stage, queues: list[str]) -> None:

@@ -94,8 +94,8 @@ def test_what_waits_and_what_is_left_is_shown(url: str, sqlite_stage: Stage) -> 
     for line in (
         'mosaic_sessions_queue_depth{queue="notify"} 2.0',
         'mosaic_sessions_queue_depth{queue="auth"} 0.0',
-        'mosaic_sessions_duties_pending{duty="logout"} 1.0',
-        'mosaic_sessions_duties_failed{duty="notice"} 0.0',
+        'mosaic_sessions_deliveries_pending{delivery="logout"} 1.0',
+        'mosaic_sessions_deliveries_failed{delivery="notice"} 0.0',
         'mosaic_sessions_budget_left_ratio{budget="client-shop",lane="auth"}',
         f'mosaic_sessions_breaker_state{{host="{host}",lane="auth",state="closed"}} 1.0',
         f'mosaic_sessions_breaker_state{{host="{host}",lane="logout",state="open"}} 0.0',

@@ -139,12 +139,6 @@ FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
         "mosaic",
         ("Mosaic does not answer", "{url}", "Nothing is lost"),
     ),
-    "a dead app": (
-        dead_app,
-        {},
-        "deliveries",
-        ("forum takes no notices", "its queue is full", "mosaic-sessions apps show forum"),
-    ),
     "a stuck logout": (
         stuck_logout,
         {},
@@ -153,6 +147,77 @@ FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
     ),
     "a late expiry": (late_expiry, {}, "sweep", ("sessions were last expired 1000 s ago", "beat")),
 }
+
+
+def wrong_secret_of_one(stage: Stage) -> None:
+    stage.add_app("forum")
+    wrong_secret(stage)
+
+
+def mosaic_fails_one(stage: Stage) -> None:
+    stage.add_app("forum")
+    down(stage)
+
+
+def wrong_secrets_of_all(stage: Stage) -> None:
+    wrong_secret_of_one(stage)
+    stage.mosaic.state.add_client("client-forum", "changed at Mosaic")
+    stage.silent_auth("ada", "forum")
+
+
+# What keeps one app of several from being served: named, and the service is good all the same.
+OF_ONE_APP: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
+    "a wrong client secret": (
+        wrong_secret_of_one,
+        {},
+        "mosaic",
+        ("wrong client id or secret", "mosaic-sessions apps set shop --client-secret-file FILE"),
+    ),
+    "an open breaker": (
+        mosaic_fails_one,
+        {"breaker_failures": "1"},
+        "mosaic",
+        ("Mosaic fails client client-shop", "Nothing is lost"),
+    ),
+    "a dead app": (
+        dead_app,
+        {},
+        "deliveries",
+        ("forum takes no notices", "its queue is full", "mosaic-sessions apps show forum"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_APP)
+def test_what_one_app_suffers_from_is_a_warning_and_others_are_served(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, name: str
+) -> None:
+    plant, settings, part, words = OF_ONE_APP[name]
+    with living(sqlite_url, redis_url, mosaic, **settings) as stage:
+        plant(stage)
+
+        (problem,) = told("status", expect=1)["problems"]
+        found = pages(stage)
+
+    assert all(word in problem for word in words), problem
+    said = found["/healthz"].json()
+    assert (found["/healthz"].status_code, said["status"], said["wrong"]) == (200, "ok", {})
+    assert said["warnings"].keys() == {part}
+    assert without_ages(said["warnings"][part]) == without_ages(problem)
+
+
+def test_what_all_apps_suffer_from_is_wrong_with_the_service(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        wrong_secrets_of_all(stage)
+
+        found = pages(stage)["/healthz"]
+
+    assert found.status_code == 503
+    wrong = found.json()["wrong"]["mosaic"]
+    assert "apps set shop" in wrong
+    assert "apps set forum" in wrong
 
 
 @pytest.mark.parametrize("name", FAULTS)
