@@ -9,6 +9,7 @@ from models.idp_session import AppSession, EndCause, IdpSession, SessionAlias
 from models.login_call import CallKind, CallOutcome, LoginCall
 from models.logout import Logout, LogoutRequest, LogoutRequestSession
 from models.notice import Notice, NoticeMethod
+from models.operator_action import OperatorAction
 from models.retention import RETENTION, Retention
 from models.session_event import SessionEvent
 from models.ticket import Ticket
@@ -34,6 +35,7 @@ __all__ = [
     "LogoutRequestSession",
     "Notice",
     "NoticeMethod",
+    "OperatorAction",
     "Retention",
     "SessionAlias",
     "SessionEvent",

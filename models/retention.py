@@ -35,4 +35,5 @@ RETENTION = {
     "logout_requests": Retention.OLD_REQUESTS,
     "user_revocations": Retention.OLD_REQUESTS,
     "session_events": Retention.OLD_EVENTS,
+    "operator_actions": Retention.OLD_EVENTS,
 }

@@ -24,7 +24,6 @@ from worker.cli.app_options import (
 from worker.cli.common import sealing_services, services
 from worker.operations import apps as operations
 from worker.operations.app_description import AppInfo, NewApp
-from worker.wiring import Services
 
 _SOON: Final = f"Workers notice within {RELOAD_AFTER_SECONDS:.0f} seconds."
 
@@ -55,6 +54,7 @@ def apps() -> None:
 @_notice_queue
 @click.option("--notify-on-expiry", is_flag=True, help="Tell it also when a session expires.")
 @_quiet
+@output.as_json_option
 def add(  # noqa: PLR0913 - one for each option
     *,
     app_id: str,
@@ -65,6 +65,7 @@ def add(  # noqa: PLR0913 - one for each option
     notice_queue: str | None,
     notify_on_expiry: bool,
     quiet: bool,
+    as_json: bool,
     **choices: Any,
 ) -> None:
     """Register an app and print its first key, once."""
@@ -80,7 +81,7 @@ def add(  # noqa: PLR0913 - one for each option
         capabilities=tuple(sorted(set(allow))),
         **choices,
     )
-    _print_key(app_id, operations.add_app(found, new), quiet=quiet)
+    _print_key(app_id, operations.add_app(found, new), quiet=quiet, as_json=as_json)
 
 
 @apps.command("set")
@@ -90,13 +91,15 @@ def add(  # noqa: PLR0913 - one for each option
 @allow_option
 @deny_option
 @unset_option
-def set_(
+@output.as_json_option
+def set_(  # noqa: PLR0913 - one for each option
     *,
     app_id: str,
     client_secret_file: IO[str] | None,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
     unset: tuple[str, ...],
+    as_json: bool,
     **given: Any,
 ) -> None:
     """Change an app: what is given, and nothing else.
@@ -114,7 +117,7 @@ def set_(
     operations.set_app(
         sealing_services(), app_id, client_secret=secret, allow=allow, deny=deny, **changed
     )
-    click.echo(f"{app_id} is changed. {_SOON}")
+    _print_done(app_id, f"{app_id} is changed. {_SOON}", as_json=as_json)
 
 
 @apps.command("list")
@@ -179,10 +182,12 @@ def show(*, app_id: str, as_json: bool) -> None:
 @apps.command("rotate-key")
 @_app_id
 @_quiet
-def rotate_key(*, app_id: str, quiet: bool) -> None:
+@output.as_json_option
+def rotate_key(*, app_id: str, quiet: bool, as_json: bool) -> None:
     """Give an app one more key; the old ones stay valid."""
-    _print_key(app_id, operations.rotate_key(sealing_services(), app_id), quiet=quiet)
-    if not quiet:
+    key = operations.rotate_key(sealing_services(), app_id)
+    _print_key(app_id, key, quiet=quiet, as_json=as_json)
+    if not (quiet or as_json):
         click.echo(
             "When every process of the app has it, retire the old one: "
             f"mosaic-sessions apps retire-key {app_id} KID"
@@ -192,31 +197,41 @@ def rotate_key(*, app_id: str, quiet: bool) -> None:
 @apps.command("retire-key")
 @_app_id
 @click.argument("kid")
-def retire_key(*, app_id: str, kid: str) -> None:
+@output.as_json_option
+def retire_key(*, app_id: str, kid: str, as_json: bool) -> None:
     """Make one of an app's keys invalid; not the last one."""
     operations.retire_key(services(), app_id, kid)
-    click.echo(f"Key {kid} of {app_id} is retired. {_SOON}")
+    _print_done(app_id, f"Key {kid} of {app_id} is retired. {_SOON}", as_json=as_json)
 
 
 @apps.command("disable")
 @_app_id
-def disable(*, app_id: str) -> None:
+@output.as_json_option
+def disable(*, app_id: str, as_json: bool) -> None:
     """Refuse an app's requests; its sessions stay for the others."""
-    _do(operations.disable_app, app_id, f"{app_id} is disabled. {_SOON}")
+    operations.disable_app(services(), app_id)
+    _print_done(app_id, f"{app_id} is disabled. {_SOON}", as_json=as_json)
 
 
 @apps.command("enable")
 @_app_id
-def enable(*, app_id: str) -> None:
+@output.as_json_option
+def enable(*, app_id: str, as_json: bool) -> None:
     """Serve an app's requests again."""
-    _do(operations.enable_app, app_id, f"{app_id} is enabled. {_SOON}")
+    operations.enable_app(services(), app_id)
+    _print_done(app_id, f"{app_id} is enabled. {_SOON}", as_json=as_json)
 
 
 @apps.command("remove")
 @_app_id
-def remove(*, app_id: str) -> None:
+@output.as_json_option
+def remove(*, app_id: str, as_json: bool) -> None:
     """Delete an app that never shared a session."""
-    _do(operations.remove_unused_app, app_id, f"{app_id} is removed.")
+    operations.remove_unused_app(services(), app_id)
+    if as_json:
+        output.print_json({"removed": app_id})
+    else:
+        click.echo(f"{app_id} is removed.")
 
 
 @apps.command("set-notice")
@@ -229,13 +244,15 @@ def remove(*, app_id: str) -> None:
     default=None,
     help="Whether it is told also when a session expires; unsaid: as before.",
 )
-def set_notice(
+@output.as_json_option
+def set_notice(  # noqa: PLR0913 - one for each option
     *,
     app_id: str,
     notice_url: str | None,
     notice_queue: str | None,
     silence: bool,
     notify_on_expiry: bool | None,
+    as_json: bool,
 ) -> None:
     """Say where an app is told that a session it shares has ended."""
     method, address = _notice_way(notice_url, notice_queue)
@@ -243,15 +260,18 @@ def set_notice(
         raise click.UsageError("say one of --notice-url, --notice-queue and --none")
     found = sealing_services()
     operations.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
+    done = f"{app_id} is told like this from its next notice on."
     if silence:
-        click.echo(f"{app_id} is not told any more; what it has not confirmed will fail.")
-        return
-    click.echo(f"{app_id} is told like this from its next notice on.")
+        done = f"{app_id} is not told any more; what it has not confirmed will fail."
+    _print_done(app_id, done, as_json=as_json)
 
 
-def _do(change: Callable[[Services, str], None], app_id: str, done: str) -> None:
-    change(services(), app_id)
-    click.echo(done)
+def _print_done(app_id: str, done: str, *, as_json: bool) -> None:
+    """Say what was done; to machines, how the app is now."""
+    if as_json:
+        output.print_json(operations.find_app(services(), app_id))
+    else:
+        click.echo(done)
 
 
 def _notice_way(url: str | None, queue: str | None) -> tuple[NoticeMethod | None, str | None]:
@@ -264,7 +284,10 @@ def _notice_way(url: str | None, queue: str | None) -> tuple[NoticeMethod | None
     return None, None
 
 
-def _print_key(app_id: str, key: AppKey, *, quiet: bool) -> None:
+def _print_key(app_id: str, key: AppKey, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        output.print_json({"app_id": app_id, "kid": key.kid, "app_key": key.text()})
+        return
     if quiet:
         click.echo(key.text())
         return

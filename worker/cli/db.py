@@ -27,14 +27,18 @@ def db() -> None:
 
 
 @db.command("upgrade")
-def upgrade() -> None:
+@output.as_json_option
+def upgrade(*, as_json: bool) -> None:
     """Run the migrations that are missing, before the workers of a release start."""
     config = target.config_for(_url())
-    config.attributes["say"] = click.echo
+    said: list[str] = []
+    config.attributes["say"] = said.append if as_json else click.echo
     try:
         command.upgrade(config, "head")
     except CommandError as error:
         raise Failure(str(error)) from None
+    if as_json:
+        output.print_json({"revision": target.head(), "done": said})
 
 
 @db.command("check")

@@ -26,7 +26,8 @@ def keys() -> None:
 @click.option(
     "--rotate", is_flag=True, help="Only a pair to add to the ring, as kid:base64. See `rotate`."
 )
-def generate(*, rotate: bool) -> None:
+@output.as_json_option
+def generate(*, rotate: bool, as_json: bool) -> None:
     """Print fresh keys as settings to paste. Reads no settings and stores nothing.
 
     They are for a new installation. To change the encryption key of one that runs, take a pair from
@@ -34,15 +35,19 @@ def generate(*, rotate: bool) -> None:
     with another one no stored session is found.
     """
     pair = f"k{secrets.token_hex(3)}:{_random_key()}"
-    if rotate:
-        click.echo(pair)
+    made = {"pair": pair}
+    if not rotate:
+        made = {variable_name("encryption_keys"): pair, variable_name("lookup_key"): _random_key()}
+    if as_json:
+        output.print_json(made)
         return
-    click.echo(f"{variable_name('encryption_keys')}={pair}")
-    click.echo(f"{variable_name('lookup_key')}={_random_key()}")
+    for name, value in made.items():
+        click.echo(value if rotate else f"{name}={value}")
 
 
 @keys.command("rotate")
-def rotate() -> None:
+@output.as_json_option
+def rotate(*, as_json: bool) -> None:
     """Seal everything under the first key of the ring. Safe to stop, to repeat, and beside workers.
 
     It is the third of four steps (docs/operations.md, Keys):
@@ -60,8 +65,12 @@ def rotate() -> None:
     for batch, (what, changed) in enumerate(key_rotation.reseal(found), start=1):
         totals[what] += changed
         click.echo(f"batch {batch}: {what}, {changed} sealed anew", err=True)
+    what_next = _what_next(ring, totals.total())
+    if as_json:
+        output.print_json({"sealed_anew": totals, "next": what_next})
+        return
     output.print_facts({what: f"{count} sealed anew" for what, count in totals.items()})
-    click.echo(_what_next(ring, totals.total()))
+    click.echo(what_next)
 
 
 def _what_next(ring: list[str], changed: int) -> str:
@@ -80,8 +89,10 @@ def _what_next(ring: list[str], changed: int) -> str:
 
 
 @keys.command("jwks")
-def jwks() -> None:
+@output.as_json_option
+def jwks(*, as_json: bool) -> None:
     """Print the public keys with which apps verify logout tokens, as a JWKS."""
+    del as_json  # it is in any case
     found = services().notices.public_keys()
     if not found["keys"]:
         raise ConfigurationError(

@@ -33,6 +33,11 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(_plain(value), indent=2))
 
 
+def print_json_line(value: object) -> None:
+    """Print the same as one line."""
+    click.echo(json.dumps(_plain(value)))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; lists are joined, times are to the second and in UTC.
 

@@ -10,10 +10,12 @@ import structlog
 
 from worker import logs
 from worker.cli.apps import apps
+from worker.cli.audit import audit
 from worker.cli.common import Nouns
 from worker.cli.config import config
 from worker.cli.db import db
 from worker.cli.doctor import doctor
+from worker.cli.explain import explain
 from worker.cli.keys import keys
 from worker.cli.logouts import logouts
 from worker.cli.monitor import monitor
@@ -21,19 +23,30 @@ from worker.cli.notices import notices
 from worker.cli.prune import prune
 from worker.cli.sessions import sessions
 from worker.cli.status import status
+from worker.cli.top import top
+from worker.sessions import operator_trail
 
 
 @click.group(cls=Nouns)
 @click.version_option(package_name="mosaic-session-worker")
-def commands() -> None:
+@click.option("--as", "name", metavar="NAME", help="Who you are, for the operators' trail.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
+@click.pass_context
+def commands(context: click.Context, name: str | None, *, debug: bool) -> None:
     """Look after the session worker: its apps, sessions, notices, keys and health.
 
     Settings come from the environment, as the worker's do. Exit codes: 0 done, 1 it could not be
-    done, 2 not understood, 69 no worker is alive (`status`), 78 the settings must be put right.
+    done, 2 not understood, 69 no worker is alive (`status`), 70 a fault in this program, 78 the
+    settings must be put right.
     """
+    del debug  # `Nouns` looks at it
+    context.with_resource(operator_trail.acting_as(name))
 
 
-for noun in (apps, config, db, doctor, keys, logouts, monitor, notices, prune, sessions, status):
+for noun in (
+    *(apps, audit, config, db, doctor, explain, keys, logouts, monitor, notices, prune),
+    *(sessions, status, top),
+):
     commands.add_command(noun)
 
 

@@ -100,7 +100,13 @@ def revoke(  # noqa: PLR0913 - one for each option
     if count and not yes:
         _confirm(count)
     ended = revoke_sessions(
-        services(), which, reason=reason.strip(), override=override_guard, all_of_user=user
+        services(),
+        which,
+        reason=reason.strip(),
+        override=override_guard,
+        all_of_user=user,
+        session=ref,
+        app_id=app,
     )
     is_all_woken = common.wake_what_ended(ended)
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 import structlog
 from sqlalchemy import ColumnElement
@@ -10,7 +11,9 @@ from sqlalchemy import ColumnElement
 from models import EndCause
 from worker.logout.end_sessions import Ended, end_sessions
 from worker.logout.guards import refuse_too_many
+from worker.sessions import operator_trail
 from worker.sessions.audit import Cause
+from worker.sessions.operator_trail import Action
 from worker.sessions.watermarks import lock_user, raise_watermark
 from worker.wiring import Services
 
@@ -19,19 +22,22 @@ log = structlog.get_logger()
 BY_OPERATOR: Final = "operator"
 
 
-def revoke(
+def revoke(  # noqa: PLR0913 - said by name
     services: Services,
     which: ColumnElement[bool],
     *,
     reason: str,
     override: bool = False,
     all_of_user: str | None = None,
+    session: UUID | None = None,
+    app_id: str | None = None,
 ) -> Ended:
     """End the live sessions that match *which*, here and at Mosaic, and tell their apps.
 
     When these are all of one user's, name the user: a login from before that is registered later
     is then recorded as ended. Raises `SafetyLimitExceeded` when they are more than a plausible
-    share of all, unless *override*.
+    share of all, unless *override*. *session* and *app_id* say in the operators' trail what it was
+    that *which* selects.
     """
     with services.store.write() as connection:
         if not override:
@@ -39,7 +45,7 @@ def revoke(
         if all_of_user is not None:
             lock_user(connection, all_of_user)
             raise_watermark(connection, all_of_user, services.now())
-        return end_sessions(
+        ended = end_sessions(
             connection,
             services,
             which,
@@ -47,3 +53,14 @@ def revoke(
             by=Cause(None, f"{BY_OPERATOR}: {reason}"[:200]),
             lifetime=services.settings.session_lifetime,
         )
+        operator_trail.record(
+            connection,
+            Action.SESSIONS_REVOKED,
+            at=services.now(),
+            app_id=app_id,
+            user_id=all_of_user,
+            session=session,
+            reason=reason,
+            after={"ended": len(ended.sessions), "override_guard": override},
+        )
+        return ended

@@ -22,8 +22,10 @@ from models import (
 from worker.logout.end_sessions import Ending
 from worker.logout.guards import refuse_jumped_clock, refuse_too_many
 from worker.maintenance.batches import BEGINNING, REACHED, Batch, Counts, Work, count, in_batches
+from worker.sessions import operator_trail
 from worker.sessions.audit import Cause
 from worker.sessions.caps import has_caps, last_idle_expiry, past_a_cap
+from worker.sessions.operator_trail import Action
 from worker.storage.sql import first_free
 from worker.wiring import Services
 
@@ -56,6 +58,9 @@ def expire_sessions(
         passes.append(("capped", capped & ~expired, EndCause.CAP_REACHED))
     if dry_run:
         return Counts({name: count(services, IdpSession, which) for name, which, _ in passes})
+    if override_guard:
+        with services.store.write() as connection:
+            operator_trail.record(connection, Action.GUARD_OVERRIDDEN, at=services.now())
     runs = [in_batches(services, n, _ender(services, which, why)) for n, which, why in passes]
     rows = {name: count for run in runs for name, count in run.rows.items()}
     return Counts(rows, all(run.is_complete for run in runs))

@@ -23,6 +23,7 @@ from models import (
     Logout,
     LogoutRequest,
     Notice,
+    OperatorAction,
     SessionEvent,
     Ticket,
     UserRevocation,
@@ -69,6 +70,7 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
         ("login_calls", LoginCall.sent_at, kept, true()),
         ("tickets", Ticket.expires_at, now - _TICKETS_KEPT, true()),
         ("events", SessionEvent.at, events_kept, true()),
+        ("operator_actions", OperatorAction.at, events_kept, true()),
     )
     rows: dict[str, int] = {}
     is_complete = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -22,8 +22,12 @@ from worker.operations.app_description import (
     check_new,
     check_notice,
 )
+from worker.sessions import operator_trail
+from worker.sessions.operator_trail import Action
 from worker.settings.validators import without_password
 from worker.wiring import Services
+
+_URLS: Final = ("transfer_url", "base_url", "token_url", "jwks_url")
 
 
 def add_app(services: Services, new: NewApp) -> ClientKey:
@@ -35,6 +39,8 @@ def add_app(services: Services, new: NewApp) -> ClientKey:
             _require_sources(connection, new.app_id, new.tickets_from)
             connection.execute(insert(App).values(_row(services, new)))
             _add_key(connection, services, new.app_id, key)
+            after = _remembered(connection, new.app_id) | {"key": key.kid}
+            _note(connection, services, Action.APP_ADDED, new.app_id, after=after)
     except IntegrityError:
         raise AppError(f"an app {new.app_id!r} or a client {new.client_id!r} exists") from None
     return key
@@ -94,6 +100,7 @@ def set_app(
         app = connection.execute(query).one_or_none()
         if app is None:
             raise _no_app(app_id)
+        was = _remembered(connection, app_id)
         capabilities = tuple(sorted({*app.capabilities, *allow}.difference(deny)))
         before = _choices_in(app) | {"capabilities": capabilities}
         choices = AppChoices(**(before | changes))
@@ -104,6 +111,10 @@ def set_app(
         if client_secret is not None:
             values["sealed_client_secret"] = _sealed_secret(services, app_id, client_secret)
         connection.execute(update(App).where(App.app_id == app_id).values(values))
+        after = _remembered(connection, app_id)
+        if client_secret is not None:
+            after["client_secret"] = "a new one"  # noqa: S105 - it is not told
+        _note(connection, services, Action.APP_CHANGED, app_id, before=was, after=after)
     services.mosaic.faults.forget()
 
 
@@ -113,6 +124,7 @@ def rotate_key(services: Services, app_id: str) -> ClientKey:
     with services.store.write() as connection:
         _require(connection, app_id)
         _add_key(connection, services, app_id, key)
+        _note(connection, services, Action.APP_KEY_ADDED, app_id, after={"key": key.kid})
     return key
 
 
@@ -130,6 +142,7 @@ def retire_key(services: Services, app_id: str, kid: str) -> None:
             .where(AppKey.app_id == app_id, AppKey.kid == kid)
             .values(retired_at=services.now())
         )
+        _note(connection, services, Action.APP_KEY_RETIRED, app_id, before={"key": kid})
 
 
 def disable_app(services: Services, app_id: str) -> None:
@@ -161,6 +174,7 @@ def set_notice(
             before = select(App.notify_on_expiry).where(App.app_id == app_id).with_for_update()
             notify_on_expiry = connection.execute(before).scalar_one() and method is not None
         check_notice(services, method, address, notify_on_expiry)
+        was = _remembered(connection, app_id)
         connection.execute(
             update(App)
             .where(App.app_id == app_id)
@@ -170,6 +184,8 @@ def set_notice(
                 notify_on_expiry=notify_on_expiry,
             )
         )
+        after = _remembered(connection, app_id)
+        _note(connection, services, Action.APP_NOTICES_CHANGED, app_id, before=was, after=after)
 
 
 def remove_unused_app(services: Services, app_id: str) -> None:
@@ -177,7 +193,9 @@ def remove_unused_app(services: Services, app_id: str) -> None:
     try:
         with services.store.write() as connection:
             _require(connection, app_id)
+            was = _remembered(connection, app_id)
             connection.execute(delete(App).where(App.app_id == app_id))
+            _note(connection, services, Action.APP_REMOVED, app_id, before=was)
     except IntegrityError:
         raise AppError(f"app {app_id!r} shares sessions: disable it instead") from None
 
@@ -186,7 +204,36 @@ def _set_disabled(services: Services, app_id: str, disabled_at: datetime | None)
     with services.store.write() as connection:
         _require(connection, app_id)
         connection.execute(update(App).where(App.app_id == app_id).values(disabled_at=disabled_at))
+        action = Action.APP_ENABLED if disabled_at is None else Action.APP_DISABLED
+        _note(connection, services, action, app_id)
     services.mosaic.faults.forget()
+
+
+def _note(  # noqa: PLR0913 - the trail's own
+    connection: Connection,
+    services: Services,
+    action: Action,
+    app_id: str,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    operator_trail.record(
+        connection, action, at=services.now(), app_id=app_id, before=before, after=after
+    )
+
+
+def _remembered(connection: Connection, app_id: str) -> dict[str, Any]:
+    """Return what is set for the app and is no secret, as JSON holds it."""
+    row = connection.execute(select(App.__table__).where(App.app_id == app_id)).one()
+    address = _shown_address(row.notice_method, row.notice_address)
+    told = {"notice_method": row.notice_method, "notice_address": address}
+    kept = {choice.name: getattr(row, choice.name) for choice in fields(AppChoices)}
+    for name in _URLS:
+        if kept[name] is not None:
+            kept[name] = without_password(kept[name])
+    expiry = {"notify_on_expiry": row.notify_on_expiry}
+    return {"client_id": row.client_id} | kept | told | expiry
 
 
 def _require(connection: Connection, app_id: str) -> None:

@@ -6,6 +6,7 @@ beside everything else. When it has counted nothing left, the old key may leave 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models import App, AppKey, IdpSession, LoginCall
 from worker.app_registry import app_key_place, client_secret_place
+from worker.sessions import operator_trail
+from worker.sessions.operator_trail import Action
 from worker.sessions.queries import session_id_place
 from worker.sign_in.journal import answer_place
 from worker.storage.encryption import kid_of
@@ -45,13 +48,24 @@ def reseal(services: Services) -> Iterator[tuple[str, int]]:
     Raises `SealedValueUnreadable` for a value whose key is not in the ring: nothing is lost, put
     the key back.
     """
+    _note(services, Action.KEY_ROTATION_BEGUN, {"ring": sorted(services.keyring.kids)})
+    totals: Counter[str] = Counter()
     for column in _COLUMNS:
         last: Any = None
         while True:
             last, changed = _batch(services, column, last)
             if last is None:
                 break
+            totals[column.name] += changed
             yield column.name, changed
+    _note(services, Action.KEY_ROTATION_DONE, dict(totals))
+
+
+def _note(services: Services, action: Action, told: dict[str, Any]) -> None:
+    # Each batch commits by itself: one that is stopped has a beginning and no end.
+    after = {"sealing_key": services.keyring.sealing_kid, **told}
+    with services.store.write() as connection:
+        operator_trail.record(connection, action, at=services.now(), after=after)
 
 
 def _batch(services: Services, column: _Sealed, after: Any) -> tuple[Any, int]:

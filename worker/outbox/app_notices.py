@@ -149,4 +149,4 @@ def replay_failed(services: Services, app_id: str | None = None) -> int:
     if app_id is not None:
         failed &= Notice.app_id == app_id
     horizon = timedelta(seconds=services.settings.notice_horizon_seconds)
-    return leases.reopen(services, Notice, failed, horizon)
+    return leases.reopen(services, Notice, failed, horizon, app_id)

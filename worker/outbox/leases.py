@@ -18,6 +18,8 @@ from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
 
 from models import Logout, Notice, UserRevocation, new_id
 from worker.errors import BreakerOpen, HeldBack, TryLater
+from worker.sessions import operator_trail
+from worker.sessions.operator_trail import Action
 from worker.storage.sql import first_free
 from worker.wiring import Services
 
@@ -34,6 +36,13 @@ SWEEP_BATCH: Final = 500
 MAX_HELD_BACK_SECONDS: Final = 30.0
 # A row that keeps killing whoever works on it must not take all workers down, one by one.
 MAX_CRASHES: Final = 10
+
+
+_REPLAYED: Final[dict[DeliveryKind, Action]] = {
+    Logout: Action.LOGOUTS_REPLAYED,
+    Notice: Action.NOTICES_REPLAYED,
+    UserRevocation: Action.REVOCATIONS_REPLAYED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +179,16 @@ def _workable(kind: DeliveryKind, now: datetime) -> tuple[Any, ...]:
 
 
 def reopen(
-    services: Services, kind: DeliveryKind, which: ColumnElement[bool], lasts: timedelta
+    services: Services,
+    kind: DeliveryKind,
+    which: ColumnElement[bool],
+    lasts: timedelta,
+    app_id: str | None = None,
 ) -> int:
-    """Make closed deliveries due again, for as long as *lasts*; returns how many."""
+    """Make closed deliveries due again, for as long as *lasts*; returns how many.
+
+    An operator asks for it, of one app perhaps: it is written in their trail.
+    """
     now = services.now()
     with services.store.write() as connection:
         opened = connection.execute(
@@ -189,4 +205,9 @@ def reopen(
             )
             .returning(kind.id)
         )
-        return len(opened.all())
+        count = len(opened.all())
+        if count:
+            operator_trail.record(
+                connection, _REPLAYED[kind], at=now, app_id=app_id, after={"opened": count}
+            )
+        return count

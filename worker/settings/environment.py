@@ -65,6 +65,11 @@ def tell_unused_proxies() -> None:
         )
 
 
+def sudo_user() -> str | None:
+    """Return who became another user by sudo, to run this."""
+    return os.environ.get("SUDO_USER")  # noqa: TID251
+
+
 def tell_old_names() -> None:
     """Log each old name that this process's environment uses, with the new one."""
     environment = os.environ  # noqa: TID251

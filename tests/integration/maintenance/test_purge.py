@@ -30,6 +30,7 @@ NOTHING = dict.fromkeys(
         "login_calls",
         "tickets",
         "events",
+        "operator_actions",
     ),
     0,
 )
@@ -64,9 +65,10 @@ def test_what_is_past_its_time_goes_with_all_that_belongs_to_it(keeper: Stage) -
     assert counts.is_complete
     assert counts.rows == NOTHING | {"sessions": 5, "watermarks": 1, "receipts": 1}
     left = {name: count for name, count in rows(keeper).items() if count}
-    assert left == {"apps": 3, "app_keys": 3, "session_events": 20}
+    assert left == {"apps": 3, "app_keys": 3, "session_events": 20, "operator_actions": 3}
     keeper.pass_time(days=10)
-    assert purge_history(keeper.services).rows["events"] == 20
+    later = purge_history(keeper.services).rows
+    assert (later["events"], later["operator_actions"]) == (20, 3)
 
 
 def test_nothing_goes_before_its_time(keeper: Stage) -> None:
@@ -114,7 +116,8 @@ def test_a_dry_run_counts_the_same_and_deletes_nothing(keeper: Stage) -> None:
 
     counts = purge_history(keeper.services, dry_run=True)
 
-    assert counts.rows == NOTHING | {"sessions": 1, "receipts": 1, "events": 3}
+    past = {"sessions": 1, "receipts": 1, "events": 3, "operator_actions": 3}
+    assert counts.rows == NOTHING | past
     assert keeper.dump() == before
     assert purge_history(keeper.services).rows == counts.rows
 
