@@ -14,8 +14,9 @@ import pytest
 from session_client import contract, requests, times
 from session_client.contract import LogoutScope, Reason, Task, Verdict
 from simulator.idp.endpoints import Endpoint
+from simulator.server import SimulatorServer
 from tests.integration.sign_in.login_rig import ALL, browse, calls, furnish, log_in
-from tests.stage import Stage, claims_of
+from tests.stage import Stage, claims_of, patient_redis
 from worker.maintenance.scrub import scrub_answers
 from worker.operations import apps
 from worker.sign_in import refresh as refreshing
@@ -100,20 +101,17 @@ def test_no_app_has_mosaics_own_refresh_token(stage: Stage) -> None:
                 assert form not in kept
 
 
-@pytest.mark.parametrize("app_id", ["bank", "desk"])
-def test_without_the_capability_an_app_gets_none_and_may_use_none(
-    sqlite_stage: Stage, app_id: str
-) -> None:
+def test_without_the_capability_an_app_gets_none_and_may_use_none(sqlite_stage: Stage) -> None:
     stage = sqlite_stage
-    stage.add_app(app_id, methods=tuple(ALL))
-    login = log_in(stage, app_id)
+    stage.add_app("bank", methods=tuple(ALL))
+    login = log_in(stage, "bank")
     before = calls(stage)
 
-    refused = refresh(stage, "msr1_" + "x" * 60, app_id)
+    refused = refresh(stage, "msr1_" + "x" * 60, "bank")
 
     assert login.tokens is not None
     assert login.tokens.refresh_token is None
-    assert stage.silent_auth(app_id=app_id).tokens.refresh_token is None
+    assert stage.silent_auth(app_id="bank").tokens.refresh_token is None
     assert (refused.verdict, refused.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
     assert calls(stage) == before + 1  # the silent authentication's
 
@@ -153,16 +151,17 @@ FORGED: dict[str, Callable[[Stage, Any, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", FORGED)
 def test_what_is_not_this_apps_refresh_token_is_refused_before_any_call(
-    sqlite_stage: Stage, kind: str
+    sqlite_stage: Stage,
 ) -> None:
     login, token = signed_in(sqlite_stage)
-    forged = FORGED[kind](sqlite_stage, login, token)
 
-    answer = refresh(sqlite_stage, forged)
+    told = {}
+    for kind, forge in FORGED.items():
+        answer = refresh(sqlite_stage, forge(sqlite_stage, login, token))
+        told[kind] = (answer.verdict, answer.reason)
 
-    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED)
+    assert told == dict.fromkeys(FORGED, (Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED))
     assert sent(sqlite_stage) == 0
     assert refresh(sqlite_stage, token).verdict is Verdict.AUTHENTICATED
 
@@ -217,37 +216,36 @@ ENDINGS: dict[str, tuple[Callable[[Stage, Any], Any], Reason]] = {
 }
 
 
-@pytest.mark.parametrize("how", ENDINGS)
-def test_after_an_ending_nothing_is_given_though_mosaic_has_not_heard_of_it(
-    stage: Stage, how: str
-) -> None:
-    end, reason = ENDINGS[how]
-    login, token = signed_in(stage)
-    end(stage, login)
+def test_after_an_ending_nothing_is_given_though_mosaic_has_not_heard_of_it(stage: Stage) -> None:
+    for end, reason in ENDINGS.values():
+        stage.pass_time(seconds=2)
+        login, token = signed_in(stage)
+        end(stage, login)
 
-    answer = refresh(stage, token)
+        answer = refresh(stage, token)
 
-    assert (answer.verdict, answer.reason, answer.tokens) == (Verdict.LOGIN_REQUIRED, reason, None)
-    assert answer.session_ref == login.session_ref
+        assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, reason)
+        assert (answer.tokens, answer.session_ref) == (None, login.session_ref)
     assert sent(stage) == 0
 
 
-@pytest.mark.parametrize("how", ENDINGS)
-def test_an_ending_takes_the_tokens_on_their_way_back(stage: Stage, how: str) -> None:
-    end, reason = ENDINGS[how]
-    login, token = signed_in(stage)
-    with (
-        stage.mosaic.state.gates.hold(REFRESH) as gate,
-        stage.meanwhile(lambda: refresh(stage, token)) as asking,
-    ):
-        gate.wait_arrived()
-        end(stage, login)
-        gate.release()
-        answer = asking.result(timeout=60)
+def test_an_ending_takes_the_tokens_on_their_way_back(stage: Stage) -> None:
+    for end, reason in ENDINGS.values():
+        stage.pass_time(seconds=2)
+        login, token = signed_in(stage)
+        with (
+            stage.mosaic.state.gates.hold(REFRESH) as gate,
+            stage.meanwhile(lambda token=token: refresh(stage, token)) as asking,
+        ):
+            gate.wait_arrived()
+            end(stage, login)
+            gate.release()
+            answer = asking.result(timeout=60)
 
-    assert (answer.verdict, answer.reason, answer.tokens) == (Verdict.LOGIN_REQUIRED, reason, None)
+        assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, reason)
+        assert answer.tokens is None
+        assert refresh(stage, token).reason == reason
     assert ("refreshed", None) not in stage.events()
-    assert refresh(stage, token).reason == reason
 
 
 def test_of_a_session_that_has_expired_nothing_is_given(sqlite_stage: Stage) -> None:
@@ -278,8 +276,6 @@ def test_an_answer_told_before_is_not_told_again_once_the_session_has_ended(stag
 
 def test_of_many_at_once_one_asks_mosaic_and_all_get_its_answer(stage: Stage) -> None:
     _, token = signed_in(stage)
-    with stage.mosaic.state.gates.hold(REFRESH) as gate:
-        gate.release()
     answers = stage.at_once(*[lambda: refresh(stage, token)] * 6)
 
     assert {token_of(answer) for answer in answers} == {token_of(answers[0])}
@@ -361,36 +357,30 @@ def test_a_token_that_mosaic_does_not_rotate_serves_again(sqlite_stage: Stage) -
 LOSSES = ["drop_answer", "drop_request", "cut_body", "invalid_json"]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
 def test_a_lost_answer_is_said_to_be_unknown_and_the_token_is_not_sent_again(
-    stage: Stage, loss: str
+    stage: Stage,
 ) -> None:
-    login, token = signed_in(stage)
-    stage.mosaic.state.faults.add(REFRESH, loss, times=1)
+    for number, loss in enumerate(LOSSES, 1):
+        login, token = signed_in(stage)
+        stage.mosaic.state.faults.add(REFRESH, loss, times=1)
 
-    answers = [refresh(stage, token), refresh(stage, token)]
+        answers = [refresh(stage, token), refresh(stage, token)]
 
-    for answer in answers:
-        assert (answer.verdict, answer.reason) == (
-            Verdict.TEMPORARILY_UNAVAILABLE,
-            Reason.OUTCOME_UNKNOWN,
-        )
-        assert answer.retry_after is None
-    assert sent(stage) == 1
-    assert stage.events()[-1] == ("outcome_unknown", "refresh")
-    # The session lives on: the app asks silently.
-    assert browse(stage, login.browser_token, "shop").verdict is Verdict.AUTHENTICATED
+        for answer in answers:
+            told = (answer.verdict, answer.reason, answer.retry_after)
+            assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.OUTCOME_UNKNOWN, None), loss
+        assert sent(stage) == number
+        assert stage.events()[-1] == ("outcome_unknown", "refresh")
+        # The session lives on: the app asks silently.
+        assert browse(stage, login.browser_token, "shop").verdict is Verdict.AUTHENTICATED
 
 
-UNREADABLE = ["wrong_signature", "wrong_aud", "expired"]
+def test_tokens_that_do_not_verify_are_given_to_nobody(sqlite_stage: Stage) -> None:
+    for forgery in ("wrong_signature", "wrong_aud", "expired"):
+        _, token = signed_in(sqlite_stage)
+        sqlite_stage.mosaic.state.faults.add(REFRESH, forgery, times=1)
 
-
-@pytest.mark.parametrize("forgery", UNREADABLE)
-def test_tokens_that_do_not_verify_are_given_to_nobody(sqlite_stage: Stage, forgery: str) -> None:
-    _, token = signed_in(sqlite_stage)
-    sqlite_stage.mosaic.state.faults.add(REFRESH, forgery, times=1)
-
-    assert refresh(sqlite_stage, token).reason == Reason.OUTCOME_UNKNOWN
+        assert refresh(sqlite_stage, token).reason == Reason.OUTCOME_UNKNOWN, forgery
 
 
 def test_without_an_id_token_the_access_token_proves_the_user(sqlite_stage: Stage) -> None:
@@ -414,31 +404,28 @@ def test_another_users_tokens_quarantine_the_session(stage: Stage) -> None:
     assert [row.outcome for row in stage.logouts()] == [None]  # Mosaic is to end it
 
 
-@pytest.mark.parametrize(
-    ("body", "verdict", "reason"),
-    [
-        ({"message": "Session not found", "error_code": 400}, "login_required", "gone_at_idp"),
-        ({"message": "Invalid refresh token"}, "login_required", "refresh_refused"),
-        ({"error": "invalid_grant"}, "login_required", "refresh_refused"),
-        ({"error_code": "user_not_active"}, "login_required", "user_not_active"),
-        ({"error": "invalid_client"}, "temporarily_unavailable", "client_refused"),
-    ],
-    ids=lambda value: next(iter(value.values())) if isinstance(value, dict) else None,
-)
-def test_what_mosaic_refuses_is_a_verdict(
-    sqlite_stage: Stage, body: dict[str, Any], verdict: str, reason: str
-) -> None:
-    login, token = signed_in(sqlite_stage)
-    sqlite_stage.mosaic.state.faults.add(REFRESH, "status", status=400, body=body, times=1)
+REFUSALS: list[tuple[dict[str, Any], str, str]] = [
+    ({"message": "Session not found", "error_code": 400}, "login_required", "gone_at_idp"),
+    ({"message": "Invalid refresh token"}, "login_required", "refresh_refused"),
+    ({"error": "invalid_grant"}, "login_required", "refresh_refused"),
+    ({"error_code": "user_not_active"}, "login_required", "user_not_active"),
+    ({"error": "invalid_client"}, "temporarily_unavailable", "client_refused"),
+]
 
-    answer = refresh(sqlite_stage, token)
 
-    assert (answer.verdict, answer.reason) == (verdict, reason)
-    is_live = browse(sqlite_stage, login.browser_token, "shop").verdict is Verdict.AUTHENTICATED
-    assert is_live == (reason != "gone_at_idp")
-    # What says nothing of the token uses it up for nobody.
-    serves = refresh(sqlite_stage, token).verdict is Verdict.AUTHENTICATED
-    assert serves == (reason in {"user_not_active", "client_refused"})
+def test_what_mosaic_refuses_is_a_verdict(sqlite_stage: Stage) -> None:
+    for body, verdict, reason in REFUSALS:
+        login, token = signed_in(sqlite_stage)
+        sqlite_stage.mosaic.state.faults.add(REFRESH, "status", status=400, body=body, times=1)
+
+        answer = refresh(sqlite_stage, token)
+
+        assert (answer.verdict, answer.reason) == (verdict, reason)
+        is_live = browse(sqlite_stage, login.browser_token, "shop").verdict == "authenticated"
+        assert is_live == (reason != "gone_at_idp"), body
+        # What says nothing of the token uses it up for nobody.
+        serves = refresh(sqlite_stage, token).verdict is Verdict.AUTHENTICATED
+        assert serves == (reason in {"user_not_active", "client_refused"}), body
 
 
 @pytest.mark.parametrize(
@@ -466,22 +453,21 @@ def test_what_mosaic_did_not_take_may_be_sent_under_the_same_id(
     assert answer.verdict is Verdict.AUTHENTICATED
 
 
-def test_it_takes_from_the_users_budget(sqlite_stage: Stage) -> None:
-    stage = sqlite_stage
-    _, token = signed_in(stage)
-    stage.services.redis.flushall()
-    lanes = stage.services.traffic._gate._lanes
-    lanes._user_calls = 4
+def test_it_takes_from_the_users_budget(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    few = {"mosaic_user_calls_per_minute": "8"}
+    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **few) as stage:
+        furnish(stage)
+        apps.set_app(stage.services, "shop", allow=OFFLINE)
+        login, token = signed_in(stage)
+        first = refresh(stage, token)
+        silent = [browse(stage, login.browser_token, "shop") for _ in range(4)]
 
-    answers = [stage.silent_auth("ada", "desk") for _ in range(0)]
-    answers = []
-    for _ in range(4):
-        answers.append(refresh(stage, token))
-        if answers[-1].tokens is not None:
-            token = token_of(answers[-1])
+        held_back = refresh(stage, token_of(first))
 
-    assert answers[0].verdict is Verdict.AUTHENTICATED
-    assert answers[-1].reason == Reason.RATE_LIMITED
+    assert silent[0].verdict is Verdict.AUTHENTICATED
+    assert (held_back.reason, sent(stage)) == (Reason.RATE_LIMITED, 1)
 
 
 def test_none_is_begun_when_nobody_may_hear_of_it(sqlite_stage: Stage) -> None:
