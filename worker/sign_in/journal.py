@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from worker.wiring import Services
 
 # For what comes after Mosaic's answer: keys to verify it with, and the commit.
 _SETTLING: Final = timedelta(seconds=10)
+_LONGEST: Final = timedelta(minutes=2)  # no call is open for so long
 _ANSWER_KEPT: Final = timedelta(seconds=60)
 _POLL_SECONDS: Final = 0.1
 
@@ -176,6 +177,19 @@ def has_succeeded(services: Services, handle: UUID) -> bool:
     )
     with services.store.read() as connection:
         return connection.execute(query).first() is not None
+
+
+def has_other_factor(services: Services, call: UUID, subject: bytes, since: datetime) -> bool:
+    """Whether another factor of *subject* was under way at any time *since*."""
+    query = select(LoginCall.id).where(
+        LoginCall.id != call,
+        LoginCall.kind == CallKind.FACTOR.value,
+        LoginCall.identifier_hash == subject,
+        LoginCall.sent_at >= since - _LONGEST,  # by its index
+        LoginCall.closed_at.is_(None) | (LoginCall.closed_at >= since),
+    )
+    with services.store.read() as connection:
+        return connection.execute(query.limit(1)).first() is not None
 
 
 def answer_place(call: UUID) -> str:

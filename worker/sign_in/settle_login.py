@@ -250,10 +250,25 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
     except SessionWorkerError as error:
         log.info("factor_not_found_out", error=type(error).__name__)
         return unknown(login, call, detail)
-    if set(identity.amr or ()) <= set(raised.session.amr):
-        return unknown(login, call, detail)  # not added, or one the session had before
+    is_more = not set(identity.amr or ()) <= set(raised.session.amr)
+    if not is_more or not _is_alone(login, call, raised):
+        # Not added, or one the session had before, or perhaps another browser's: this one would be
+        # given a token for what it has not proved.
+        return unknown(login, call, detail)
     limits.give_back(services, login.buckets)
     return _finish(login, call, tokens, identity)
+
+
+def _is_alone(login: Attempt, call: UUID, raised: Raised) -> bool:
+    """Whether no other factor can have come to the session since this one began."""
+    with login.services.store.read() as connection:
+        session = queries.by_id(connection, raised.session.id)
+    is_unchanged = session is not None and session.version == raised.session.version
+    subject = login.guesser.subject
+    assert subject is not None, "a session's user is known"  # noqa: S101
+    return is_unchanged and not journal.has_other_factor(
+        login.services, call, subject, login.begun_at
+    )
 
 
 def unknown(login: Attempt, call: UUID, detail: str) -> Outcome:

@@ -10,11 +10,14 @@ from sqlalchemy import select
 from models import LoginCall
 from session_client import methods
 from session_client.contract import Reason, Verdict
+from simulator.controls.devices import totp_code
 from simulator.idp.endpoints import Endpoint
 from tests.integration.sign_in.login_rig import (
+    begin,
     browse,
     by_sms,
     furnish,
+    last_code,
     log_in,
     prove,
 )
@@ -170,6 +173,37 @@ def test_a_factor_whose_answer_was_lost_is_found_by_one_silent_authentication(
     assert set(second.amr) == {"pwd", "sms", "mfa"}
     assert stage.mosaic.state.calls.count(FACTOR) == 1
     assert browse(stage, second.browser_token).verdict is Verdict.AUTHENTICATED
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_factor_that_may_be_another_browsers_gives_this_one_nothing(
+    stage: Stage, *, is_committed: bool
+) -> None:
+    """Of two at once one is right, and the other is lost: nobody knows which was added."""
+    first = log_in(stage)
+    sent = begin(stage, methods.SendOtp("sms"), step_up=first.browser_token)
+    right = methods.Code(last_code(stage))
+    other = {"login": sent["login"], "step_up": first.browser_token}
+    secret = stage.mosaic.state.authenticator_apps.enrol("ada")["secret"]
+    wrong = methods.Totp(totp_code(secret, stage.mosaic.state.clock.now()))
+    stage.mosaic.state.faults.add(Endpoint.TOTP_AUTHENTICATE, "drop_request", times=1)
+    with (
+        stage.mosaic.state.gates.hold(Endpoint.OTP_AUTHENTICATE, before=is_committed) as gate,
+        stage.mosaic.state.gates.hold(Endpoint.SESSION_AUTHENTICATE, before=True) as asked,
+        stage.meanwhile(lambda: prove(stage, right, **other)) as owner,
+    ):
+        gate.wait_arrived()
+        with stage.meanwhile(lambda: prove(stage, wrong, step_up=first.browser_token)) as somebody:
+            asked.wait_arrived()
+            if is_committed:
+                gate.release()
+                assert owner.result(timeout=60).verdict is Verdict.AUTHENTICATED
+            asked.release()
+            lost = somebody.result(timeout=60)
+        gate.release()
+        assert owner.result(timeout=60).verdict is Verdict.AUTHENTICATED
+
+    assert (lost.reason, lost.browser_token) == (Reason.OUTCOME_UNKNOWN, None)
 
 
 @pytest.mark.parametrize("silent", [None, "drop_answer", "wrong_signature"])

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -235,7 +236,7 @@ def test_an_ending_takes_the_tokens_on_their_way_back(stage: Stage) -> None:
         login, token = signed_in(stage)
         with (
             stage.mosaic.state.gates.hold(REFRESH) as gate,
-            stage.meanwhile(lambda token=token: refresh(stage, token)) as asking,
+            stage.meanwhile(partial(refresh, stage, token)) as asking,
         ):
             gate.wait_arrived()
             end(stage, login)
