@@ -18,6 +18,7 @@ from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
 from tests.integration.sign_in.login_rig import ALL, browse, calls, furnish, log_in
 from tests.stage import Stage, claims_of, patient_redis
+from worker.maintenance.purge import purge_history
 from worker.maintenance.scrub import scrub_answers
 from worker.operations import apps
 from worker.sign_in import refresh as refreshing
@@ -249,11 +250,19 @@ def test_an_ending_takes_the_tokens_on_their_way_back(stage: Stage) -> None:
     assert ("refreshed", None) not in stage.events()
 
 
-def test_of_a_session_that_has_expired_nothing_is_given(sqlite_stage: Stage) -> None:
-    _, token = signed_in(sqlite_stage)
+def test_of_a_session_that_has_expired_or_is_forgotten_nothing_is_given(
+    sqlite_stage: Stage,
+) -> None:
+    login, token = signed_in(sqlite_stage)
     sqlite_stage.pass_time(days=15)
+    expired = refresh(sqlite_stage, token)
+    ENDINGS["logout"][0](sqlite_stage, login)
+    sqlite_stage.tell_mosaic()
+    sqlite_stage.pass_time(days=400)
+    purge_history(sqlite_stage.services)
 
-    assert refresh(sqlite_stage, token).reason == Reason.EXPIRED
+    assert expired.reason == Reason.EXPIRED
+    assert refresh(sqlite_stage, token).reason == Reason.NO_SESSION
     assert sent(sqlite_stage) == 0
 
 
@@ -348,9 +357,29 @@ def test_a_token_that_mosaic_does_not_rotate_serves_again(sqlite_stage: Stage) -
     sqlite_stage.mosaic.state.policy.change(rotates_refresh_tokens=False)
 
     answers = [refresh(sqlite_stage, token)]
-    answers += [refresh(sqlite_stage, token_of(answers[0])), refresh(sqlite_stage, token)]
+    for again in (token_of(answers[0]), token):
+        sqlite_stage.pass_time(minutes=2)
+        answers.append(refresh(sqlite_stage, again))
 
     assert [answer.verdict for answer in answers] == [Verdict.AUTHENTICATED] * 3
+    assert sent(sqlite_stage) == 3
+
+
+def test_who_waits_for_a_call_that_is_taken_back_makes_one(sqlite_stage: Stage) -> None:
+    _, token = signed_in(sqlite_stage)
+    state, locked = sqlite_stage.mosaic.state, {"error_code": "auth_locked"}
+    state.faults.add(REFRESH, "status", status=403, body=locked, times=1)
+    with (
+        state.gates.hold(REFRESH, before=True) as gate,
+        sqlite_stage.meanwhile(partial(refresh, sqlite_stage, token)) as first,
+    ):
+        gate.wait_arrived()
+        with sqlite_stage.meanwhile(partial(refresh, sqlite_stage, token)) as second:
+            gate.release()
+            answers = [first.result(timeout=60), second.result(timeout=60)]
+
+    assert Reason.USER_LOCKED in {answer.reason for answer in answers}
+    assert refresh(sqlite_stage, token).verdict is Verdict.AUTHENTICATED
 
 
 # --- what Mosaic says
@@ -382,6 +411,34 @@ def test_tokens_that_do_not_verify_are_given_to_nobody(sqlite_stage: Stage) -> N
         sqlite_stage.mosaic.state.faults.add(REFRESH, forgery, times=1)
 
         assert refresh(sqlite_stage, token).reason == Reason.OUTCOME_UNKNOWN, forgery
+
+
+def test_what_nobody_can_make_sense_of_uses_the_token_up_perhaps(sqlite_stage: Stage) -> None:
+    state = sqlite_stage.mosaic.state
+    for status in (302, 404, 418):
+        _, token = signed_in(sqlite_stage)
+        state.faults.add(REFRESH, "status", status=status, times=1)
+
+        answers = [refresh(sqlite_stage, token), refresh(sqlite_stage, token)]
+
+        assert {answer.reason for answer in answers} == {Reason.OUTCOME_UNKNOWN}, status
+    _, token = signed_in(sqlite_stage)
+    state.rotate_keys(keep_old=False)
+    state.faults.add(Endpoint.JWKS, "status", status=503)
+
+    assert refresh(sqlite_stage, token).reason == Reason.OUTCOME_UNKNOWN
+
+
+def test_tokens_that_say_less_than_the_app_wants_are_not_given(sqlite_stage: Stage) -> None:
+    apps.set_app(sqlite_stage.services, "shop", amr_all_of=("pwd",))
+    login, token = signed_in(sqlite_stage)
+    weaker = {"amr": ["eml"]}
+    sqlite_stage.mosaic.state.faults.add(REFRESH, "change_claims", changes=weaker, times=1)
+
+    answer = refresh(sqlite_stage, token)
+
+    assert (answer.verdict, answer.missing_amr) == (Verdict.INTERACTION_REQUIRED, ("pwd",))
+    assert (answer.tokens, answer.session_ref) == (None, login.session_ref)
 
 
 def test_without_an_id_token_the_access_token_proves_the_user(sqlite_stage: Stage) -> None:
@@ -498,8 +555,8 @@ def test_killed_after_mosaic_rotated_it_is_unknown_and_never_sent_again(
             stage.run(sealed)
     stage.pass_time(seconds=60)
 
-    same = refresh(stage, token, request_id=sealed.request_id)
     other = refresh(stage, token)
+    same = refresh(stage, token, request_id=sealed.request_id)
 
     assert [same.reason, other.reason] == [Reason.OUTCOME_UNKNOWN] * 2
     assert sent(stage) == 1
