@@ -61,14 +61,14 @@ def _about(one: Action) -> tuple[object, ...]:
 
 def _changed(one: Action) -> tuple[str, ...]:
     before, after = one.before or {}, one.after or {}
+    if one.before is None or one.after is None:
+        # It came or went as a whole: what it does not have says nothing.
+        return tuple(f"{n}: {_shown(v)}" for n, v in {**before, **after}.items() if v)
     return tuple(
-        f"{name}: {_shown(before, name)} -> {_shown(after, name)}"
-        if name in before
-        else f"{name}: {_shown(after, name)}"
+        f"{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}"
         for name in {**before, **after}
     )
 
 
-def _shown(values: dict[str, Any], name: str) -> str:
-    value = values.get(name)
-    return "-" if value in (None, []) else output.shown(value)
+def _shown(value: Any) -> str:
+    return "none" if value in (None, []) else output.shown(value)

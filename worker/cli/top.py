@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -20,7 +20,7 @@ from worker.maintenance.last_runs import Run
 from worker.operations.health import Health
 from worker.operations.live import MOMENTS, Live
 from worker.operations.views import DeliveryCounts
-from worker.traffic import Lane
+from worker.traffic import BudgetLeft, Lane
 
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _NARROWEST: Final = 60
@@ -99,6 +99,8 @@ def _frame(health: Health, live: Live, *, ascii_only: bool) -> Iterator[str]:
     yield from _deliveries(health)
     yield ""
     yield "   ".join(_rest(health))
+    if health.traffic is not None:
+        yield f"calls left: {', '.join(_calls_left(health.traffic.budgets))}"
     for problem in health.problems:
         yield f"Problem: {output.shown(problem)}"
     if not health.problems:
@@ -143,11 +145,12 @@ def _rest(health: Health) -> Iterator[str]:
     for run, name in ((Run.SWEEP, "sweep"), (Run.EXPIRE_SESSIONS, "expiry")):
         age = runs.get(run)
         yield f"{name} {'unknown' if age is None else f'{age:.0f} s ago'}"
-    for lane in Lane:
-        left = (
-            [b.left_share for b in health.traffic.budgets if b.lane is lane]
-            if health.traffic
-            else []
-        )
-        if left:
-            yield f"{lane} {min(left):.0%}"
+
+
+def _calls_left(budgets: Iterable[BudgetLeft]) -> Iterator[str]:
+    """Return the scarcest of each lane."""
+    left: dict[Lane, float] = {}
+    for budget in budgets:
+        left[budget.lane] = min(budget.left_share, left.get(budget.lane, 1.0))
+    for lane, share in left.items():
+        yield f"{lane} {share:.0%}"

@@ -19,6 +19,8 @@ from worker.errors import (
     ConfigurationError,
     MosaicContractBroken,
     MosaicUnavailable,
+    NoticeRefused,
+    NoticeUndelivered,
 )
 from worker.mosaic import MosaicApp
 from worker.mosaic.responses import Endpoint
@@ -82,7 +84,13 @@ def notices(services: Services, app: Row[Any]) -> str:
             "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS"
         )
     timeout = services.settings.notice_timeout_seconds
-    status = services.notices.try_address(app.notice_address, timeout_seconds=timeout)
+    try:
+        status = services.notices.try_address(app.notice_address, timeout_seconds=timeout)
+    except (NoticeUndelivered, NoticeRefused) as error:
+        raise ConfigurationError(
+            f"{error}. Is the app up, may this machine get there, and is the address right "
+            f"(mosaic-sessions apps show {app.app_id})?"
+        ) from None
     if status >= _SERVER_ERRORS:
         raise ConfigurationError(f"its address answers {status}: look at the app's log")
     return f"its address answers ({status})"

@@ -216,9 +216,12 @@ class _Story:
             yield Fact(self._ends_at(), "a cap of the settings ends it before Mosaic would")
 
     def _by_whom(self) -> str:
-        ends = (one for one in self.details.trail if one.event == audit.ENDED)
-        who = next((one.app_id or one.correlation_id for one in ends), None)
+        who = self._ended_by()
         return f", by {who}" if who else ""
+
+    def _ended_by(self) -> str | None:
+        ends = (one for one in self.details.trail if one.event == audit.ENDED)
+        return next((one.app_id or one.correlation_id for one in ends), None)
 
     def extended_by(self) -> Iterator[Fact]:
         uses = [entry for entry in self.details.trail if entry.event == audit.AUTHENTICATED]
@@ -246,9 +249,12 @@ class _Story:
             return
         for link in self.details.shares:
             if link.app_id not in notices:
-                is_untold = link.app_id in self.untold
-                why = "it has no notice address" if is_untold else "it asked itself, or wants none"
-                yield Fact(None, f"{link.app_id} is not told: {why}")
+                yield Fact(None, f"{link.app_id} is not told: {self._why_not(link.app_id)}")
+
+    def _why_not(self, app_id: str) -> str:
+        if app_id == self._ended_by():
+            return "it asked for it"
+        return "it has no notice address" if app_id in self.untold else "it wants no such notice"
 
     def next(self) -> Iterator[Fact]:
         found = self.details.session

@@ -67,6 +67,7 @@ def test_every_change_of_an_app_is_remembered_with_what_it_was(stage: Stage) -> 
     assert key_retired["before"] == {"key": key.kid}
     assert removed["before"]["max_age_seconds"] == 900
     printed = run("audit", "list").stdout + json.dumps(found)
+    assert "max_age_seconds: 600 -> 900, capabilities: none -> logout_user" in printed
     for secret in (SECRET, SECRET[::-1], key.text().partition(".")[2]):
         assert secret not in printed
 

@@ -85,6 +85,7 @@ def test_an_ended_session_says_who_was_told_and_who_is_told_next(
     assert "logged out, by shop" in says(pending["why"])
     assert [fact["state"] for fact in pending["told"]] == ["pending", "pending", None, None]
     assert "desk is not told: it has no notice address" in says(pending["told"])
+    assert "shop is not told: it asked for it" in says(pending["told"])
     assert "Mosaic is told again" in says(pending["next"])
     assert [fact["state"] for fact in done["told"][:2]] == ["confirmed", "confirmed"]
     assert says(done["next"]) == "its row is deleted, at the earliest"

@@ -271,8 +271,16 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
     "a wrong key set": (wrong_key_set, "shop: key set", ("/wrong/jwks: 404", "--jwks-url")),
     "a wrong client secret": (wrong_secret, "shop: client", ("--client-secret-file",)),
     "a clock that is not Mosaic's": (other_clock, "shop: key set", ("apart", "(NTP)")),
-    "a notice address of no host": (no_such_host, "forum: notices", ("was not resolved",)),
-    "a notice address of nobody": (nobody_there, "forum: notices", ("Connection refused",)),
+    "a notice address of no host": (
+        no_such_host,
+        "forum: notices",
+        ("not resolved", "apps show"),
+    ),
+    "a notice address of nobody": (
+        nobody_there,
+        "forum: notices",
+        ("refused", "apps show"),
+    ),
     "an app that fails": (failing_app, "forum: notices", ("its address answers 503",)),
     "notices that cannot be signed": (
         unsigned,

@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 from pytest_mock import MockerFixture
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
-from models import App, Logout
+from models import App, IdpSession, Logout
 from session_client.contract import LogoutScope, Reason, Verdict
 from tests.stage import Stage
 from worker.errors import BreakerOpen
@@ -47,6 +48,24 @@ def logged_out(stage: Stage, **fields: Any) -> tuple[UUID, str]:
     assert stage.log_out(session_ref=ref, **fields).verdict is Verdict.OK
     (delivery,) = (row.id for row in stage.logouts() if row.idp_session_id == UUID(ref))
     return delivery, login.session_id
+
+
+def test_a_logout_no_app_can_send_calls_the_operator_and_is_kept(sqlite_stage: Stage) -> None:
+    delivery, _ = logged_out(sqlite_stage)
+    with sqlite_stage.services.store.write() as connection:  # as after a restore of half a backup
+        connection.execute(update(Logout).values(requested_by="gone"))
+        connection.execute(update(IdpSession).values(registered_by="gone"))
+
+    with capture_logs() as logs:
+        outcome = end_at_idp(sqlite_stage.services, delivery)
+
+    (line,) = [line for line in logs if line["event"] == "operator_must_act"]
+    assert (line["app"], line["error"]) == ("gone", "OperatorMustAct")
+    assert "register one anew" in line["detail"]
+    (row,) = sqlite_stage.logouts()
+    assert outcome is row.outcome is None
+    assert "register one anew" in row.last_error
+    assert told(sqlite_stage) == 0
 
 
 def test_mosaic_is_told_and_the_session_id_forgotten(stage: Stage) -> None:
