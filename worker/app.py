@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from typing import Any, NoReturn
 
 import structlog
 from celery import Celery, concurrency, signals
 from celery.app.task import Context
+from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from session_client import contract, times
 from worker import logs, startup
@@ -44,6 +46,7 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
     if sender.app is not app:
         return  # the signal is everybody's, e.g. a test's own Celery app
     try:
+        _check_temporary_folder(sender.pool_cls)
         startup.check(settings_module.current())
     except ConfigurationError as error:
         _exit(f"does not start: {error}", startup.EXIT_CODE)
@@ -58,6 +61,19 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
 @signals.beat_init.connect
 def _watch_beat(sender: Any, **_: Any) -> None:
     liveness.serve_beat(sender)
+
+
+def _check_temporary_folder(pool: Any) -> None:
+    """Raise `ConfigurationError` if *pool* forks and there is none: billiard fails without."""
+    if not issubclass(concurrency.get_implementation(pool), PreforkPool):
+        return
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            "there is no temporary folder that can be written to, and prefork needs one: name it "
+            "in TMPDIR (a small tmpfs will do), or take threads, which need none"
+        ) from None
 
 
 def _exit(why: str, code: int) -> NoReturn:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 import redis
 from alembic import command
+from celery import signals
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
@@ -26,6 +29,7 @@ from simulator.server import SimulatorServer
 from tests.certificates import make_certificate, server_context
 from tests.stage import environment, redis_client
 from worker import startup
+from worker.app import app as celery_app
 from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady
 from worker.operations import ground
@@ -357,6 +361,28 @@ def test_another_kind_of_broker_is_not_asked_about_redis_matters(
     startup.check(
         with_urls(sqlite_settings, broker_url="amqp://127.0.0.1:1//", redis_url=redis_url)
     )
+
+
+# --- pools
+
+
+@pytest.mark.parametrize(("pool", "is_refused"), [("processes", True), ("threads", False)])
+def test_a_pool_that_forks_needs_a_temporary_folder(
+    sqlite_settings: Settings, monkeypatch: pytest.MonkeyPatch, pool: str, *, is_refused: bool
+) -> None:
+    def none_found() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_found)
+    monkeypatch.setattr(settings_module, "current", lambda: sqlite_settings)
+    starting = Mock(app=celery_app, pool_cls=pool)
+
+    if not is_refused:
+        signals.worker_init.send(sender=starting)
+        return
+    with pytest.raises(SystemExit) as caught:
+        signals.worker_init.send(sender=starting)
+    assert caught.value.code == startup.EXIT_CODE
 
 
 # --- clocks
