@@ -7,7 +7,7 @@ be read is rejected and only its error's type is logged: bodies and headers may 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from celery import signals
@@ -20,6 +20,8 @@ from worker.metrics import Rejection
 from worker.settings import model as settings_module
 
 log = structlog.get_logger()
+
+_NO_GLOBAL_QOS: Final = "does not support global qos"  # RabbitMQ's
 
 
 class SafeConsumer(Consumer):
@@ -38,6 +40,7 @@ class SafeConsumer(Consumer):
         # Of what is no message at all other transports than ours raise it before a consumer sees
         # it. It has left its queue by then; without this the worker would exit.
         self.connection_errors = (*self.connection_errors, *UNREADABLE)
+        self._has_quorum_queues = False
         key = settings_module.current().lookup_key_bytes
         self._guard = MessageGuard(queues_of(self.app), key)
 
@@ -54,6 +57,25 @@ class SafeConsumer(Consumer):
                 return self._turn_away(message, Rejection.UNREADABLE, error)
 
         return on_task_received
+
+    def connect(self) -> Any:
+        """Connect to the broker."""
+        connection = super().connect()
+        if self._has_quorum_queues:
+            # As if RabbitMQ counted what a consumer holds, and not a connection: Celery then asks
+            # for no more than that.
+            transport: Any = connection.transport
+            transport.qos_semantics_matches_spec = lambda _: True
+        return connection
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Prepare to connect again; to RabbitMQ's quorum queues in the way that they support."""
+        # Whether they are is decided where their host is set up, so the first try tells. Without
+        # this the worker would connect, be refused and connect for ever.
+        if _NO_GLOBAL_QOS in str(exc):
+            self._has_quorum_queues = True
+            log.info("broker_has_quorum_queues", error=type(exc).__name__)
+        super().on_connection_error_after_connected(exc)
 
     @property
     def _held(self) -> int:

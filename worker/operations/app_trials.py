@@ -77,7 +77,9 @@ def notices(services: Services, app: Row[Any]) -> str:
     if app.notice_method is None:
         return "wants none"
     if app.notice_method == NoticeMethod.QUEUE:
-        return f"by queue {app.notice_address}"
+        # How many may wait there is asked of Redis alone.
+        bound = "" if services.broker else "; the broker is no Redis: limit its length there"
+        return f"by queue {app.notice_address}{bound}"
     if not services.notices.can_sign:
         raise ConfigurationError(
             "none can be signed: set MOSAIC_SESSIONS_NOTICE_ISSUER and "
