@@ -9,15 +9,18 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from session_client import AppKey, LogoutReceipt, messages, sealing
+from session_client import AppKey, Authentication, LogoutReceipt, messages, sealing
 from session_client.contract import Task
 from session_client.messages import Message
+from worker.requests import commands
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
 VECTOR = PAGE.partition("## Test vector")[2]
-KEY_TEXT, ENVELOPE, REQUEST, ANSWER, ANSWERED = (
+KEY_TEXT, *BLOCKS = (
     block.strip() for block in re.findall(r"```(?:text|json)\n(.*?)```", VECTOR, re.DOTALL)
 )
+ENVELOPE, REQUEST, ANSWER, ANSWERED = BLOCKS[:4]  # a logout's
+REFRESH = BLOCKS[4:]
 KEY = AppKey.parse(KEY_TEXT)
 
 
@@ -51,3 +54,17 @@ def test_the_answer_opens_to_what_the_page_shows() -> None:
 
     assert sealing.unseal(ANSWER, sealing.Kind.ANSWER, {KEY.kid: KEY}.get) == json.loads(ANSWERED)
     assert receipt.receipt_id == json.loads(ANSWERED)["data"]["receipt_id"]
+
+
+def test_a_refresh_opens_to_what_the_page_shows() -> None:
+    envelope, request, answer, answered = REFRESH
+    opened = sealing.unseal(envelope, sealing.Kind.REQUEST, {KEY.kid: KEY}.get)
+    asked = Message(Task.REFRESH, "shop", opened["request_id"], envelope)
+
+    found = messages.open_answer(asked, answer.encode(), KEY, Authentication)
+
+    assert opened == json.loads(request)
+    commands.parse(Task.REFRESH, opened["payload"])
+    assert sealing.unseal(answer, sealing.Kind.ANSWER, {KEY.kid: KEY}.get) == json.loads(answered)
+    assert found.tokens is not None
+    assert found.tokens.refresh_token == json.loads(answered)["data"]["tokens"]["refresh_token"]
