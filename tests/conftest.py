@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,13 +17,34 @@ from migrations.target import config_for
 from sandbox.postgres_server import PostgresDatabases, PostgresServer
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from simulator.server import SimulatorServer
-from tests.databases import EmptyDatabases
+from simulator.server import PromptServer, SimulatorServer
+from tests.databases import EmptyDatabases, compiled_once
 from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_client
 
 # The same examples at every run, and no clock in the verdict: a red suite must be about the
 # change at hand, and on a busy machine any one example may take a second.
 settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def simulator_untraced() -> Iterator[None]:
+    """Coverage is not asked of the simulator, and tracing takes half as long again as running."""
+    run = PromptServer.run
+
+    def untraced(server: PromptServer, sockets: list[socket.socket] | None = None) -> None:
+        sys.settrace(None)  # of this thread alone
+        run(server, sockets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PromptServer, "run", untraced)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """See `compiled_once`: it saves a test of the services a quarter of its time."""
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
