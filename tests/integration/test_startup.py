@@ -198,6 +198,27 @@ def test_a_user_of_the_database_that_may_only_read_is_refused(
     assert message.startswith("the user in DATABASE_URL may not read and write all tables")
 
 
+def test_a_user_without_a_right_on_a_new_table_is_refused_before_it_is_used(
+    sqlite_settings: Settings, postgres_url: str
+) -> None:
+    worker = f"worker_{uuid4().hex}"
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {worker}"))
+        connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {worker}"))
+        connection.execute(text(f"REVOKE INSERT, DELETE ON operator_actions FROM {worker}"))
+    url = f"{postgres_url}?options=-c%20role%3D{worker}"
+
+    message = refusal(with_urls(sqlite_settings, database_url=url))
+
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {worker}"))
+        connection.execute(text(f"DROP ROLE {worker}"))
+    engine.dispose()
+    assert "may not delete operator_actions, insert operator_actions" in message
+    assert "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES" in message
+
+
 # --- Redis
 
 

@@ -31,7 +31,6 @@ from worker.storage.redis_client import connect_redis
 from worker.wiring import Services
 
 OLDEST_REDIS: Final = (6, 2)
-_SERVER_ERRORS: Final = 500
 _RUNNING: Final = (Part.BROKER, Part.WORKERS, Part.SWEEP, Part.MOSAIC, Part.DELIVERIES)
 
 

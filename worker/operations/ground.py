@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
-from sqlalchemy import false, update
+from sqlalchemy import Connection, false, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
-from models import IdpSession
+from models import Base, IdpSession
 from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady, StoreUnavailable
 from worker.operations.schema import schema_trouble
@@ -25,8 +25,9 @@ from worker.settings.model import Settings
 from worker.storage.database import Store, make_engine
 from worker.storage.redis_client import cause_of, connect_redis, is_cluster
 
-_NO_PERMISSION: Final = "42501"  # PostgreSQL's
-_MAY_NOT_WRITE: Final = (
+_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+NO_PERMISSION: Final = "42501"  # PostgreSQL's
+MAY_NOT_WRITE: Final = (
     "the user in DATABASE_URL may not read and write all tables: grant it SELECT, INSERT, UPDATE "
     "and DELETE"
 )
@@ -52,6 +53,31 @@ def check_database(store: Store) -> None:
     nothing = update(IdpSession).where(false()).values(version=IdpSession.version)
     with store.write() as connection:
         connection.execute(nothing)
+        _check_rights(connection)
+
+
+def _check_rights(connection: Connection) -> None:
+    """Check that our user may read and write each table.
+
+    A migration makes new ones, which another user may own: a worker starts, and fails when it first
+    uses such a table.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    names = sorted(Base.metadata.tables)
+    asked = text(
+        "SELECT name, lower(wanted) FROM unnest(CAST(:names AS text[])) AS name,"
+        " unnest(CAST(:rights AS text[])) AS wanted"
+        " WHERE NOT has_table_privilege(name, wanted) ORDER BY name, wanted"
+    )
+    rows = connection.execute(asked, {"names": names, "rights": list(_RIGHTS)}).all()
+    if rows:
+        missing = ", ".join(f"{right} {name}" for name, right in rows)
+        raise ConfigurationError(
+            f"the user in DATABASE_URL may not {missing}: as the tables' owner, GRANT "
+            f"{', '.join(_RIGHTS)} ON ALL TABLES IN SCHEMA public to it, and by ALTER DEFAULT "
+            "PRIVILEGES on those of later migrations"
+        )
 
 
 @contextmanager
@@ -74,8 +100,8 @@ def in_operators_words() -> Iterator[None]:
         # A wrong password looks the same: drivers tell it only in words, in many languages.
         raise NotReady(_cannot_be_used(str(error))) from None
     except SQLAlchemyError as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == _NO_PERMISSION:
-            raise ConfigurationError(_MAY_NOT_WRITE) from None
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_PERMISSION:
+            raise ConfigurationError(MAY_NOT_WRITE) from None
         raise ConfigurationError(_cannot_be_used(type(error).__name__)) from None
 
 
