@@ -21,11 +21,12 @@ from tests.acceptance.client_rig import ROOT, Apps, working
 
 PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/apps.md")]
 # The sample of the hub runs beside the tests of tickets.
-FIRST, FOR_AN_API, IN_AN_APP, _HUB, NOT_LOST = (
+FIRST, FOR_AN_API, IN_AN_APP, _HUB, AT_NIGHT, NOT_LOST = (
     sample
     for page in PAGES
     for sample in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 )
+OFFLINE = ("--allow", "offline")
 CALLS = (SessionClient.register, SessionClient.silent_auth, SessionClient.logout)
 
 
@@ -92,7 +93,7 @@ def test_the_samples_run_one_after_the_other(
         apps = Apps(stack, "shop", "forum")
         exits.callback(apps.close)
         worker = exits.enter_context(working(stack))
-        stack.run("mosaic-sessions", "apps", "set", "forum", "--methods", "password")
+        stack.run("mosaic-sessions", "apps", "set", "forum", "--methods", "password", *OFFLINE)
         stack.mosaic.add_user("eve", password="a password")
         headers = Headers()
         app = App(cookies=headers.jar, headers=headers, name="eve", password="a password")
@@ -109,6 +110,9 @@ def test_the_samples_run_one_after_the_other(
         app.run(FOR_AN_API)
         known = app["sign_in_for_an_api"](app["client"], app["sso"], [], "eve", "a password")
         assert known.verdict is Verdict.AUTHENTICATED
+        before = app["kept"] = known.tokens.refresh_token
+        app.run(AT_NIGHT)
+        assert app["kept"] not in {None, before}
         app["client"].logout(browser_token=known.browser_token)
 
         app["ref"] = apps.register("ada", "forum").session_ref
