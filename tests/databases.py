@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
+from migrations.target import head
 from models import Base
 from sandbox.postgres_server import PostgresDatabases
 from worker import wiring
@@ -21,6 +22,7 @@ _NAMES = sorted([*Base.metadata.tables, "alembic_version"])
 _STRANGE = """
     SELECT (SELECT array_agg(tablename ORDER BY tablename) FROM pg_tables
             WHERE schemaname = 'public') <> %s::name[]
+        OR NOT EXISTS (SELECT FROM alembic_version WHERE version_num = %s)
         OR EXISTS (SELECT FROM pg_db_role_setting AS told JOIN pg_database AS here
                    ON told.setdatabase = here.oid WHERE here.datname = current_database())
 """
@@ -68,7 +70,7 @@ class EmptyDatabases:
         url = self._server.url(name).replace("+psycopg", "")
         try:
             with psycopg.connect(url, connect_timeout=60) as connection:
-                is_strange = connection.execute(_STRANGE, [_NAMES]).fetchone()
+                is_strange = connection.execute(_STRANGE, [_NAMES, head()]).fetchone()
                 if is_strange is None or is_strange[0]:
                     return False
                 connection.execute(_EMPTY)
