@@ -40,6 +40,7 @@ def test_an_upgrade_says_what_it_did_and_the_second_that_there_was_nothing_to_do
     at_head = f"the database is at {target.head()}, as this release needs"
     assert first == [*(f"up to {s.revision}: {s.doc}" for s in target.steps()), at_head]
     assert second == [f"{at_head}: there was nothing to do"]
+    assert told("upgrade") == {"revision": target.head(), "done": second}
 
 
 @pytest.mark.usefixtures("url")

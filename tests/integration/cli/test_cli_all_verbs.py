@@ -108,6 +108,18 @@ def test_wrong_arguments_are_told_in_a_line_that_names_the_help(verb: str) -> No
         assert f"({verb} --help)" in result.stderr.replace("commands ", "")
 
 
+def test_before_the_verb_likewise_and_nothing_at_all_prints_the_help() -> None:
+    unknown = run("--no-such-option")
+    misspelt = run("app", "list")
+
+    for result in (unknown, misspelt):
+        check("", result)
+        assert result.exit_code == 2
+    for words in ((), ("apps",)):
+        assert run(*words).exit_code == 2
+        assert "Usage:" in run(*words).output
+
+
 def test_every_verb_speaks_json_and_has_a_help() -> None:
     without = {verb for verb, found in VERBS.items() if "as_json" not in names_of(found)}
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def test_an_added_app_signs_users_in_with_its_secret(sqlite_stage: Stage) -> Non
     sqlite_stage.registered("ada", "shop")
 
     assert sqlite_stage.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
+
+
+def test_what_changes_an_app_says_in_json_how_it_is_now(sqlite_stage: Stage) -> None:
+    made = json.loads(run(*ADD, "--json", stdin=SECRET).stdout)
+    kid = told("apps", "rotate-key", "shop")["kid"]
+    now = [
+        told("apps", "set", "shop", "--max-age", "60")["max_age_seconds"],
+        told("apps", "retire-key", "shop", made["kid"])["kids"],
+        told("apps", "set-notice", "shop", "--notice-queue", "q")["notice_address"],
+        told("apps", "disable", "shop")["disabled_at"] is not None,
+        told("apps", "enable", "shop")["disabled_at"],
+        told("apps", "remove", "shop"),
+    ]
+
+    assert ClientKey.parse(made["app_key"]).kid == made["kid"]
+    assert now == [60, [kid], "q", True, None, {"removed": "shop"}]
 
 
 def test_quiet_prints_the_key_and_nothing_else(sqlite_stage: Stage) -> None:

@@ -120,6 +120,8 @@ def test_both_trails_are_exported_from_where_the_last_export_ended(stage: Stage)
 
 def test_a_change_that_fails_leaves_no_trace(sqlite_stage: Stage) -> None:
     sqlite_stage.add_app("shop")
+    sqlite_stage.add_app("forum")
+    assert "There are more than 1" in run("audit", "list", "--limit", "1").stdout
     before = sqlite_stage.dump()
 
     complaint("apps", "remove", "nobody")

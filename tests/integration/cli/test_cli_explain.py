@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from models import Logout, Notice
 from session_client import requests
+from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.integration.outbox.propagation_rig import (
     Broker,
@@ -59,6 +60,23 @@ def test_a_live_session_says_what_keeps_it_alive_and_when_it_ends(
     printed = run("explain", "session", str(shared)).stdout
     assert printed.startswith(f"session {shared} of user ada: alive\n")
     assert "forum got tokens" in printed
+
+
+def test_of_many_uses_the_last_are_shown_and_a_cap_is_named(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    cap = {"session_absolute_cap_seconds": "3600"}
+    with Stage(sqlite_url, redis_url, mosaic, **cap) as stage:
+        stage.add_app("shop")
+        session = stage.registered("ada", "shop")
+        for _ in range(7):
+            stage.silent_auth("ada", "shop")
+        found = told("explain", "session", str(session))
+
+    first, *last = found["extended_by"]
+    assert first["says"] == "7 silent authentications since; the last of them:"
+    assert len(last) == 5
+    assert "a cap of the settings ends it before Mosaic would" in says(found["why"])
 
 
 def test_one_whose_time_is_over_waits_for_its_expiry(stage: Stage, shared: UUID) -> None:

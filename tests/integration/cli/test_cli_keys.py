@@ -5,7 +5,7 @@ import json
 
 from simulator.server import SimulatorServer
 from tests.integration.backchannel.notices_rig import ISSUER, rsa_pem, thumbprint
-from tests.integration.cli.cli_rig import complaint, run
+from tests.integration.cli.cli_rig import complaint, run, told
 from tests.stage import ENCRYPTION_KEY, Stage
 
 NEW_KEY = base64.b64encode(b"n" * 32).decode()
@@ -86,6 +86,17 @@ def test_a_missing_key_is_named_and_nothing_is_lost(
         message = complaint("keys", "rotate", expect=78)
 
     assert "MOSAIC_SESSIONS_ENCRYPTION_KEYS: key 'k1' is not in the ring; add it back" in message
+
+
+def test_keys_are_made_and_changed_in_json_too(sqlite_stage: Stage) -> None:
+    made = told("keys", "generate")
+    pair = told("keys", "generate", "--rotate")
+    rotated = told("keys", "rotate")
+
+    assert made.keys() == {"MOSAIC_SESSIONS_ENCRYPTION_KEYS", "MOSAIC_SESSIONS_LOOKUP_KEY"}
+    assert pair["pair"].startswith("k")
+    assert set(rotated["sealed_anew"].values()) <= {0}
+    assert "the only key of the ring" in rotated["next"]
 
 
 def test_a_ring_of_one_key_has_nothing_to_remove(sqlite_stage: Stage) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from models import Logout
+from session_client import requests
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.stage import Stage
 from worker.outbox.leases import MAX_CRASHES
@@ -72,6 +73,17 @@ def test_what_was_given_up_is_listed_and_what_mosaic_confirmed_is_not(given_up: 
     (one,) = listed("--failed")
     assert one["state"] == "dead"
     assert listed() == [one]
+
+
+def test_a_user_who_must_still_be_revoked_at_mosaic_is_listed_too(stage: Stage) -> None:
+    stage.add_app("admin", capabilities=("revoke_user",))
+    stage.ask("admin", requests.RevokeUser(user_id="ada"))
+
+    (one,) = listed()
+    assert (one["session_ref"], one["user_id"], one["app_id"]) == (None, "ada", "admin")
+    assert listed("--failed") == []
+    assert listed("--app", "admin") == [one]
+    assert "all of the user" in run("logouts", "list").stdout
 
 
 def test_a_misspelt_app_has_no_logouts(sqlite_stage: Stage) -> None:

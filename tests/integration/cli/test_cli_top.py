@@ -20,6 +20,7 @@ from sandbox.environment import base_variables, coverage_variables
 from sandbox.ports import free_port
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import run
+from tests.integration.outbox.propagation_rig import by_queue
 from tests.stage import Stage, environment, redis_client
 from worker.cli.plot import bars
 from worker.operations.live import MOMENTS, Live
@@ -35,18 +36,21 @@ def row(printed: str, name: str) -> str:
 
 def test_one_frame_shows_what_happened_and_what_waits(stage: Stage) -> None:
     stage.add_app("shop")
+    by_queue(stage, "forum")
     for user in ("ada", "bob", "eve"):
         session = stage.registered(user, "shop")
     stage.log_out("eve", "shop", session_ref=str(session))
     stage.pass_time(seconds=3)
     stage.services.redis.delete("idp")
     stage.services.redis.lpush("auth", "a", "b")
+    stage.services.redis.lpush("forum-notices", "n")
 
     printed = run("top", "--once", "--every", "4").stdout
 
     assert re.match(r"logins +0\.8 .*█", row(printed, "logins"))  # three in four seconds
     assert re.match(r"sessions ended +0\.2", row(printed, "sessions ended"))
     assert re.match(r"auth +2 ", row(printed, "auth"))
+    assert re.match(r"forum-notices \(forum\) +1 ", row(printed, "forum-notices"))
     assert re.match(r"Mosaic +1 +0 +0 ", row(printed, "Mosaic"))
     assert "live sessions 2" in printed
     assert "Problem: no worker is alive: start one" in printed
