@@ -10,7 +10,7 @@ from celery import Celery
 
 from benchmarks import people
 from benchmarks.peers.mosaic import Mosaic
-from session_client import SessionClient
+from session_client import Authenticated, SessionClient
 from session_client.keys import AppKey
 
 Call = Callable[[int], None]
@@ -46,8 +46,8 @@ def _ours(addresses: Addresses) -> Call:
     def call(number: int) -> None:
         client = clients[people.app_of(number)]
         answer = client.silent_auth(user_id=people.user_id(number), timeout=TIMEOUT_SECONDS)
-        if answer.tokens is None:
-            raise WrongAnswerError(f"{answer.verdict} {answer.reason}")
+        if not isinstance(answer, Authenticated):
+            raise WrongAnswerError(f"{type(answer).__name__} {answer.reason}")
 
     return call
 

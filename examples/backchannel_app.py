@@ -3,9 +3,8 @@
 Register it at the worker with `--notice-url http://…/backchannel-logout`, then as below; `make dev`
 prints all of it, ready to paste:
 
-    export WORKER_JWKS_URL=…      # where the worker's public keys are served
-    export WORKER_ISSUER=…        # the worker's MOSAIC_SESSIONS_NOTICE_ISSUER
-    export CLIENT_ID=…            # this app's client at Mosaic
+    export SESSION_BROKER_URL=…                # the worker's broker
+    export SESSION_APP_ID=… SESSION_APP_KEY=…  # as `mosaic-sessions apps add` printed it
     uvicorn examples.backchannel_app:app
 
 `queue_app.py` shows the other way, for an app that nobody can call.
@@ -15,17 +14,11 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-import httpx
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from starlette.config import Config
 
-from session_client import InvalidNotice, LogoutNotice, verify_logout_token
+from session_client import AsyncSessionClient, InvalidNotice, LogoutNotice, Unavailable
 
-config = Config()
-JWKS_URL = config("WORKER_JWKS_URL")
-ISSUER = config("WORKER_ISSUER")
-CLIENT_ID = config("CLIENT_ID")
+client = AsyncSessionClient.from_env()
 MAX_BYTES = 64 * 1024
 
 # The user of each local session; a real app keeps both in its session store.
@@ -56,17 +49,13 @@ async def backchannel_logout(request: Request) -> Response:
             return Response(status_code=413)
     token = parse_qs(body.decode(errors="replace")).get("logout_token", [""])[0]
     try:
-        notice = await run_in_threadpool(verify, token)
+        notice = await client.verify_logout_token(token)
     except InvalidNotice:
         return Response(status_code=400)
+    except Unavailable:
+        return Response(status_code=503)
     end_local_sessions(notice)
     return Response(status_code=200, headers={"Cache-Control": "no-store"})
-
-
-def verify(token: str) -> LogoutNotice:
-    """Verify with the worker's keys of now. An app with much traffic keeps them for a minute."""
-    jwks = httpx.get(JWKS_URL, timeout=2).raise_for_status().json()
-    return verify_logout_token(token, jwks=jwks, issuer=ISSUER, audience=CLIENT_ID)
 
 
 def end_local_sessions(notice: LogoutNotice) -> None:

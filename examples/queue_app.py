@@ -20,7 +20,7 @@ from contextlib import closing
 from celery import Celery
 from starlette.config import Config
 
-from session_client import SessionClient, broker, contract, open_notice
+from session_client import SessionClient, broker, contract
 
 config = Config()
 BROKER_URL = config("BROKER_URL")
@@ -45,7 +45,7 @@ client = SessionClient(broker_url=BROKER_URL, app_id=APP_ID, app_key=APP_KEY)
 def logged_out(app_id: str, envelope: str) -> None:
     """End the local session, then say so. What goes wrong in between brings the notice again."""
     del app_id  # anybody could have written it: what counts is inside the seal
-    notice = open_notice(envelope, app_id=APP_ID, app_keys=[APP_KEY])
+    notice = client.open_notice(envelope)
     with closing(sqlite3.connect(SESSIONS_DB)) as sessions, sessions:
         sessions.execute("DELETE FROM sessions WHERE session_ref = ?", (notice.session_ref,))
-    client.confirm_notice(notice)
+    client.confirm(notice)

@@ -24,13 +24,17 @@ from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import (
     AppKey,
-    Authentication,
+    Authenticated,
     Code,
+    CodeSent,
+    LoginAnswer,
+    LoginRequired,
     LogoutReceipt,
     Password,
     SendOtp,
     SessionClient,
-    open_notice,
+    StepUpRequired,
+    Unauthorized,
 )
 
 # Two weeks are long for a demo: this one app's sessions live for seconds.
@@ -144,8 +148,8 @@ class Demo:
     def begins_step_up(self, browser: Browser, app_id: str) -> str:
         """The app has a code sent to whoever is at this browser."""
         answer = self._clients[app_id].start(SendOtp("sms"), step_up=browser.token)
-        browser.login = answer.begun.login if answer.begun else None
-        return str(answer.verdict)
+        browser.login = answer.login if isinstance(answer, CodeSent) else None
+        return "a code is on its way" if browser.login else _in_words(answer)
 
     def types_the_code(self, user_id: str, browser: Browser, app_id: str) -> str:
         """The user reads the code from the phone and types it where the login began."""
@@ -153,23 +157,21 @@ class Demo:
         answer = self._clients[app_id].authenticate(
             Code(code), login=browser.login, step_up=browser.token
         )
-        said = f", {' '.join(answer.amr)}" if answer.amr else ""
+        said = f", {' '.join(answer.amr)}" if isinstance(answer, Authenticated) else ""
         return self._kept(answer, browser) + said
 
-    def _kept(self, answer: Authentication, browser: Browser) -> str:
+    def _kept(self, answer: LoginAnswer, browser: Browser) -> str:
         """Keep what a browser and an app keep, and say how it went."""
-        if answer.tokens is not None:
+        if isinstance(answer, Authenticated):
             self._secrets += [answer.tokens.access_token, str(answer.tokens.id_token)]
             if answer.tokens.refresh_token is not None:
                 browser.refresh_token = answer.tokens.refresh_token
                 self._secrets.append(answer.tokens.refresh_token)
-        if answer.browser_token is not None:
+        if isinstance(answer, Authenticated | StepUpRequired) and answer.browser_token:
             browser.token = answer.browser_token
             self._secrets.append(answer.browser_token)
         self._secrets += [s.session_id for s in self._stack.mosaic.live_sessions()]
-        missing = f", missing {' '.join(answer.missing_amr)}" if answer.missing_amr else ""
-        reason = f" ({answer.reason}{missing})" if answer.reason else ""
-        return f"{answer.verdict}{reason}"
+        return _in_words(answer)
 
     def refreshes(self, browser: Browser) -> str:
         """The shop works for a user who is away."""
@@ -185,8 +187,8 @@ class Demo:
         ticket = self._clients["forum"].ticket(
             browser_token=self.phone.token, for_app="library", challenge=challenge
         )
-        if ticket.ticket is None:
-            return f"{ticket.verdict} ({ticket.reason})"
+        if isinstance(ticket, LoginRequired):
+            return _in_words(ticket)
         self._secrets.append(ticket.ticket)
         answer = self._clients["library"].silent_auth(ticket=ticket.ticket, verifier=verifier)
         said = self._kept(answer, self.library_on_phone)
@@ -194,24 +196,22 @@ class Demo:
 
     def sharing(self, user_id: str, app_id: str) -> str:
         """Ask the store which apps share the user's sessions."""
-        listed = self._clients[app_id].status(user_id=user_id).sessions
+        listed = self._clients[app_id].status(user_id=user_id)
         return "; ".join(" ".join(sorted(session.apps)) for session in listed)
 
     def log_out(self, browser: Browser, app_id: str) -> str:
         """One app logs this browser out."""
         receipt = self._clients[app_id].logout(browser_token=browser.token)
         self._receipt = receipt
-        return f"{receipt.verdict}, {receipt.sessions_ended} session ended"
+        return f"{receipt.sessions_ended} session ended"
 
     def shop_is_told(self) -> str:
         """Do what the shop's own worker does with the message on its queue."""
         with redis.Redis.from_url(self._stack.broker_url) as broker:
             _, item = cast("tuple[bytes, bytes]", broker.blpop([NOTICE_QUEUE], timeout=10))
         body = json.loads(base64.b64decode(json.loads(item)["body"]))
-        notice = open_notice(
-            body[1]["envelope"], app_id="shop", app_keys=[AppKey.parse(self._keys["shop"])]
-        )
-        self._clients["shop"].confirm_notice(notice)
+        notice = self._clients["shop"].open_notice(body[1]["envelope"])
+        self._clients["shop"].confirm(notice)
         receipt = self._clients["forum"].receipt(str(self._receipt.receipt_id))
         return f"{notice.user_id} is logged out; confirmed by {' '.join(receipt.apps_confirmed)}"
 
@@ -241,8 +241,10 @@ class Demo:
     def with_a_stolen_name(self) -> str:
         """Somebody who can reach the broker speaks as the shop, without its key."""
         stranger = self._client("shop", AppKey.generate())
-        answer = stranger.silent_auth(browser_token=self.phone.token)
-        return f"{answer.verdict} ({answer.reason})"
+        try:
+            return _in_words(stranger.silent_auth(browser_token=self.phone.token))
+        except Unauthorized as error:
+            return f"Unauthorized: {error}"
 
     def expired(self) -> str:
         """Wait for beat: the expired session is ended. All ended ones are deleted days later."""
@@ -270,6 +272,14 @@ class Demo:
             return int(connection.execute(query).fetchone()[0])
 
 
+def _in_words(answer: object) -> str:
+    """Return the kind of an answer, and why."""
+    reason = getattr(answer, "reason", None)
+    lacking = " ".join(getattr(answer, "missing_amr", ()))
+    said = f": {reason}" if reason else ""
+    return f"{type(answer).__name__}{said}{f', missing {lacking}' if lacking else ''}"
+
+
 def play(demo: Demo) -> None:
     """Tell the story."""
     step, laptop, phone = demo.step, demo.laptop, demo.phone
@@ -277,37 +287,37 @@ def play(demo: Demo) -> None:
     password = {"password/authenticate": 1}
     step(
         "ada signs in to the shop with her password, on her laptop",
-        "authenticated",
+        "Authenticated",
         lambda: demo.log_in("ada", "shop", laptop),
         calls=password,
     )
     step(
         "she opens the forum there: signed in without being asked",
-        "authenticated",
+        "Authenticated",
         lambda: demo.silently(laptop, "forum"),
         calls=silent,
     )
     step(
         "the bank wants a second factor; known without asking Mosaic",
-        "interaction_required (amr_missing, missing mfa)",
+        "StepUpRequired: amr_missing, missing mfa",
         lambda: demo.silently(laptop, "bank"),
         calls={},
     )
     step(
         "it has a code sent to her phone",
-        "ok",
+        "a code is on its way",
         lambda: demo.begins_step_up(laptop, "bank"),
         calls={"otp/send": 1},
     )
     step(
         "she types it: a second factor on the very same session",
-        "authenticated, mfa pwd sms",
+        "Authenticated, mfa pwd sms",
         lambda: demo.types_the_code("ada", laptop, "bank"),
         calls={"otp/authenticate": 1},
     )
     step(
         "she is away; at night the shop gets fresh tokens by its refresh token",
-        "authenticated, with a new refresh token",
+        "Authenticated, with a new refresh token",
         lambda: demo.refreshes(laptop),
         calls={"token/refresh": 1},
     )
@@ -319,13 +329,13 @@ def play(demo: Demo) -> None:
     )
     step(
         "she signs in on her phone as well: a session of its own",
-        "authenticated",
+        "Authenticated",
         lambda: demo.log_in("ada", "shop", phone),
         calls=password,
     )
     step(
         "she logs the laptop out, at the forum",
-        "ok, 1 session ended",
+        "1 session ended",
         lambda: demo.log_out(laptop, "forum"),
     )
     step(
@@ -335,48 +345,48 @@ def play(demo: Demo) -> None:
     )
     step(
         "the laptop gets in nowhere any more",
-        "login_required (logged_out) / login_required (logged_out)",
+        "LoginRequired: logged_out / LoginRequired: logged_out",
         lambda: demo.everywhere(laptop),
     )
     step(
         "nor does the shop's refresh token give anything",
-        "login_required (logged_out)",
+        "LoginRequired: logged_out",
         lambda: demo.refreshes(laptop),
         calls={},
     )
     step("Mosaic was told", "ended at Mosaic, 1 left", lambda: demo.mosaic_told("ada", left=1))
     step(
         "the phone stays signed in",
-        "authenticated",
+        "Authenticated",
         lambda: demo.silently(phone, "forum"),
         calls=silent,
     )
     step(
         "a library on another domain: the forum carries her there by a ticket",
-        f"authenticated at {LIBRARY}",
+        f"Authenticated at {LIBRARY}",
         demo.carried_to_the_library,
         calls=silent,
     )
     step(
         "somebody speaks as the shop without its key",
-        "unauthorized (wrong_key)",
+        "Unauthorized: wrong_key",
         demo.with_a_stolen_name,
     )
     step("Mosaic goes down", "503 for every logout", demo.mosaic_goes_down)
     step(
         "ada logs the phone out all the same",
-        "ok, 1 session ended",
+        "1 session ended",
         lambda: demo.log_out(phone, "forum"),
     )
     step(
         "no app gets tokens for her",
-        "login_required (logged_out) / login_required (logged_out)",
+        "LoginRequired: logged_out / LoginRequired: logged_out",
         lambda: demo.everywhere(phone),
     )
     step("Mosaic is back, and is told", "ended at Mosaic", lambda: demo.mosaic_is_back("ada"))
     step(
         f"carol signs in at a kiosk, where sessions live {KIOSK_SECONDS} s",
-        "authenticated",
+        "Authenticated",
         lambda: demo.log_in("carol", "kiosk", Browser()),
         calls=password,
     )

@@ -147,7 +147,6 @@ def _shown(path: Path) -> Path:
 
 
 def _instructions(stack: Stack, folder: DevFolder) -> str:
-    issuer = stack.environment[f"{PREFIX}NOTICE_ISSUER"]
     clients = "\n".join(
         f'    {app_id} = SessionClient(\n        broker_url="{stack.broker_url}",\n'
         f'        app_id="{app_id}",\n        app_key="{folder.app_key(app_id)}",\n    )'
@@ -163,7 +162,7 @@ In Python (pip install ./client), as two apps:
 {clients}
 
     login = shop.authenticate(Password("{USER}", "{PASSWORD}"))
-    print(forum.silent_auth(browser_token=login.browser_token).verdict)
+    print(forum.silent_auth(browser_token=login.browser_token).user_id)
     forum.logout(browser_token=login.browser_token)
     print(shop.silent_auth(browser_token=login.browser_token).reason)
 
@@ -181,9 +180,7 @@ For mosaic-sessions, in another terminal:
 For examples/backchannel_app.py in the forum's place, which is told of logouts, after these:
 
     mosaic-sessions apps set-notice forum --notice-url http://127.0.0.1:8000/backchannel-logout
-    export WORKER_JWKS_URL={issuer}/jwks.json
-    export WORKER_ISSUER={issuer}
-    export CLIENT_ID=client-forum
+    set -a; . {_shown(folder.path)}/forum.env; set +a
     uvicorn examples.backchannel_app:app
 
 Ctrl-C ends it. `rm -r {_shown(folder.path)}` forgets everything."""

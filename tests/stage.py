@@ -23,10 +23,11 @@ from celery.exceptions import Retry
 from sqlalchemy import Row, select
 
 from models import Base, IdpSession, Logout, SessionEvent
-from session_client import answers, contract, requests, sealing
+from session_client import LogoutScope, Wishes, contract, requests, sealing
 from session_client.contract import Task
 from session_client.keys import AppKey
 from simulator.server import SimulatorServer
+from tests.heard import Heard
 from worker import wiring
 from worker.app import app as celery_app
 from worker.app_registry import SILENT_BY_USER
@@ -44,19 +45,7 @@ from worker.wiring import Services
 ENCRYPTION_KEY = base64.b64encode(b"e" * 32).decode()
 LOOKUP_KEY = base64.b64encode(b"l" * 32).decode()
 
-ANSWERS: dict[Task, type[answers.Answer]] = {
-    Task.REGISTER: answers.Registration,
-    Task.SILENT_AUTH: answers.Authentication,
-    Task.START: answers.Answer,
-    Task.AUTHENTICATE: answers.Authentication,
-    Task.REFRESH: answers.Authentication,
-    Task.TICKET: answers.Ticket,
-    Task.STATUS: answers.SessionList,
-    Task.LOGOUT: answers.LogoutReceipt,
-    Task.REVOKE_USER: answers.LogoutReceipt,
-    Task.RECEIPT: answers.LogoutReceipt,
-    Task.CONFIRM_NOTICE: answers.Answer,
-}
+WISHES = ("resource", "claims", "org_id", "user_agent", "ip_address")
 
 
 @contextmanager
@@ -105,6 +94,13 @@ def environment(
         "MOSAIC_SESSIONS_BREAKER_FAILURES": "1000000",
     }
     return values | {f"MOSAIC_SESSIONS_{name.upper()}": v for name, v in overrides.items()}
+
+
+def wishing(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return *fields* with what is wished for in its place."""
+    wishes = {name: fields[name] for name in WISHES if name in fields}
+    others = {name: value for name, value in fields.items() if name not in wishes}
+    return {**others, "wishes": Wishes(**wishes)} if wishes else others
 
 
 @dataclass(frozen=True)
@@ -214,7 +210,7 @@ class Stage:
     def seal(
         self,
         app_id: str,
-        request: requests.Request,
+        request: requests.Request[Any],
         *,
         request_id: str | None = None,
         key: AppKey | None = None,
@@ -233,7 +229,7 @@ class Stage:
         envelope = sealing.seal(key or self.keys[app_id], sealing.Kind.REQUEST, content)
         return Sent(request.task, request_id, {"app_id": app_id, "envelope": envelope})
 
-    def ask(self, app_id: str, request: requests.Request, **options: Any) -> Any:
+    def ask(self, app_id: str, request: requests.Request[Any], **options: Any) -> Any:
         """Send a request, run its task, and return the typed answer."""
         return self.deliver(self.seal(app_id, request, **options))
 
@@ -258,19 +254,22 @@ class Stage:
         if raw is None:
             return None
         if raw.startswith(b"{"):
-            return answers.Answer.from_wire(sealing.json_object(raw))
+            return Heard.from_wire(sealing.json_object(raw))
         content = sealing.unseal(raw.decode(), sealing.Kind.ANSWER, lambda _: self.keys[app_id])
-        return ANSWERS[sent.task].from_wire(content)
+        return Heard.from_wire(content)
 
     def silent_auth(self, user_id: str = "ada", app_id: str = "forum", **fields: Any) -> Any:
-        return self.ask(app_id, requests.SilentAuth(user_id=user_id, **fields))
+        return self.ask(app_id, requests.SilentAuth(user_id=user_id, **wishing(fields)))
 
     def browse(self, browser_token: str, app_id: str = "forum", **fields: Any) -> Any:
         """Ask for tokens as a browser that brings its token along."""
-        return self.ask(app_id, requests.SilentAuth(browser_token=browser_token, **fields))
+        named = {"browser_token": browser_token, **wishing(fields)}
+        return self.ask(app_id, requests.SilentAuth(**named))
 
     def log_out(self, user_id: str = "ada", app_id: str = "shop", **fields: Any) -> Any:
-        return self.ask(app_id, requests.Logout(user_id=user_id, **fields))
+        scope = fields.pop("scope", None)
+        everywhere = scope == LogoutScope.USER
+        return self.ask(app_id, requests.Logout(user_id=user_id, everywhere=everywhere, **fields))
 
     def tell_mosaic(self) -> list[str | None]:
         """Do what the woken messages of all open deliveries would do; return the outcomes."""

@@ -1,22 +1,14 @@
 """The client of the Mosaic session worker: what a backend app installs.
 
 >>> client = SessionClient(broker_url="redis://…", app_id="shop", app_key="k1.…")
->>> client.authenticate(Password("ada", "…")).verdict
-<Verdict.AUTHENTICATED: 'authenticated'>
+>>> match client.authenticate(Password("ada", "…")):
+...     case Authenticated(user_id=user_id): ...
+...     case LoginRequired() | StepUpRequired() | Denied(): ...
 """
 
 from __future__ import annotations
 
-from session_client.answers import (
-    Answer,
-    Authentication,
-    LogoutReceipt,
-    Registration,
-    SessionInfo,
-    SessionList,
-    Ticket,
-    Tokens,
-)
+from session_client.about import Check, VerifyLogoutToken
 from session_client.begun import (
     Begun,
     CodeIssued,
@@ -28,7 +20,7 @@ from session_client.begun import (
     WebauthnBegun,
 )
 from session_client.browser_cookie import BrowserCookie
-from session_client.client import SessionClient
+from session_client.client import AsyncSessionClient, SessionClient
 from session_client.contract import (
     LogoutScope,
     LogoutWait,
@@ -41,8 +33,6 @@ from session_client.contract import (
 from session_client.errors import (
     BrokerUnavailable,
     ConfigurationError,
-    InvalidAppKeyError,
-    InvalidArgumentError,
     InvalidNotice,
     InvalidRequest,
     NotAcknowledged,
@@ -56,7 +46,7 @@ from session_client.errors import (
 )
 from session_client.keys import AppKey
 from session_client.login_steps import FirstStep, Proof
-from session_client.logins import Authenticate, Start, Wishes
+from session_client.logins import Authenticate, Start
 from session_client.methods import (
     BeginSocial,
     BeginWebauthn,
@@ -73,58 +63,51 @@ from session_client.methods import (
     VerifySocial,
     Webauthn,
 )
-from session_client.notices import (
-    LogoutNotice,
-    SeenInMemory,
-    SeenNotices,
-    open_notice,
-    verify_logout_token,
-)
-from session_client.pending import PendingAnswer
+from session_client.notices import open_notice
 from session_client.requests import (
     ConfirmNotice,
     IssueTicket,
     Logout,
     Receipt,
+    Refresh,
     Register,
     Request,
     RevokeUser,
     SilentAuth,
     Status,
+    Wishes,
     new_request_id,
     new_verifier,
 )
-from session_client.spool import (
-    LogoutSpool,
-    SpoolCounts,
-    SpooledLogout,
-    SpoolStore,
-    SqliteSpool,
-)
-from session_client.started import Started
+from session_client.spool import LogoutSpool, SpoolCounts, SpooledLogout, SpoolStore, SqliteSpool
 from session_client.values import (
     About,
     Authenticated,
     Denied,
     LoginAnswer,
     LoginRequired,
+    LogoutNotice,
+    LogoutReceipt,
     Registered,
+    SessionInfo,
     SilentAnswer,
     StepUpRequired,
+    Ticket,
+    Tokens,
 )
 
 __all__ = [
     "About",
-    "Answer",
     "AppKey",
+    "AsyncSessionClient",
     "Authenticate",
     "Authenticated",
-    "Authentication",
     "BeginSocial",
     "BeginWebauthn",
     "Begun",
     "BrokerUnavailable",
     "BrowserCookie",
+    "Check",
     "Code",
     "CodeIssued",
     "CodeSent",
@@ -132,8 +115,6 @@ __all__ = [
     "ConfirmNotice",
     "Denied",
     "FirstStep",
-    "InvalidAppKeyError",
-    "InvalidArgumentError",
     "InvalidNotice",
     "InvalidRequest",
     "IssueLink",
@@ -156,24 +137,20 @@ __all__ = [
     "NotAnswered",
     "OutcomeUnknown",
     "Password",
-    "PendingAnswer",
     "Proof",
     "Reason",
     "Receipt",
+    "Refresh",
     "Register",
     "Registered",
-    "Registration",
     "Request",
     "RevokeUser",
     "SealBroken",
-    "SeenInMemory",
-    "SeenNotices",
     "SendLink",
     "SendOtp",
     "SessionClient",
     "SessionClientError",
     "SessionInfo",
-    "SessionList",
     "SilentAnswer",
     "SilentAuth",
     "Social",
@@ -184,7 +161,6 @@ __all__ = [
     "SpooledLogout",
     "SqliteSpool",
     "Start",
-    "Started",
     "Status",
     "StepUpRequired",
     "Task",
@@ -194,6 +170,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Verdict",
+    "VerifyLogoutToken",
     "VerifySocial",
     "Webauthn",
     "WebauthnBegun",
@@ -203,5 +180,4 @@ __all__ = [
     "new_request_id",
     "new_verifier",
     "open_notice",
-    "verify_logout_token",
 ]

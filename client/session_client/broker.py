@@ -12,7 +12,7 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 
 from session_client import contract
-from session_client.errors import InvalidArgumentError
+from session_client.errors import ConfigurationError
 
 # More than twice the longest job (60 s): a job that is still running must never come again.
 VISIBILITY_TIMEOUT_SECONDS: Final = 180
@@ -37,7 +37,7 @@ def transport_options(
             a queue. The jobs it has under way are then noted as ``app:<app_id>:unacked…``, and its
             Redis user need not reach those of the session workers (``docs/operations.md``).
 
-    Raises `InvalidArgumentError` for an *app_id* of another form.
+    Raises `ConfigurationError` for an *app_id* of another form.
     """
     return {
         **({} if app_id is None else _own_keys(app_id)),
@@ -62,7 +62,7 @@ def transport_options(
 
 def _own_keys(app_id: str) -> dict[str, str]:
     if not contract.is_app_id(app_id):
-        raise InvalidArgumentError("app_id: lower-case letters, digits, - and _ (64 at most)")
+        raise ConfigurationError("app_id: lower-case letters, digits, - and _ (64 at most)")
     names = ("unacked", "unacked_index", "unacked_mutex")
     return {f"{name}_key": f"app:{app_id}:{name}" for name in names}
 

@@ -15,8 +15,8 @@ from datetime import timedelta
 from typing import Final, Protocol, TypeAlias
 
 from session_client import contract
-from session_client.answers import Authentication, Registration
-from session_client.errors import InvalidArgumentError
+from session_client.errors import ConfigurationError
+from session_client.values import Authenticated, Denied, LoginRequired, Registered, StepUpRequired
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class BrowserCookie:
             They are cleared with each write: a browser that sends both is taken to have none.
         for_development: without TLS, on localhost alone: no prefix, not ``Secure``.
 
-    Raises `InvalidArgumentError` for a domain that is none.
+    Raises `ConfigurationError` for a domain that is none.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class BrowserCookie:
     ) -> None:
         for each in (domain, *former_domains):
             if each is not None and not _DOMAIN.fullmatch(each):
-                raise InvalidArgumentError("domain: a host name in lower case, such as a.example")
+                raise ConfigurationError("domain: a host name in lower case, such as a.example")
         if for_development and domain is not None:
-            raise InvalidArgumentError("domain: none on localhost, where all ports share cookies")
+            raise ConfigurationError("domain: none on localhost, where all ports share cookies")
         self._domain = domain
         self._former = tuple(each for each in former_domains if each != domain)
         self._for_development = for_development
@@ -115,7 +115,7 @@ class BrowserCookie:
     def write(
         self,
         headers: Headers,
-        answer: Authentication | Registration,
+        answer: Authenticated | Registered | LoginRequired | StepUpRequired | Denied,
         *,
         remember: timedelta | None = None,
     ) -> None:
@@ -139,14 +139,18 @@ class BrowserCookie:
             _add(headers, name, value)
 
     def headers_for(
-        self, answer: Authentication | Registration, *, remember: timedelta | None = None
+        self,
+        answer: Authenticated | Registered | LoginRequired | StepUpRequired | Denied,
+        *,
+        remember: timedelta | None = None,
     ) -> list[tuple[str, str]]:
         """Return what `write` writes, for frameworks that take headers in another way."""
         if remember is not None and not timedelta(0) < remember <= LONGEST_REMEMBERED:
-            raise InvalidArgumentError("remember: 14 days at most")
+            raise ConfigurationError("remember: 14 days at most")
         cookies = []
-        if contract.is_browser_token(answer.browser_token):
-            cookies.append(self._cookie(self._domain, str(answer.browser_token), remember))
+        token = getattr(answer, "browser_token", None)
+        if contract.is_browser_token(token):
+            cookies.append(self._cookie(self._domain, str(token), remember))
             cookies += [self._cookie(former, "", timedelta(0)) for former in self._former]
         mark = getattr(answer, "known_browser", None)
         if mark is not None and _SEALED.fullmatch(mark):

@@ -9,13 +9,14 @@ import base64
 import hashlib
 import re
 from datetime import timedelta
-from enum import StrEnum
 from typing import Final
+
+from session_client.words import Word
 
 VERSION: Final = 1
 
 
-class Task(StrEnum):
+class Task(Word):
     """What an app may ask for; the value is the Celery task name."""
 
     REGISTER = "sessions.register"
@@ -29,9 +30,10 @@ class Task(StrEnum):
     REVOKE_USER = "sessions.revoke_user"
     RECEIPT = "sessions.receipt"
     CONFIRM_NOTICE = "notices.confirm"
+    ABOUT = "apps.about"
 
 
-class Queue(StrEnum):
+class Queue(Word):
     """One queue a class of work, so that a slow class never holds up another."""
 
     AUTH = "auth"  # waits for Mosaic, and a user waits for it
@@ -48,6 +50,9 @@ LOGOUT_NOTICE_TASK: Final = "sessions.logged_out"
 
 # The header that says when a message was published; optional, and no more than a hint.
 PUBLISHED_AT: Final = "published_at"
+# The header that names another list for the answer, in the form of a request id; optional. Who asks
+# much at once waits on one list, whose answers say themselves what they answer.
+ANSWER_TO: Final = "answer_to"
 
 QUEUE_OF: Final = {
     Task.REGISTER: Queue.SESSIONS,
@@ -61,10 +66,11 @@ QUEUE_OF: Final = {
     Task.REVOKE_USER: Queue.LOGOUT,
     Task.RECEIPT: Queue.LOGOUT,
     Task.CONFIRM_NOTICE: Queue.LOGOUT,
+    Task.ABOUT: Queue.SESSIONS,
 }
 
 
-class Verdict(StrEnum):
+class Verdict(Word):
     """The outcome of a request. Only ``OK`` and ``AUTHENTICATED`` are a yes."""
 
     OK = "ok"
@@ -77,7 +83,7 @@ class Verdict(StrEnum):
     UNAUTHORIZED = "unauthorized"
 
 
-class Reason(StrEnum):
+class Reason(Word):
     """Why the verdict is not a yes. An open set: treat an unknown reason as its verdict alone."""
 
     # login_required: the user must sign in again
@@ -139,7 +145,7 @@ class Reason(StrEnum):
     CLIENT_REFUSED = "client_refused"
 
 
-class Method(StrEnum):
+class Method(Word):
     """How a user signs in. The operator grants an app each method by its name."""
 
     PASSWORD = "password"  # noqa: S105 - a name
@@ -154,7 +160,7 @@ class Method(StrEnum):
     LINK_DIRECT = "link_direct"
 
 
-class LogoutScope(StrEnum):
+class LogoutScope(Word):
     """How much a logout ends."""
 
     SESSION = "session"
@@ -162,7 +168,7 @@ class LogoutScope(StrEnum):
     USER = "user"
 
 
-class LogoutWait(StrEnum):
+class LogoutWait(Word):
     """What a logout waits for: the commit, Mosaic as well, or every app that shares the session."""
 
     LOCAL = "local"
@@ -205,6 +211,7 @@ MAX_LIFETIME: Final = {
     Task.REVOKE_USER: timedelta(hours=24),
     Task.RECEIPT: timedelta(minutes=5),
     Task.CONFIRM_NOTICE: timedelta(hours=24),
+    Task.ABOUT: timedelta(minutes=5),
 }
 
 # How long a ticket may be redeemed, and the handle of a first step used.

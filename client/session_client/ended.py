@@ -16,17 +16,14 @@ from collections.abc import Callable
 from typing import Final
 
 from session_client import contract
-from session_client.answers import Answer, Authentication, LogoutReceipt, Registration
 from session_client.contract import Reason, Task, Verdict
-from session_client.messages import AnswerT
+from session_client.reading import Answered
 
 MAX_REMEMBERED: Final = 20_000  # some three megabytes
 _DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 # No request with tokens for an answer is served later than this after it was sent.
 _LONGEST_SECONDS: Final = contract.MAX_LIFETIME[Task.SILENT_AUTH].total_seconds()
 _ANSWER_SECONDS: Final = contract.ANSWER_LIFETIME.total_seconds()
-
-_GOOD_NEWS: Final = frozenset({Verdict.OK, Verdict.AUTHENTICATED, Verdict.INTERACTION_REQUIRED})
 
 
 class EndedSessions:
@@ -74,35 +71,24 @@ class EndedSessions:
         reason, until = self._ended.get(session_ref or "", ("", 0.0))
         return reason if until > self._now() else None
 
-    def learn(self, answer: Answer) -> None:
+    def learn(self, answer: Answered) -> None:
         """Take from *answer* which sessions have ended: ``login_required`` names one that has."""
-        if isinstance(answer, LogoutReceipt):
-            for session_ref in answer.session_refs:
-                self.add(session_ref)
-        elif answer.verdict is Verdict.LOGIN_REQUIRED:
-            self.add(_about(answer), answer.reason or Reason.LOGGED_OUT.value)
+        for session_ref in answer.data.get("session_refs", ()):
+            self.add(session_ref)
+        if answer.verdict is Verdict.LOGIN_REQUIRED:
+            self.add(answer.session_ref, answer.reason or Reason.LOGGED_OUT.value)
 
-    def hold(self, answer: AnswerT) -> AnswerT:
+    def hold(self, answer: Answered) -> Answered:
         """Return *answer*; in place of good news about a session that has ended, a refusal."""
-        session_ref = _about(answer) if answer.verdict in _GOOD_NEWS else None
-        reason = self.reason(session_ref)
+        reason = self.reason(answer.session_ref) if answer.is_good_news else None
         if reason is None:
             return answer
-        return type(answer)(
-            verdict=Verdict.LOGIN_REQUIRED,
-            request_id=answer.request_id,
-            reason=reason,
-            detail="this process has seen the end of the session",
-            session_ref=session_ref,  # type: ignore[call-arg]  # those that are about one have it
-        )
+        # Seen in this process alone: the worker said otherwise, a moment before.
+        return Answered(verdict=Verdict.LOGIN_REQUIRED, request_id=answer.request_id, reason=reason)
 
     def renew_lock(self) -> None:
         """Start with a free lock in a forked child, where a thread that is gone may hold it."""
         self._lock = threading.Lock()
-
-
-def _about(answer: Answer) -> str | None:
-    return answer.session_ref if isinstance(answer, Authentication | Registration) else None
 
 
 def reason_of(cause: str | None) -> str:

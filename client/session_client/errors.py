@@ -18,16 +18,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from session_client.contract import Reason, Verdict
-
-if TYPE_CHECKING:
-    from session_client.answers import Answer
-
-# Refusals that only say that the request is too old, or that a clock was wrong.
-SEND_ANEW: Final = frozenset({Reason.DEADLINE_PASSED.value, Reason.CLOCK_SKEW.value})
-
 
 class SessionClientError(Exception):
     """The request did not get an answer that can be used."""
@@ -38,17 +28,6 @@ class ConfigurationError(SessionClientError, ValueError):
 
     The message names it and never quotes it.
     """
-
-
-class InvalidAppKeyError(ConfigurationError):
-    """The app key is none. The message tells the form and never quotes the key."""
-
-    def __str__(self) -> str:
-        return "the app key must read <kid>.<43 base64url characters>, as `apps add` printed it"
-
-
-class InvalidArgumentError(ConfigurationError):
-    """An argument has a type, a form or a combination that no request can have."""
 
 
 class WrongFieldsError(ValueError):
@@ -98,35 +77,18 @@ class InvalidNotice(SessionClientError):  # noqa: N818
 
 
 class NotAcknowledged(SessionClientError):  # noqa: N818
-    """The worker has not confirmed that it committed the request.
+    """The worker has not confirmed in time that it committed the request.
 
-    Treat the user as *not yet* logged out elsewhere, and look at ``is_final``. When it is False,
-    repeat the call with this ``request_id``: repeating is harmless. ``why`` says in words what
-    happened; ``answer`` is the worker's last word, None if it said nothing.
+    Treat the user as *not yet* logged out elsewhere, and repeat the call with this
+    ``request_id``: repeating is harmless. ``why`` says in words what happened.
     """
 
-    def __init__(self, request_id: str, why: str, answer: Answer | None = None) -> None:
-        super().__init__(request_id, why, answer)  # all of them, so that it can be pickled
+    def __init__(self, request_id: str, why: str) -> None:
+        super().__init__(request_id, why)
         self.request_id = request_id
         self.why = why
-        self.answer = answer
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the worker refused, so that repeating cannot help until the cause is put right.
-
-        Such as ``no_session``, ``invalid_payload``, ``not_permitted`` or ``wrong_key``: see
-        ``answer.reason`` and ``answer.detail``.
-        """
-        return (
-            self.answer is not None
-            and self.answer.verdict is not Verdict.TEMPORARILY_UNAVAILABLE
-            and self.answer.reason not in SEND_ANEW
-        )
 
     def __str__(self) -> str:
-        if self.is_final:
-            return f"refused ({self.why}); repeating request {self.request_id} cannot help"
         return f"not acknowledged ({self.why}); repeat it with request_id={self.request_id}"
 
 

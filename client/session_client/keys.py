@@ -8,9 +8,10 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
-from session_client.errors import InvalidAppKeyError
+from session_client.errors import ConfigurationError
 
 KEY_BYTES: Final = 32
+_FORM: Final = "app_key: <kid>.<43 base64url characters>, as `apps add` printed it"
 # Strict on purpose: Python's decoder skips characters it does not know, so that a key with a typo
 # would open nothing instead of being refused.
 _TEXT: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{43})=?")
@@ -20,7 +21,7 @@ _TEXT: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{43})=?")
 class AppKey:
     """256 random bits with a key id (``kid``). Its text form is ``<kid>.<base64url>``.
 
-    Raises `InvalidAppKeyError`, which never quotes the key.
+    Raises `ConfigurationError`, which never quotes the key.
     """
 
     kid: str
@@ -28,7 +29,7 @@ class AppKey:
 
     def __post_init__(self) -> None:
         if len(self.secret) != KEY_BYTES or not _TEXT.fullmatch(self.text()):
-            raise InvalidAppKeyError
+            raise ConfigurationError(_FORM)
 
     @classmethod
     def generate(cls) -> AppKey:
@@ -37,10 +38,10 @@ class AppKey:
 
     @classmethod
     def parse(cls, text: str) -> AppKey:
-        """Read the text form; white space around it is ignored. Raises `InvalidAppKeyError`."""
+        """Read the text form; white space around it is ignored. Raises `ConfigurationError`."""
         found = _TEXT.fullmatch(str(text).strip())
         if found is None:
-            raise InvalidAppKeyError
+            raise ConfigurationError(_FORM)
         return cls(kid=found[1], secret=base64.urlsafe_b64decode(found[2] + "="))
 
     def text(self) -> str:

@@ -9,17 +9,20 @@ import dataclasses
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from session_client.begun import Begun
 from session_client.contract import Method
 from session_client.errors import WrongFieldsError
+from session_client.words import Word
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 S = TypeVar("S", bound=Begun)
 
 
-class Step(StrEnum):
+class Step(Word):
     """What is done of a method: ``start`` and ``verify`` prepare, ``authenticate`` completes."""
 
     START = "start"

@@ -3,46 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
+from session_client import reading
 from session_client.contract import Task
-from session_client.errors import InvalidArgumentError, WrongFieldsError
-from session_client.login_steps import FirstStep, LoginStep, Proof
-from session_client.requests import Request, given
+from session_client.errors import ConfigurationError, WrongFieldsError
+from session_client.login_steps import FirstStep, LoginStep, Proof, S
+from session_client.reading import Answered
+from session_client.requests import LONG_TIMEOUT_SECONDS, Request, Wishes, given, wished
+from session_client.values import Authenticated, Denied, LoginRequired, StepUpRequired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What a login's tokens are to be for, and what the app knows of the browser."""
+class Start(Request["S | Denied | LoginRequired"], Generic[S]):
+    """Begin a login, or a step-up: send a code or a link, go to a provider, ask for a passkey.
 
-    resource: str | None = None
-    claims: dict[str, Any] | None = None
-    org_id: str | None = None
-    user_agent: str | None = None
-    ip_address: str | None = None
+    Args:
+        step: what to begin with, such as ``SendOtp("sms", "+44…", "phone_number")``.
+        login: for `VerifySocial`, the handle that `BeginSocial` gave.
+        step_up: this browser's token, to add a factor to its session. Who that is the worker
+            knows: leave the identifier out.
+        known_browser: the mark of this browser, as `BrowserCookie.known` returned it.
+        device_id: the app's name for the device.
+        wishes: what the app knows of the browser; of the rest nothing is used here.
+        timeout: in seconds.
+        request_id: the idempotency key; a new one unless given.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start(Request):
-    """Begin a login, or a step-up of this browser's session."""
+    Returns what the step gives, such as a `CodeSent`: the handle, ``login``, and what to show or
+    to pass on. It does so for users who do not exist as well: "if we know you, a code is on its
+    way". Keep the handle for this browser: what completes the login needs it. `LoginRequired` is
+    only for a step-up whose session has ended.
+    """
 
     task: ClassVar[Task] = Task.START
-    step: FirstStep[Any]
+    step: FirstStep[S] = field(kw_only=False)
     login: str | None = field(default=None, repr=False)
     step_up: str | None = field(default=None, repr=False)
     known_browser: str | None = field(default=None, repr=False)
     device_id: str | None = None
-    user_agent: str | None = None
-    ip_address: str | None = None
+    wishes: Wishes | None = None
+    timeout: float = field(default=LONG_TIMEOUT_SECONDS, repr=False)
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         if not isinstance(self.step, FirstStep):
-            raise InvalidArgumentError("step: a first step, such as SendOtp")
+            raise ConfigurationError("step: a first step, such as SendOtp")
         _check(self.step, login=self.login, step_up=self.step_up)
 
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire."""
-        client_attributes = given(user_agent=self.user_agent, ip_address=self.ip_address)
         return given(
             method=self.step.method.value,
             step=self.step.step.value,
@@ -51,34 +59,55 @@ class Start(Request):
             step_up=self.step_up,
             known_browser=self.known_browser,
             device_id=self.device_id,
-            client_attributes=client_attributes or None,
+            client_attributes=wished(self.wishes).get("client_attributes"),
         )
+
+    def read(self, answer: Answered) -> S | Denied | LoginRequired:
+        """Return what the worker answered."""
+        return reading.started(answer, self.step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authenticate(Request):
-    """Complete a login, or add a factor to this browser's session."""
+class Authenticate(Request["Authenticated | LoginRequired | StepUpRequired | Denied"]):
+    """Complete a login, or add a factor to this browser's session.
+
+    Args:
+        proof: such as ``Password("ada", "…")`` or ``Code("123456")``.
+        login: the handle that this browser's first step gave, where there was one.
+        step_up: this browser's token, to add the factor to its session.
+        replaces: in a login, the browser token that the browser came with, if it did. The session
+            that it names is ended: one browser, one session.
+        known_browser: the mark of this browser, as `BrowserCookie.known` returned it.
+        device_id: the app's name for the device, if it logs devices out.
+        wishes: what the tokens are to be for.
+        timeout: in seconds.
+        request_id: the idempotency key; a new one unless given. A request that is repeated with
+            it, unchanged, gets the same answer: the proof is not used a second time.
+
+    `StepUpRequired` comes with a ``browser_token`` to step up with, `LoginRequired` when the
+    session of a step-up has ended meanwhile. The ``reason`` of `Denied` says what may be shown.
+    Raises `OutcomeUnknown` when nobody knows whether the proof was used: let the user begin anew.
+    """
 
     task: ClassVar[Task] = Task.AUTHENTICATE
-    proof: Proof
+    proof: Proof = field(kw_only=False)
     login: str | None = field(default=None, repr=False)
     step_up: str | None = field(default=None, repr=False)
     replaces: str | None = field(default=None, repr=False)
     known_browser: str | None = field(default=None, repr=False)
     device_id: str | None = None
-    wishes: Wishes = Wishes()
+    wishes: Wishes | None = None
+    timeout: float = field(default=LONG_TIMEOUT_SECONDS, repr=False)
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         if not isinstance(self.proof, Proof):
-            raise InvalidArgumentError("proof: what proves the user, such as Password")
+            raise ConfigurationError("proof: what proves the user, such as Password")
         if self.step_up is not None and self.replaces is not None:
-            raise InvalidArgumentError("replaces: not in a step-up, which keeps the session")
+            raise ConfigurationError("replaces: not in a step-up, which keeps the session")
         _check(self.proof, login=self.login, step_up=self.step_up)
 
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire."""
-        wishes = self.wishes
-        client_attributes = given(user_agent=wishes.user_agent, ip_address=wishes.ip_address)
         return given(
             method=self.proof.method.value,
             fields=self.proof.fields(),
@@ -87,18 +116,19 @@ class Authenticate(Request):
             replaces=self.replaces,
             known_browser=self.known_browser,
             device_id=self.device_id,
-            resource=wishes.resource,
-            claims=wishes.claims,
-            org_id=wishes.org_id,
-            client_attributes=client_attributes or None,
+            **wished(self.wishes),
         )
+
+    def read(self, answer: Answered) -> Authenticated | LoginRequired | StepUpRequired | Denied:
+        """Return what the worker answered."""
+        return reading.logged_in(answer)
 
 
 def _check(step: LoginStep, *, login: str | None, step_up: str | None) -> None:
     if step.needs_login != (login is not None):
         wanted = "needs the handle of" if step.needs_login else "goes without the handle of"
-        raise InvalidArgumentError(f"login: {type(step).__name__} {wanted} a first step")
+        raise ConfigurationError(f"login: {type(step).__name__} {wanted} a first step")
     try:
         step.from_fields(step.fields(), is_step_up=step_up is not None)
     except WrongFieldsError as wrong:
-        raise InvalidArgumentError(f"{type(step).__name__}: {wrong}") from None
+        raise ConfigurationError(f"{type(step).__name__}: {wrong}") from None

@@ -1,123 +1,46 @@
-"""Notices: a session this app shares has ended. One call verifies each kind.
+"""Notices: a session this app shares has ended. Each kind is proven before it is believed.
 
-Both kinds come at least once, always with the same ``notice_id`` for the same ending. Acting twice
-on one is harmless (end the local session, which is then ended already); an app that wants to know
-passes a `SeenNotices`. A repeat does not prove that the first one was acted on: the app may have
-crashed in between. So act on it too.
+Both kinds come at least once, always with the same ``notice_id`` for the same ending.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol, cast
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
 
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from session_client import contract, ended, sealing, times
 from session_client.errors import InvalidNotice, SealBroken
 from session_client.keys import AppKey
+from session_client.values import About, LogoutNotice
+
+log = logging.getLogger("session_client")
 
 BACKCHANNEL_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
+LOOK_AGAIN_SECONDS: Final = 5.0
 _LONGEST_TOKEN: Final = 16 * 1024
-_MAX_REMEMBERED: Final = 10_000
+_PARTS: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogoutNotice:
-    """End the app's own sessions of this user: those of ``session_ref``, or all when it is None.
-
-    ``is_repeat`` tells that this notice was seen before, if a `SeenNotices` was given.
-    """
-
-    notice_id: str
-    user_id: str | None
-    session_ref: str | None
-    cause: str | None = None
-    ended_at: datetime | None = None
-    is_repeat: bool = False
-
-
-class SeenNotices(Protocol):
-    """Where an app remembers notices, e.g. a table with a unique column."""
-
-    def add(self, notice_id: str) -> bool:
-        """Remember *notice_id*. Returns False when it was there already."""
-        ...
-
-
-class SeenInMemory:
-    """Remembers the last ten thousand notices of this process. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def add(self, notice_id: str) -> bool:
-        """Remember *notice_id*. Returns False when it was there already."""
-        with self._lock:
-            if notice_id in self._seen:
-                return False
-            self._seen[notice_id] = None
-            if len(self._seen) > _MAX_REMEMBERED:
-                self._seen.popitem(last=False)
-            return True
-
-
-def verify_logout_token(
-    token: str,
-    *,
-    jwks: Mapping[str, Any],
-    issuer: str,
-    audience: str,
-    seen: SeenNotices | None = None,
-) -> LogoutNotice:
-    """Verify the ``logout_token`` of an OpenID Connect back-channel logout request.
-
-    Args:
-        token: the form field ``logout_token``.
-        jwks: the worker's public keys, as `mosaic-sessions monitor` serves them.
-        issuer: the worker's name, its setting ``MOSAIC_SESSIONS_NOTICE_ISSUER``.
-        audience: this app's client id at Mosaic.
-        seen: where to look for and remember the notice's id.
-
-    Answer the request with 200 when this returns, and with 400 when it raises `InvalidNotice`.
-    Source: OpenID Connect Back-Channel Logout 1.0, sections 2.4 to 2.8.
-    """
-    if not isinstance(token, str):
-        raise InvalidNotice("no text")
-    claims = _verified_claims(token, jwks)
-    _check_claims(claims, issuer, audience)
-    return _noticed(
-        seen,
-        notice_id=claims["jti"],
-        user_id=claims.get("sub"),
-        session_ref=claims.get("sid"),
-    )
-
-
-def open_notice(
-    envelope: str,
-    *,
-    app_id: str,
-    app_keys: Iterable[AppKey | str],
-    seen: SeenNotices | None = None,
-) -> LogoutNotice:
+def open_notice(envelope: str, *, app_id: str, app_keys: Iterable[AppKey | str]) -> LogoutNotice:
     """Open the sealed notice that came as a Celery message to this app's own queue.
 
     Args:
         envelope: the task's keyword argument of that name.
         app_id: this app's name at the worker.
         app_keys: its key; while it is rotated, the old and the new one.
-        seen: where to look for and remember the notice's id.
 
-    Tell the worker with `SessionClient.confirm_notice` once it is acted on; until then it comes
-    again. Raises `InvalidNotice`.
+    Tell the worker with `SessionClient.confirm` once it is acted on; until then it comes again.
+    Raises `InvalidNotice`.
     """
     if not isinstance(envelope, str):
         raise InvalidNotice("no text")
@@ -135,38 +58,102 @@ def open_notice(
         texts = {name: str(content[name]) for name in ("notice_id", "user_id", "session_ref")}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InvalidNotice("it has another shape") from None
-    return _noticed(seen, cause=content.get("cause"), ended_at=ended_at, **texts)
+    return _noticed(cause=content.get("cause"), ended_at=ended_at, **texts)
 
 
-def _noticed(seen: SeenNotices | None, **fields: Any) -> LogoutNotice:
+def taken(item: bytes | None, open_envelope: Callable[[str], LogoutNotice]) -> LogoutNotice | None:
+    """Return the notice in a message that was taken from a queue; None if there is none in it."""
+    if item is None:
+        return None
+    try:
+        message = json.loads(item)
+        _, kwargs, _ = json.loads(base64.b64decode(message["body"]))
+        return open_envelope(kwargs["envelope"])
+    except (InvalidNotice, KeyError, TypeError, ValueError) as error:
+        # Anybody on the broker can write there; what is true comes again until it is confirmed.
+        log.warning("dropped what lay in the queue and is no notice: %s", type(error).__name__)
+        return None
+
+
+def _noticed(**fields: Any) -> LogoutNotice:
     # From here on no answer of this process, were it on its way already, brings the session back.
     ended.SEEN.add(fields["session_ref"], ended.reason_of(fields.get("cause")))
-    is_repeat = seen is not None and not seen.add(fields["notice_id"])
-    return LogoutNotice(**fields, is_repeat=is_repeat)
+    return LogoutNotice(**fields)
 
 
-def _verified_claims(token: str, jwks: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class SignedToken:
+    """A logout token, taken apart; nothing in it is proven."""
+
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any] = field(repr=False)
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+
+def read_token(token: object) -> SignedToken:
+    """Take *token* apart. Raises `InvalidNotice`."""
+    if not isinstance(token, str):
+        raise InvalidNotice("no text")
     if len(token) > _LONGEST_TOKEN:
         raise InvalidNotice("too large")
     try:
-        keys = KeySet.import_key_set({"keys": list(jwks["keys"])})
-        signed = jws.deserialize_compact(token, keys, algorithms=["RS256"])
-        claims = sealing.json_object(signed.payload)
-        header = signed.headers()
-    except (JoseError, ValueError, KeyError, TypeError):
+        parts = [part.encode("ascii") for part in token.split(".")]
+        header, payload, signature = (
+            base64.b64decode(part + b"=" * (-len(part) % 4), b"-_", validate=True) for part in parts
+        )
+        return SignedToken(
+            sealing.json_object(header),
+            sealing.json_object(payload),
+            b".".join(parts[:2]),
+            signature,
+        )
+    except ValueError:
         raise InvalidNotice("its signature does not verify") from None
-    if str(header.get("typ", "")).lower() not in {"logout+jwt", "application/logout+jwt"}:
+
+
+def names_key_of(token: SignedToken, about: About) -> bool:
+    """Whether *about* has the key that *token* names."""
+    return _key_of(token, about) is not None
+
+
+def verified(token: SignedToken, about: About) -> LogoutNotice:
+    """Return the notice, once *token* is proven to be the worker's. Raises `InvalidNotice`."""
+    key = _key_of(token, about)
+    # The one algorithm there is: what the token says of it chooses nothing.
+    if key is None or token.header.get("alg") != "RS256" or "crit" in token.header:
+        raise InvalidNotice("its signature does not verify")
+    try:
+        numbers = RSAPublicNumbers(_number(key["e"]), _number(key["n"]))
+        numbers.public_key().verify(token.signature, token.signed, PKCS1v15(), SHA256())
+    except (InvalidSignature, KeyError, TypeError, ValueError):
+        raise InvalidNotice("its signature does not verify") from None
+    if str(token.header.get("typ", "")).lower() not in {"logout+jwt", "application/logout+jwt"}:
         raise InvalidNotice("another kind of token")
-    return claims
+    claims = token.claims
+    _check_claims(claims, about)
+    return _noticed(
+        notice_id=claims["jti"], user_id=claims.get("sub"), session_ref=claims.get("sid")
+    )
 
 
-def _check_claims(claims: Mapping[str, Any], issuer: str, audience: str) -> None:
+def _key_of(token: SignedToken, about: About) -> Mapping[str, str] | None:
+    kid = token.header.get("kid")
+    return next((key for key in about.notice_keys if key.get("kid") == kid), None)
+
+
+def _number(text: str) -> int:
+    raw = text.encode("ascii")
+    return int.from_bytes(base64.urlsafe_b64decode(raw + b"=" * (-len(raw) % 4)), "big")
+
+
+def _check_claims(claims: Mapping[str, Any], about: About) -> None:
     audiences = claims.get("aud")
     audiences = audiences if isinstance(audiences, list) else [audiences]
     events = claims.get("events")
     checks = {
-        "iss": claims.get("iss") == issuer,
-        "aud": audience in audiences,
+        "iss": claims.get("iss") == about.notice_issuer,
+        "aud": about.notice_audience in audiences,
         "iat": _seconds(claims.get("iat")) <= _now() + _skew(),
         "exp": _seconds(claims.get("exp")) > _now() - _skew(),
         "events": isinstance(events, dict) and isinstance(events.get(BACKCHANNEL_EVENT), dict),
@@ -193,7 +180,7 @@ def _seconds(value: object) -> float:
 
 
 def _now() -> float:
-    return datetime.now(UTC).timestamp()
+    return time.time()
 
 
 def _skew() -> float:

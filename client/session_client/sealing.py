@@ -16,7 +16,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
@@ -31,13 +30,14 @@ from session_client.contract import (
 )
 from session_client.errors import SealBroken
 from session_client.keys import AppKey
+from session_client.words import Word
 
 # RFC 7518 section 5.3: a nonce of 96 bits, made anew each time, and a tag of 128.
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 
 
-class Kind(StrEnum):
+class Kind(Word):
     """What a sealed text is; the value is the JWE ``typ``."""
 
     REQUEST = "session-request"

@@ -19,9 +19,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from session_client.contract import Reason, Verdict
-from session_client.errors import SEND_ANEW, NotAcknowledged, SealBroken
+from session_client import sealing
+from session_client._core import call, message
+from session_client._core.message import Message
+from session_client.contract import Reason, Task
+from session_client.errors import (
+    InvalidRequest,
+    NotAcknowledged,
+    SealBroken,
+    Unauthorized,
+)
 from session_client.keys import AppKey
+from session_client.requests import Logout
 from session_client.spool_store import SpooledLogout, SpoolStore, SqliteSpool
 
 if TYPE_CHECKING:
@@ -36,6 +45,9 @@ DELIVERY_TIMEOUT_SECONDS: Final = 10.0
 WARN_EVERY_SECONDS: Final = 60.0
 _BATCH: Final = 100
 _MAX_COUNTED: Final = 10_000
+# Refusals that only say that the request is too old, or that a clock was wrong.
+_SEND_ANEW: Final = frozenset({Reason.DEADLINE_PASSED.value, Reason.CLOCK_SKEW.value})
+_VERDICTS: Final = {InvalidRequest: "invalid_request", Unauthorized: "unauthorized"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +109,11 @@ class LogoutSpool:
         Takes what `SessionClient.logout` takes, but for ``timeout`` and ``wait``. Once this has
         returned the logout survives a crash of the app. The user is not yet logged out elsewhere.
         """
-        message = self._client.seal_logout(**request)
-        self._store.add(SpooledLogout(message.request_id, message.envelope))
+        app = self._client._app  # noqa: SLF001 - of the same package
+        sealed = message.seal(Logout(**request), app_id=app.app_id, key=app.key)
+        self._store.add(SpooledLogout(sealed.request_id, sealed.envelope))
         self._wake.set()
-        return message.request_id
+        return sealed.request_id
 
     def deliver(self, *, timeout: float = DELIVERY_TIMEOUT_SECONDS) -> int:
         """Try all waiting logouts once, *timeout* seconds each; return how many are acknowledged.
@@ -169,10 +182,13 @@ class LogoutSpool:
             if current is None:
                 continue
             try:
-                self._client.send_logout(current.request_id, current.envelope, timeout=timeout)
+                self._send(current, timeout)
+            except (InvalidRequest, Unauthorized) as refusal:
+                self._settle(current, refusal)
             except NotAcknowledged as error:
-                self._warn_unless_refused(current, error)
-                if not self._is_settled(current, error):
+                self._warn(current, error)
+                # A defect that one request meets must not keep back the others.
+                if getattr(error.__cause__, "reason", None) != Reason.INTERNAL_ERROR:
                     break
             else:
                 self._store.acknowledged(current.request_id)
@@ -182,26 +198,28 @@ class LogoutSpool:
     def _under_todays_key(self, spooled: SpooledLogout) -> SpooledLogout | None:
         """Return it under today's key. None when it has none of ours, and must not block others."""
         try:
-            if self._client.can_open_answer_to(spooled.envelope):
+            today = self._client._app.key.kid  # noqa: SLF001
+            if sealing.header_of(spooled.envelope).get("kid") == today:
                 return spooled
             return self._send_anew(spooled)
         except SealBroken:
             self._refuse(spooled, "sealed with a key that is not among ours")
             return None
 
-    def _is_settled(self, spooled: SpooledLogout, error: NotAcknowledged) -> bool:
-        """Deal with a refusal. Returns False when nobody answered for now."""
-        answer = error.answer
-        if answer is None:
-            return False
-        if answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE:
-            # A defect that one request meets must not keep back the others.
-            return answer.reason == Reason.INTERNAL_ERROR
-        if answer.reason in SEND_ANEW:
+    def _send(self, spooled: SpooledLogout, timeout: float) -> None:
+        """Send it until it is acknowledged. Raises `NotAcknowledged`, or what refuses it."""
+        client = self._client
+        app = client._app  # noqa: SLF001
+        sealed = Message(Task.LOGOUT, app.app_id, spooled.request_id, spooled.envelope)
+        until = time.monotonic() + timeout
+        client._driver.run(call.answer_to(app, sealed, until, Logout))  # noqa: SLF001
+
+    def _settle(self, spooled: SpooledLogout, refusal: InvalidRequest | Unauthorized) -> None:
+        """Deal with a refusal."""
+        if refusal.reason in _SEND_ANEW:
             self._send_anew(spooled)
         else:
-            self._refuse(spooled, error.why)
-        return True
+            self._refuse(spooled, f"{_VERDICTS[type(refusal)]}: {refusal}")
 
     def _refuse(self, spooled: SpooledLogout, why: str) -> None:
         """Keep it out of the way of the others, and tell."""
@@ -219,9 +237,7 @@ class LogoutSpool:
             # The others must not wait for an app's own fault.
             log.exception("on_refused failed for logout %s", spooled.request_id)
 
-    def _warn_unless_refused(self, spooled: SpooledLogout, error: NotAcknowledged) -> None:
-        if error.is_final:
-            return
+    def _warn(self, spooled: SpooledLogout, error: NotAcknowledged) -> None:
         now = time.monotonic()
         if self._warned_at is None or now - self._warned_at >= WARN_EVERY_SECONDS:
             self._warned_at = now
@@ -234,8 +250,10 @@ class LogoutSpool:
 
     def _send_anew(self, spooled: SpooledLogout) -> SpooledLogout:
         """Replace it by the same logout as a request of now. Raises `SealBroken`."""
-        message = self._client.reseal_logout(spooled.envelope, earlier_keys=self._earlier_keys)
-        anew = SpooledLogout(message.request_id, message.envelope)
+        app = self._client._app  # noqa: SLF001
+        keys = (app.key, *self._earlier_keys, *app.keys.values())
+        sealed = message.reseal(spooled.envelope, app_id=app.app_id, keys=keys)
+        anew = SpooledLogout(sealed.request_id, sealed.envelope)
         # In this order: a crash in between leaves one logout too many, never one too few.
         self._store.add(anew)
         self._store.acknowledged(spooled.request_id)

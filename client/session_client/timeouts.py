@@ -6,15 +6,15 @@ import time
 from datetime import timedelta
 from typing import Final
 
-from session_client.errors import InvalidArgumentError
+from session_client.errors import ConfigurationError
 
 _LONGEST_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
 def lifetime(timeout: object) -> timedelta:
-    """Return *timeout*, in seconds, as a duration. Raises `InvalidArgumentError`."""
+    """Return *timeout*, in seconds, as a duration. Raises `ConfigurationError`."""
     if not (isinstance(timeout, int | float) and 0 < timeout <= _LONGEST_TIMEOUT_SECONDS):
-        raise InvalidArgumentError("timeout: a positive number of seconds, a day at most")
+        raise ConfigurationError("timeout: a positive number of seconds, a day at most")
     return timedelta(seconds=timeout)
 
 

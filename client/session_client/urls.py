@@ -6,13 +6,13 @@ A message names the argument and quotes nothing of it: a URL may hold a password
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
 import redis.connection
-from kombu.transport import TRANSPORT_ALIASES
 
-from session_client.errors import InvalidArgumentError
+from session_client.errors import ConfigurationError
 
 _REDIS: Final = ("redis", "rediss")
 _ANSWERS: Final = (*_REDIS, "unix")
@@ -20,7 +20,7 @@ _EXAMPLE: Final = "such as rediss://user:password@host:6379/0"
 
 
 def check(broker_url: str, reply_url: str | None) -> None:
-    """Raise `InvalidArgumentError` unless both can be used; without *reply_url* the first is both.
+    """Raise `ConfigurationError` unless both can be used; without *reply_url* the first is both.
 
     Nothing is connected to.
     """
@@ -28,7 +28,7 @@ def check(broker_url: str, reply_url: str | None) -> None:
     if reply_url:
         _check_answers(reply_url)
     elif _scheme_of("broker_url", broker_url) not in _REDIS:
-        raise InvalidArgumentError("reply_url: needed, a Redis for answers, as the broker is none")
+        raise ConfigurationError("reply_url: needed, a Redis for answers, as the broker is none")
 
 
 def is_redis(broker_url: str) -> bool:
@@ -40,20 +40,29 @@ def _check_broker(url: str) -> None:
     scheme = _scheme_of("broker_url", url)
     if scheme in _REDIS:
         _check_redis("broker_url", url)
-    elif scheme.partition("+")[0] not in TRANSPORT_ALIASES:
-        raise InvalidArgumentError(f"broker_url: not a kind of broker Celery knows; {_EXAMPLE}")
+    elif scheme.partition("+")[0] not in _celerys():
+        raise ConfigurationError(f"broker_url: not a kind of broker that is known; {_EXAMPLE}")
+
+
+def _celerys() -> Collection[str]:
+    """Return the kinds of broker that Celery knows; none without it."""
+    try:
+        from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - an extra
+    except ImportError:
+        return ()
+    return TRANSPORT_ALIASES
 
 
 def _check_answers(url: str) -> None:
     if _scheme_of("reply_url", url) not in _ANSWERS:
-        raise InvalidArgumentError("reply_url: must name a Redis (redis://, rediss:// or unix://)")
+        raise ConfigurationError("reply_url: must name a Redis (redis://, rediss:// or unix://)")
     _check_redis("reply_url", url)
 
 
 def _scheme_of(name: str, url: object) -> str:
     scheme, found, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
     if not found:
-        raise InvalidArgumentError(f"{name}: must be a URL {_EXAMPLE}")
+        raise ConfigurationError(f"{name}: must be a URL {_EXAMPLE}")
     return scheme
 
 
@@ -62,10 +71,10 @@ def _check_redis(name: str, url: str) -> None:
         redis.connection.parse_url(url)
         parts = urlsplit(url)
     except ValueError:
-        raise InvalidArgumentError(f"{name}: not a valid URL; its port or an option?") from None
+        raise ConfigurationError(f"{name}: not a valid URL; its port or an option?") from None
     if ";" in url:
-        raise InvalidArgumentError(f"{name}: one URL, not a list; for a failover name what moves")
+        raise ConfigurationError(f"{name}: one URL, not a list; for a failover name what moves")
     # redis-py would take any other path for database 0, and kombu raise at the first call. Two
     # slashes are how URLs of other brokers name the default.
     if parts.scheme in _REDIS and not re.fullmatch(r"/{0,2}[0-9]*", parts.path):
-        raise InvalidArgumentError(f"{name}: the database after the host must be a number")
+        raise ConfigurationError(f"{name}: the database after the host must be a number")

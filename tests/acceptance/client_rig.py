@@ -16,7 +16,7 @@ import pytest
 from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess
 from sandbox.stack import Stack
-from session_client import Registration, SessionClient, Verdict, broker
+from session_client import Registered, SessionClient, broker
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -49,12 +49,12 @@ class Apps:
     def login(self, user_id: str, app_id: str = "shop") -> Any:
         return self.stack.mosaic.login(user_id, f"client-{app_id}", amr=("pwd",))
 
-    def register(self, user_id: str, app_id: str = "shop") -> Registration:
+    def register(self, user_id: str, app_id: str = "shop") -> Registered:
         login = self.login(user_id, app_id)
         answer = self.clients[app_id].register(
             user_id=user_id, session_id=login.session_id, id_token=login.id_token, timeout=20
         )
-        assert answer.verdict is Verdict.OK, answer
+        assert isinstance(answer, Registered), answer
         return answer
 
     def close(self) -> None:

@@ -20,8 +20,9 @@ from sandbox.ports import free_port
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import SessionClient, SessionList, Status, Verdict, broker
+from session_client import Authenticated, Registered, SessionClient, Status, broker
 from tests.acceptance.client_rig import ROOT, TAKE_NOTICES, Apps, running, working
+from tests.sending import send
 from worker.maintenance.last_runs import Run, key_of
 
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -97,6 +98,7 @@ def test_apps_and_workers_with_the_documented_redis_users_can_do_all_they_need(
             registered = client.register(
                 user_id="ada", session_id=login.session_id, id_token=login.id_token, timeout=20
             )
+            assert isinstance(registered, Registered)
             silent = client.silent_auth(user_id="ada", timeout=20)
             sessions = client.status(user_id="ada", timeout=20)
             receipt = client.logout(
@@ -104,8 +106,8 @@ def test_apps_and_workers_with_the_documented_redis_users_can_do_all_they_need(
             )
         poll_until(lambda: admin.exists(key_of(Run.SWEEP)), 60, what="a sweep")
 
-    assert silent.verdict is Verdict.AUTHENTICATED
-    assert len(sessions.sessions) == 1
+    assert isinstance(silent, Authenticated)
+    assert len(sessions) == 1
     assert (receipt.sessions_ended, receipt.idp_confirmed) == (1, 1)
     assert refused_commands(own_redis) == set()
 
@@ -125,12 +127,12 @@ def test_a_worker_with_the_documented_redis_user_takes_over_and_shows_how_things
         stack.migrate()
         key = stack.add_app("shop")
         with SessionClient(broker_url=app_url, app_id="shop", app_key=key) as client:
-            asked = client.send(Status(user_id="ada"), SessionList, timeout=120)
+            asked = send(client, Status(user_id="ada"), timeout=120)
             leave_a_job_to_a_worker_that_died(admin, "sessions", "unacked", "unacked_index")
             stack.worker("-c", "2")
             stack.start("monitor", "mosaic-sessions", "monitor", "--port", str(health))
 
-            assert asked.wait().verdict is Verdict.OK
+            assert asked.wait() == ()
         said = poll_until(lambda: got(f"http://127.0.0.1:{health}/healthz"), 60)
         shown = got(f"http://127.0.0.1:{metrics}/metrics")
         status = json.loads(stack.run("mosaic-sessions", "status", "--json", expect=None))
@@ -178,7 +180,7 @@ def test_the_example_with_a_queue_works_with_the_redis_user_documented_for_it(
         desk = SessionClient(broker_url=desk_url, app_id="desk", app_key=apps.keys["desk"])
         with closing(apps), desk, working(stack):
             ref = apps.register("ada").session_ref
-            assert desk.silent_auth(user_id="ada", timeout=20).verdict is Verdict.AUTHENTICATED
+            assert isinstance(desk.silent_auth(user_id="ada", timeout=20), Authenticated)
             apps.clients["shop"].logout(user_id="ada", session_ref=ref, timeout=20)
             poll_until(lambda: admin.llen("desk-notices") > 0, 60)
             leave_a_job_to_a_worker_that_died(admin, "desk-notices", UNACKED, UNACKED_INDEX)

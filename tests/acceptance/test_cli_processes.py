@@ -13,8 +13,9 @@ import pytest
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
-from session_client import SessionClient
+from session_client import Authenticated, Registered, SessionClient
 from session_client.contract import Reason, Verdict
+from tests.heard import told as told_by
 
 
 @pytest.fixture
@@ -61,9 +62,9 @@ def test_an_added_app_is_listed_and_its_key_works(stack: Stack, tmp_path: Path) 
         )
         signed_in = client.silent_auth(user_id="ada", timeout=20)
 
-    assert registered.verdict is Verdict.OK
+    assert isinstance(registered, Registered)
     assert registered.session_ref is not None
-    assert signed_in.verdict is Verdict.AUTHENTICATED
+    assert isinstance(signed_in, Authenticated)
     (session,) = told(stack, "sessions", "list")["sessions"]
     assert session["session_ref"] == registered.session_ref
     story = cli(stack, "sessions", "show", registered.session_ref)
@@ -83,18 +84,18 @@ def test_a_running_worker_takes_up_a_changed_client_secret(stack: Stack, tmp_pat
             user_id="ada", session_id=login.session_id, id_token=login.id_token, timeout=60
         )
 
-        def ask() -> Any:
-            return client.silent_auth(user_id="ada", timeout=60)
+        def ask() -> tuple[Verdict, str | None]:
+            return told_by(lambda: client.silent_auth(user_id="ada", timeout=60))
 
         before = ask()
         stack.mosaic.add_client("client-shop", "changed-canary")
         stack.mosaic.revoke_client_tokens("client-shop")
         refused = ask()
         printed = cli(stack, "apps", "set", "shop", "--client-secret-file", str(secret_file))
-        poll_until(lambda: ask().verdict is Verdict.AUTHENTICATED, 60, what="the new secret")
+        poll_until(lambda: ask() == before, 60, what="the new secret")
 
-    assert before.verdict is Verdict.AUTHENTICATED
-    assert refused.reason == Reason.CLIENT_REFUSED
+    assert before == (Verdict.AUTHENTICATED, None)
+    assert refused == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED)
     assert "canary" not in printed + worker.log_text()
 
 

@@ -9,7 +9,7 @@ import redis
 
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
-from session_client import AppKey, LogoutSpool, Reason, SpoolCounts, SqliteSpool, Verdict
+from session_client import AppKey, LoginRequired, LogoutSpool, Reason, SpoolCounts, SqliteSpool
 from tests.acceptance.client_rig import Apps, count, working
 
 
@@ -37,7 +37,7 @@ def test_a_spooled_logout_is_committed_once_by_a_worker_that_comes_later(tmp_pat
             assert spool.deliver() == 1
 
             silent = shop.silent_auth(user_id="ada", timeout=20)
-            assert (silent.verdict, silent.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+            assert silent == LoginRequired(Reason.LOGGED_OUT)
             assert count(stack, "logout_requests") == 1
         assert store.refused() == []
         apps.close()
@@ -68,5 +68,5 @@ def test_logouts_of_an_app_with_a_wrong_key_stand_in_sight_and_go_out_once_it_ha
             assert spool.counts() == SpoolCounts(waiting=0, refused=0)
 
             silent = apps.clients["shop"].silent_auth(user_id="ada", timeout=20)
-            assert (silent.verdict, silent.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+            assert silent == LoginRequired(Reason.LOGGED_OUT)
         apps.close()

@@ -61,7 +61,7 @@ def test_what_it_prints_works_as_printed_and_outlives_a_restart(
     log = tmp_path / "dev.log"
     with running(folder, log) as first:
         printed = log.read_text("utf-8")
-        assert in_python(printed, "For an app").split() == ["authenticated", "logged_out"]
+        assert in_python(printed, "For an app").split() == ["ada", "logged_out"]
 
         assert run(*dev(folder, "app", "bank")).returncode == 0
         assert run(*dev(folder, "user", "bob", "builder")).returncode == 0
@@ -82,22 +82,19 @@ def test_what_it_prints_works_as_printed_and_outlives_a_restart(
         told = in_a_shell(
             f"set -a; . {folder}/bank.env; {sys.executable} -c '{COME_BACK}' {left.stdout}"
         )
-        assert told.stdout.strip() == "authenticated", told
+        assert told.stdout.strip() == "bob", told
 
 
 SIGN_IN = """
-import os
 from session_client import Password, SessionClient
-bank = SessionClient(broker_url=os.environ["SESSION_BROKER_URL"],
-    app_id=os.environ["SESSION_APP_ID"], app_key=os.environ["SESSION_APP_KEY"])
+bank = SessionClient.from_env()
 print(bank.authenticate(Password("bob", "builder")).browser_token)
 """
 COME_BACK = """
-import os, sys
+import sys
 from session_client import SessionClient
-bank = SessionClient(broker_url=os.environ["SESSION_BROKER_URL"],
-    app_id=os.environ["SESSION_APP_ID"], app_key=os.environ["SESSION_APP_KEY"])
-print(bank.silent_auth(browser_token=sys.argv[1], timeout=30).verdict)
+bank = SessionClient.from_env()
+print(bank.silent_auth(browser_token=sys.argv[1], timeout=30).user_id)
 """
 
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sandbox.ports import free_port
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
-from session_client import Verdict
+from session_client import Authenticated
 from tests.acceptance.client_rig import TAKE_NOTICES, Apps, running, working
 from worker.backchannel.logout_tokens import LogoutTokens
 
@@ -104,7 +104,8 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
             running(
                 "web", tmp_path,
                 "uvicorn", "examples.backchannel_app:app", "--port", str(port),
-                WORKER_JWKS_URL=signing.jwks_url, WORKER_ISSUER=ISSUER, CLIENT_ID="client-web",
+                SESSION_BROKER_URL=stack.broker_url, SESSION_APP_ID="web",
+                SESSION_APP_KEY=apps.keys["web"],
             ) as web,
             running(
                 "desk", tmp_path,
@@ -120,7 +121,7 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
                 refs[user] = str(apps.register(user).session_ref)
                 for app_id in ("web", "desk"):
                     answer = apps.clients[app_id].silent_auth(user_id=user, timeout=20)
-                    assert answer.verdict is Verdict.AUTHENTICATED, answer
+                    assert isinstance(answer, Authenticated), answer
                 signed_in = httpx.post(f"{web_url}/sign-in/{user}/{refs[user]}", timeout=PATIENT)
                 signed_in.raise_for_status()
                 with closing(sqlite3.connect(database)) as sessions, sessions:

@@ -18,8 +18,9 @@ from sandbox.ports import free_port
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
-from session_client import SessionClient, Verdict
+from session_client import LoginRequired, SessionClient, Unauthorized, requests
 from tests.acceptance.client_rig import Apps
+from tests.heard import authenticated, registered
 
 PATIENT = 60.0
 ASKED = 12
@@ -117,23 +118,26 @@ def knows_that_redis_is_away(scrape: Scrape) -> bool:
 def sign_in(apps: Apps) -> dict[str, str]:
     """Let a user come and go; return what nobody may read in a scrape."""
     login = apps.login("ada-canary")
-    registered = apps.clients["shop"].register(
-        user_id="ada-canary",
-        session_id=login.session_id,
-        id_token=login.id_token,
-        timeout=PATIENT,
+    request_id = requests.new_request_id()
+    session = registered(
+        apps.clients["shop"].register(
+            user_id="ada-canary",
+            session_id=login.session_id,
+            id_token=login.id_token,
+            request_id=request_id,
+            timeout=PATIENT,
+        )
     )
-    silent = apps.clients["forum"].silent_auth(user_id="ada-canary", timeout=PATIENT)
-    assert silent.tokens is not None
+    silent = authenticated(apps.clients["forum"].silent_auth(user_id="ada-canary", timeout=PATIENT))
     apps.clients["shop"].logout(
-        user_id="ada-canary", session_ref=registered.session_ref, timeout=PATIENT
+        user_id="ada-canary", session_ref=session.session_ref, timeout=PATIENT
     )
     environment = apps.stack.environment
     return {
         "user": "ada-canary",
         "session id": login.session_id,
-        "session ref": str(registered.session_ref),
-        "request id": registered.request_id,
+        "session ref": session.session_ref,
+        "request id": request_id,
         "ID token": login.id_token,
         "access token": silent.tokens.access_token,
         "app key": apps.keys["shop"].partition(".")[2],
@@ -148,12 +152,13 @@ def ask_at_once(client: SessionClient) -> None:
         asked = [
             threads.submit(client.silent_auth, user_id="bob", timeout=PATIENT) for _ in range(ASKED)
         ]
-        assert {one.result().verdict for one in asked} == {Verdict.LOGIN_REQUIRED}
+        assert {type(one.result()) for one in asked} == {LoginRequired}
 
 
 def stranger(apps: Apps) -> None:
     client = apps.client("shop", key=apps.keys["forum"])
-    assert client.silent_auth(user_id="bob", timeout=PATIENT).verdict is Verdict.UNAUTHORIZED
+    with pytest.raises(Unauthorized):
+        client.silent_auth(user_id="bob", timeout=PATIENT)
     client.close()
 
 

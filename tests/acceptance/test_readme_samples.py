@@ -16,18 +16,28 @@ import session_client
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import NotAcknowledged, Reason, SessionClient, SpoolCounts, Verdict
+from session_client import (
+    AsyncSessionClient,
+    Authenticated,
+    LoginRequired,
+    Logout,
+    NotAcknowledged,
+    Reason,
+    Register,
+    SilentAuth,
+    SpoolCounts,
+)
 from tests.acceptance.client_rig import ROOT, Apps, working
 
 PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/apps.md")]
 # The sample of the hub runs beside the tests of tickets.
-FIRST, FOR_AN_API, IN_AN_APP, _HUB, AT_NIGHT, NOT_LOST = (
+FIRST, FOR_AN_API, IN_AN_APP, _HUB, AWAY, NOT_LOST = (
     sample
     for page in PAGES
     for sample in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 )
-OFFLINE = ("--allow", "offline")
-CALLS = (SessionClient.register, SessionClient.silent_auth, SessionClient.logout)
+GRANTED = ("--methods", "password", "--allow", "offline")
+CALLS = (Register, SilentAuth, Logout)
 
 
 class Headers(list[tuple[str, str]]):
@@ -77,8 +87,9 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> float:
 
 def waiting(seconds: float, monkeypatch: pytest.MonkeyPatch) -> float:
     for call in CALLS:
-        assert call.__kwdefaults__ is not None
-        monkeypatch.setitem(call.__kwdefaults__, "timeout", seconds)
+        defaults = call.__init__.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "timeout", seconds)
     return seconds
 
 
@@ -93,7 +104,7 @@ def test_the_samples_run_one_after_the_other(
         apps = Apps(stack, "shop", "forum")
         exits.callback(apps.close)
         worker = exits.enter_context(working(stack))
-        stack.run("mosaic-sessions", "apps", "set", "forum", "--methods", "password", *OFFLINE)
+        stack.run("mosaic-sessions", "apps", "set", "forum", *GRANTED)
         stack.mosaic.add_user("eve", password="a password")
         headers = Headers()
         app = App(cookies=headers.jar, headers=headers, name="eve", password="a password")
@@ -109,10 +120,10 @@ def test_the_samples_run_one_after_the_other(
 
         app.run(FOR_AN_API)
         known = app["sign_in_for_an_api"](app["client"], app["sso"], [], "eve", "a password")
-        assert known.verdict is Verdict.AUTHENTICATED
-        before = app["kept"] = known.tokens.refresh_token
-        app.run(AT_NIGHT)
-        assert app["kept"] not in {None, before}
+        assert isinstance(known, Authenticated)
+        app["kept"] = known.tokens.refresh_token
+        app.run(AWAY)
+        assert app["kept"] not in {None, known.tokens.refresh_token}
         app["client"].logout(browser_token=known.browser_token)
 
         app["ref"] = apps.register("ada", "forum").session_ref
@@ -123,23 +134,26 @@ def test_the_samples_run_one_after_the_other(
 
         app.run(IN_AN_APP)
         login = apps.login("ada", "forum")
-        named = app.call("after_login", "ada", login.session_id, login.id_token)
+        forum = AsyncSessionClient(
+            broker_url=stack.broker_url, app_id="forum", app_key=apps.keys["forum"]
+        )
+        named = app.call("after_login", forum, "ada", login.session_id, login.id_token)
         assert named.keys() == {"session_ref"}
         shop = apps.clients["shop"]
-        assert shop.silent_auth(user_id="ada").verdict is Verdict.AUTHENTICATED
-        app.call("log_out", "ada", named)
-        assert shop.silent_auth(user_id="ada").reason == Reason.LOGGED_OUT
+        assert isinstance(shop.silent_auth(user_id="ada"), Authenticated)
+        app.call("log_out", forum, "ada", named)
+        assert shop.silent_auth(user_id="ada") == LoginRequired(Reason.LOGGED_OUT)
         assert app.called[1:] == [("end_own_session", ("ada",))]
 
         login = apps.login("bob", "forum")
         with monkeypatch.context() as patch:
             waiting(0.5, patch)
             worker.send(signal.SIGSTOP)  # it is done, but after the app has given up
-            assert app.call("after_login", "bob", login.session_id, login.id_token) is None
+            assert app.call("after_login", forum, "bob", login.session_id, login.id_token) is None
             worker.send(signal.SIGCONT)
-        named = app.call("after_login", "bob", login.session_id, login.id_token)
-        app.call("log_out", "bob", named)
-        assert shop.silent_auth(user_id="bob").reason == Reason.LOGGED_OUT
+        named = app.call("after_login", forum, "bob", login.session_id, login.id_token)
+        app.call("log_out", forum, "bob", named)
+        assert shop.silent_auth(user_id="bob") == LoginRequired(Reason.LOGGED_OUT)
 
         # A login bypass: whatever a browser says is believed.
         eves = apps.login("eve", "forum")
@@ -148,34 +162,32 @@ def test_the_samples_run_one_after_the_other(
             ("ada", "made-up", "made-up"),
             ("ada", eves.session_id, apps.login("eve", "shop").id_token),
         ):
-            assert app.call("after_login", user_id, session_id, id_token) is None
+            assert app.call("after_login", forum, user_id, session_id, id_token) is None
 
 
 @pytest.fixture(params=["no broker", "no worker"])
-def lonely(request: pytest.FixtureRequest) -> Iterator[SessionClient]:
+def lonely(request: pytest.FixtureRequest) -> Iterator[AsyncSessionClient]:
     """A client with nobody at the other end."""
     with RedisServer() as server:
-        client = SessionClient(
+        client = AsyncSessionClient(
             broker_url=server.url(), app_id="shop", app_key=session_client.AppKey.generate()
         )
         if request.param == "no broker":
             server.stop()
-        with client:
-            yield client
+        yield client
 
 
 @pytest.mark.usefixtures("haste")
 def test_without_broker_or_worker_nobody_gets_in_and_users_get_out_here(
-    lonely: SessionClient,
+    lonely: AsyncSessionClient,
 ) -> None:
-    app = App(client=lonely)
+    app = App()
     app.run(IN_AN_APP)
 
-    assert app.call("after_login", "ada", "made-up", "made-up") is None
-    app.call("log_out", "ada", {"session_ref": "of-an-earlier-login"})
+    assert app.call("after_login", lonely, "ada", "made-up", "made-up") is None
+    app.call("log_out", lonely, "ada", {"session_ref": "of-an-earlier-login"})
 
     ended, (later, (error,)) = app.called
     assert ended == ("end_own_session", ("ada",))
     assert later == "log_out_again_later"
     assert isinstance(error, NotAcknowledged)
-    assert not error.is_final

@@ -13,7 +13,7 @@ from sandbox.ports import HOST
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import BrokerUnavailable, SessionClient, Verdict
+from session_client import Authenticated, BrokerUnavailable, SessionClient
 from session_client.keys import AppKey
 from tests.acceptance.client_rig import Apps
 from tests.certificates import make_certificate, server_context
@@ -74,7 +74,7 @@ def test_apps_and_worker_meet_over_tls_and_meet_again_after_a_break(
                 user_id="ada", session_ref=session.session_ref, timeout=60
             )
 
-    assert silent.verdict is Verdict.AUTHENTICATED
+    assert isinstance(silent, Authenticated)
     assert receipt.sessions_ended == 1
     # Answers, locks and budgets go by connections of their own, and none did without.
     for line in ("replies_unreachable", "answer_not_delivered", "redis_left_alone"):

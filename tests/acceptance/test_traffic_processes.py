@@ -9,9 +9,11 @@ import pytest
 
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.stack import Stack
-from session_client import Authentication, SilentAuth, Verdict
-from session_client.pending import PendingAnswer
+from session_client import Authenticated, SilentAnswer, SilentAuth
+from tests import sending
 from tests.acceptance.client_rig import Apps
+from tests.heard import authenticated
+from tests.sending import Pending
 
 ASK = "session/authenticate"
 PATIENT = 60.0
@@ -35,15 +37,15 @@ def workers(apps: Apps) -> list[ManagedProcess]:
     return [process for name, process in apps.stack.processes.items() if "worker" in name]
 
 
-def send(apps: Apps, user_id: str) -> PendingAnswer[Authentication]:
-    return apps.clients["forum"].send(SilentAuth(user_id=user_id), Authentication, timeout=PATIENT)
+def send(apps: Apps, user_id: str) -> Pending[SilentAnswer]:
+    return sending.send(apps.clients["forum"], SilentAuth(user_id=user_id), timeout=PATIENT)
 
 
-def received(worker: ManagedProcess, request: PendingAnswer[Authentication]) -> bool:
+def received(worker: ManagedProcess, request: Pending[SilentAnswer]) -> bool:
     return received_any(worker, [request])
 
 
-def received_any(worker: ManagedProcess, requests: Sequence[PendingAnswer[Authentication]]) -> bool:
+def received_any(worker: ManagedProcess, requests: Sequence[Pending[SilentAnswer]]) -> bool:
     told = worker.log_text()
     return any(request.request_id in told for request in requests)
 
@@ -72,9 +74,8 @@ def test_two_hundred_identical_requests_at_three_workers_are_one_call(
         requests = [one.result() for one in sent]
         answers = list(threads.map(lambda request: request.wait(), requests))
 
-    tokens = [answer.tokens for answer in answers]
-    assert {answer.verdict for answer in answers} == {Verdict.AUTHENTICATED}
-    assert len({given.access_token for given in tokens if given}) == 1
+    tokens = [authenticated(answer).tokens for answer in answers]
+    assert len({given.access_token for given in tokens}) == 1
     assert apps.stack.mosaic.calls.count(ASK) == 1
 
 
@@ -95,5 +96,5 @@ def test_those_who_wait_for_a_worker_that_is_killed_are_served_by_another_call(a
         killed.kill()
     answers = [request.wait() for request in waits]
 
-    assert {answer.verdict for answer in answers} == {Verdict.AUTHENTICATED}
+    assert {type(answer) for answer in answers} == {Authenticated}
     assert apps.stack.mosaic.calls.count(ASK) == 2

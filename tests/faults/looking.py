@@ -12,7 +12,7 @@ import redis
 
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.stack import Stack
-from session_client import Registration, SessionClient, Verdict
+from session_client import Registered, SessionClient
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def deliveries(process: ManagedProcess, task: str, *, redelivered: bool) -> int:
 
 def registered(
     stack: Stack, client: SessionClient, user_id: str = "ada", app_id: str = "shop"
-) -> Registration:
+) -> Registered:
     """Log a user in at Mosaic and register the session through the worker."""
     login = stack.mosaic.login(user_id, f"client-{app_id}")
     answer = client.register(
@@ -79,5 +79,5 @@ def registered(
         id_token=login.id_token,
         timeout=60,
     )
-    assert answer.verdict is Verdict.OK, answer
+    assert isinstance(answer, Registered), answer
     return answer

@@ -17,8 +17,7 @@ from joserfc.jwk import KeySet, RSAKey
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
-from session_client import LogoutReceipt, SessionClient, SilentAuth
-from session_client.answers import Authentication
+from session_client import Authenticated, LogoutReceipt, SessionClient
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, rows
 from tests.faults.receivers import Manner, Receiver, well
@@ -87,10 +86,8 @@ class Apps:
         """Sign the user in to every app, then log them out of the shop."""
         session = registered(self.stack, self._clients["shop"], user_id)
         for app_id in self.receivers:
-            pending = self._clients[app_id].send(
-                SilentAuth(user_id=user_id), Authentication, timeout=60
-            )
-            assert pending.wait(60).is_yes
+            answer = self._clients[app_id].silent_auth(user_id=user_id, timeout=60)
+            assert isinstance(answer, Authenticated)
         return self._clients["shop"].logout(
             user_id=user_id, session_ref=session.session_ref, timeout=60
         )

@@ -16,9 +16,10 @@ from sandbox.processes import poll_until
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import BrokerUnavailable, NotAnswered, SessionClient, Verdict
+from session_client import BrokerUnavailable, LoginRequired, NotAnswered, SessionClient, Verdict
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
+from tests.heard import told
 from tests.stage import redis_client
 
 SLOTS = 4
@@ -55,7 +56,7 @@ def fail_over(name: FaultProxy, old: RedisServer, new: RedisServer) -> None:
 def ask_at_once(client: SessionClient) -> list[Verdict | None]:
     def ask(_: int) -> Verdict | None:
         with suppress(NotAnswered, BrokerUnavailable):
-            return client.status(user_id="ada", timeout=5).verdict
+            return told(lambda: client.status(user_id="ada", timeout=5))[0]
         return None
 
     with ThreadPoolExecutor(SLOTS) as threads:
@@ -79,7 +80,7 @@ def test_after_a_failover_apps_are_answered_again_and_nobody_restarts_anything(
 
         assert [ask_at_once(client) for _ in range(5)] == [[Verdict.OK] * SLOTS] * 5
         client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
-        assert client.silent_auth(user_id="ada", timeout=60).verdict is Verdict.LOGIN_REQUIRED
+        assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
         wait_until_mosaic_is_told(stack)
 
     assert (worker.is_alive, worker.pid) == (True, pid)

@@ -8,11 +8,14 @@ import pytest
 
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.stack import Stack
-from session_client import Logout, LogoutReceipt, NotAcknowledged, SessionClient, Verdict
+from session_client import Logout, NotAcknowledged, SessionClient, Verdict
 from tests.faults.full_disk import full_disk
 from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_is_told
+from tests.heard import told
+from tests.sending import send
 
 LOGOUT = "session/logout"
+IN = (Verdict.AUTHENTICATED, None)
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_is_handed_out(
         with pytest.raises(NotAcknowledged, match="store_unavailable") as refused:
             client.logout(user_id="ada", session_ref=session.session_ref, timeout=10)
         # The tokens are fetched, but the renewal cannot be written: they are not handed out.
-        answer = client.silent_auth(user_id="bob", timeout=15)
+        answer = told(lambda: client.silent_auth(user_id="bob", timeout=15))
         assert rows(stack, "SELECT count(*) FROM logout_requests") == [(0,)]
         assert rows(stack, "SELECT count(*) FROM idp_sessions WHERE ended_at IS NOT NULL") == [(0,)]
 
@@ -48,11 +51,12 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_is_handed_out(
     )
     wait_until_mosaic_is_told(stack)
     poll_until(
-        lambda: client.silent_auth(user_id="bob", timeout=15).is_yes, 20, what="bob to get in"
+        lambda: told(lambda: client.silent_auth(user_id="bob", timeout=15)) == IN,
+        20,
+        what="bob to get in",
     )
 
-    assert answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE
-    assert answer.reason == "store_unavailable"
+    assert answer == (Verdict.TEMPORARILY_UNAVAILABLE, "store_unavailable")
     assert receipt.sessions_ended == 1
     assert rows(stack, "SELECT count(*) FROM logout_requests") == [(1,)]
     assert stack.mosaic.calls.count(LOGOUT) == 1
@@ -66,13 +70,12 @@ def test_a_logout_nobody_repeats_is_done_when_there_is_space_again(
     with full_disk(stack, worker):
         # Sent once: `logout` would send it again, and the worker be spared its own attempt.
         request = Logout(user_id="ada", session_ref=session.session_ref)
-        refused = client.send(request, LogoutReceipt, timeout=60).wait()
+        refused = told(send(client, request, timeout=60).wait)
         assert outcomes(stack) == []
 
     wait_until_mosaic_is_told(stack)  # the worker itself tries again
 
-    assert refused.verdict is Verdict.TEMPORARILY_UNAVAILABLE
-    assert refused.reason == "store_unavailable"
+    assert refused == (Verdict.TEMPORARILY_UNAVAILABLE, "store_unavailable")
     assert rows(stack, "SELECT count(*) FROM logout_requests") == [(1,)]
     assert worker.is_alive
 

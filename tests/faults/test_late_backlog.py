@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import httpx
 import pytest
@@ -17,18 +16,19 @@ from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
 from session_client import (
     AppKey,
-    PendingAnswer,
+    Authenticated,
     Reason,
     SessionClient,
+    SilentAnswer,
     SilentAuth,
     Task,
-    Verdict,
-    messages,
+    Wishes,
 )
-from session_client.answers import Authentication
-from session_client.messages import Message
-from session_client.publisher import Publisher
+from session_client._core import opening
+from session_client._core.message import Message, seal
+from session_client.reading import Answered
 from tests.faults.looking import broker, registered
+from tests.sending import Pending, publish, send
 
 AUTHENTICATE = "session/authenticate"
 SLOTS = 2
@@ -66,12 +66,14 @@ def client(stack: Stack, key: str) -> Iterator[SessionClient]:
 
 def asked(
     client: SessionClient, users: Sequence[str], number: int, *, timeout: float, about: str
-) -> list[PendingAnswer[Authentication]]:
+) -> list[Pending[SilentAnswer]]:
     """Send *number* requests, no two of which could share a call to Mosaic."""
 
-    def ask(n: int) -> PendingAnswer[Authentication]:
-        request = SilentAuth(user_id=users[n % len(users)], resource=f"urn:{about}:{n}")
-        return client.send(request, Authentication, timeout=timeout)
+    def ask(n: int) -> Pending[SilentAnswer]:
+        request = SilentAuth(
+            user_id=users[n % len(users)], wishes=Wishes(resource=f"urn:{about}:{n}")
+        )
+        return send(client, request, timeout=timeout)
 
     with ThreadPoolExecutor(4) as threads:
         return list(threads.map(ask, range(number)))
@@ -79,34 +81,25 @@ def asked(
 
 def asked_in_vain(stack: Stack, key: str, users: Sequence[str], number: int) -> list[Message]:
     """Send *number* requests that expire soon, without the client: it would not send in no time."""
-    publisher = Publisher(stack.broker_url, "late")
 
     def ask(n: int) -> Message:
-        message = messages.seal(
-            SilentAuth(user_id=users[n % len(users)], resource=f"urn:late:{n}"),
-            app_id="shop",
-            key=AppKey.parse(key),
-            request_id=None,
-            lifetime=timedelta(seconds=LATE_SECONDS),
-        )
-        publisher.publish(message, time.monotonic() + 60)
-        return message
+        wishes = Wishes(resource=f"urn:late:{n}")
+        request = SilentAuth(user_id=users[n % len(users)], wishes=wishes, timeout=LATE_SECONDS)
+        sealed = seal(request, app_id="shop", key=AppKey.parse(key))
+        publish(stack.broker_url, sealed)
+        return sealed
 
     with ThreadPoolExecutor(4) as threads:
-        sent = list(threads.map(ask, range(number)))
-    publisher.close()
-    return sent
+        return list(threads.map(ask, range(number)))
 
 
-def answers_to(stack: Stack, key: str, sent: Iterable[Message]) -> list[Authentication]:
+def answers_to(stack: Stack, key: str, sent: Iterable[Message]) -> list[Answered]:
     """Take what lies ready; whoever waits, however shortly, has a time-out to miss."""
     shop = AppKey.parse(key)
     with broker(stack) as redis:
         lying = [(message, redis.lpop(message.reply_key)) for message in sent]
     return [
-        messages.open_answer(message, raw, shop, Authentication)
-        for message, raw in lying
-        if isinstance(raw, bytes)
+        opening.answered(message, raw, shop) for message, raw in lying if isinstance(raw, bytes)
     ]
 
 
@@ -130,7 +123,7 @@ def waiting(stack: Stack) -> tuple[int, int]:
         return int(redis.llen("auth")), int(redis.hlen("unacked"))
 
 
-def remembered(stack: Stack, requests: Iterable[PendingAnswer[Authentication] | Message]) -> int:
+def remembered(stack: Stack, requests: Iterable[Pending[SilentAnswer] | Message]) -> int:
     """Return how many of these requests the worker remembers, to know them if they came again."""
     with broker(stack) as redis:
         return int(redis.exists(*(f"request:shop:{request.request_id}" for request in requests)))
@@ -157,11 +150,9 @@ def test_a_flooded_queue_drops_who_is_gone_and_serves_who_still_waits(
     refusals = answers_to(stack, key, late)
 
     assert backlog == SLOTS + LATE + FRESH
-    assert [answer.verdict for answer in answers] == [Verdict.AUTHENTICATED] * FRESH
+    assert [type(answer) for answer in answers] == [Authenticated] * FRESH
     assert len(refusals) == LATE
-    assert {(refusal.reason, refusal.tokens) for refusal in refusals} == {
-        (Reason.DEADLINE_PASSED, None)
-    }
+    assert {(refusal.reason, *refusal.data) for refusal in refusals} == {(Reason.DEADLINE_PASSED,)}
     assert stack.mosaic.calls.count(AUTHENTICATE) == SLOTS + FRESH
     # Turned away at the door: later guards would spare Mosaic too, but not Redis and the database.
     assert (remembered(stack, late), remembered(stack, fresh)) == (0, FRESH)

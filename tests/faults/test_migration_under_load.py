@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from sandbox.stack import Stack
 from session_client import SessionClient, Verdict
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered
+from tests.heard import told
 
 COLUMN = "colour"
 BLOCKED_SECONDS = 5.0  # then a worker gives up by its own lock_timeout
@@ -133,7 +135,8 @@ def users_come_and_go(stack: Stack, client: SessionClient) -> Iterator[list[Verd
         while not stop.is_set():
             user = f"user-{number}"
             session = registered(stack, client, user)
-            verdicts.append(client.silent_auth(user_id=user, timeout=20).verdict)
+            ask = partial(client.silent_auth, user_id=user, timeout=20)
+            verdicts.append(told(ask)[0])
             client.logout(user_id=user, session_ref=session.session_ref, timeout=20)
             number += 1
 

@@ -10,7 +10,7 @@ import pytest
 from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import SessionClient, Verdict
+from session_client import Authenticated, LoginRequired, SessionClient
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
 
@@ -49,7 +49,7 @@ def test_a_job_of_a_worker_that_was_killed_is_done_by_the_next(
                 gate.release()
             stack.worker("-c", "2", name="second")
 
-            assert asking.result().verdict is Verdict.AUTHENTICATED
+            assert isinstance(asking.result(), Authenticated)
             client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
-            assert client.silent_auth(user_id="ada", timeout=60).verdict is Verdict.LOGIN_REQUIRED
+            assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
             wait_until_mosaic_is_told(stack)

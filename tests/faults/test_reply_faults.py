@@ -12,16 +12,16 @@ from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
 from session_client import (
+    Authenticated,
     BrokerUnavailable,
     Logout,
-    LogoutReceipt,
     NotAnswered,
-    Registration,
+    Registered,
     SessionClient,
-    Verdict,
 )
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, rows, wait_until_mosaic_is_told
+from tests.sending import send
 
 WAITING_SECONDS = 2.0
 IN_TIME_SECONDS = WAITING_SECONDS + 10  # it is meant to be told from waiting for ever
@@ -62,10 +62,10 @@ def seconds_until_told_that_none_will_come(client: SessionClient) -> float:
     return time.monotonic() - begin
 
 
-def send_logout(client: SessionClient, session: Registration, user: str) -> str:
+def send_logout(client: SessionClient, session: Registered, user: str) -> str:
     """Send it without waiting for the answer; return its request id."""
     request = Logout(user_id=user, session_ref=session.session_ref)
-    return client.send(request, LogoutReceipt, timeout=60).request_id
+    return send(client, request, timeout=60).request_id
 
 
 def ended(stack: Stack) -> int:
@@ -74,7 +74,7 @@ def ended(stack: Stack) -> int:
 
 
 def each_is_written_down_before_the_next(
-    stack: Stack, client: SessionClient, sessions: dict[str, Registration]
+    stack: Stack, client: SessionClient, sessions: dict[str, Registered]
 ) -> tuple[dict[str, str], list[float]]:
     """Log everybody out; return the request ids, and how long each took to be committed."""
     sent: dict[str, str] = {}
@@ -90,7 +90,7 @@ def each_is_written_down_before_the_next(
 def all_is_well_again(
     stack: Stack,
     client: SessionClient,
-    sessions: dict[str, Registration],
+    sessions: dict[str, Registered],
     sent: dict[str, str],
 ) -> None:
     """Each logout has its receipt, nothing was done twice, and who stayed is signed in."""
@@ -106,7 +106,7 @@ def all_is_well_again(
     assert rows(stack, "SELECT count(*) FROM logout_requests") == [(len(sent),)]
     assert stack.mosaic.calls.count("session/logout") == len(sent)
     answer = client.silent_auth(user_id="ada", timeout=20)
-    assert answer.verdict is Verdict.AUTHENTICATED
+    assert isinstance(answer, Authenticated)
     assert stack.processes["worker"].is_alive
 
 

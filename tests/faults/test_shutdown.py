@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
-from session_client import Registration, SessionClient, SessionClientError
+from session_client import Registered, SessionClient, SessionClientError
 from tests.faults.looking import registered, rows, wait_until_mosaic_is_told
 
 LOGOUT = "session/logout"
@@ -28,13 +28,13 @@ def client(stack: Stack) -> Iterator[SessionClient]:
         yield client
 
 
-def all_logged_in(stack: Stack, client: SessionClient) -> dict[str, Registration]:
+def all_logged_in(stack: Stack, client: SessionClient) -> dict[str, Registered]:
     users = [f"user-{number}" for number in range(LOGOUTS)]
     return {user: registered(stack, client, user) for user in users}
 
 
 @contextmanager
-def load(client: SessionClient, sessions: dict[str, Registration]) -> Iterator[None]:
+def load(client: SessionClient, sessions: dict[str, Registered]) -> Iterator[None]:
     """Silent authentications without end, and every user's logout; leaving waits for these."""
     stop = threading.Event()
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sandbox.stack import Stack
-from session_client import SessionClient, Verdict
+from session_client import Authenticated, SessionClient, WorkerUnavailable
 from tests.faults.locks import locked, locked_until_left
 from tests.faults.looking import outcomes, registered, rows, wait_until_mosaic_is_told
 
@@ -44,16 +44,17 @@ def test_an_app_that_cannot_wait_is_told_to_try_later_and_nothing_is_half_done(
     with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
         registered(stack, client)
 
-        with locked_until_left(stack):
-            # The tokens are fetched, but the renewal cannot be written: they are not handed out.
-            answer = client.silent_auth(user_id="ada", timeout=60)
+        # The tokens are fetched, but the renewal cannot be written: they are not handed out.
+        with (
+            locked_until_left(stack),
+            pytest.raises(WorkerUnavailable, match="store_unavailable") as caught,
+        ):
+            client.silent_auth(user_id="ada", timeout=60)
 
-        time.sleep(answer.retry_after or 0)  # until then identical requests are told the same
+        time.sleep(caught.value.retry_after or 0)  # until then identical requests are told the same
         after = client.silent_auth(user_id="ada", timeout=60)
 
-    assert answer.verdict is Verdict.TEMPORARILY_UNAVAILABLE
-    assert answer.reason == "store_unavailable"
-    assert after.verdict is Verdict.AUTHENTICATED
+    assert isinstance(after, Authenticated)
     assert outcomes(stack) == []
     assert worker.is_alive
 

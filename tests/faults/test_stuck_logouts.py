@@ -12,15 +12,13 @@ import pytest
 from sandbox.processes import poll_until
 from sandbox.stack import PREFIX, Stack
 from session_client import (
+    Authenticated,
     Logout,
-    LogoutReceipt,
     NotAnswered,
-    Registration,
+    Registered,
     SessionClient,
     SilentAuth,
-    Verdict,
 )
-from session_client.answers import Authentication
 from tests.faults.looking import (
     deliveries,
     log_lines,
@@ -28,6 +26,7 @@ from tests.faults.looking import (
     registered,
     wait_until_mosaic_is_told,
 )
+from tests.sending import send
 
 AUTHENTICATE = "session/authenticate"
 LOGOUT = "session/logout"
@@ -50,7 +49,7 @@ def client(stack: Stack) -> Iterator[SessionClient]:
 
 def all_logged_in(
     stack: Stack, client: SessionClient, kind: str, number: int
-) -> dict[str, Registration]:
+) -> dict[str, Registered]:
     users = [f"{kind}-{n}" for n in range(number)]
     with ThreadPoolExecutor(4) as threads:
         sessions = threads.map(lambda user: registered(stack, client, user), users)
@@ -63,7 +62,7 @@ def seconds_to_get_in(client: SessionClient, users: Sequence[str]) -> list[float
     def ask(user: str) -> float:
         begin = time.monotonic()
         answer = client.silent_auth(user_id=user, timeout=20)
-        assert answer.verdict is Verdict.AUTHENTICATED, answer
+        assert isinstance(answer, Authenticated), answer
         return time.monotonic() - begin
 
     with ThreadPoolExecutor(2) as threads:
@@ -84,7 +83,7 @@ def test_fifty_stuck_logouts_keep_nobody_else_waiting(stack: Stack, client: Sess
     stack.mosaic.faults.add(LOGOUT, "latency", seconds=60)
     for user, session in leaving.items():
         request = Logout(user_id=user, session_ref=session.session_ref)
-        client.send(request, LogoutReceipt, timeout=120)
+        send(client, request, timeout=120)
     poll_until(lambda: len(outcomes(stack)) == STUCK, 60, what="the deliveries to be written down")
     poll_until(lambda: stack.mosaic.calls.count(LOGOUT) >= SLOTS, 30, what="calls to hang")
     early = seconds_to_get_in(client, waiting[20:30])
@@ -115,7 +114,7 @@ def test_a_silent_authentication_whose_time_ran_out_in_the_queue_costs_mosaic_no
     for user in ("ada", "bob"):
         registered(stack, client, user)
     with stack.mosaic.gates.hold(AUTHENTICATE, before=True) as gate:
-        client.send(SilentAuth(user_id="ada"), Authentication, timeout=60)
+        send(client, SilentAuth(user_id="ada"), timeout=60)
         gate.wait_arrived(timeout_seconds=30)  # the only slot is taken
 
         with pytest.raises(NotAnswered):

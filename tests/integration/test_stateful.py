@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from models import Logout
 from session_client import requests, times
-from session_client.contract import LogoutScope, Task, Verdict
+from session_client.contract import Task, Verdict
 from simulator.idp.errors import RefusedError
 from simulator.server import SimulatorServer
 from tests.stage import Sent, Stage
@@ -122,7 +122,7 @@ class SessionLife(RuleBasedStateMachine):
     @precondition(lambda self: len(self._live()) > 1)
     @rule()
     def log_out_everywhere(self) -> None:
-        answer = self._send("desk", requests.Logout(user_id=self.user, scope=LogoutScope.USER))
+        answer = self._send("desk", requests.Logout(user_id=self.user, everywhere=True))
         assert answer.verdict is Verdict.OK
         assert self._live() == []
 
@@ -223,7 +223,7 @@ class SessionLife(RuleBasedStateMachine):
     def _live(self) -> list[Any]:
         return [row for row in self.stage.sessions() if row.ended_at is None]
 
-    def _send(self, app_id: str, request: requests.Request) -> Any:
+    def _send(self, app_id: str, request: requests.Request[Any]) -> Any:
         deadline = times.to_wire(self.stage.now() + timedelta(minutes=4))
         sent = self.stage.seal(app_id, request, deadline=deadline)
         self.sent.append(sent)

@@ -22,9 +22,10 @@ from sandbox.processes import ManagedProcess, poll_until
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import SessionClient, SessionClientError, Verdict
+from session_client import Registered, SessionClient, SessionClientError, Verdict
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import broker, outcomes, rows
+from tests.heard import told
 
 PATIENT = 60.0
 BREAK_EVERY_SECONDS = 20.0
@@ -164,10 +165,9 @@ def sign_in(stack: Stack, shop: SessionClient, user_id: str) -> tuple[str, str]:
         user_id=user_id,
         session_id=login.session_id,
         id_token=login.id_token,
-        until_acknowledged=True,
         timeout=PATIENT,
     )
-    assert session.verdict is Verdict.OK
+    assert isinstance(session, Registered)
     assert session.session_ref is not None
     return login.session_id, session.session_ref
 
@@ -196,6 +196,6 @@ def live_and_log_out(
 def visit(app: SessionClient, user_id: str, life: Life) -> Verdict | None:
     """Sign the user in silently; a cut at this very moment means a login screen."""
     with suppress(SessionClientError):
-        return app.silent_auth(user_id=user_id, timeout=2).verdict
+        return told(lambda: app.silent_auth(user_id=user_id, timeout=2))[0]
     life.unanswered += 1
     return None

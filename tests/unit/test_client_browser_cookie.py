@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from starlette.responses import Response
 
 from session_client import (
-    Authentication,
+    Authenticated,
     BrowserCookie,
-    InvalidArgumentError,
-    Registration,
-    Verdict,
+    ConfigurationError,
+    Denied,
+    LoginRequired,
+    Registered,
+    StepUpRequired,
+    Tokens,
     contract,
 )
 
@@ -30,9 +33,17 @@ COOKIES = [HUB, SHARED, LOCAL]
 by_name: Any = lambda cookie: cookie.name  # noqa: E731
 
 
-def answer(token: str | None = TOKEN, **fields: Any) -> Authentication:
-    given = {"verdict": Verdict.AUTHENTICATED, "request_id": "r" * 16} | fields
-    return Authentication(**given, browser_token=token)
+TOKENS = Tokens(access_token="a", token_type="bearer", expires_in=60)
+
+
+def answer(token: str | None = TOKEN, known_browser: str | None = None) -> Authenticated:
+    return Authenticated(
+        user_id="ada",
+        session_ref="ref",
+        tokens=TOKENS,
+        browser_token=token,
+        known_browser=known_browser,
+    )
 
 
 def written(cookie: BrowserCookie, *given: Any, **more: Any) -> list[tuple[str, str]]:
@@ -156,21 +167,31 @@ def test_without_tls_only_for_development() -> None:
     assert attributes(cookie) == [
         f"mosaic-sso={TOKEN}", "Path=/", "HttpOnly", "SameSite=Lax",
     ]  # fmt: skip
-    with pytest.raises(InvalidArgumentError, match="localhost"):
+    with pytest.raises(ConfigurationError, match="localhost"):
         BrowserCookie(domain="apps.example.com", for_development=True)
 
 
 @pytest.mark.parametrize("cookie", COOKIES, ids=by_name)
-@pytest.mark.parametrize("verdict", Verdict)
-def test_an_answer_without_a_new_token_writes_nothing(
-    cookie: BrowserCookie, verdict: Verdict
-) -> None:
-    assert written(cookie, answer(None, verdict=verdict)) == []
+@pytest.mark.parametrize(
+    "value",
+    [
+        answer(None),
+        LoginRequired("logged_out"),
+        Denied("invalid_credentials"),
+        StepUpRequired(reason="amr_missing", user_id="ada", session_ref="ref"),
+        Registered(session_ref="ref", expires_in=60.0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_answer_without_a_new_token_writes_nothing(cookie: BrowserCookie, value: Any) -> None:
+    assert written(cookie, value) == []
 
 
 def test_a_token_comes_with_a_step_up_and_a_registration_too() -> None:
-    step_up = answer(verdict=Verdict.INTERACTION_REQUIRED)
-    registered = Registration(verdict=Verdict.OK, request_id="r" * 16, browser_token=TOKEN)
+    step_up = StepUpRequired(
+        reason="amr_missing", user_id="ada", session_ref="ref", browser_token=TOKEN
+    )
+    registered = Registered(session_ref="ref", expires_in=60.0, browser_token=TOKEN)
 
     assert written(HUB, step_up) == written(HUB, registered) == written(HUB, answer())
 
@@ -189,7 +210,7 @@ def test_it_outlives_the_browser_where_the_user_wants_it(days: int) -> None:
 
 @pytest.mark.parametrize("remember", [timedelta(0), -DAY, 14 * DAY + timedelta(seconds=1)])
 def test_it_outlives_no_session(remember: timedelta) -> None:
-    with pytest.raises(InvalidArgumentError, match="remember"):
+    with pytest.raises(ConfigurationError, match="remember"):
         HUB.headers_for(answer(), remember=remember)
 
 
@@ -231,9 +252,9 @@ def test_after_a_move_the_former_cookies_are_cleared_with_each_write_and_at_logo
      "a." * 126 + "aa"],
 )  # fmt: skip
 def test_a_domain_that_is_none_is_refused(domain: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="domain"):
+    with pytest.raises(ConfigurationError, match="domain"):
         BrowserCookie(domain=domain)
-    with pytest.raises(InvalidArgumentError, match="domain"):
+    with pytest.raises(ConfigurationError, match="domain"):
         BrowserCookie(former_domains=[domain])
 
 

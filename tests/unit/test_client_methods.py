@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_client import AppKey, InvalidArgumentError, logins, messages, methods, sealing
-from session_client.contract import MAX_LIFETIME, Reason, Task
+from session_client import AppKey, ConfigurationError, logins, methods, sealing
+from session_client._core.message import seal
+from session_client.contract import Reason, Task
 from session_client.errors import WrongFieldsError
 from session_client.login_steps import FirstStep, Limits, LoginStep, Proof, limits_of
 from session_client.methods import Password, SendOtp, Totp, VerifySocial
@@ -50,7 +51,7 @@ def handle_for(step: LoginStep) -> str | None:
 
 def request_for(
     step: LoginStep, login: str | None, step_up: str | None = None
-) -> logins.Start | logins.Authenticate:
+) -> logins.Start[Any] | logins.Authenticate:
     if isinstance(step, FirstStep):
         return logins.Start(step=step, login=login, step_up=step_up)
     return logins.Authenticate(proof=cast("Proof", step), login=login, step_up=step_up)
@@ -159,11 +160,9 @@ def test_control_characters_are_for_what_users_type(step: type[LoginStep], name:
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4096))
 def test_every_password_arrives_as_it_was_typed(password: str) -> None:
     request = logins.Authenticate(proof=Password("ada", password))
-    message = messages.seal(
-        request, app_id="shop", key=KEY, request_id=None, lifetime=MAX_LIFETIME[request.task]
-    )
+    sealed = seal(request, app_id="shop", key=KEY)
 
-    opened = sealing.unseal(message.envelope, sealing.Kind.REQUEST, lambda _: KEY)
+    opened = sealing.unseal(sealed.envelope, sealing.Kind.REQUEST, lambda _: KEY)
 
     command = commands.parse(Task.AUTHENTICATE, opened["payload"])
     assert isinstance(command, AuthenticateCommand)
@@ -200,11 +199,9 @@ def test_no_secret_of_a_login_is_in_a_repr_or_an_error(
         told = repr(made)
         request = request_for(made, handle_for(made), data.draw(st.sampled_from([None, CANARY])))
         told += repr(request) + repr(dataclasses.replace(request, known_browser=CANARY))
-        message = messages.seal(
-            request, app_id="shop", key=KEY, request_id=None, lifetime=MAX_LIFETIME[request.task]
-        )
-        told += repr(message)
-    except (TypeError, InvalidArgumentError) as error:
+        sealed = seal(request, app_id="shop", key=KEY)
+        told += repr(sealed)
+    except (TypeError, ConfigurationError) as error:
         told += f"{error} {error!r} {error.__cause__!r}"
 
     assert CANARY not in told
@@ -233,7 +230,7 @@ def test_what_goes_on_with_a_first_step_needs_its_handle(step: type[LoginStep]) 
     payload = payload_of(step, filled(step))
     del payload["login"]
 
-    with pytest.raises(InvalidArgumentError, match=r"^login: "):
+    with pytest.raises(ConfigurationError, match=r"^login: "):
         request_for(made, None)
     assert refused(step, payload) == "login"
 
@@ -244,13 +241,13 @@ def test_what_goes_on_with_a_first_step_needs_its_handle(step: type[LoginStep]) 
 def test_what_begins_by_itself_takes_no_handle(step: type[LoginStep]) -> None:
     made = step.from_fields(filled(step), is_step_up=False)
 
-    with pytest.raises(InvalidArgumentError, match=r"^login: "):
+    with pytest.raises(ConfigurationError, match=r"^login: "):
         request_for(made, "a-handle")
     assert refused(step, payload_of(step, filled(step), login="a-handle")) == "login"
 
 
 def test_a_step_up_replaces_no_session() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"^replaces: "):
+    with pytest.raises(ConfigurationError, match=r"^replaces: "):
         logins.Authenticate(proof=Totp("1"), step_up="msb1_x", replaces="msb1_y")
     both = payload_of(Totp, {"code": "1"}, step_up="msb1_x", replaces="msb1_y")
     assert refused(Totp, both) == "payload"
@@ -290,9 +287,9 @@ def test_a_first_step_is_to_start_or_to_verify(step: object) -> None:
 
 
 def test_a_proof_is_no_first_step_and_a_first_step_no_proof() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"^step: "):
+    with pytest.raises(ConfigurationError, match=r"^step: "):
         logins.Start(step=Password("ada", "p"))  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match=r"^proof: "):
+    with pytest.raises(ConfigurationError, match=r"^proof: "):
         logins.Authenticate(proof=VerifySocial("c", "s"), login="h")  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match=r"^proof: "):
+    with pytest.raises(ConfigurationError, match=r"^proof: "):
         logins.Authenticate(proof="password")  # type: ignore[arg-type]

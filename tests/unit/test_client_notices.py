@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,14 +15,13 @@ from joserfc import jws
 from joserfc.jwk import RSAKey
 
 from session_client import (
+    About,
     AppKey,
     InvalidNotice,
     LogoutNotice,
-    SeenInMemory,
     notices,
     open_notice,
     sealing,
-    verify_logout_token,
 )
 from worker.backchannel.logout_tokens import LogoutTokens
 
@@ -62,7 +60,16 @@ def signed(key: str = "first", *, header: dict[str, Any] | None = None, **change
 
 def verified(token: Any, **changes: Any) -> LogoutNotice:
     given = {"jwks": jwks(), "issuer": ISSUER, "audience": AUDIENCE} | changes
-    return verify_logout_token(token, **given)
+    about = About(
+        app_id="shop",
+        capabilities=frozenset(),
+        methods=frozenset(),
+        clock_offset=0.0,
+        notice_issuer=given["issuer"],
+        notice_audience=given["audience"],
+        notice_keys=tuple(given["jwks"]["keys"]),
+    )
+    return notices.verified(notices.read_token(token), about)
 
 
 def by_hand(header: dict[str, Any], claims_of: str, signature: str = "") -> str:
@@ -210,24 +217,6 @@ def test_a_token_that_is_too_large_is_refused_before_anything_is_computed() -> N
         verified(signed(extra="x" * 16_000))
 
 
-def test_a_token_that_was_seen_is_marked_as_a_repeat_and_given_all_the_same() -> None:
-    seen = SeenInMemory()
-
-    first, again = (verified(signed(), seen=seen) for _ in range(2))
-    other = verified(signed(jti="n-2"), seen=seen)
-
-    assert [n.is_repeat for n in (first, again, other)] == [False, True, False]
-    assert again.session_ref == "ref-1"
-
-
-def test_a_token_that_is_refused_is_not_remembered() -> None:
-    seen = SeenInMemory()
-    with pytest.raises(InvalidNotice):
-        verified(signed("other"), seen=seen)
-
-    assert not verified(signed(), seen=seen).is_repeat
-
-
 def test_no_error_quotes_the_token() -> None:
     token = signed("other")
     with pytest.raises(InvalidNotice) as caught:
@@ -305,49 +294,3 @@ def test_an_altered_notice_is_refused_wherever_it_was_altered() -> None:
 def test_what_is_no_envelope_is_refused(envelope: Any) -> None:
     with pytest.raises(InvalidNotice):
         opened(envelope)
-
-
-def test_a_sealed_notice_that_was_seen_is_marked() -> None:
-    seen = SeenInMemory()
-
-    assert [opened(sealed(), seen=seen).is_repeat for _ in range(2)] == [False, True]
-
-
-# --- what was seen
-
-
-def test_the_memory_is_bounded_and_forgets_the_oldest_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(notices, "_MAX_REMEMBERED", 3)
-    seen = SeenInMemory()
-
-    assert all(seen.add(str(number)) for number in range(4))
-
-    assert len(seen._seen) == 3
-    assert not seen.add("3")
-    assert seen.add("0")
-
-
-def test_of_many_threads_one_is_told_that_it_is_the_first() -> None:
-    seen = SeenInMemory()
-    with ThreadPoolExecutor(8) as threads:
-        firsts = list(threads.map(seen.add, [str(n % 500) for n in range(20_000)]))
-
-    assert sum(firsts) == 500
-
-
-def test_an_app_may_remember_notices_in_a_store_of_its_own() -> None:
-    class Table:
-        def __init__(self) -> None:
-            self.rows: dict[str, datetime] = {}
-
-        def add(self, notice_id: str) -> bool:
-            before = len(self.rows)
-            self.rows.setdefault(notice_id, datetime.now(UTC) + timedelta(days=7))
-            return len(self.rows) > before
-
-    table = Table()
-
-    assert [verified(signed(), seen=table).is_repeat for _ in range(2)] == [False, True]
-    assert list(table.rows) == ["n-1"]

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
-from session_client import InvalidArgumentError, broker
-from session_client.publisher import Publisher
+from session_client import ConfigurationError, broker
+from session_client._celery import CeleryPublisher
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from session_client.publisher import Publisher
     ],
 )
 def test_rediss_means_a_certificate_that_is_looked_at(url: str, spoken: object) -> None:
-    publisher = Publisher(url, "client")
+    publisher = CeleryPublisher(url, "client")
 
     assert publisher._connections.connection.ssl == spoken
     publisher.close()
@@ -39,5 +39,5 @@ def test_an_app_that_takes_notices_notes_its_jobs_under_keys_of_its_own() -> Non
 
 
 def test_an_app_id_that_is_none_becomes_no_key() -> None:
-    with pytest.raises(InvalidArgumentError, match="app_id"):
+    with pytest.raises(ConfigurationError, match="app_id"):
         broker.transport_options(client_name="app-desk", app_id="desk:1")

@@ -1,89 +1,90 @@
-"""What a logout waits for, and for how long."""
+"""What a logout waits for, and for how long; a call's life, step by step, without a broker."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
-from session_client import (
-    AppKey,
-    LogoutReceipt,
-    LogoutWait,
-    NotAnswered,
-    SessionClient,
-    Verdict,
-    receipts,
-)
+from session_client import AppKey, Logout, LogoutReceipt, LogoutWait, Verdict, sealing
+from session_client._core import call
+from session_client._core.app import App
+from session_client._core.call import Ask, Rest
+from session_client.contract import Task
+
+KEY = AppKey("k1", bytes(32))
 
 
-def receipt(verdict: Verdict = Verdict.OK, *, idp: int = 0, apps: str = "") -> LogoutReceipt:
-    return LogoutReceipt(
-        verdict=verdict,
-        request_id="r" * 16,
-        receipt_id="1",
-        idp_pending=idp,
-        apps_pending=tuple(apps.split()),
-    )
+def told(*, idp: int = 0, apps: str = "", verdict: str = "ok") -> dict[str, Any]:
+    data = {"receipt_id": "1", "idp_pending": idp, "apps_pending": apps.split()}
+    return {"verdict": verdict, "data": data}
 
 
-class Client(SessionClient):
-    """Gets the receipts that a test lays down, None for silence; then the last one for ever."""
+def log_out(
+    *receipts: dict[str, Any] | None, wait: str = "all", timeout: float = 20.0
+) -> tuple[LogoutReceipt, list[Ask]]:
+    """Log out, and be told these one by one, None for silence; then the last one for ever."""
+    until = time.monotonic() + timeout
+    life = call.life(App("shop", KEY), Logout(user_id="ada", session_id="s", wait=wait), until)
+    answers = [told(idp=1, apps="web"), *receipts]
+    asked: list[Ask] = []
+    sent: Any = None
+    try:
+        while True:
+            step = life.send(sent)
+            sent = None
+            if isinstance(step, Rest):
+                time.sleep(max(0.0, step.until - time.monotonic()))
+                continue
+            asked.append(step)
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if answer is not None:
+                content = {
+                    "v": 1,
+                    "task": step.message.task.value,
+                    "app_id": "shop",
+                    "request_id": step.message.request_id,
+                    **answer,
+                }
+                sent = sealing.seal(KEY, sealing.Kind.ANSWER, content).encode()
+    except StopIteration as end:
+        return end.value, asked
 
-    def __init__(self, *receipts: LogoutReceipt | None) -> None:
-        key = AppKey("k1", bytes(32))
-        super().__init__(broker_url="redis://127.0.0.1:1/0", app_id="shop", app_key=key)
-        self.receipts = list(receipts)
-        self.timeouts: list[float] = []
 
-    def send_logout(self, request_id: str, envelope: str, *, timeout: float) -> LogoutReceipt:
-        del request_id, envelope, timeout
-        return receipt(idp=1, apps="web")
-
-    def receipt(self, receipt_id: str, *, timeout: float = 5.0) -> LogoutReceipt:
-        del receipt_id
-        self.timeouts.append(timeout)
-        latest = self.receipts.pop(0) if len(self.receipts) > 1 else self.receipts[0]
-        if latest is None:
-            raise NotAnswered("lost")
-        return latest
+def test_a_receipt_says_what_has_been_reached() -> None:
+    assert [LogoutReceipt().has_reached(wait) for wait in LogoutWait] == [True] * 3
+    pending = LogoutReceipt(idp_pending=1)
+    assert [pending.has_reached(wait) for wait in LogoutWait] == [True, False, False]
+    told_late = LogoutReceipt(apps_pending=("web",))
+    assert [told_late.has_reached(wait) for wait in LogoutWait] == [True, True, False]
 
 
-@pytest.mark.parametrize("wait", LogoutWait)
-def test_a_refusal_has_reached_nothing(wait: LogoutWait) -> None:
-    assert receipt().has_reached(wait)
-    assert not receipt(Verdict.TEMPORARILY_UNAVAILABLE).has_reached(wait)
+def test_a_logout_that_waits_for_nobody_asks_once() -> None:
+    receipt, asked = log_out(told(), wait="local")
 
-
-def test_a_receipt_of_a_worker_that_does_not_count_failures_apart_is_read() -> None:
-    data = {"receipt_id": "1", "sessions_ended": 2, "idp_pending": 1, "idp_unconfirmed": 1}
-
-    read = LogoutReceipt.from_wire({"verdict": "ok", "request_id": "r" * 16, "data": data})
-
-    assert (read.idp_pending, read.idp_unconfirmed, read.idp_failed) == (1, 1, 0)
+    assert (receipt.idp_pending, receipt.apps_pending, len(asked)) == (1, ("web",), 1)
 
 
 def test_a_lost_question_or_a_refused_one_does_not_end_the_wait() -> None:
-    shop = Client(None, receipt(Verdict.TEMPORARILY_UNAVAILABLE), receipt(apps="web"), receipt())
+    put_off = told(verdict=Verdict.TEMPORARILY_UNAVAILABLE.value)
 
-    done = shop.logout(user_id="ada", session_id="s", wait="all", timeout=20)
+    receipt, asked = log_out(None, put_off, told(apps="web"), told())
 
-    assert done == receipt()
-    assert max(shop.timeouts) <= receipts.QUESTION_TIMEOUT_SECONDS
+    assert receipt == LogoutReceipt(receipt_id="1")
+    assert [ask.message.task for ask in asked] == [Task.LOGOUT, *[Task.RECEIPT] * 4]
 
 
 def test_when_time_is_up_the_latest_receipt_is_returned() -> None:
-    latest = Client(receipt(apps="web")).logout(
-        user_id="ada", session_id="s", wait="all", timeout=0.45
-    )
+    receipt, _ = log_out(told(apps="web"), timeout=0.45)
 
-    assert latest == receipt(apps="web")
+    assert receipt == LogoutReceipt(receipt_id="1", apps_pending=("web",))
 
 
 def test_the_wait_for_a_receipt_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receipts, "ASK_AGAIN_AFTER_SECONDS", 60.0)
+    monkeypatch.setattr(call, "ASK_AGAIN_AFTER_SECONDS", 60.0)
     started = time.monotonic()
 
-    Client(receipt(apps="web")).logout(user_id="ada", session_id="s", wait="all", timeout=0.2)
+    log_out(told(apps="web"), timeout=0.2)
 
     assert time.monotonic() - started < 10

@@ -7,19 +7,18 @@ import pytest
 
 from session_client import (
     AppKey,
-    InvalidAppKeyError,
-    InvalidArgumentError,
+    ConfigurationError,
     Logout,
-    LogoutScope,
     Register,
     SessionClient,
     SilentAuth,
     Status,
+    Wishes,
     contract,
-    messages,
     requests,
     times,
 )
+from session_client._core.message import seal
 
 KEY = AppKey("k1", bytes(range(32)))
 NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
@@ -32,44 +31,19 @@ def client(**changes: Any) -> SessionClient:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "scope"),
     [
-        {"session_ref": "r"},
-        {"session_id": "s"},
-        {"scope": "session", "session_ref": "r"},
-        {"scope": "device", "device_id": "d"},
-        {"scope": LogoutScope.DEVICE, "device_id": "d"},
-        {"scope": "user"},
+        ({"session_ref": "r"}, "session"),
+        ({"session_id": "s"}, "session"),
+        ({"device_id": "d"}, "device"),
+        ({"everywhere": True}, "user"),
     ],
+    ids=str,
 )
-def test_a_logout_names_what_its_scope_needs(fields: dict[str, Any]) -> None:
-    scope = str(fields.get("scope", "session"))
+def test_a_logout_names_what_ends(fields: dict[str, Any], scope: str) -> None:
+    told = {name: value for name, value in fields.items() if name != "everywhere"}
 
-    assert Logout(user_id="ada", **fields).payload() == {
-        **fields, "user_id": "ada", "scope": scope
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"session_ref": "r", "session_id": "s"},
-        {"session_ref": "r", "device_id": "d"},
-        {"device_id": "d"},
-        {"scope": "device"},
-        {"scope": "device", "device_id": "d", "session_ref": "r"},
-        {"scope": "device", "device_id": "d", "session_id": "s"},
-        {"scope": "user", "session_ref": "r"},
-        {"scope": "user", "session_id": "s"},
-        {"scope": "user", "device_id": "d"},
-        {"scope": "everyone"},
-        {"scope": None},
-    ],
-)
-def test_a_logout_that_fits_no_scope_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgumentError, match="scope"):
-        Logout(user_id="ada", **fields)
+    assert Logout(user_id="ada", **fields).payload() == {"user_id": "ada", "scope": scope, **told}
 
 
 def test_what_is_not_given_does_not_travel() -> None:
@@ -79,7 +53,10 @@ def test_what_is_not_given_does_not_travel() -> None:
 
 def test_what_is_given_travels_under_the_contracts_names() -> None:
     request = SilentAuth(
-        user_id="ada", amr_all_of=("pwd", "otp"), max_age=0, user_agent="Browser", ip_address="::1"
+        user_id="ada",
+        amr_all_of=("pwd", "otp"),
+        max_age=0,
+        wishes=Wishes(user_agent="Browser", ip_address="::1"),
     )
 
     assert request.payload() == {
@@ -92,16 +69,14 @@ def test_what_is_given_travels_under_the_contracts_names() -> None:
 
 @pytest.mark.parametrize("field", ["amr_all_of", "amr_any_of"])
 def test_methods_given_as_one_string_are_refused(field: str) -> None:
-    with pytest.raises(InvalidArgumentError):
+    with pytest.raises(ConfigurationError):
         SilentAuth(user_id="ada", **{field: "mfa"})  # type: ignore[arg-type]
 
 
 def test_secrets_are_in_no_repr() -> None:
     request = Register(user_id="ada", session_id="the-session", id_token="the-token")
     logout = Logout(user_id="ada", session_id="the-session")
-    message = messages.seal(
-        request, app_id="shop", key=KEY, request_id=None, lifetime=timedelta(seconds=5)
-    )
+    message = seal(request, app_id="shop", key=KEY)
 
     shown = f"{request!r} {logout!r} {message!r} {client()!r} {KEY!r}"
 
@@ -136,8 +111,8 @@ def test_the_content_says_all_that_the_worker_checks() -> None:
     [{"a": object()}, {"a": float("nan")}, {"a": float("inf")}, {("a",): 1}, {"a": b"bytes"}],
 )
 def test_claims_that_json_cannot_carry_are_refused(claims: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="JSON"):
-        client().silent_auth(user_id="ada", claims=claims)
+    with pytest.raises(ConfigurationError, match="JSON"):
+        client().silent_auth(user_id="ada", wishes=Wishes(claims=claims))
 
 
 def test_claims_nested_deeper_than_the_worker_reads_are_refused() -> None:
@@ -145,23 +120,23 @@ def test_claims_nested_deeper_than_the_worker_reads_are_refused() -> None:
     for _ in range(contract.MAX_NESTING):
         claims = {"deeper": [claims]}
 
-    with pytest.raises(InvalidArgumentError, match="JSON"):
-        client().silent_auth(user_id="ada", claims=claims)
+    with pytest.raises(ConfigurationError, match="JSON"):
+        client().silent_auth(user_id="ada", wishes=Wishes(claims=claims))
 
 
 def test_claims_that_contain_themselves_are_refused() -> None:
     claims: dict[str, Any] = {}
     claims["claims"] = claims
 
-    with pytest.raises(InvalidArgumentError, match="JSON"):
-        client().silent_auth(user_id="ada", claims=claims)
+    with pytest.raises(ConfigurationError, match="JSON"):
+        client().silent_auth(user_id="ada", wishes=Wishes(claims=claims))
 
 
 def test_a_request_larger_than_the_contract_allows_is_refused_here() -> None:
-    with pytest.raises(InvalidArgumentError, match="448 KiB"):
+    with pytest.raises(ConfigurationError, match="448 KiB"):
         client().register(user_id="ada", session_id="s", id_token="t" * 400_000)
-    with pytest.raises(InvalidArgumentError, match="64 KiB"):
-        client().silent_auth(user_id="ada", resource="r" * 70_000)
+    with pytest.raises(ConfigurationError, match="64 KiB"):
+        client().silent_auth(user_id="ada", wishes=Wishes(resource="r" * 70_000))
 
 
 @pytest.mark.parametrize(
@@ -179,10 +154,10 @@ def test_a_request_larger_than_the_contract_allows_is_refused_here() -> None:
     ],
 )
 def test_a_timeout_that_is_no_duration_is_refused(timeout: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="timeout"):
+    with pytest.raises(ConfigurationError, match="timeout"):
         client().status(user_id="ada", timeout=timeout)
-    with pytest.raises(InvalidArgumentError, match="timeout"):
-        client().logout(user_id="ada", scope="user", timeout=timeout)
+    with pytest.raises(ConfigurationError, match="timeout"):
+        client().logout(user_id="ada", everywhere=True, timeout=timeout)
 
 
 @pytest.mark.parametrize(
@@ -193,37 +168,37 @@ def test_a_timeout_that_is_no_duration_is_refused(timeout: Any) -> None:
 def test_a_ticket_is_for_an_app_and_by_a_challenge(wrong: dict[str, str]) -> None:
     fields: dict[str, Any] = {"browser_token": "b", "for_app": "forum", "challenge": "c" * 43}
 
-    with pytest.raises(InvalidArgumentError, match=f"^{next(iter(wrong))}: "):
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(wrong))}: "):
         client().ticket(**fields | wrong)
 
 
 @pytest.mark.parametrize("wait", ["", "everybody", None, 1])
 def test_a_logout_waits_for_one_of_three(wait: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"^wait: "):
+    with pytest.raises(ConfigurationError, match=r"^wait: "):
         client().logout(browser_token=None, wait=wait)
-    with pytest.raises(InvalidArgumentError, match=r"^wait: "):
+    with pytest.raises(ConfigurationError, match=r"^wait: "):
         client().revoke_user("ada", wait=wait)
 
 
 @pytest.mark.parametrize("request_id", ["", "short", "r" * 65, "r" * 15 + "é", "r" * 15 + ":"])
 def test_a_request_id_of_another_form_is_refused(request_id: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="request_id"):
-        client().logout(user_id="ada", scope="user", request_id=request_id)
+    with pytest.raises(ConfigurationError, match="request_id"):
+        client().logout(user_id="ada", everywhere=True, request_id=request_id)
 
 
 @pytest.mark.parametrize("app_id", ["", "Shop", "shop:1", "-shop", "s" * 65, None])
 def test_an_app_id_of_another_form_is_refused(app_id: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="app_id"):
+    with pytest.raises(ConfigurationError, match="app_id"):
         client(app_id=app_id)
 
 
 def test_a_key_that_is_none_is_refused() -> None:
-    with pytest.raises(InvalidAppKeyError):
+    with pytest.raises(ConfigurationError):
         client(app_key="no key")
 
 
 def test_a_broker_that_is_no_redis_needs_a_place_for_answers() -> None:
-    with pytest.raises(InvalidArgumentError, match="reply_url"):
+    with pytest.raises(ConfigurationError, match="reply_url"):
         client(broker_url="amqp://127.0.0.1:1//")
 
     client(broker_url="amqp://127.0.0.1:1//", reply_url=NOWHERE)
@@ -248,20 +223,20 @@ def test_a_broker_that_is_no_redis_needs_a_place_for_answers() -> None:
 def test_a_url_that_is_none_is_refused_by_the_arguments_name_and_without_being_quoted(
     name: str, url: Any
 ) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"^{name}: ") as caught:
+    with pytest.raises(ConfigurationError, match=f"^{name}: ") as caught:
         client(**{name: url})
 
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_list_of_brokers_is_refused_as_one() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"^broker_url: one URL, not a list"):
+    with pytest.raises(ConfigurationError, match=r"^broker_url: one URL, not a list"):
         client(broker_url="redis://a:6379/0;redis://b:6379/0")
 
 
 @pytest.mark.parametrize("url", [None, "", "unix:///run/redis.sock"])
 def test_a_broker_that_is_none_is_refused_though_answers_have_a_place(url: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"^broker_url: "):
+    with pytest.raises(ConfigurationError, match=r"^broker_url: "):
         client(broker_url=url, reply_url=NOWHERE)
 
 

@@ -18,10 +18,10 @@ import pytest
 from sandbox.processes import poll_until
 from session_client import (
     AppKey,
-    InvalidArgumentError,
-    LogoutReceipt,
+    ConfigurationError,
     LogoutSpool,
     NotAcknowledged,
+    NotAnswered,
     Reason,
     SessionClient,
     SpoolCounts,
@@ -29,11 +29,13 @@ from session_client import (
     SpoolStore,
     SqliteSpool,
     Verdict,
+    WorkerUnavailable,
     contract,
     sealing,
     spool,
     times,
 )
+from session_client._core.call import Ask, Steps
 
 KEY = AppKey("k1", bytes(range(32)))
 OLD_KEY = AppKey("k0", bytes(32))
@@ -57,17 +59,28 @@ class Client(SessionClient):
         self.sent: list[str] = []
         self.on_send: Callable[[], object] = lambda: None
 
-    def send_logout(self, request_id: str, envelope: str, *, timeout: float) -> LogoutReceipt:
-        del envelope, timeout
+    @property
+    def _driver(self) -> Any:
+        return self
+
+    def run(self, life: Steps[Any]) -> Any:
+        step = next(life)
+        assert isinstance(step, Ask)
+        request_id = step.message.request_id
         self.on_send()
         self.sent.append(request_id)
         says = self.answers.pop(0) if self.answers else OK
-        if says is None:
-            raise NotAcknowledged(request_id, "no answer in time")
-        receipt = LogoutReceipt(verdict=says[0], reason=says[1], request_id=request_id)
-        if says[0] is not Verdict.OK:
-            raise NotAcknowledged(request_id, f"{says[0]}: {says[1]}", receipt)
-        return receipt
+        try:
+            if says is None or says[0] is Verdict.TEMPORARILY_UNAVAILABLE:
+                why = (
+                    NotAnswered("no answer in time") if says is None else WorkerUnavailable(says[1])
+                )
+                raise NotAcknowledged(request_id, str(why)) from why
+            content = {"v": 1, "task": "sessions.logout", "app_id": "shop", "verdict": says[0],
+                       "reason": says[1], "request_id": request_id, "data": {}}  # fmt: skip
+            life.send(sealing.seal(self._app.key, sealing.Kind.ANSWER, content).encode())
+        except StopIteration as end:
+            return end.value
 
 
 class Table:
@@ -267,8 +280,8 @@ def test_one_that_no_key_opens_is_refused_and_does_not_keep_back_the_others(
 
 
 def test_what_cannot_be_a_logout_is_not_written_down(store: SpoolStore) -> None:
-    with pytest.raises(InvalidArgumentError):
-        LogoutSpool(Client(), store).logout(user_id="ada", scope="device")
+    with pytest.raises(ConfigurationError):
+        LogoutSpool(Client(), store).logout(user_id="ada")
 
     assert waiting(store) == []
 
@@ -289,7 +302,11 @@ def test_the_envelope_is_in_no_repr() -> None:
 
 
 def logged(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == level]
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno == level and record.name == "session_client.spool"
+    ]
 
 
 def test_a_refusal_for_good_is_an_error_in_the_log_without_the_secret(
@@ -303,7 +320,6 @@ def test_a_refusal_for_good_is_an_error_in_the_log_without_the_secret(
     (error,) = logged(caplog, logging.ERROR)
     assert refused_id in error
     assert "unauthorized: wrong_key" in error
-    assert {record.name for record in caplog.records} == {"session_client.spool"}
     assert SECRET not in caplog.text
     assert USER not in caplog.text
     assert "eyJ" not in caplog.text  # how an envelope begins

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_client import InvalidArgumentError, contract, requests
+from session_client import ConfigurationError, Wishes, contract, requests
 from session_client.contract import MAX_ID_TOKEN_CHARACTERS, LogoutScope, Reason, Task
 from worker.errors import InvalidRequest
 from worker.requests import commands
@@ -33,6 +33,7 @@ PAYLOADS: dict[Task, dict[str, Any]] = {
     Task.REFRESH: {"refresh_token": "r"},
     Task.TICKET: {"browser_token": "b", "for_app": "forum", "challenge": "c" * 43},
     Task.STATUS: {"user_id": "ada"},
+    Task.ABOUT: {},
     Task.LOGOUT: {"browser_token": "b"},
     Task.REVOKE_USER: {"user_id": "ada"},
     Task.RECEIPT: {"receipt_id": REF},
@@ -61,11 +62,13 @@ def refusal(task: Task, payload: object) -> InvalidRequest:
                 amr_all_of=("pwd",),
                 amr_any_of=["sms", "eml"],
                 max_age=0,
-                resource="r",
-                claims={"id_token": {"email": {"essential": True}}},
-                org_id="o",
-                user_agent="u",
-                ip_address="i",
+                wishes=Wishes(
+                    resource="r",
+                    claims={"id_token": {"email": {"essential": True}}},
+                    org_id="o",
+                    user_agent="u",
+                    ip_address="i",
+                ),
             ),
             SilentAuthCommand(
                 user_id="ada",
@@ -85,17 +88,17 @@ def refusal(task: Task, payload: object) -> InvalidRequest:
             LogoutCommand(user_id="ada", session_ref=REF),
         ),
         (
-            requests.Logout(user_id="ada", scope=LogoutScope.DEVICE, device_id="phone"),
+            requests.Logout(user_id="ada", device_id="phone"),
             LogoutCommand(user_id="ada", scope="device", device_id="phone"),
         ),
         (
-            requests.Logout(user_id="ada", scope=LogoutScope.USER),
+            requests.Logout(user_id="ada", everywhere=True),
             LogoutCommand(user_id="ada", scope="user"),
         ),
     ],
 )
 def test_what_the_client_sends_is_what_the_worker_accepts(
-    request_made: requests.Request, command: Command
+    request_made: requests.Request[Any], command: Command
 ) -> None:
     assert parse(request_made.task, request_made.payload()) == command
 
@@ -185,7 +188,7 @@ def test_a_silent_authentication_names_one_session_in_one_way(
         parse(Task.SILENT_AUTH, requests.SilentAuth(**fields).payload())
     else:
         assert refusal(Task.SILENT_AUTH, fields).detail == "payload"
-        with pytest.raises(InvalidArgumentError):
+        with pytest.raises(ConfigurationError):
             requests.SilentAuth(**fields)
 
 
@@ -205,11 +208,26 @@ def test_a_logout_says_what_its_scope_needs_and_nothing_else(names: set[str], sc
     fields = {"scope": scope} | {name: ENDS[name] for name in names}
 
     if names in WHAT_ENDS[scope]:
-        parse(Task.LOGOUT, requests.Logout(**fields).payload())
+        parse(Task.LOGOUT, fields)
     else:
         assert refusal(Task.LOGOUT, fields).detail == "payload"
-        with pytest.raises(InvalidArgumentError):
-            requests.Logout(**fields)
+
+
+@given(st.sets(st.sampled_from(sorted(ENDS))), st.booleans())
+def test_the_client_refuses_a_logout_that_names_what_ends_in_no_way_or_in_two(
+    names: set[str],
+    everywhere: bool,  # noqa: FBT001
+) -> None:
+    fields = {name: ENDS[name] for name in names}
+    scope = "user" if everywhere else "device" if "device_id" in names else "session"
+
+    if names in WHAT_ENDS[scope]:
+        request = requests.Logout(**fields, everywhere=everywhere)
+        assert request.payload() == {"scope": scope} | fields
+        parse(Task.LOGOUT, request.payload())
+    else:
+        with pytest.raises(ConfigurationError):
+            requests.Logout(**fields, everywhere=everywhere)
 
 
 @pytest.mark.parametrize("task", [Task.SILENT_AUTH, Task.TICKET, Task.LOGOUT])

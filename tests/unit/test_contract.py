@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -20,26 +21,26 @@ from session_client import contract, logins, methods, notices, requests, sealing
 from session_client.contract import Queue, Reason, Task, Verdict
 from session_client.login_steps import FirstStep, Limits, LoginStep, Step, limits_of
 from worker.backchannel.logout_tokens import LogoutTokens
-from worker.outbox import notice_delivery
+from worker.outbox import app_notices, notice_delivery
 from worker.requests import commands
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
 SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
 BROWSER = {"user_agent": "u", "ip_address": "::1"}
-WISHES = logins.Wishes(resource="r", claims={"id_token": {"a": None}}, org_id="o", **BROWSER)
+WISHES = requests.Wishes(resource="r", claims={"id_token": {"a": None}}, org_id="o", **BROWSER)
 # All that each kind of request can say.
-REQUESTS: tuple[requests.Request, ...] = (
+REQUESTS: tuple[requests.Request[Any], ...] = (
     requests.Register(user_id="ada", session_id="s", id_token="t", device_id="d", replaces="b"),
     requests.SilentAuth(
         user_id="ada", device_id="d", amr_all_of=["pwd"], amr_any_of=["otp"], max_age=1,
-        resource="r", claims={"id_token": {"a": None}}, org_id="o", **BROWSER,
+        wishes=WISHES,
     ),
     requests.SilentAuth(browser_token="b", device_id="d"),
     requests.SilentAuth(session_ref=SOME_UUID, user_id="ada"),
     requests.SilentAuth(ticket="t", verifier="v" * 43, replaces="b"),
     logins.Start(
         step=methods.SendOtp("sms", "+1", "phone_number"), known_browser="k", device_id="d",
-        **BROWSER,
+        wishes=WISHES,
     ),
     logins.Start(step=methods.SendOtp("sms"), step_up="b"),
     logins.Start(step=methods.VerifySocial("c", "s"), login="h"),
@@ -50,14 +51,17 @@ REQUESTS: tuple[requests.Request, ...] = (
     logins.Authenticate(proof=methods.Code("123456"), login="h", step_up="b"),
     requests.Refresh(refresh_token="r"),
     requests.IssueTicket(browser_token="b", for_app="forum", challenge="c" * 43),
-    requests.Status(user_id="ada"),
+    requests.Status(user_id="ada", session_ref=SOME_UUID),
     requests.Logout(user_id="ada", session_ref=SOME_UUID),
     requests.Logout(user_id="ada", session_id="s"),
-    requests.Logout(user_id="ada", scope="device", device_id="d"),
+    requests.Logout(user_id="ada", device_id="d"),
     requests.Logout(browser_token="b"),
     requests.RevokeUser(user_id="ada", frontend=True),
     requests.Receipt(receipt_id=SOME_UUID),
-    requests.ConfirmNotice(notice_id=SOME_UUID),
+    requests.ConfirmNotice(
+        session_client.LogoutNotice(notice_id=SOME_UUID, user_id="ada", session_ref=SOME_UUID)
+    ),
+    session_client.Check(),
 )  # fmt: skip
 NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 
@@ -90,7 +94,7 @@ def test_every_task_has_a_request_in_the_client_and_a_command_in_the_worker() ->
 
 
 def test_the_worker_registers_exactly_the_tasks_of_the_contract(redis_url: str) -> None:
-    from worker.app import app  # noqa: PLC0415 - it reads the environment
+    from worker.app import app  # noqa: PLC0415
 
     app.loader.import_default_modules()
 
@@ -238,7 +242,7 @@ def test_the_pages_examples_of_payloads_are_what_the_worker_reads() -> None:
 
 
 @pytest.mark.parametrize("request_made", REQUESTS, ids=repr)
-def test_the_client_sends_only_what_the_worker_reads(request_made: requests.Request) -> None:
+def test_the_client_sends_only_what_the_worker_reads(request_made: requests.Request[Any]) -> None:
     payload = request_made.payload()
 
     command = commands.parse(request_made.task, json.loads(json.dumps(payload)))
@@ -321,8 +325,24 @@ def test_the_page_tells_the_limits() -> None:
 
 def test_the_page_lists_the_receipts_members_as_the_client_reads_them() -> None:
     told = {row[0] for row in table("### The receipt")}
-    in_every_answer = set(session_client.Answer.__dataclass_fields__)
-    assert told == (set(session_client.LogoutReceipt.__dataclass_fields__) - in_every_answer)
+    assert told == set(session_client.LogoutReceipt.__dataclass_fields__)
+
+
+def test_the_page_lists_what_an_app_is_told_of_itself_as_the_worker_writes_it(
+    mocker: MockerFixture,
+) -> None:
+    services, request = mocker.Mock(), mocker.Mock()
+    services.notices.public_keys.return_value = {"keys": [{}]}
+    request.app.capabilities, request.app.methods = frozenset(), frozenset()
+
+    told = [row[0] for row in table("### `apps.about`")]
+
+    assert told == list(app_notices.about(services, request).data)
+
+
+def test_the_page_names_the_headers_that_an_app_may_set() -> None:
+    for header in (contract.PUBLISHED_AT, contract.ANSWER_TO):
+        assert f"`{header}`" in section("## The message")
 
 
 def test_the_page_names_what_a_logout_may_wait_for() -> None:

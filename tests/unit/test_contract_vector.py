@@ -9,9 +9,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from session_client import AppKey, Authentication, LogoutReceipt, messages, sealing
+from session_client import AppKey, Authenticated, Logout, Refresh, sealing
+from session_client._core import opening
+from session_client._core.message import Message
 from session_client.contract import Task
-from session_client.messages import Message
 from worker.requests import commands
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
@@ -50,7 +51,8 @@ def test_the_envelope_opens_by_hand_as_the_page_describes_it() -> None:
 def test_the_answer_opens_to_what_the_page_shows() -> None:
     asked = Message(Task.LOGOUT, "shop", json.loads(REQUEST)["request_id"], ENVELOPE)
 
-    receipt = messages.open_answer(asked, ANSWER.encode(), KEY, LogoutReceipt)
+    answer = opening.answered(asked, ANSWER.encode(), KEY)
+    receipt = Logout(user_id="ada", session_id="an-example").read(answer)
 
     assert sealing.unseal(ANSWER, sealing.Kind.ANSWER, {KEY.kid: KEY}.get) == json.loads(ANSWERED)
     assert receipt.receipt_id == json.loads(ANSWERED)["data"]["receipt_id"]
@@ -61,10 +63,12 @@ def test_a_refresh_opens_to_what_the_page_shows() -> None:
     opened = sealing.unseal(envelope, sealing.Kind.REQUEST, {KEY.kid: KEY}.get)
     asked = Message(Task.REFRESH, "shop", opened["request_id"], envelope)
 
-    found = messages.open_answer(asked, answer.encode(), KEY, Authentication)
+    found = Refresh(opened["payload"]["refresh_token"]).read(
+        opening.answered(asked, answer.encode(), KEY)
+    )
 
     assert opened == json.loads(request)
     commands.parse(Task.REFRESH, opened["payload"])
     assert sealing.unseal(answer, sealing.Kind.ANSWER, {KEY.kid: KEY}.get) == json.loads(answered)
-    assert found.tokens is not None
+    assert isinstance(found, Authenticated)
     assert found.tokens.refresh_token == json.loads(answered)["data"]["tokens"]["refresh_token"]

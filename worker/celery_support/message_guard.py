@@ -73,6 +73,8 @@ class MessageGuard:
         if not (_is_patient(headers.get("retries")) and _is_alone(message.payload)):
             return Rejection.ASKS_FOR_MORE
         kept = {name: headers[name] for name in _HEADERS if name in headers}
+        if contract.is_request_id(headers.get(contract.ANSWER_TO)):
+            kept[contract.ANSWER_TO] = headers[contract.ANSWER_TO]
         if headers.get("eta") is not None and self._may_wait(headers, message.body, held):
             kept["eta"] = headers["eta"]
         message.headers = kept | _HIDDEN

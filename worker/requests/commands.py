@@ -116,6 +116,7 @@ class StatusCommand(Command):
     """What the store knows of a user's sessions."""
 
     user_id: UserId
+    session_ref: Ref | None = None
 
 
 class LogoutCommand(Command):
@@ -199,6 +200,10 @@ class ReceiptCommand(Command):
         return UUID(self.receipt_id)
 
 
+class AboutCommand(Command):
+    """What the app may do, and what its notices are proven by."""
+
+
 class ConfirmNoticeCommand(Command):
     """The receiver of a notice has acted on it."""
 
@@ -222,6 +227,7 @@ COMMANDS: Final[dict[Task, type[Command]]] = {
     Task.REVOKE_USER: RevokeUserCommand,
     Task.RECEIPT: ReceiptCommand,
     Task.CONFIRM_NOTICE: ConfirmNoticeCommand,
+    Task.ABOUT: AboutCommand,
 }
 
 

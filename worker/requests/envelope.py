@@ -39,6 +39,7 @@ class Message:
     app_id: str
     envelope: object = field(repr=False)
     queue: str | None  # where it lay; that much the broker knows
+    answer_to: str  # whose list the answer goes to: a request's own, or one for many
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,22 @@ class Sender:
 
 
 def message_of(
-    task: Task, message_id: object, kwargs: Mapping[str, Any], queue: str | None
+    task: Task,
+    message_id: object,
+    kwargs: Mapping[str, Any],
+    queue: str | None,
+    answer_to: object = None,
 ) -> Message | None:
-    """Return the message, or None when not even a refusal could be addressed to its sender."""
+    """Return the message, or None when not even a refusal could be addressed to its sender.
+
+    *answer_to* stands outside the seal, so that the same envelope can be sent again from elsewhere.
+    Who could change it there could as well drop the message.
+    """
     app_id = kwargs.get("app_id")
     if not contract.is_app_id(app_id) or not contract.is_request_id(message_id):
         return None
-    return Message(task, str(message_id), str(app_id), kwargs.get("envelope"), queue)
+    box = answer_to if contract.is_request_id(answer_to) else message_id
+    return Message(task, str(message_id), str(app_id), kwargs.get("envelope"), queue, str(box))
 
 
 def prove_sender(services: Services, message: Message) -> Sender:

@@ -186,7 +186,13 @@ def _push(  # noqa: PLR0913 - what one trip carries
     until = None if live_at is None else live_at + MAX_TOKENS_AGE_SECONDS
     try:
         return services.reply_store.push(
-            message.app_id, message.message_id, raw, record, first, until=until
+            message.app_id,
+            message.message_id,
+            raw,
+            record,
+            first,
+            until=until,
+            answer_to=message.answer_to,
         )
     except redis.RedisError as error:
         # It may be on its way all the same: Redis knows until when it may come.

@@ -64,7 +64,7 @@ def settle(
     shortfall = request.command.strengthen(request.app.policy).shortfall(
         identity.amr, identity.auth_time or session.authenticated_at, now
     )
-    use = _Use(services, request, session, tokens, shortfall, now, identity.issued_at)
+    use = _Use(services, request, session, tokens, shortfall, now, identity)
     is_plain = not shortfall and use.new_hash == session.session_hash
     try:
         if is_plain and not services.store.is_sqlite:
@@ -89,8 +89,12 @@ class _Use:
     tokens: Tokens
     shortfall: Shortfall
     at: datetime
-    # By Mosaic's clock: of a token an app registers later it tells whether it is one of these.
-    token_issued_at: datetime
+    identity: Identity
+
+    @property
+    def token_issued_at(self) -> datetime:
+        """When, by Mosaic's clock: it tells whether a token an app registers is one of these."""
+        return self.identity.issued_at
 
     @cached_property
     def new_hash(self) -> bytes:
@@ -132,6 +136,7 @@ class _Use:
             "user_id": self.session.user_id,
             "session_ref": str(self.session.id),
             "expires_at": times.to_wire(ends),
+            **strength_of(self.session, self.identity),
         }
         return Settled(Outcome(Verdict.AUTHENTICATED, data=data), version)
 
@@ -258,6 +263,14 @@ def step_up(session: UUID, user_id: str, shortfall: Shortfall) -> Outcome:
             "max_age_exceeded": shortfall.max_age_exceeded,
         },
     )
+
+
+def strength_of(session: Session, identity: Identity) -> dict[str, Any]:
+    """Return what the user has proved, and when, as Mosaic says or else as the store knows."""
+    return {
+        "amr": session.amr if identity.amr is None else sorted(identity.amr),
+        "authenticated_at": times.to_wire(identity.auth_time or session.authenticated_at),
+    }
 
 
 def shown_tokens(keyring: KeyRing, app: KnownApp, session: UUID, tokens: Tokens) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import select
 
@@ -21,7 +22,7 @@ _MAX_SESSIONS = 100
 
 
 def status(services: Services, request: OpenedRequest[StatusCommand]) -> Outcome:
-    """List the user's live sessions that the asking app shares, newest first."""
+    """List the user's live sessions that the asking app shares, newest first; or one of them."""
     now = services.now()
     shared = select(AppSession.idp_session_id).where(AppSession.app_id == request.app.app_id)
     query = (
@@ -45,6 +46,8 @@ def status(services: Services, request: OpenedRequest[StatusCommand]) -> Outcome
         .order_by(IdpSession.authenticated_at.desc(), IdpSession.id.desc())
         .limit(_MAX_SESSIONS)
     )
+    if request.command.session_ref is not None:
+        query = query.where(IdpSession.id == UUID(request.command.session_ref))
     with services.store.read() as connection:
         found = connection.execute(query).all()
         sharing = queries.apps_sharing(connection, [row.id for row in found])

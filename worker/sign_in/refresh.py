@@ -40,7 +40,7 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import audit, queries
 from worker.sessions.queries import Session
 from worker.sign_in import journal, refresh_tokens
-from worker.sign_in.commit import shown_tokens, step_up, unchanged
+from worker.sign_in.commit import shown_tokens, step_up, strength_of, unchanged
 from worker.sign_in.journal import PlannedCall
 from worker.sign_in.login_steps import seconds_for_call
 from worker.sign_in.named_session import is_of_our_mosaic, live_or_why
@@ -230,6 +230,7 @@ def _given(
         "user_id": session.user_id,
         "session_ref": str(session.id),
         "expires_at": times.to_wire(queries.ends_at(services.settings, session)),
+        **strength_of(session, identity),
     }
     return Outcome(Verdict.AUTHENTICATED, data=data)
 

@@ -197,6 +197,7 @@ def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) 
         "user_id": stored.user_id,
         "session_ref": str(stored.session),
         "expires_at": times.to_wire(stored.expires_at),
+        "authenticated_at": times.to_wire(stored.authenticated_at),
         **given,
     }
     return Outcome(Verdict.AUTHENTICATED, data=data, logouts=logouts, notices=notices)

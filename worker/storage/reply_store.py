@@ -82,8 +82,11 @@ class ReplyStore:
         first: Call | None = None,
         *,
         until: float | None = None,
+        answer_to: str | None = None,
     ) -> bool:
         """Push an answer to the app that waits for it, and keep it with its *record*.
+
+        The list is the request's own, unless the app waits for many answers at *answer_to*.
 
         *first* is run before it, in the same trip. Returns whether it was pushed: not when Redis
         came to it after *until*, a moment of `time.monotonic`.
@@ -91,7 +94,7 @@ class ReplyStore:
         remember = () if record is None else (record.digest, record.session, record.seconds)
         push = Call(
             _PUSH,
-            [contract.reply_key(app_id, request_id), _record_key(app_id, request_id)],
+            [contract.reply_key(app_id, answer_to or request_id), _record_key(app_id, request_id)],
             [raw, ANSWER_SECONDS, "" if until is None else self._at_redis(until), *remember],
         )
         *_, (now, is_pushed) = self._scripts.run_all(*(() if first is None else (first,)), push)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 from celery import Task as CeleryTask
 
+from session_client import contract
 from session_client.contract import Task, Verdict
 from worker import metrics, wiring
 from worker.errors import (
@@ -52,7 +53,12 @@ def serve_persistently(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work:
     if error is not None and task.request.retries < _RETRIES:
         # Short of a third of the visibility timeout: a longer countdown would be delivered twice.
         countdown = min(2 ** (task.request.retries + 1), _RETRY_MAX_SECONDS)
-        raise task.retry(countdown=countdown, max_retries=_RETRIES)
+        raise task.retry(
+            countdown=countdown,
+            max_retries=_RETRIES,
+            # Celery carries none of the sender's own headers over to the next try.
+            headers={contract.ANSWER_TO: task.request.get(contract.ANSWER_TO)},
+        )
 
 
 def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> TryLater | None:
@@ -60,7 +66,8 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
     services = wiring.current()
     name = Task(str(task.name))
     queue = (task.request.delivery_info or {}).get("routing_key")
-    message = envelope.message_of(name, task.request.id, kwargs, queue)
+    answer_to = task.request.get(contract.ANSWER_TO)
+    message = envelope.message_of(name, task.request.id, kwargs, queue, answer_to)
     if message is None:
         metrics.unanswered(name, UnansweredCause.NO_SENDER)
         log.warning("request_dropped", why="no app id or request id to answer to")

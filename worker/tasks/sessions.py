@@ -88,6 +88,12 @@ def show_receipt(self: Bound, *_: Any, **kwargs: Any) -> None:
     request_handler.serve(self, kwargs, receipts.show)
 
 
+@app.task(name=Task.ABOUT.value, bind=True)
+def tell_about(self: Bound, *_: Any, **kwargs: Any) -> None:
+    """Tell an app what it may do. It changes nothing."""
+    request_handler.serve(self, kwargs, app_notices.about)
+
+
 @app.task(name=Task.CONFIRM_NOTICE.value, bind=True)
 def confirm_notice(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Note that an app acted on a notice. Repeating it finds the notice closed."""

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from models import App, AppKey
 from session_client import requests
-from session_client.contract import LogoutScope, Reason, Verdict
+from session_client.contract import Reason, Verdict
 from session_client.keys import AppKey as ClientKey
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import complaint, run, told
@@ -350,7 +350,7 @@ def test_every_choice_can_be_taken_back(sqlite_stage: Stage) -> None:
 def test_a_capability_given_later_is_one(stage: Stage) -> None:
     key = add()
     stage.keys["shop"] = key
-    asked = requests.Logout(user_id="ada", scope=LogoutScope.USER)
+    asked = requests.Logout(user_id="ada", everywhere=True)
     before = stage.ask("shop", asked)
 
     change("--allow", "logout_user")

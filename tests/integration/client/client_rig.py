@@ -17,11 +17,17 @@ OTHER_KEY = AppKey("k2", bytes(32))
 
 Content = dict[str, Any]
 
+# What a yes holds at least.
+DATA: dict[str, Content] = {
+    "sessions.register": {"session_ref": "ref", "expires_at": "2026-11-16T08:00:00Z"}
+}
+
 
 def answer_to(request: Content, **changes: Any) -> Content:
     """Return what a worker would seal for *request*."""
     answer = {name: request[name] for name in ("v", "task", "app_id", "request_id")}
-    return answer | {"verdict": "ok", "data": {}} | changes
+    answer["answered_at"] = "2026-11-02T08:00:00Z"
+    return answer | {"verdict": "ok", "data": DATA.get(request["task"], {})} | changes
 
 
 def sealed(content: Content, key: AppKey = KEY) -> bytes:
@@ -58,6 +64,7 @@ class Responder:
         _, kwargs, _ = json.loads(base64.b64decode(message["body"]))
         request = sealing.unseal(kwargs["envelope"], sealing.Kind.REQUEST, lambda _: KEY)
         self.requests.append(request)
-        key = contract.reply_key(request["app_id"], request["request_id"])
+        box = message["headers"].get(contract.ANSWER_TO, request["request_id"])
+        key = contract.reply_key(request["app_id"], box)
         for raw in self._answers(request):
             self._redis.rpush(key, raw)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,8 @@ from session_client import (
     NotAnswered,
     SessionClient,
     SessionClientError,
-    SessionList,
-    Status,
-    broker,
-    messages,
 )
-from session_client.inbox import Inbox
-from session_client.publisher import _MAX_AT_ONCE, Publisher
 from tests.integration.client.client_rig import KEY, Responder
-from tests.stage import redis_client
 
 TIMEOUT = 0.3
 # The sockets' own, so that a broken time-out shows as one of these, and what is less is a busy
@@ -46,10 +38,7 @@ CALLS: dict[str, Callable[[SessionClient, float], Any]] = {
     "register": lambda client, t: client.register(
         user_id="ada", session_id="s", id_token="t", timeout=t
     ),
-    "register until acknowledged": lambda client, t: client.register(
-        user_id="ada", session_id="s", id_token="t", until_acknowledged=True, timeout=t
-    ),
-    "logout": lambda client, t: client.logout(user_id="ada", scope="user", timeout=t),
+    "logout": lambda client, t: client.logout(user_id="ada", everywhere=True, timeout=t),
 }
 
 
@@ -64,30 +53,6 @@ def server() -> Iterator[RedisServer]:
 def proxy(server: RedisServer) -> Iterator[FaultProxy]:
     with FaultProxy("127.0.0.1", server.port) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def patient_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = broker.transport_options
-
-    def patient(*, client_name: str, **_: float) -> dict[str, Any]:
-        return options(
-            client_name=client_name,
-            socket_timeout_seconds=SOCKET_TIMEOUT,
-            connect_timeout_seconds=SOCKET_TIMEOUT,
-        )
-
-    monkeypatch.setattr(broker, "transport_options", patient)
-
-
-def a_message() -> messages.Message:
-    return messages.seal(
-        Status(user_id="ada"),
-        app_id="shop",
-        key=KEY,
-        request_id=None,
-        lifetime=timedelta(seconds=60),
-    )
 
 
 def client_at(port: int) -> SessionClient:
@@ -107,7 +72,6 @@ def connections(server: RedisServer, name: str | None = None) -> int:
         return sum(name in {None, known["name"]} for known in admin.client_list())
 
 
-@pytest.mark.usefixtures("patient_sockets")
 @pytest.mark.parametrize("fault", ["stopped", "frozen", "black hole"])
 def test_a_dead_broker_is_an_error_in_time_for_every_call_on_old_and_new_connections(
     server: RedisServer, proxy: FaultProxy, fault: str
@@ -129,7 +93,6 @@ def test_a_dead_broker_is_an_error_in_time_for_every_call_on_old_and_new_connect
         assert max(took) < IN_TIME
 
 
-@pytest.mark.usefixtures("patient_sockets")
 @pytest.mark.parametrize(
     ("url", "cause"),
     [
@@ -163,15 +126,16 @@ def test_an_acknowledgement_that_cannot_come_names_the_request(server: RedisServ
     server.stop()
 
     with client_at(server.port) as client, pytest.raises(NotAcknowledged) as caught:
-        client.logout(user_id="ada", scope="user", request_id="r" * 16, timeout=TIMEOUT)
+        client.logout(user_id="ada", everywhere=True, request_id="r" * 16, timeout=TIMEOUT)
 
-    assert (caught.value.request_id, caught.value.answer) == ("r" * 16, None)
+    assert caught.value.request_id == "r" * 16
+    assert isinstance(caught.value.__cause__, BrokerUnavailable)
 
 
-@pytest.mark.usefixtures("patient_sockets")
-def test_more_callers_than_publishing_threads_get_their_error_in_time(server: RedisServer) -> None:
-    callers = 3 * _MAX_AT_ONCE
-    with client_at(server.port) as client, ThreadPoolExecutor(callers) as threads:
+def test_more_callers_than_may_wait_get_their_error_in_time(server: RedisServer) -> None:
+    callers = 48
+    client = SessionClient(broker_url=server.url(), app_id="shop", app_key=KEY, max_waiting=8)
+    with client, ThreadPoolExecutor(callers) as threads:
         server.freeze()
 
         def call(_: int) -> float:
@@ -203,7 +167,7 @@ def test_the_client_works_again_when_the_broker_does(
             proxy.heal()
 
         with Responder(server.url()):
-            assert client.status(user_id="ada", timeout=60).is_yes
+            assert client.status(user_id="ada", timeout=60) == ()
 
 
 def test_connections_that_a_firewall_forgot_cost_seconds_and_no_answer(
@@ -213,37 +177,7 @@ def test_connections_that_a_firewall_forgot_cost_seconds_and_no_answer(
         client.status(user_id="ada", timeout=60)
         proxy.black_hole()
 
-        assert client.status(user_id="ada", timeout=30).is_yes
-
-
-def test_a_wait_on_a_forgotten_connection_moves_to_a_new_one(
-    server: RedisServer, proxy: FaultProxy
-) -> None:
-    inbox = Inbox(f"redis://127.0.0.1:{proxy.port}/0")
-    assert inbox.wait("reply:shop:1", time.monotonic() + 0.05) is None
-    proxy.black_hole()
-    with redis.Redis.from_url(server.url()) as admin, ThreadPoolExecutor(1) as threads:
-        reading = threads.submit(inbox.wait, "reply:shop:1", time.monotonic() + 30)
-        # Not before: an answer popped into the hole is lost, as the contract says.
-        poll_until(lambda: admin.info("clients")["blocked_clients"] == 1, 30)
-
-        admin.rpush("reply:shop:1", "answer")
-
-        assert reading.result() == b"answer"
-    inbox.close()
-
-
-def test_a_channel_closed_under_the_producer_costs_no_message(server: RedisServer) -> None:
-    publisher = Publisher(server.url(), "app-shop")
-    with redis.Redis.from_url(server.url()) as admin:
-        for sent in (1, 2, 3):
-            publisher.publish(a_message(), time.monotonic() + 60)
-
-            assert admin.llen("sessions") == sent
-            connection = publisher._connections.acquire()
-            connection.default_channel.close()
-            connection.release()
-    publisher.close()
+        assert client.status(user_id="ada", timeout=30) == ()
 
 
 def test_a_broker_that_is_cut_at_random_is_never_an_error_of_somebody_elses(
@@ -290,9 +224,9 @@ def test_a_broker_that_cannot_even_be_tried_is_an_error_of_ours(
     client = SessionClient(broker_url=url, reply_url=server.url(), app_id="shop", app_key=KEY)
 
     for name, call in CALLS.items():
-        acknowledged = name in {"logout", "register until acknowledged"}
-        with pytest.raises(NotAcknowledged if acknowledged else BrokerUnavailable, match=cause):
-            call(client, TIMEOUT if acknowledged else 60.0)
+        is_repeated = name in {"logout", "register"}
+        with pytest.raises(NotAcknowledged if name == "logout" else BrokerUnavailable, match=cause):
+            call(client, TIMEOUT if is_repeated else 60.0)
 
 
 @pytest.mark.parametrize("state", ["full", "read-only", "no permission"])
@@ -324,29 +258,25 @@ def test_timeouts_leave_no_connections_behind(server: RedisServer) -> None:
         for _ in range(50):
             seconds_until_error(lambda: client.status(user_id="ada", timeout=0.03))
 
-        # The one that waits for answers has no name, nor has this question.
-        poll_until(lambda: connections(server, "") <= 2, 30)
-        # A publish that goes on after its time-out makes the next one open connections of its own.
-        assert connections(server, "app-shop") <= 2 * _MAX_AT_ONCE
+        poll_until(lambda: connections(server, "app-shop") <= 1, 30)
 
 
-def test_an_inbox_may_be_reached_by_a_socket_file(tmp_path: Path) -> None:
+def test_answers_may_come_by_a_socket_file(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     with RedisServer(extra_config={"unixsocket": str(path)}) as server:
-        with redis_client(server.url()) as client:
-            client.rpush("reply:shop:1", "hello")
-        inbox = Inbox(f"unix://{path}")
-
-        assert inbox.wait("reply:shop:1", time.monotonic() + 60) == b"hello"
-        inbox.close()
+        client = SessionClient(
+            broker_url=server.url(), reply_url=f"unix://{path}", app_id="shop", app_key=KEY
+        )
+        with client, Responder(server.url()):
+            assert client.status(user_id="ada", timeout=60) == ()
 
 
 def test_lost_connections_can_be_replaced_without_end(server: RedisServer) -> None:
-    inbox = Inbox(server.url())
-    for _ in range(110):  # redis-py's own pools end at 100
-        assert inbox.wait("reply:shop:1", time.monotonic() + 0.01) is None
-        inbox.close()
-        inbox._is_closed = False
+    with client_at(server.port) as client:
+        for _ in range(110):  # redis-py's own pools end at 100
+            with pytest.raises(NotAnswered):
+                client.status(user_id="ada", timeout=0.02)
+            client.close()
 
 
 def test_fifty_waits_at_once_share_no_connection_and_keep_no_more_than_fifty(
@@ -358,9 +288,9 @@ def test_fifty_waits_at_once_share_no_connection_and_keep_no_more_than_fifty(
                 threads.map(lambda _: client.status(user_id="ada", timeout=60), range(200))
             )
 
-        assert len({answer.request_id for answer in answers}) == 200
-        # kombu uses two for each of its own; the responder has one, and so has this question.
-        assert connections(server) <= 50 + 2 * _MAX_AT_ONCE + 2
+        assert answers == [()] * 200
+        # The responder has one, and so has this question.
+        assert connections(server) <= 50 + 2
 
 
 def test_a_closed_client_leaves_no_connection_and_opens_new_ones_on_use(
@@ -373,7 +303,7 @@ def test_a_closed_client_leaves_no_connection_and_opens_new_ones_on_use(
     poll_until(lambda: connections(server) == 1, 30)
 
     with Responder(server.url()):
-        assert client.status(user_id="ada", timeout=60).is_yes
+        assert client.status(user_id="ada", timeout=60) == ()
     client.close()
     client.close()
 
@@ -383,36 +313,26 @@ def test_a_closed_client_leaves_no_connection_and_opens_new_ones_on_use(
 def test_a_wait_under_way_when_the_client_closes_ends_and_leaves_no_connection(
     server: RedisServer,
 ) -> None:
-    inbox = Inbox(server.url())
-    ended: list[object] = []
-    waiting = threading.Thread(
-        target=lambda: ended.append(inbox.wait("reply:shop:1", time.monotonic() + 0.3))
-    )
-    waiting.start()
-    poll_until(lambda: connections(server) == 2, 30)
-    inbox.close()
-    waiting.join()
+    client = client_at(server.port)
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(seconds_until_error, lambda: client.status(user_id="a", timeout=1))
+        poll_until(lambda: connections(server) == 2, 30)
+        client.close()
+        asking.result()
 
-    assert ended == [None]
     poll_until(lambda: connections(server) == 1, 30)
 
 
-def test_many_callers_find_the_broker_dead_without_leaving_threads(server: RedisServer) -> None:
-    server.stop()
+def test_a_call_starts_no_thread(server: RedisServer) -> None:
+    before = set(threading.enumerate())
+    server.freeze()
     with client_at(server.port) as client:
-        for _ in range(30):
-            seconds_until_error(lambda: client.status(user_id="ada", timeout=TIMEOUT))
+        for _ in range(3):
+            seconds_until_error(lambda: client.status(user_id="ada", timeout=0.1))
 
-    def publishing() -> list[threading.Thread]:
-        return [t for t in threading.enumerate() if t.name == "session-publish"]
-
-    poll_until(lambda: not publishing(), 60)
+        assert set(threading.enumerate()) == before
 
 
-@pytest.mark.usefixtures("patient_sockets")
 def test_no_answer_is_told_apart_from_no_broker(server: RedisServer) -> None:
-    with client_at(server.port) as client:
-        asked = client.send(Status(user_id="ada"), SessionList, timeout=60)
-
-        with pytest.raises(NotAnswered, match="no answer in time"):
-            asked.wait(TIMEOUT)
+    with client_at(server.port) as client, pytest.raises(NotAnswered, match="no answer in time"):
+        client.status(user_id="ada", timeout=TIMEOUT)

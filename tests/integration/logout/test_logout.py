@@ -244,7 +244,7 @@ def test_a_repeated_request_hears_what_has_been_confirmed_since(stage: Stage) ->
 
 def test_a_repeated_request_ends_no_session_that_came_after_it(stage: Stage) -> None:
     stage.registered()
-    sent = stage.seal("desk", requests.Logout(user_id="ada", scope=LogoutScope.USER))
+    sent = stage.seal("desk", requests.Logout(user_id="ada", everywhere=True))
     stage.deliver(sent)
     stage.pass_time(seconds=1)  # a login of the very second counts as one from before
     after = stage.registered()
@@ -297,7 +297,7 @@ def test_the_same_request_many_times_at_once_is_one_logout(stage: Stage, scope: 
         stage.pass_time(days=15)
         expire_sessions(stage.services)
     request = (
-        requests.Logout(user_id="ada", scope=LogoutScope.USER)
+        requests.Logout(user_id="ada", everywhere=True)
         if scope == "user"
         else requests.Logout(user_id="ada", session_id=login.session_id)
     )

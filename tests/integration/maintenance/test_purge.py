@@ -209,7 +209,7 @@ def test_a_logout_that_comes_again_after_a_purge_spares_the_login_that_followed_
     forgetful: Stage, hours: float
 ) -> None:
     forgetful.registered()
-    everywhere = requests.Logout(user_id="ada", scope=LogoutScope.USER)
+    everywhere = requests.Logout(user_id="ada", everywhere=True)
     deadline = times.to_wire(forgetful.now() + timedelta(hours=24))
     sent = forgetful.seal("desk", everywhere, deadline=deadline)
     first = forgetful.deliver(sent)

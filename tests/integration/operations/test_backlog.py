@@ -13,9 +13,10 @@ import pytest
 import redis
 from celery import signals
 
-from session_client import Authentication, SessionClient, SilentAuth, contract, times
+from session_client import SessionClient, SilentAuth, contract, times
 from session_client.keys import AppKey
 from tests.integration.cli.cli_rig import run, told
+from tests.sending import send
 from tests.stage import Stage, redis_client
 from worker.celery_support.queue_heads import Head
 from worker.operations import queue_depth
@@ -58,7 +59,7 @@ def test_a_request_of_the_client_says_when_it_was_published(
     monkeypatch.setattr(signals.before_task_publish, "receivers", [])
     key = AppKey("k1", bytes(32)).text()
     with SessionClient(broker_url=redis_url, app_id="shop", app_key=key) as client:
-        client.send(SilentAuth(user_id="ada"), Authentication, timeout=5)
+        send(client, SilentAuth(user_id="ada"), timeout=5)
 
         told_age = only_age(redis_url)
 

@@ -88,7 +88,8 @@ def deliver(stage: Stage, notice_id: UUID, broker: Broker | None = None) -> str 
 
 
 def confirm(stage: Stage, notice_id: object, app_id: str = "forum") -> Any:
-    return stage.ask(app_id, requests.ConfirmNotice(notice_id=str(notice_id)))
+    notice = LogoutNotice(notice_id=str(notice_id), user_id=None, session_ref=None)
+    return stage.ask(app_id, requests.ConfirmNotice(notice))
 
 
 def receipt(stage: Stage, receipt_id: str, app_id: str = "shop") -> Any:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from session_client import answers, contract, logins, methods, requests, sealing
+from session_client import contract, logins, methods, requests, sealing
 from session_client.contract import Method, Reason, Verdict
 from session_client.login_steps import FirstStep, Proof
 from simulator.controls.devices import PasskeyDevice, Phone, totp_code, visit_provider
+from tests.heard import Heard
 from tests.stage import Sent, Stage
 
 BACK = "https://shop.example/back"
@@ -60,20 +61,18 @@ def begin(stage: Stage, step: FirstStep[Any], app_id: str = "shop", **fields: An
     return reply_to(stage, stage.seal(app_id, logins.Start(step=step, **fields)))
 
 
-def prove(
-    stage: Stage, proof: Proof, app_id: str = "shop", **fields: Any
-) -> answers.Authentication:
-    answer: answers.Authentication = stage.ask(app_id, logins.Authenticate(proof=proof, **fields))
+def prove(stage: Stage, proof: Proof, app_id: str = "shop", **fields: Any) -> Heard:
+    answer: Heard = stage.ask(app_id, logins.Authenticate(proof=proof, **fields))
     return answer
 
 
-def log_in(stage: Stage, app_id: str = "shop", **fields: Any) -> answers.Authentication:
+def log_in(stage: Stage, app_id: str = "shop", **fields: Any) -> Heard:
     """Sign ada in by password."""
     return prove(stage, methods.Password("ada", PASSWORD), app_id, **fields)
 
 
-def browse(stage: Stage, token: str | None, app_id: str = "forum") -> answers.Authentication:
-    answer: answers.Authentication = stage.ask(app_id, requests.SilentAuth(browser_token=token))
+def browse(stage: Stage, token: str | None, app_id: str = "forum") -> Heard:
+    answer: Heard = stage.ask(app_id, requests.SilentAuth(browser_token=token))
     return answer
 
 
@@ -97,7 +96,7 @@ def _start_only(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: fields[name] for name in ("step_up",) if name in fields}
 
 
-def by_password(stage: Stage, **fields: Any) -> answers.Authentication:
+def by_password(stage: Stage, **fields: Any) -> Heard:
     return log_in(stage, **fields)
 
 
@@ -107,41 +106,41 @@ def by_code(stage: Stage, channel: str, whom: tuple[str, str], **fields: Any) ->
     return prove(stage, methods.Code(last_code(stage)), login=handle, **fields)
 
 
-def by_sms(stage: Stage, **fields: Any) -> answers.Authentication:
-    answer: answers.Authentication = by_code(stage, "sms", PHONE, **fields)
+def by_sms(stage: Stage, **fields: Any) -> Heard:
+    answer: Heard = by_code(stage, "sms", PHONE, **fields)
     return answer
 
 
-def by_mail(stage: Stage, **fields: Any) -> answers.Authentication:
-    answer: answers.Authentication = by_code(stage, "email", MAIL, **fields)
+def by_mail(stage: Stage, **fields: Any) -> Heard:
+    answer: Heard = by_code(stage, "email", MAIL, **fields)
     return answer
 
 
-def by_direct_code(stage: Stage, **fields: Any) -> answers.Authentication:
+def by_direct_code(stage: Stage, **fields: Any) -> Heard:
     step = methods.IssueOtp(*_named(fields, *MAIL))
     begun = begin(stage, step, **_start_only(fields))
     return prove(stage, methods.Code(begun["code"]), login=begun["login"], **fields)
 
 
-def by_link(stage: Stage, **fields: Any) -> answers.Authentication:
+def by_link(stage: Stage, **fields: Any) -> Heard:
     begun = begin(stage, methods.SendLink(BACK, *_named(fields, *MAIL)), **_start_only(fields))
     proof = methods.Link(last_code(stage), begun["state"])
     return prove(stage, proof, login=begun["login"], **fields)
 
 
-def by_direct_link(stage: Stage, **fields: Any) -> answers.Authentication:
+def by_direct_link(stage: Stage, **fields: Any) -> Heard:
     begun = begin(stage, methods.IssueLink(BACK, *_named(fields, *MAIL)), **_start_only(fields))
     proof = methods.Link(begun["code"], begun["state"])
     return prove(stage, proof, login=begun["login"], **fields)
 
 
-def by_totp(stage: Stage, **fields: Any) -> answers.Authentication:
+def by_totp(stage: Stage, **fields: Any) -> Heard:
     secret = stage.mosaic.state.authenticator_apps.enrol("ada")["secret"]
     code = totp_code(secret, stage.mosaic.state.clock.now())
     return prove(stage, methods.Totp(code, *_named(fields, *MAIL)), **fields)
 
 
-def by_social(stage: Stage, provider: str = "google", **fields: Any) -> answers.Authentication:
+def by_social(stage: Stage, provider: str = "google", **fields: Any) -> Heard:
     _, verified = visit(stage, provider, **fields)
     assert verified["claims"] == {"sub": "ada-there"}
     proof = methods.Social(*_named(fields, "ada"))
@@ -157,7 +156,7 @@ def visit(stage: Stage, provider: str = "google", **fields: Any) -> tuple[Reply,
     return begun, begin(stage, step, login=begun["login"], **_start_only(fields))
 
 
-def by_passkey(stage: Stage, **fields: Any) -> answers.Authentication:
+def by_passkey(stage: Stage, **fields: Any) -> Heard:
     device = PasskeyDevice()
     stage.mosaic.state.passkeys.register("ada", device.credential_id, device.public_key)
     begun = begin(stage, methods.BeginWebauthn(), **_start_only(fields))
@@ -165,7 +164,7 @@ def by_passkey(stage: Stage, **fields: Any) -> answers.Authentication:
     return prove(stage, proof, login=begun["login"], **fields)
 
 
-def by_phone(stage: Stage, **fields: Any) -> answers.Authentication:
+def by_phone(stage: Stage, **fields: Any) -> Heard:
     phone = Phone()
     stage.mosaic.state.biometrics.register("ada", phone.key_id, phone.public_key)
     signed = ("made by the phone", phone.sign("made by the phone"), phone.key_id)
@@ -173,7 +172,7 @@ def by_phone(stage: Stage, **fields: Any) -> answers.Authentication:
     return prove(stage, proof, **fields)
 
 
-WAYS: dict[str, tuple[Callable[..., answers.Authentication], str, str]] = {
+WAYS: dict[str, tuple[Callable[..., Heard], str, str]] = {
     "password": (by_password, "password", "pwd"),
     "a code by text message": (by_sms, "otp", "sms"),
     "a code by mail": (by_mail, "otp", "eotp"),

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from models import SessionEvent
-from session_client import logins, methods
+from session_client import Wishes, methods
 from session_client.contract import Reason, Verdict
 from simulator.idp.endpoints import Endpoint
 from tests.integration.sign_in.login_rig import (
@@ -152,13 +152,13 @@ def test_second_factors_are_counted_apart_from_passwords_over_all_sessions(
 
 
 def test_an_address_that_fails_for_many_names_waits_alone(sqlite_stage: Stage) -> None:
-    here = logins.Wishes(ip_address="2001:db8::1")
-    next_door = logins.Wishes(ip_address="2001:db8::ffff")
+    here = Wishes(ip_address="2001:db8::1")
+    next_door = Wishes(ip_address="2001:db8::ffff")
     for number in range(50):
         prove(sqlite_stage, methods.Password(f"nobody-{number}", "x"), wishes=here)
 
     assert log_in(sqlite_stage, wishes=next_door).reason == Reason.TOO_MANY_ATTEMPTS
-    elsewhere = logins.Wishes(ip_address="2001:db8:1::1")
+    elsewhere = Wishes(ip_address="2001:db8:1::1")
     assert log_in(sqlite_stage, wishes=elsewhere).verdict is Verdict.AUTHENTICATED
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from models import BrowserToken
-from session_client import logins, methods, requests
+from session_client import Wishes, methods, requests
 from session_client.contract import Reason, Verdict
 from tests.integration.sign_in.login_rig import (
     PASSWORD,
@@ -120,7 +120,7 @@ def test_a_login_of_another_user_ends_the_first_ones_session_too(stage: Stage) -
 
 
 def test_what_the_app_wants_of_its_tokens_is_passed_on(sqlite_stage: Stage) -> None:
-    wishes = logins.Wishes(
+    wishes = Wishes(
         resource="https://api.example",
         org_id="acme",
         claims={"id_token": {"email": None}},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from session_client import logins, methods, requests
+from session_client import Wishes, logins, methods, requests
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import LoginStep, Proof
 from simulator.idp.endpoints import Endpoint
@@ -431,6 +431,6 @@ def test_a_user_locked_out_at_mosaic_in_a_step_up_is_told_so(sqlite_stage: Stage
 def test_wishes_that_mosaic_does_not_grant_are_the_apps_to_mend(sqlite_stage: Stage) -> None:
     sqlite_stage.mosaic.state.add_client("client-shop", "secret-of-shop", resources=["a"])
 
-    answer = log_in(sqlite_stage, wishes=logins.Wishes(resource="https://other.example"))
+    answer = log_in(sqlite_stage, wishes=Wishes(resource="https://other.example"))
 
     assert (answer.verdict, answer.reason) == (Verdict.INVALID_REQUEST, Reason.OPTIONS_REFUSED)

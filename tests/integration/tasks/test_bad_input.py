@@ -13,7 +13,7 @@ from joserfc import jwe
 from joserfc.jwk import OctKey
 
 from session_client import contract, logins, methods, requests, times
-from session_client.contract import LogoutScope, Queue, Reason, Task, Verdict
+from session_client.contract import Queue, Reason, Task, Verdict
 from session_client.keys import AppKey
 from tests.stage import Sent, Stage
 from worker.app import app as celery_app
@@ -207,7 +207,7 @@ def test_a_task_is_served_from_its_own_queue_alone(small: Stage) -> None:
     unchanged = Unchanged(small)
     answers = {}
     for task in Task:
-        content = good_content(small, task=task.value, payload={})
+        content = good_content(small, task=task.value, payload={"no_field": 1})
         sealed = sealed_raw(small.keys["shop"], json.dumps(content).encode())
         kwargs = {"app_id": "shop", "envelope": sealed}
         for queue in Queue:
@@ -363,7 +363,7 @@ def test_content_that_does_not_fit_is_refused(small: Stage) -> None:
 def test_what_comes_after_its_deadline_is_not_served(small: Stage) -> None:
     late = [
         small.seal("shop", requests.Status(user_id="ada")),
-        small.seal("shop", requests.Logout(user_id="ada", scope=LogoutScope.USER)),
+        small.seal("shop", requests.Logout(user_id="ada", everywhere=True)),
     ]
     small.pass_time(seconds=31)
     unchanged = Unchanged(small)
@@ -500,7 +500,7 @@ def test_a_payload_that_does_not_fit_is_refused(small: Stage) -> None:
 
 def test_what_no_operator_has_granted_is_not_permitted(small: Stage) -> None:
     unchanged = Unchanged(small)
-    ungranted: list[requests.Request] = [
+    ungranted: list[requests.Request[Any]] = [
         logins.Start(step=methods.SendOtp("sms", "+1", "phone_number")),
         logins.Authenticate(proof=methods.Password("ada", "p")),
         requests.IssueTicket(browser_token="b", for_app="forum", challenge="c" * 43),

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from session_client import contract, requests, times
-from session_client.contract import LogoutScope, Reason, Verdict
+from session_client.contract import Reason, Verdict
 from tests.stage import Sent, Stage
 from worker.tasks import logouts, maintenance, notices
 
@@ -50,15 +50,13 @@ def logout_of_session(stage: Stage) -> Sent:
 def logout_of_user(stage: Stage) -> Sent:
     for _ in range(3):
         stage.registered()
-    return stage.seal("desk", requests.Logout(user_id="ada", scope=LogoutScope.USER))
+    return stage.seal("desk", requests.Logout(user_id="ada", everywhere=True))
 
 
 def logout_of_device(stage: Stage) -> Sent:
     for _ in range(3):
         stage.registered(device_id="phone")
-    return stage.seal(
-        "shop", requests.Logout(user_id="ada", scope=LogoutScope.DEVICE, device_id="phone")
-    )
+    return stage.seal("shop", requests.Logout(user_id="ada", device_id="phone"))
 
 
 def logout_before_registration(stage: Stage) -> Sent:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -54,7 +55,7 @@ def deliver_elsewhere(stage: Stage, sent: Sent, **settings: str) -> None:
     ids=lambda request: request.task.value,
 )
 def test_a_worker_with_other_keys_says_so(
-    sqlite_stage: Stage, registry: CollectorRegistry, request_: requests.Request
+    sqlite_stage: Stage, registry: CollectorRegistry, request_: requests.Request[Any]
 ) -> None:
     sqlite_stage.add_app("shop")
 

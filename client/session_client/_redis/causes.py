@@ -9,19 +9,21 @@ from __future__ import annotations
 from typing import Final
 
 import redis
-from kombu.exceptions import KombuError, OperationalError
 
-# Whatever a transport raises for a broker that is away, full, read-only, or refuses us.
-BROKER_ERRORS: Final = (KombuError, OSError, redis.RedisError)
-# What kombu and redis-py put around the error that tells something. Their subclasses tell, too.
-_WRAPPERS: Final = (OperationalError, redis.ConnectionError, redis.TimeoutError)
+# What redis-py puts around the error that tells something. Their subclasses tell, too.
+_WRAPPERS: Final = (redis.ConnectionError, redis.TimeoutError)
 
 
 def name_of(error: BaseException) -> str:
     """Return the type of what *error* wraps: ``AuthenticationError``, ``gaierror`` and so on."""
     while type(error) in _WRAPPERS:
         inner = error.__cause__ or error.__context__
-        if not isinstance(inner, BROKER_ERRORS):  # an empty pool's IndexError is no cause
+        if not isinstance(inner, (OSError, redis.RedisError)):
             break
         error = inner
     return type(error).__name__
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether nothing came in time."""
+    return isinstance(error, (redis.TimeoutError, TimeoutError))

@@ -1,0 +1,69 @@
+"""Connections to one Redis, made from its URL. The only file that knows redis-py's versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection as AsyncConnection
+    from redis.connection import AbstractConnection
+
+_VERSION: Final = int(redis.__version__.partition(".")[0])
+_FIRST_WITH_PROTOCOL: Final = 5
+
+
+class Place:
+    """A Redis, and how it is connected to: no pool, no retries, answers as bytes."""
+
+    def __init__(self, url: str, client_name: str) -> None:
+        self._url = url
+        self._client_name = client_name
+        # redis-py's pools count the connections they made and refuse the 101st, also when the
+        # earlier ones are long closed. So one is used only to understand the URL.
+        self._class, self._options = self._understood(ConnectionPool, SSLConnection, Retry)
+
+    def connection(self) -> AbstractConnection:
+        """Return a connection that is not connected yet."""
+        connection: AbstractConnection = self._class(**self._options)
+        return connection
+
+    def for_asyncio(self) -> AsyncConnection:
+        """Return likewise one for asyncio."""
+        from redis.asyncio import connection as asyncio  # noqa: PLC0415 - only where it is used
+        from redis.asyncio.retry import Retry as AsyncRetry  # noqa: PLC0415
+
+        made, options = self._understood(asyncio.ConnectionPool, asyncio.SSLConnection, AsyncRetry)
+        connection: AsyncConnection = made(**options)
+        return connection
+
+    def _understood(self, pool: Any, tls: Any, retry: Any) -> tuple[Any, dict[str, Any]]:
+        plain = {"protocol": 2} if _VERSION >= _FIRST_WITH_PROTOCOL else {}
+        found = pool.from_url(self._url, **plain)
+        options = {
+            name: value
+            for name, value in found.connection_kwargs.items()
+            if "maint_notifications" not in name  # of RESP3 alone
+        }
+        options.setdefault("client_name", self._client_name)
+        options |= {
+            "retry": retry(NoBackoff(), 0),
+            "retry_on_timeout": False,
+            "health_check_interval": 0,
+            "decode_responses": False,
+            **plain,
+        }
+        if issubclass(found.connection_class, tls):
+            # Before 6.0 a certificate of any host would do.
+            wants_none = options.get("ssl_cert_reqs") in {"none", "CERT_NONE"}
+            options.setdefault("ssl_check_hostname", not wants_none)
+        if (
+            not issubclass(found.connection_class, UnixDomainSocketConnection)
+            and "path" not in options
+        ):
+            options["socket_keepalive"] = True  # refused where there is no network in between
+        return found.connection_class, options

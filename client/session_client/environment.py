@@ -1,0 +1,36 @@
+"""A client's settings out of the environment, under names that nobody else reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from session_client.errors import ConfigurationError
+
+
+def settings() -> dict[str, Any]:
+    """Return what `SessionClient` takes. Raises `ConfigurationError`, which quotes nothing."""
+    found = os.environ  # noqa: TID251 - the app's, not the worker's
+    missing = [name for name in ("SESSION_BROKER_URL", "SESSION_APP_ID") if not found.get(name)]
+    key = found.get("SESSION_APP_KEY") or _from_file(found.get("SESSION_APP_KEY_FILE"))
+    if not key:
+        missing.append("SESSION_APP_KEY or SESSION_APP_KEY_FILE")
+    if missing:
+        raise ConfigurationError(f"not set: {', '.join(missing)}")
+    return {
+        "broker_url": found["SESSION_BROKER_URL"],
+        "app_id": found["SESSION_APP_ID"],
+        "app_key": key,
+        "earlier_keys": [k for k in found.get("SESSION_EARLIER_KEYS", "").split(",") if k.strip()],
+        "reply_url": found.get("SESSION_REPLY_URL") or None,
+    }
+
+
+def _from_file(path: str | None) -> str | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"SESSION_APP_KEY_FILE: {type(error).__name__}") from None
