@@ -26,6 +26,8 @@ PATIENT = 60.0
 PASSWORD = "a user's"
 # Where nothing was sent, or all was stored, the answer is the one that there would have been.
 HARMLESS = {"before the row", "before the answer"}
+ORPHANS_ENDED = "SELECT count(*) FROM session_events WHERE event = 'orphan_ended'"
+LOGINS = [f"login-{number}" for number, _ in enumerate(POINTS)]
 SENT = {"login": "password/authenticate", "refresh": "token/refresh"}
 
 
@@ -40,7 +42,7 @@ class Killed:
 
 
 @pytest.fixture
-def killed(stack: Stack) -> Iterator[list[Killed]]:
+def after_kills(stack: Stack) -> Iterator[tuple[SessionClient, list[Killed]]]:
     die_at = stack.folder / "die-at"
     stack.environment["DIE_AT"] = str(die_at)
     key = stack.add_app("shop", "--methods", "password", "--allow", "offline")
@@ -63,7 +65,7 @@ def killed(stack: Stack) -> Iterator[list[Killed]]:
         SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client,
         ThreadPoolExecutor(len(SENT) * len(POINTS)) as threads,
     ):
-        yield kill_all(client, threads, die_at)
+        yield client, kill_all(client, threads, die_at)
 
 
 def kill_all(client: SessionClient, threads: ThreadPoolExecutor, die_at: Path) -> list[Killed]:
@@ -99,8 +101,9 @@ def come_to(call: Callable[..., Any], given: Any, request_id: str) -> Any:
 
 
 def test_whenever_a_worker_is_killed_a_proof_is_sent_once_and_its_request_answered(
-    stack: Stack, killed: list[Killed]
+    stack: Stack, after_kills: tuple[SessionClient, list[Killed]]
 ) -> None:
+    client, killed = after_kills
     for one in killed:
         said = (one.kind, one.point)
         if one.point in HARMLESS:
@@ -116,3 +119,16 @@ def test_whenever_a_worker_is_killed_a_proof_is_sent_once_and_its_request_answer
     # A session that no answer told of is taken over by nobody.
     known = rows(stack, "SELECT count(*) FROM idp_sessions")
     assert known == [(len(HARMLESS) + len(POINTS),)]
+    # The next login of the name has it ended: through the broker, by another process perhaps.
+    orphaned = [user for user in LOGINS if len(stack.mosaic.live_sessions(user)) > 0]
+    for user_id in LOGINS:
+        again = client.authenticate(methods.Password(user_id, PASSWORD), timeout=PATIENT)
+        assert again.verdict is Verdict.AUTHENTICATED
+    poll_until(
+        lambda: rows(stack, ORPHANS_ENDED) == [(2,)],
+        PATIENT,
+        what="two orphans to be ended",
+    )
+    assert len(orphaned) == len(POINTS) - 1
+    live = [len(stack.mosaic.live_sessions(user_id)) for user_id in LOGINS]
+    assert sorted(live) == [1, 1, 1, 2, 2]  # two have a session that they were told of

@@ -57,6 +57,7 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
         *Task,
         logouts.END_AT_IDP,
         logouts.END_USER_AT_IDP,
+        logouts.END_ORPHANS,
         notices.DELIVER,
         maintenance.SWEEP,
         maintenance.EXPIRE_SESSIONS,

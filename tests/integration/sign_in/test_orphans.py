@@ -22,8 +22,11 @@ from tests.integration.sign_in.login_rig import (
     prove,
 )
 from tests.stage import Stage
+from worker.app import app as celery_app
+from worker.errors import StoreUnavailable
 from worker.sign_in import orphans
 from worker.tasks import wake_ups
+from worker.tasks.logouts import END_ORPHANS
 
 PROVE = Endpoint.PASSWORD_AUTHENTICATE
 LIST = Endpoint.SESSIONS_LIST
@@ -156,6 +159,27 @@ def test_the_message_names_a_row_and_nothing_secret(sqlite_stage: Stage, woken: 
         known = set(connection.execute(select(LoginCall.id)).scalars())
     assert len(woken) == 1
     assert set(woken) <= known
+
+
+def test_a_task_that_cannot_look_now_leaves_it_to_the_next_login(
+    sqlite_stage: Stage, woken: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> int:
+        raise StoreUnavailable("locked")
+
+    lose(sqlite_stage)
+    sqlite_stage.pass_time(hours=1)
+    log_in(sqlite_stage)
+    task = celery_app.tasks[END_ORPHANS]
+    with monkeypatch.context() as patch:
+        patch.setattr(orphans, "end_unheard", away)
+        task.apply((str(woken[0]),), throw=True)
+    task.apply(("no row",), throw=True)
+    assert live(sqlite_stage) == 2
+
+    task.apply((str(woken[0]),), throw=True)
+
+    assert live(sqlite_stage) == 1
 
 
 # --- factors: their session is known, so it is asked

@@ -332,6 +332,18 @@ def test_a_refresh_rotates_its_token_and_extends_nothing(
     assert state.live_sessions()[0].expires_at == expires_at
 
 
+def test_a_mosaic_that_rotates_none_takes_a_refresh_token_again(
+    state: MosaicState, http: httpx.Client, shop: dict[str, str]
+) -> None:
+    state.policy.change(rotates_refresh_tokens=False)
+    used = {"refresh_token": state.login("ada", "shop").refresh_token}
+
+    answers = [post(http, shop, "token/refresh", used) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert "refresh_token" not in answers[0].json()
+
+
 def test_another_app_cannot_use_a_refresh_token(
     state: MosaicState, http: httpx.Client, forum: dict[str, str]
 ) -> None:
