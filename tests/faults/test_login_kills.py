@@ -122,8 +122,7 @@ def test_whenever_a_worker_is_killed_a_proof_is_sent_once_and_its_request_answer
     # The next login of the name has it ended: through the broker, by another process perhaps.
     orphaned = [user for user in LOGINS if len(stack.mosaic.live_sessions(user)) > 0]
     for user_id in LOGINS:
-        again = client.authenticate(methods.Password(user_id, PASSWORD), timeout=PATIENT)
-        assert again.verdict is Verdict.AUTHENTICATED
+        authenticated(client.authenticate(methods.Password(user_id, PASSWORD), timeout=PATIENT))
     poll_until(
         lambda: rows(stack, ORPHANS_ENDED) == [(2,)],
         PATIENT,
