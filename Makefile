@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev dev-app dev-user test test-quick soak bench lint format lock clean
+.PHONY: help setup demo dev dev-app dev-user test test-node test-quick soak bench lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, wit
 
 test-quick: $(READY)  ## what to run while editing: no process and no server is started
 	@$(BIN)/python -m pytest -q -n 2 tests/unit
+
+examples/node/node_modules: examples/node/package-lock.json
+	cd examples/node && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+test-node: $(READY) examples/node/node_modules  ## run the Node example against the real worker (needs Node 20)
+	@$(BIN)/python -m pytest -q tests/node
 
 soak: $(READY)  ## minutes of life with a bad network (SOAK_MINUTES=10): nothing lost, nothing leaked
 	@$(BIN)/python -m pytest -q tests/soak
