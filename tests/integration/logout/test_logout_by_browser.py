@@ -75,23 +75,22 @@ def test_a_token_of_an_ended_session_gets_a_receipt_of_what_is_still_owed(
     assert (receipt.sessions_ended, receipt.idp_pending) == (0, 1)
 
 
-@pytest.mark.parametrize("garbage", [NOBODYS, "msb1_", "' OR 1=1", "m" * 4096, "\x00\n", A_UUID])
-def test_a_token_that_names_nobody_is_no_alarm(apps: Stage, garbage: str) -> None:
+def test_a_token_that_names_nobody_is_no_alarm(apps: Stage) -> None:
     login = apps.signed_in()
-    sent = apps.seal("forum", requests.Logout(browser_token=garbage))
 
-    first, second = apps.deliver(sent), apps.deliver(sent)
+    for garbage in (NOBODYS, "msb1_", "' OR 1=1", "m" * 4096, "\x00\n", A_UUID):
+        sent = apps.seal("forum", requests.Logout(browser_token=garbage))
+        first, second = apps.deliver(sent), apps.deliver(sent)
 
-    for receipt in (first, second):
-        assert (receipt.verdict, receipt.reason) == (Verdict.OK, Reason.NO_SESSION)
-        assert (receipt.sessions_ended, receipt.idp_pending) == (0, 0)
-    assert first.receipt_id == second.receipt_id
+        for receipt in (first, second):
+            assert (receipt.verdict, receipt.reason) == (Verdict.OK, Reason.NO_SESSION), garbage
+            assert (receipt.sessions_ended, receipt.idp_pending) == (0, 0)
+        assert first.receipt_id == second.receipt_id
     assert apps.browse(login.browser_token).verdict is Verdict.AUTHENTICATED
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
+def test_a_logout_that_names_none_or_several_changes_nothing(apps: Stage) -> None:
+    payloads: list[dict[str, Any]] = [
         {"browser_token": NOBODYS, "user_id": "ada"},
         {"browser_token": NOBODYS, "session_ref": str(uuid4())},
         {"browser_token": NOBODYS, "session_id": "one"},
@@ -102,17 +101,14 @@ def test_a_token_that_names_nobody_is_no_alarm(apps: Stage, garbage: str) -> Non
         {"session_ref": str(uuid4())},
         {"scope": "user"},
         {},
-    ],
-)
-def test_a_logout_that_names_none_or_several_changes_nothing(
-    apps: Stage, payload: dict[str, Any]
-) -> None:
+    ]
     apps.signed_in()
     before = apps.dump()
 
-    answer = apps.ask("shop", requests.Logout(browser_token=NOBODYS), payload=payload)
-
-    assert (answer.verdict, answer.reason) == (Verdict.INVALID_REQUEST, Reason.INVALID_PAYLOAD)
+    for payload in payloads:
+        answer = apps.ask("shop", requests.Logout(browser_token=NOBODYS), payload=payload)
+        told = (answer.verdict, answer.reason)
+        assert told == (Verdict.INVALID_REQUEST, Reason.INVALID_PAYLOAD), payload
     assert apps.dump() == before
 
 

@@ -420,12 +420,11 @@ def test_the_same_request_twice_at_once_revokes_once(stage: Stage) -> None:
     assert len(revocations(stage)) == 1
 
 
-@pytest.mark.parametrize("user_id", [".", "..", "a/..", "../b", "a\\..\\b", "a/./b"])
-def test_a_user_id_that_leads_a_path_elsewhere_is_refused(stage: Stage, user_id: str) -> None:
+def test_a_user_id_that_leads_a_path_elsewhere_is_refused(stage: Stage) -> None:
     before = stage.dump()
 
-    answer = revoke(stage, user_id)
-
-    assert (answer.verdict, answer.reason) == (Verdict.INVALID_REQUEST, Reason.INVALID_PAYLOAD)
-    assert answer.detail == "user_id"
+    for user_id in (".", "..", "a/..", "../b", "a\\..\\b", "a/./b"):
+        answer = revoke(stage, user_id)
+        told = (answer.verdict, answer.reason, answer.detail)
+        assert told == (Verdict.INVALID_REQUEST, Reason.INVALID_PAYLOAD, "user_id"), user_id
     assert stage.dump() == before

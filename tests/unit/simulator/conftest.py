@@ -8,7 +8,10 @@ import pytest
 
 from simulator.idp.state import MosaicState
 from simulator.server import SimulatorServer
+from tests.uncounted import uncounted
 from tests.unit.simulator.app import App
+
+__all__ = ["forum", "server", "shop", "state", "uncounted"]
 
 
 @pytest.fixture
