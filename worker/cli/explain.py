@@ -9,7 +9,7 @@ import click
 from worker.cli import output
 from worker.cli.common import Failure, services
 from worker.operations import explain as explaining
-from worker.operations.explain import Explanation, Facts
+from worker.operations.views import Explanation, Facts
 
 
 @click.group()

@@ -237,8 +237,9 @@ def _remembered(connection: Connection, app_id: str) -> dict[str, Any]:
 
 
 def _require(connection: Connection, app_id: str) -> None:
-    found = connection.execute(select(App.app_id).where(App.app_id == app_id)).first()
-    if found is None:
+    # Locked: what is written down as before must be what the change finds.
+    query = select(App.app_id).where(App.app_id == app_id).with_for_update()
+    if connection.execute(query).first() is None:
         raise _no_app(app_id)
 
 

@@ -158,3 +158,29 @@ class NoticeListing:
 
     notices: tuple[NoticeInfo, ...]
     has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that is so, and since when, if it has a time."""
+
+    at: datetime | None
+    says: str
+    state: str | None = None  # of what must be told: pending, confirmed, failed
+
+
+Facts = tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What is known of one session, user or receipt."""
+
+    about: str
+    state: str  # alive, expired, ended; of a receipt or a user: pending, failed, done
+    why: Facts
+    extended_by: Facts = ()
+    shared_by: Facts = ()
+    told: Facts = ()
+    next: Facts = ()
+    sessions: tuple[Explanation, ...] = ()

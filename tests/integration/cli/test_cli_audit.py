@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from session_client.keys import AppKey
 from tests.integration.cli.cli_rig import complaint, run, three_notices, told
 from tests.stage import Stage
+from worker.operations import apps
 from worker.sessions import operator_trail
 
 SECRET = "client-secret-canary-77c2"
@@ -96,6 +98,21 @@ def test_what_ends_or_repeats_something_is_remembered_with_its_reason(stage: Sta
     )
     assert [begun["action"], done["action"]] == ["key_rotation_begun", "key_rotation_done"]
     assert begun["after"] == {"sealing_key": "k1", "ring": ["k1"]}
+
+
+def test_operators_who_change_an_app_at_once_are_written_down_in_turn(stage: Stage) -> None:
+    stage.add_app("shop", max_age_seconds=1)
+
+    def set_to(seconds: int) -> Callable[[], None]:
+        return lambda: apps.set_app(stage.services, "shop", max_age_seconds=seconds)
+
+    stage.at_once(*(set_to(seconds) for seconds in range(2, 8)))
+
+    _, *changes = actions("--app", "shop")
+    found = [(one["before"]["max_age_seconds"], one["after"]["max_age_seconds"]) for one in changes]
+    assert found[0][0] == 1
+    assert [after for _, after in found[:-1]] == [before for before, _ in found[1:]]
+    assert told("apps", "show", "shop")["max_age_seconds"] == found[-1][1]
 
 
 def test_both_trails_are_exported_from_where_the_last_export_ended(stage: Stage) -> None:

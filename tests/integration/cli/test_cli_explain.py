@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from models import Logout, Notice
 from session_client import requests
+from session_client.contract import LogoutScope
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.integration.outbox.propagation_rig import (
@@ -142,14 +143,18 @@ def test_a_receipt_says_what_became_of_the_logout(stage: Stage, shared: UUID) ->
 
 def test_a_user_is_explained_with_all_that_was_revoked(stage: Stage, shared: UUID) -> None:
     stage.add_app("admin", capabilities=("revoke_user",))
+    stage.registered("ada", "shop", device_id="laptop")
+    stage.log_out("ada", "shop", scope=LogoutScope.DEVICE, device_id="laptop")
     stage.ask("admin", requests.RevokeUser(user_id="ada"))
     stage.pass_time(seconds=2)
     newer = stage.registered("ada", "shop")
 
     found = told("explain", "user", "ada")
 
-    assert found["state"] == "1 alive, 1 ended or expired"
-    assert [one["about"].split()[1] for one in found["sessions"]] == [str(newer), str(shared)]
+    assert found["state"] == "1 alive, 2 ended or expired"
+    first, *_, last = found["sessions"]
+    assert (first["about"].split()[1], last["about"].split()[1]) == (str(newer), str(shared))
+    assert "device laptop logged out for shop" in says(found["why"])
     assert "logged out everywhere" in says(found["why"])
     assert "Mosaic, of the whole user, is still to be told" in says(found["told"])
     assert "Mosaic is told of the whole user" in says(found["next"])
