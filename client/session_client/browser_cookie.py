@@ -185,7 +185,7 @@ class BrowserCookie:
         return "Set-Cookie", "; ".join(attributes)
 
     def _only(self, cookie_header: CookieHeader, name: str) -> str | None:
-        found = [value for each, value in _pairs(cookie_header) if each == name]
+        found = [value for each, value in pairs(cookie_header) if each == name]
         if len(found) > 1:
             self._warn(name)
         return found[0] if len(found) == 1 else None
@@ -197,7 +197,7 @@ class BrowserCookie:
             log.warning("cookie %s was sent twice and counts as none: see former_domains", name)
 
 
-def _pairs(cookie_header: CookieHeader) -> Iterator[tuple[str, str]]:
+def pairs(cookie_header: CookieHeader) -> Iterator[tuple[str, str]]:
     """Split the header at each semicolon, as browsers join it: quotes mean nothing to them."""
     for line in _lines(cookie_header):
         text = line.decode("latin-1") if isinstance(line, bytes) else line

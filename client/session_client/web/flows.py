@@ -1,0 +1,280 @@
+"""Signing in and out, and being told: what an app's own pages and the notices' address do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from session_client.begun import Begun
+from session_client.contract import Reason
+from session_client.errors import (
+    InvalidNotice,
+    NotAcknowledged,
+    SessionClientError,
+    Unavailable,
+)
+from session_client.login_steps import FirstStep, LoginStep, Proof, S, limits_of
+from session_client.requests import Wishes, new_request_id
+from session_client.values import (
+    Authenticated,
+    Denied,
+    LoginAnswer,
+    LoginRequired,
+    LogoutNotice,
+    SilentAnswer,
+    StepUpRequired,
+    Tokens,
+)
+from session_client.web import handles, marks, outcome
+from session_client.web.gate import admit
+from session_client.web.incoming import Incoming
+from session_client.web.local import Local, SignedIn, digest_of
+from session_client.web.options import Options
+from session_client.web.outcome import (
+    UNCACHED,
+    Ask,
+    Changes,
+    Header,
+    Keep,
+    Put,
+    Steps,
+    Turned,
+    TurnedAway,
+)
+
+log: Final = logging.getLogger(__name__)
+
+# With a spool nobody waits for longer: it delivers what the worker has not acknowledged by then.
+_SPOOLED_AFTER_SECONDS: Final = 1.0
+_LOGOUT_TIMEOUT_SECONDS: Final = 5.0
+_NOT_ACCEPTED: Final = Denied(Reason.INVALID_CREDENTIALS.value)
+_CLEARED: Final[Header] = ("Clear-Site-Data", '"cache"')
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request to a page that signs in or out, at the time *now* in seconds.
+
+    *local* is what the framework's session holds. The methods raise `TurnedAway` for a request
+    that another site sent, for a worker that is away, and where a login was not begun here.
+    """
+
+    request: Incoming
+    options: Options
+    local: Local | None
+    now: float
+
+    def log_in(
+        self, proof: Proof, *, step_up: bool = False, more: Mapping[str, Any] | None = None
+    ) -> Steps[tuple[LoginAnswer, Changes]]:
+        """Sign in by a proof that needs no first step, or add it as a factor."""
+        self._check_method()
+        return (yield from self._authenticate(proof, is_step_up=step_up, more=more or {}))
+
+    def begin(
+        self, step: FirstStep[S], *, step_up: bool = False, more: Mapping[str, Any] | None = None
+    ) -> Steps[tuple[S | Denied | LoginRequired, Changes]]:
+        """Take the first step of a login, or of adding a factor, in this browser."""
+        self._check_method()
+        token = self._token
+        if step_up and token is None:
+            return LoginRequired(Reason.NO_SESSION.value), Changes(headers=UNCACHED)
+        if _is_mistyped(step):
+            return _NOT_ACCEPTED, Changes(headers=UNCACHED)
+        arguments = dict(more or {})
+        if step.needs_login:
+            arguments["login"] = self._handle_for(step).login
+        if step_up:
+            arguments["step_up"] = token
+        begun: S | Denied | LoginRequired = yield from self._asked(
+            "start", {"step": step, **arguments}
+        )
+        if not isinstance(begun, Begun):
+            return begun, Changes(headers=UNCACHED)
+        written = handles.write(
+            begun, self._handles, is_step_up=step_up, is_secure=self._is_secure, now=self.now
+        )
+        return begun, Changes(headers=(*written, *UNCACHED))
+
+    def complete(
+        self, proof: Proof, *, more: Mapping[str, Any] | None = None
+    ) -> Steps[tuple[LoginAnswer, Changes]]:
+        """Complete what `begin` began in this browser."""
+        self._check_origin()
+        handle = self._handle_for(proof)
+        answer, changes = yield from self._authenticate(
+            proof, is_step_up=handle.is_step_up, more={**(more or {}), "login": handle.login}
+        )
+        if not isinstance(answer, Denied):
+            changes = changes.and_headers(handles.forget(handle, is_secure=self._is_secure))
+        return answer, changes
+
+    def log_out(self) -> Steps[Turned]:
+        """Sign out here and everywhere. Only a POST of this app's own does."""
+        if self.request.method != "POST":
+            return outcome.wrong_method("POST")
+        if not self.request.is_from_here(self.options.trusted_origins):
+            return outcome.foreign(self.request)
+        changes = Changes(empties=True, headers=(_CLEARED, *UNCACHED))
+        yield from self._mark()
+        is_committed = True
+        for named in self._sessions():
+            is_committed = (yield from self._end(named)) and is_committed
+        if not is_committed:
+            return outcome.not_signed_out(self.request, changes)
+        changes = changes.and_headers(*self._cleared)
+        if self.request.is_page:
+            return outcome.redirect(self.options.home, changes)
+        return Turned(status=204, changes=changes)
+
+    def tokens(self, user: SignedIn, wishes: Wishes) -> Steps[Tokens]:
+        """Return tokens of *user*, who is signed in here, such as for another API."""
+        named = {"user_id": user.user_id, "session_ref": user.session_ref}
+        answer: SilentAnswer = yield from self._asked("silent_auth", {**named, "wishes": wishes})
+        match answer:
+            case Authenticated(tokens=tokens):
+                return tokens
+            case StepUpRequired():
+                changes = Changes(headers=UNCACHED)
+                turned = outcome.step_up_required(self.request, self.options, answer, None, changes)
+            case LoginRequired(reason=reason):
+                over = self.local.over() if self.local is not None else None
+                changes = Changes(local=over, headers=UNCACHED)
+                turned = outcome.login_required(self.request, self.options, reason, changes)
+        raise TurnedAway(turned)
+
+    def _authenticate(
+        self, proof: Proof, *, is_step_up: bool, more: Mapping[str, Any]
+    ) -> Steps[tuple[LoginAnswer, Changes]]:
+        token = self._token
+        if is_step_up and token is None:
+            return LoginRequired(Reason.NO_SESSION.value), Changes(headers=UNCACHED)
+        if _is_mistyped(proof):
+            return _NOT_ACCEPTED, Changes(headers=UNCACHED)
+        arguments = {
+            "proof": proof,
+            "step_up" if is_step_up else "replaces": token,
+            "known_browser": self.options.cookie.known(self.request.cookies),
+            **more,
+        }
+        answer: LoginAnswer = yield from self._asked("authenticate", arguments)
+        if not isinstance(answer, Authenticated | StepUpRequired):
+            return answer, Changes(headers=UNCACHED)
+        changes = Changes(headers=(*self.options.cookie.headers_for(answer), *UNCACHED))
+        if isinstance(answer, StepUpRequired):
+            return answer, replace(changes, empties=self._is_another(answer.user_id))
+        local = yield from admit(answer, self.options, token=token, asked_at=self.now)
+        if local is None:
+            # A notice of its end has overtaken the answer: no session, and no cookie of it.
+            return LoginRequired(Reason.LOGGED_OUT.value), Changes(headers=UNCACHED)
+        changes = replace(changes, local=local, empties=self._is_another(answer.user_id))
+        return answer, changes
+
+    def _asked(self, call: str, arguments: dict[str, Any]) -> Steps[Any]:
+        try:
+            return (yield Ask(call, arguments))
+        except Unavailable as error:
+            raise TurnedAway(outcome.unavailable(self.request, error)) from error
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        """Name what a logout ends: the browser's session, and the local one where it is another."""
+        token, local = self._token, self.local
+        named: list[dict[str, Any]] = []
+        if token is not None:
+            named.append({"browser_token": token})
+        if local is not None and not local.is_over and local.browser != digest_of(token):
+            named.append({"user_id": local.user_id, "session_ref": local.session_ref})
+        return named
+
+    def _end(self, named: dict[str, Any]) -> Steps[bool]:
+        """Return whether a logout is committed, or kept so that it cannot be lost."""
+        spool = self.options.spool
+        timeout = _LOGOUT_TIMEOUT_SECONDS if spool is None else _SPOOLED_AFTER_SECONDS
+        request = {**named, "request_id": new_request_id()}
+        try:
+            yield Ask("logout", {**request, "timeout": timeout})
+        except SessionClientError as error:
+            if getattr(error, "reason", None) == Reason.NO_SESSION:
+                return True  # the worker has forgotten it: there is nothing to end
+            if not isinstance(error, NotAcknowledged | Unavailable):
+                log.exception("a logout is refused")
+            if spool is None:
+                return False
+            yield Keep(request)
+        return True
+
+    def _mark(self) -> Steps[None]:
+        """Let no copy of the local session's cookie sign anybody in here again."""
+        if self.local is None or self.local.is_over:
+            return
+        with suppress(Exception):  # any store's: the worker is told in any case
+            yield Put(marks.of_session(self.local.session_ref), self.now)
+
+    def _handle_for(self, step: LoginStep) -> handles.Handle:
+        handle = handles.to_go_on_with(self._handles, step)
+        if handle is None:
+            raise TurnedAway(outcome.begun_elsewhere(self.request))
+        return handle
+
+    def _check_method(self) -> None:
+        if not self.request.has_effects:
+            raise TurnedAway(outcome.wrong_method("POST"))
+        self._check_origin()
+
+    def _check_origin(self) -> None:
+        if self.request.has_effects and not self.request.is_from_here(self.options.trusted_origins):
+            raise TurnedAway(outcome.foreign(self.request))
+
+    def _is_another(self, user_id: str) -> bool:
+        return self.local is not None and self.local.user_id != user_id
+
+    @property
+    def _token(self) -> str | None:
+        return self.options.cookie.read(self.request.cookies)
+
+    @property
+    def _handles(self) -> list[handles.Handle]:
+        return handles.read(self.request.cookies, self.now)
+
+    @property
+    def _is_secure(self) -> bool:
+        return self.options.cookie.name.startswith("__")
+
+    @property
+    def _cleared(self) -> list[Header]:
+        return self.options.cookie.headers_to_clear()
+
+
+def _is_mistyped(step: LoginStep) -> bool:
+    """Whether a person has left a field empty, or typed what no name or code can be.
+
+    Nobody need be asked about it, and it is no fault of the app's.
+    """
+    return any(
+        isinstance(value := getattr(step, name), str)
+        and not limits.one_of
+        and not limits.allow(value)
+        for name, limits in limits_of(type(step)).items()
+    )
+
+
+def take_notice(logout_token: str, *, now: float) -> Steps[Turned]:
+    """Take a notice: 200 once its mark is stored, 400 for none of the worker's.
+
+    What the store of marks raises is raised: with any other answer the notice comes again.
+    """
+    try:
+        notice: LogoutNotice = yield Ask("verify_logout_token", {"token": logout_token})
+    except InvalidNotice as error:
+        body = {"error": "invalid_request", "error_description": str(error)}
+        return Turned(status=400, body=body, changes=Changes(headers=UNCACHED))
+    except Unavailable:
+        return Turned(status=503, changes=Changes(headers=UNCACHED))
+    if notice.session_ref is not None:
+        yield Put(marks.of_session(notice.session_ref), now)
+    else:
+        yield Put(marks.of_user(str(notice.user_id)), now)
+    return Turned(status=200, changes=Changes(headers=UNCACHED))

@@ -1,0 +1,101 @@
+"""How an app wants its requests decided: addresses of its pages, times, cookie, marks, spool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict
+
+from session_client.browser_cookie import BrowserCookie
+from session_client.errors import ConfigurationError
+from session_client.web.incoming import safe_next
+from session_client.web.marks import Marks, NoMarks
+
+# How long a mark stands beyond the time for which a local session may go unchecked.
+_MARGIN_SECONDS = 60.0
+
+
+class Spool(Protocol):
+    """Keeps a logout that nobody acknowledged, and delivers it: `session_client.LogoutSpool`."""
+
+    def logout(self, **request: Any) -> object:
+        """Write the logout down: what `SessionClient.logout` takes, with its request id."""
+        ...
+
+
+class Settings(TypedDict, total=False):
+    """The arguments of `Options`, as the frameworks take them."""
+
+    login: str
+    step_up: str
+    home: str
+    entry: str | None
+    recheck: float
+    grace: float
+    cookie_domain: str | None
+    cookie: BrowserCookie
+    trusted_origins: Sequence[str]
+    marks: Marks
+    notices: str | None
+    spool: Spool | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Options:
+    """The same for every framework.
+
+    Args:
+        login: the page that signs in.
+        step_up: the page that adds a factor.
+        home: where a logout leads.
+        entry: a page that signs in silently, or shows the login, and leads back; for single-page
+            apps, which go there on a 401.
+        recheck: after so many seconds the worker is asked whether the session still lives.
+        grace: for so many seconds more a user stays in while the worker does not answer.
+        cookie_domain: what all apps that share the browser's cookie are below; None for this host
+            alone, ``localhost`` for development without TLS.
+        cookie: the same, made by the app.
+        trusted_origins: other origins whose pages may send forms here, such as
+            ``https://www.example.com``.
+        marks: where endings are marked.
+        notices: the address at which the worker tells of endings; None for none.
+        spool: takes logouts that the worker has not acknowledged within a second.
+    """
+
+    login: str = "/login"
+    step_up: str = "/step-up"
+    home: str = "/"
+    entry: str | None = None
+    recheck: float = 300.0
+    grace: float = 900.0
+    cookie_domain: str | None = None
+    cookie: BrowserCookie = field(default_factory=BrowserCookie)
+    trusted_origins: Sequence[str] = ()
+    marks: Marks = field(default_factory=NoMarks)
+    notices: str | None = None
+    spool: Spool | None = None
+    # Until when (this app's clock) nobody asks whether sessions live, since the worker is away:
+    # each page would wait for it.
+    away_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cookie_domain is not None:
+            is_local = self.cookie_domain == "localhost"
+            self.cookie = (
+                BrowserCookie(for_development=True)
+                if is_local
+                else BrowserCookie(domain=self.cookie_domain)
+            )
+        for name in ("login", "step_up", "home", "entry", "notices"):
+            page = getattr(self, name)
+            if page is not None and safe_next(page) != page:
+                raise ConfigurationError(f"{name}: a path of this app, such as /{name}")
+        if isinstance(self.trusted_origins, str):
+            raise ConfigurationError("trusted_origins: a sequence of origins")
+        if min(self.recheck, self.grace) < 0:
+            raise ConfigurationError("recheck, grace: seconds, 0 at least")
+
+    @property
+    def marks_last(self) -> float:
+        """For how many seconds a mark is needed: no local session goes unchecked for longer."""
+        return self.recheck + self.grace + _MARGIN_SECONDS

@@ -1,0 +1,51 @@
+"""Marks in an app's own Redis or database: found by any process, for as long as they are needed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from session_client.web import Marks, MemoryMarks, NoMarks, RedisMarks, SqlMarks
+
+
+@pytest.fixture(params=["memory", "redis", "sqlite", "postgresql"])
+def marks(request: pytest.FixtureRequest, tmp_path: Path) -> Marks:
+    def sql(connect: Callable[[], object], placeholder: str) -> Marks:
+        kept = SqlMarks(connect, placeholder=placeholder)
+        kept.create_table()
+        kept.create_table()
+        return kept
+
+    match request.param:
+        case "redis":
+            return RedisMarks(request.getfixturevalue("redis_url"))
+        case "sqlite":
+            return sql(lambda: sqlite3.connect(tmp_path / "marks.db"), "?")
+        case "postgresql":
+            url: str = request.getfixturevalue("empty_postgres_url")
+            url = url.replace("postgresql+psycopg://", "postgresql://")
+            return sql(lambda: psycopg.connect(url), "%s")
+        case _:
+            return MemoryMarks()
+
+
+def test_a_mark_is_found_until_it_is_over_and_the_latest_counts(marks: Marks) -> None:
+    marks.put("a", 1.5, 60)
+    marks.put("a", 2.5, 60)
+    marks.put("over", 1.0, 0.0001)
+    marks.put("b", 3.5, 60)
+
+    found = marks.look(["a", "over", "unknown"])
+
+    assert {name: at for name, at in found.items() if name != "over"} == {"a": 2.5}
+    assert "b" in marks.look(["b"])
+
+
+def test_no_marks_keep_none() -> None:
+    NoMarks().put("a", 1.0, 60)
+
+    assert NoMarks().look(["a"]) == {}
