@@ -14,16 +14,23 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 OURS = {"mosaic-session-worker", "mosaic-session-client"}
 # Loaded by site-packages itself, by coverage, or by Celery and redis-py only where they are there.
-BYSTANDERS = {"setuptools", "coverage", "pip", "psutil", "opentelemetry-api"}
+BYSTANDERS = {"setuptools", "coverage", "pip", "psutil", "opentelemetry-api", "django"}
 
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys
 import celery.apps.beat, celery.apps.worker, celery.bin.celery, celery.worker.consumer
 import kombu.transport.redis, alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg
 import worker, session_client, models, migrations.target
+# A framework, or pytest, is an extra of the client: no worker needs it.
+EXTRAS = ["session_client." + name for name in ("flask", "starlette", "django", "testing")]
+def load(package):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.name not in EXTRAS:
+            loaded = importlib.import_module(module.name)
+            if module.ispkg:
+                load(loaded)
 for package in (worker, session_client, models):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+    load(package)
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 

@@ -1,0 +1,115 @@
+"""What the core decides, applied to Django's session, user and answer."""
+
+from __future__ import annotations
+
+import time
+from http.cookies import Morsel
+from typing import Any, TypeVar
+
+from django.contrib import auth
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.cache import patch_vary_headers
+
+from session_client import web
+from session_client.django.conf import configured
+from session_client.web import Local, Turned
+from session_client.web.outcome import Changes, Steps, by_name
+
+T = TypeVar("T")
+
+_BACKEND = "session_client.django.backend.Backend"
+
+
+def run(steps: Steps[T]) -> T:
+    """Take *steps* to their end."""
+    settings = configured()
+    return web.run(steps, settings.client, settings.options)
+
+
+def visit(request: HttpRequest) -> web.Visit:
+    """Describe a request to a page that signs in or out."""
+    return web.Visit(incoming(request), configured().options, local_of(request), time.time())
+
+
+def incoming(request: HttpRequest) -> web.Incoming:
+    """Describe *request*."""
+    return web.Incoming(
+        method=request.method or "GET",
+        path=request.get_full_path(),
+        host=request.get_host(),
+        header=request.headers.get,
+        cookies=request.META.get("HTTP_COOKIE"),
+    )
+
+
+def local_of(request: HttpRequest) -> Local | None:
+    """Return who is in by Django's session, if its user is the same."""
+    local = web.from_dict(request.session.get(web.KEY))
+    if local is None or local.is_over or auth.SESSION_KEY in request.session:
+        return local
+    return local.over()  # somebody has called django.contrib.auth.logout
+
+
+def apply(request: HttpRequest, changes: Changes, *, is_login: bool = False) -> None:
+    """Do what *changes* say; headers are added by the middleware."""
+    if changes.empties:
+        request.session.flush()
+        request.user = AnonymousUser()
+    local = changes.local
+    if local is not None and local.is_over:
+        for key in (auth.SESSION_KEY, auth.BACKEND_SESSION_KEY, auth.HASH_SESSION_KEY):
+            request.session.pop(key, None)
+        request.user = AnonymousUser()
+    elif local is not None:
+        _sign_in(request, local, is_login=is_login)
+    if local is not None:
+        request.session[web.KEY] = local.to_dict()
+    headers_of(request).extend(changes.headers)
+
+
+def headers_of(request: HttpRequest) -> list[tuple[str, str]]:
+    """Return the list of headers that the middleware adds to the answer."""
+    kept: Any = request
+    if not hasattr(kept, "mosaic_headers"):
+        kept.mosaic_headers = []
+    return kept.mosaic_headers  # type: ignore[no-any-return]
+
+
+def response_of(turned: Turned) -> HttpResponse:
+    """Return the answer that is given in place of the view's."""
+    response: HttpResponse
+    if isinstance(turned.body, dict):
+        response = JsonResponse(turned.body, status=turned.status)
+    else:
+        response = HttpResponse(turned.body, status=turned.status, content_type="text/plain")
+    if turned.location is not None:
+        response["Location"] = turned.location
+    return response
+
+
+def add_headers(request: HttpRequest, response: HttpResponse) -> None:
+    """Add what was kept for the answer."""
+    cookies, others = by_name(tuple(headers_of(request)))
+    for number, cookie in enumerate(cookies):
+        first, *attributes = cookie.split("; ")
+        name, _, value = first.partition("=")
+        morsel: Morsel[str] = Morsel()
+        morsel.set(name, value, value)  # as it is: Django would put it in quotes
+        for attribute in attributes:
+            key, _, setting = attribute.partition("=")
+            morsel[key] = setting or True
+        response.cookies[f"{name} {number}"] = morsel  # one may be cleared at several domains
+    for header, value in others.items():
+        response[header] = value
+    if others:
+        patch_vary_headers(response, ["Cookie"])
+
+
+def _sign_in(request: HttpRequest, local: Local, *, is_login: bool) -> None:
+    user = configured().user(local.user_id)
+    is_known = request.session.get(auth.SESSION_KEY) == user._meta.pk.value_to_string(user)  # noqa: SLF001 - as Django's own login does
+    if not is_known or is_login:
+        auth.login(request, user, backend=_BACKEND)
+    if is_login:
+        request.session.cycle_key()

@@ -1,0 +1,59 @@
+"""The middleware: who has signed out elsewhere is nobody here, in views that nobody guards too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, HttpResponse
+
+from session_client import web
+from session_client.django import applying
+from session_client.django.conf import configured
+from session_client.web import Passed, TurnedAway
+
+
+class Middleware:
+    """Goes after Django's ``AuthenticationMiddleware``."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer, with what was decided about the browser's cookies."""
+        response = self._get_response(request)
+        applying.add_headers(request, response)
+        return response
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], *_: object
+    ) -> HttpResponse | None:
+        """See to it that ``request.user`` is right, unless the view's own guard does."""
+        if getattr(view, "mosaic_guarded", False):
+            return None
+        settings = configured()
+        decided = applying.run(
+            web.glance(
+                applying.incoming(request),
+                settings.options,
+                (local := applying.local_of(request)),
+                silently=settings.is_silent_everywhere,
+                now=time.time(),
+            )
+        )
+        if isinstance(decided, Passed):
+            applying.apply(request, decided.changes)
+            return None
+        applying.apply(request, decided)
+        if local is not None:
+            request.user = AnonymousUser()
+        return None
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer in place of a view whose login or logout got another answer."""
+        if not isinstance(error, TurnedAway):
+            return None
+        applying.apply(request, error.turned.changes)
+        return applying.response_of(error.turned)

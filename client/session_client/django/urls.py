@@ -1,0 +1,21 @@
+"""The addresses of notices and of the entry, for ``include("session_client.django.urls")``."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, path
+
+from session_client.django import views
+from session_client.django.conf import configured
+
+
+def _patterns() -> list[URLPattern]:
+    options = configured().options
+    found = []
+    if options.notices is not None:
+        found.append(path(options.notices.lstrip("/"), views.take_notice, name="mosaic-notice"))
+    if options.entry is not None:
+        found.append(path(options.entry.lstrip("/"), views.enter, name="mosaic-entry"))
+    return found
+
+
+urlpatterns = _patterns()

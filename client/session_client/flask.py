@@ -1,0 +1,221 @@
+"""Flask: guarded views, login and logout, notices. Needs ``mosaic-session-client[flask]``.
+
+>>> sessions = Sessions(app, SessionClient.from_env(), marks=RedisMarks.from_env())
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from urllib.parse import quote
+
+from flask import Flask, Response, current_app, g, jsonify, request, session
+from flask.typing import ResponseReturnValue
+
+from session_client import web
+from session_client.client import SessionClient
+from session_client.login_steps import FirstStep, Proof, S
+from session_client.requests import Wishes
+from session_client.values import Denied, LoginAnswer, LoginRequired, Tokens
+from session_client.web import MemoryMarks, RedisMarks, SignedIn, SqlMarks, Turned, TurnedAway
+from session_client.web.options import Options, Settings
+from session_client.web.outcome import Changes, Steps, by_name, redirect
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+__all__ = ["MemoryMarks", "RedisMarks", "Sessions", "SignedIn", "SqlMarks"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+View = Callable[P, ResponseReturnValue]
+AnyView = Callable[P, ResponseReturnValue | Awaitable[ResponseReturnValue]]
+
+# Of a notice; a logout token has some hundred bytes.
+_LONGEST_NOTICE: Final = 64 * 1024
+_UNRESERVED: Final = "/:@!$&'()*+,;=~"
+
+
+class Sessions:
+    """Who is signed in at this app, kept in `flask.session`, whatever stores that.
+
+    Args:
+        app: the application. It needs a ``SECRET_KEY`` or another store of sessions.
+        client: of this app.
+        settings: see `session_client.web.Options`.
+    """
+
+    def __init__(self, app: Flask, client: SessionClient, **settings: Unpack[Settings]) -> None:
+        self.options = Options(**settings)
+        self._client = client
+        app.after_request(self._finish)
+        app.register_error_handler(TurnedAway, self._turned_away)
+        if self.options.notices is not None:
+            app.add_url_rule(
+                self.options.notices, "mosaic_notice", self._take_notice, methods=["POST"]
+            )
+        if self.options.entry is not None:
+            app.add_url_rule(self.options.entry, "mosaic_entry", self.signed_in(self._enter))
+
+    @overload
+    def signed_in(self, view: AnyView[P], /) -> View[P]: ...
+    @overload
+    def signed_in(
+        self, /, *, amr: tuple[str, ...] | list[str] = (), max_age: int | None = None
+    ) -> Callable[[AnyView[P]], View[P]]: ...
+    def signed_in(
+        self,
+        view: Callable[..., Any] | None = None,
+        /,
+        *,
+        amr: tuple[str, ...] | list[str] = (),
+        max_age: int | None = None,
+    ) -> Any:
+        """Guard a view: it runs for users who are signed in, silently if need be.
+
+        Args:
+            view: the view, where this is written without brackets.
+            amr: factors that the session must have, such as ``["mfa"]``.
+            max_age: seconds since the last active login, at most.
+        """
+        wants = web.Wants(amr=tuple(amr), max_age=max_age)
+
+        def guarding(view: AnyView[P]) -> View[P]:
+            @wraps(view)
+            def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+                decided = self._run(
+                    web.guard(_incoming(), self.options, _local(), wants, now=time.time())
+                )
+                _apply(decided.changes)
+                if isinstance(decided, Turned):
+                    return _response(decided)
+                g.mosaic_user = decided.user
+                return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
+
+            return guarded
+
+        return guarding if view is None else guarding(view)
+
+    @property
+    def user(self) -> SignedIn:
+        """Who is signed in, in a view that is guarded."""
+        user = g.get("mosaic_user")
+        if not isinstance(user, SignedIn):
+            raise RuntimeError("sessions.user: only in a view with @sessions.signed_in")  # noqa: TRY004 - no type is wrong
+        return user
+
+    def log_in(
+        self,
+        proof: Proof,
+        *,
+        step_up: bool = False,
+        device_id: str | None = None,
+        wishes: Wishes | None = None,
+    ) -> LoginAnswer:
+        """Sign in by *proof*, or add it as a factor with ``step_up=True``; only in a POST.
+
+        Cookie and local session are written with the answer to this request. A worker that is away
+        is answered with 503, another site's form with 403, before the view goes on.
+        """
+        more = {"device_id": device_id, "wishes": wishes}
+        return self._done(_visit(self.options).log_in(proof, step_up=step_up, more=more))
+
+    def begin(self, step: FirstStep[S], *, step_up: bool = False) -> S | Denied | LoginRequired:
+        """Take the first step of a login in this browser, or of adding a factor; only in a POST."""
+        return self._done(_visit(self.options).begin(step, step_up=step_up))
+
+    def complete(self, proof: Proof, *, wishes: Wishes | None = None) -> LoginAnswer:
+        """Complete what `begin` began in this browser; 409 where nothing was."""
+        return self._done(_visit(self.options).complete(proof, more={"wishes": wishes}))
+
+    def log_out(self) -> Response:
+        """Sign out here and at every app that shares the session; only in a POST."""
+        turned = self._run(_visit(self.options).log_out())
+        _apply(turned.changes)
+        return _response(turned)
+
+    def tokens(self, wishes: Wishes | None = None) -> Tokens:
+        """Return tokens of the user who is signed in, such as ``Wishes(resource="https://api…")``."""
+        return self._run(_visit(self.options).tokens(self.user, wishes or Wishes()))
+
+    def back(self) -> Response:
+        """Lead to where the login was asked for: the query's ``next``, if it is a page of ours."""
+        return _response(redirect(web.safe_next(request.args.get("next"))))
+
+    def _run(self, steps: Steps[T]) -> T:
+        return web.run(steps, self._client, self.options)
+
+    def _done(self, steps: Steps[tuple[T, Changes]]) -> T:
+        answer, changes = self._run(steps)
+        _apply(changes)
+        return answer
+
+    def _enter(self) -> Response:
+        if not _incoming().is_page:
+            return Response(status=204)  # a script has asked whether somebody is in
+        return self.back()
+
+    def _take_notice(self) -> Response:
+        if request.content_length is None or request.content_length > _LONGEST_NOTICE:
+            return Response(status=413)
+        token = request.form.get("logout_token", "")
+        turned = self._run(web.take_notice(token, now=time.time()))
+        _apply(turned.changes)
+        return _response(turned)
+
+    @staticmethod
+    def _turned_away(error: TurnedAway) -> Response:
+        _apply(error.turned.changes)
+        return _response(error.turned)
+
+    @staticmethod
+    def _finish(response: Response) -> Response:
+        cookies, others = by_name(tuple(g.pop("mosaic_headers", ())))
+        for cookie in cookies:
+            response.headers.add("Set-Cookie", cookie)
+        for name, value in others.items():
+            response.headers[name] = value
+        if others:
+            response.vary.add("Cookie")
+        return response
+
+
+def _visit(options: Options) -> web.Visit:
+    return web.Visit(_incoming(), options, _local(), time.time())
+
+
+def _incoming() -> web.Incoming:
+    path = quote(request.root_path + request.path, safe=_UNRESERVED)
+    query = request.query_string.decode("latin-1")
+    return web.Incoming(
+        method=request.method,
+        path=f"{path}?{query}" if query else path,
+        host=request.host,
+        header=request.headers.get,
+        cookies=request.headers.get("Cookie"),
+    )
+
+
+def _local() -> web.Local | None:
+    return web.from_dict(session.get(web.KEY))
+
+
+def _apply(changes: Changes) -> None:
+    if changes.empties:
+        session.clear()
+    if changes.local is not None:
+        session[web.KEY] = changes.local.to_dict()
+    g.setdefault("mosaic_headers", []).extend(changes.headers)
+
+
+def _response(turned: Turned) -> Response:
+    if isinstance(turned.body, dict):
+        response = jsonify(turned.body)
+    else:
+        response = Response(turned.body, mimetype="text/plain")
+    response.status_code = turned.status
+    if turned.location is not None:
+        response.headers["Location"] = turned.location
+    return response

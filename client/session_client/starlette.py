@@ -1,0 +1,231 @@
+"""Starlette and FastAPI. Needs ``pip install mosaic-session-client[starlette]``.
+
+>>> sessions = Sessions(app, AsyncSessionClient.from_env(), marks=RedisMarks.from_env())
+>>> app.add_middleware(SessionMiddleware, secret_key="…", https_only=True)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import parse_qs, quote
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from session_client import web
+from session_client.login_steps import FirstStep, Proof, S
+from session_client.requests import Wishes
+from session_client.values import Denied, LoginAnswer, LoginRequired, Tokens
+from session_client.web import MemoryMarks, RedisMarks, SignedIn, SqlMarks, Turned, TurnedAway
+from session_client.web.options import Options, Settings
+from session_client.web.outcome import Changes, Header, Steps, by_name, redirect
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from session_client import AsyncSessionClient
+
+__all__ = ["MemoryMarks", "RedisMarks", "Sessions", "SignedIn", "SqlMarks"]
+
+T = TypeVar("T")
+
+_LONGEST_NOTICE: Final = 64 * 1024
+_UNRESERVED: Final = "/:@!$&'()*+,;=~"
+_HEADERS: Final = "mosaic.headers"
+
+
+class Sessions:
+    """Who is signed in at this app, kept in ``request.session``, whatever stores that.
+
+    Args:
+        app: a Starlette or FastAPI application with a session middleware.
+        client: of this app.
+        settings: see `session_client.web.Options`.
+    """
+
+    def __init__(
+        self, app: Starlette, client: AsyncSessionClient, **settings: Unpack[Settings]
+    ) -> None:
+        self.options = Options(**settings)
+        self._client = client
+        app.add_middleware(_HeaderLayer)
+        app.add_exception_handler(TurnedAway, _turned_away)
+        if self.options.notices is not None:
+            route = Route(self.options.notices, self._take_notice, methods=["POST"])
+            app.router.routes.append(route)
+        if self.options.entry is not None:
+            app.router.routes.append(Route(self.options.entry, self._enter))
+
+    def signed_in(
+        self, *, amr: tuple[str, ...] | list[str] = (), max_age: int | None = None
+    ) -> Callable[[Request], Awaitable[SignedIn]]:
+        """Return what guards a view: a dependency of FastAPI, or ``await guard(request)``.
+
+        Args:
+            amr: factors that the session must have, such as ``["mfa"]``.
+            max_age: seconds since the last active login, at most.
+        """
+        wants = web.Wants(amr=tuple(amr), max_age=max_age)
+
+        async def guard(request: Request) -> SignedIn:
+            decided = await self._run(
+                web.guard(_incoming(request), self.options, _local(request), wants, now=time.time())
+            )
+            if isinstance(decided, Turned):
+                raise TurnedAway(decided)
+            _apply(request, decided.changes)
+            return decided.user
+
+        return guard
+
+    async def log_in(
+        self,
+        request: Request,
+        proof: Proof,
+        *,
+        step_up: bool = False,
+        device_id: str | None = None,
+        wishes: Wishes | None = None,
+    ) -> LoginAnswer:
+        """Sign in by *proof*, or add it as a factor with ``step_up=True``; only in a POST.
+
+        Cookie and local session are written with the answer to this request. A worker that is away
+        is answered with 503, another site's form with 403, before the view goes on.
+        """
+        more = {"device_id": device_id, "wishes": wishes}
+        steps = self._visit(request).log_in(proof, step_up=step_up, more=more)
+        return await self._done(request, steps)
+
+    async def begin(
+        self, request: Request, step: FirstStep[S], *, step_up: bool = False
+    ) -> S | Denied | LoginRequired:
+        """Take the first step of a login in this browser, or of adding a factor; only in a POST."""
+        return await self._done(request, self._visit(request).begin(step, step_up=step_up))
+
+    async def complete(
+        self, request: Request, proof: Proof, *, wishes: Wishes | None = None
+    ) -> LoginAnswer:
+        """Complete what `begin` began in this browser; 409 where nothing was."""
+        steps = self._visit(request).complete(proof, more={"wishes": wishes})
+        return await self._done(request, steps)
+
+    async def log_out(self, request: Request) -> Response:
+        """Sign out here and at every app that shares the session; only in a POST."""
+        turned = await self._run(self._visit(request).log_out())
+        _apply(request, turned.changes)
+        return _response(turned)
+
+    async def tokens(
+        self, request: Request, user: SignedIn, wishes: Wishes | None = None
+    ) -> Tokens:
+        """Return tokens of *user*, who is signed in, such as ``Wishes(resource="https://api…")``."""
+        return await self._run(self._visit(request).tokens(user, wishes or Wishes()))
+
+    @staticmethod
+    def back(request: Request) -> Response:
+        """Lead to where the login was asked for: the query's ``next``, if it is a page of ours."""
+        return _response(redirect(web.safe_next(request.query_params.get("next"))))
+
+    def _visit(self, request: Request) -> web.Visit:
+        return web.Visit(_incoming(request), self.options, _local(request), time.time())
+
+    async def _run(self, steps: Steps[T]) -> T:
+        return await web.run_async(steps, self._client, self.options, run_in_threadpool)
+
+    async def _done(self, request: Request, steps: Steps[tuple[T, Changes]]) -> T:
+        answer, changes = await self._run(steps)
+        _apply(request, changes)
+        return answer
+
+    async def _enter(self, request: Request) -> Response:
+        await self.signed_in()(request)
+        if not _incoming(request).is_page:
+            return Response(status_code=204)  # a script has asked whether somebody is in
+        return self.back(request)
+
+    async def _take_notice(self, request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > _LONGEST_NOTICE:
+                return Response(status_code=413)
+        token = parse_qs(body.decode(errors="replace")).get("logout_token", [""])[0]
+        turned = await self._run(web.take_notice(token, now=time.time()))
+        request.scope.setdefault(_HEADERS, []).extend(turned.changes.headers)
+        return _response(turned)
+
+
+class _HeaderLayer:
+    """Adds headers to whatever answer a view gives: a dependency's own would be lost with some."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        added: list[Header] = scope.setdefault(_HEADERS, [])
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start" and added:
+                headers = MutableHeaders(scope=message)
+                cookies, others = by_name(tuple(added))
+                for cookie in cookies:
+                    headers.append("Set-Cookie", cookie)
+                for name, value in others.items():
+                    headers[name] = value
+                headers.add_vary_header("Cookie")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+async def _turned_away(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TurnedAway)  # noqa: S101 - registered for it alone
+    _apply(request, error.turned.changes)
+    return _response(error.turned)
+
+
+def _incoming(request: Request) -> web.Incoming:
+    path = quote(request.url.path, safe=_UNRESERVED + "%")
+    query = request.url.query
+    return web.Incoming(
+        method=request.method,
+        path=f"{path}?{query}" if query else path,
+        host=request.headers.get("host", ""),
+        header=request.headers.get,
+        cookies=request.headers.getlist("cookie"),
+    )
+
+
+def _local(request: Request) -> web.Local | None:
+    return web.from_dict(request.session.get(web.KEY))
+
+
+def _apply(request: Request, changes: Changes) -> None:
+    if changes.empties:
+        request.session.clear()
+    if changes.local is not None:
+        request.session[web.KEY] = changes.local.to_dict()
+    request.scope.setdefault(_HEADERS, []).extend(changes.headers)
+
+
+def _response(turned: Turned) -> Response:
+    response: Response
+    if isinstance(turned.body, dict):
+        response = JSONResponse(turned.body, turned.status)
+    elif turned.body:
+        response = PlainTextResponse(turned.body, turned.status)
+    else:
+        response = Response(status_code=turned.status)
+    if turned.location is not None:
+        response.headers["Location"] = turned.location
+    return response

@@ -1,0 +1,1 @@
+"""A bank: its settings, and views that want a second factor."""

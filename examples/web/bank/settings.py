@@ -1,0 +1,36 @@
+"""The bank's settings.
+
+export SESSION_BROKER_URL=… SESSION_APP_ID=bank SESSION_APP_KEY=…
+export BANK_SECRET=… BANK_DB=… COOKIE_DOMAIN=apps.example.com
+export DJANGO_SETTINGS_MODULE=examples.web.bank.settings
+django-admin migrate && django-admin runserver
+"""
+
+from __future__ import annotations
+
+from starlette.config import Config
+
+config = Config()
+SECRET_KEY = config("BANK_SECRET")
+DOMAIN = config("BANK_DOMAIN")
+ALLOWED_HOSTS = [f"bank.{DOMAIN}", "127.0.0.1"]  # and where the worker sends notices, on a laptop
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": config("BANK_DB")}}
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "session_client.django",
+    "examples.web.bank",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "session_client.django.middleware.Middleware",
+]
+AUTHENTICATION_BACKENDS = ["session_client.django.backend.Backend"]
+MOSAIC_SESSIONS = {"COOKIE_DOMAIN": DOMAIN, "ENTRY": "/enter"}
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+ROOT_URLCONF = "examples.web.bank.views"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+USE_TZ = True

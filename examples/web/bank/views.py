@@ -1,0 +1,74 @@
+"""A bank's views: money only with a second factor, added to the session that another app opened."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import include, path
+
+from session_client import (
+    Authenticated,
+    BeginWebauthn,
+    Code,
+    Denied,
+    LoginRequired,
+    Password,
+    SendOtp,
+    StepUpRequired,
+    Webauthn,
+    WebauthnBegun,
+)
+from session_client.django import back, begin, complete, log_in, log_out, signed_in
+
+
+@signed_in(amr=["mfa"], max_age=3600)
+def account(request: HttpRequest) -> HttpResponse:
+    """Show the account of whoever is at the browser."""
+    return render(request, "account.html", {"user": request.user.get_username()})
+
+
+def login(request: HttpRequest) -> HttpResponse:
+    """Ask for name and password."""
+    if request.method == "POST":
+        match log_in(request, Password(request.POST["user"], request.POST["password"])):
+            case Authenticated() | StepUpRequired():  # the page that needs a factor asks for it
+                return back(request)
+            case Denied() | LoginRequired():
+                return render(request, "login.html", {"error": "That was not right."}, status=403)
+    return render(request, "login.html")
+
+
+def second_factor(request: HttpRequest) -> HttpResponse:
+    """Have a code sent, and take it; or take what a passkey has signed."""
+    sent = request.POST
+    if request.method == "POST" and "send" in sent:
+        begin(request, SendOtp("sms"), step_up=True)  # to whom it goes the worker knows
+    elif request.method == "POST":
+        proof = Webauthn(sent["signed"]) if "signed" in sent else Code(sent["code"])
+        match complete(request, proof):
+            case Authenticated():
+                return back(request)
+            case LoginRequired() | StepUpRequired():
+                return HttpResponse("You were signed out meanwhile.", status=401)
+            case Denied():
+                return render(request, "code.html", {"error": "That was not it."}, status=403)
+    return render(request, "code.html")
+
+
+def passkey(request: HttpRequest) -> HttpResponse:
+    """Say what the browser's authenticator is to sign."""
+    match begin(request, BeginWebauthn(), step_up=True):
+        case WebauthnBegun(options=options):
+            return JsonResponse(options)
+        case Denied() | LoginRequired():
+            return JsonResponse({}, status=403)
+
+
+urlpatterns = [
+    path("", account),
+    path("login", login),
+    path("step-up", second_factor),
+    path("passkey", passkey),
+    path("logout", log_out),
+    path("", include("session_client.django.urls")),
+]

@@ -1,0 +1,91 @@
+"""A forum with an async API: who signed in at the shop is known here.
+
+export SESSION_BROKER_URL=… SESSION_APP_ID=forum SESSION_APP_KEY=… SESSION_MARKS_URL=redis://…
+export FORUM_SECRET=… FORUM_DOMAIN=apps.example.com
+uvicorn examples.web.forum:app
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+from starlette.config import Config
+from starlette.middleware.sessions import SessionMiddleware
+
+from session_client import (
+    AsyncSessionClient,
+    Authenticated,
+    Denied,
+    LoginRequired,
+    Password,
+    StepUpRequired,
+)
+from session_client.starlette import RedisMarks, Sessions, SignedIn
+
+PAGES = Path(__file__).parent / "pages"
+
+config = Config()
+app = FastAPI()
+sessions = Sessions(
+    app,
+    AsyncSessionClient.from_env(),
+    marks=RedisMarks.from_env(),
+    notices="/logout-notice",
+    entry="/enter",
+    cookie_domain=config("FORUM_DOMAIN"),
+)
+app.add_middleware(SessionMiddleware, secret_key=config("FORUM_SECRET"), https_only=True)
+User = Annotated[SignedIn, Depends(sessions.signed_in())]
+JustNow = Annotated[SignedIn, Depends(sessions.signed_in(max_age=300))]
+
+
+class Credentials(BaseModel):
+    """What the login's page sends."""
+
+    user: str
+    password: str
+
+
+@app.get("/", dependencies=[Depends(sessions.signed_in())])
+async def threads() -> Response:
+    """Show the threads to whoever is at the browser."""
+    return FileResponse(PAGES / "forum.html")
+
+
+@app.get("/me")
+async def me(user: User) -> dict[str, str]:
+    """Say who that is."""
+    return {"user": user.user_id}
+
+
+@app.delete("/account")
+async def close(user: JustNow) -> dict[str, str]:
+    """Close the account, for who has signed in within five minutes."""
+    return {"closed": user.user_id}
+
+
+@app.get("/login")
+async def form() -> Response:
+    """Ask for name and password."""
+    return FileResponse(PAGES / "forum_login.html")
+
+
+@app.post("/login")
+async def login(request: Request, response: Response, sent: Credentials) -> dict[str, str]:
+    """Sign in by name and password."""
+    match await sessions.log_in(request, Password(sent.user, sent.password)):
+        case Authenticated(user_id=user_id):
+            return {"user": user_id}
+        case Denied() | LoginRequired() | StepUpRequired() as no:
+            response.status_code = 403
+            return {"error": type(no).__name__}
+
+
+@app.post("/logout")
+async def logout(request: Request) -> Response:
+    """Sign out, here and everywhere."""
+    return await sessions.log_out(request)

@@ -1,0 +1,58 @@
+"""A shop: password login here, known at the forum at once, signed out everywhere.
+
+export SESSION_BROKER_URL=… SESSION_APP_ID=shop SESSION_APP_KEY=… SESSION_MARKS_URL=redis://…
+export FLASK_SECRET_KEY=… FLASK_DOMAIN=apps.example.com
+flask --app examples.web.shop run
+"""
+
+from __future__ import annotations
+
+from flask import Flask, render_template, request
+from flask.typing import ResponseReturnValue as Page
+
+from session_client import (
+    Authenticated,
+    Denied,
+    LoginRequired,
+    Password,
+    SessionClient,
+    StepUpRequired,
+)
+from session_client.flask import RedisMarks, Sessions
+
+app = Flask(__name__)
+app.config.from_prefixed_env()  # FLASK_SECRET_KEY, FLASK_DOMAIN
+app.config.update(SESSION_COOKIE_SECURE=True, SESSION_COOKIE_SAMESITE="Lax")
+sessions = Sessions(
+    app,
+    SessionClient.from_env(),
+    marks=RedisMarks.from_env(),
+    notices="/logout-notice",
+    entry="/enter",
+    cookie_domain=app.config["DOMAIN"],
+)
+
+
+@app.get("/")
+@sessions.signed_in
+def basket() -> str:
+    """Show the basket of whoever is at the browser."""
+    return render_template("basket.html", user=sessions.user.user_id)
+
+
+@app.route("/login", methods=["GET", "POST"])
+def login() -> Page:
+    """Ask for name and password."""
+    if request.method == "GET":
+        return render_template("login.html")
+    match sessions.log_in(Password(request.form["user"], request.form["password"])):
+        case Authenticated():
+            return sessions.back()
+        case Denied() | LoginRequired() | StepUpRequired():
+            return render_template("login.html", error="That was not right."), 403
+
+
+@app.post("/logout")
+def logout() -> Page:
+    """Sign out, here and everywhere."""
+    return sessions.log_out()

@@ -1,0 +1,233 @@
+"""Shop (Flask), forum (FastAPI) and bank (Django) of `examples/web` on a real worker.
+
+Whatever users do in whatever order: who is in at one is in at all, who is out is out, and nobody
+ever sees the page of somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sandbox.processes import poll_until
+from tests.acceptance.web_rig import HOSTS, PASSWORD, Browser, WebApps, web_apps
+
+APPS = tuple(HOSTS)
+
+
+@pytest.fixture(scope="module")
+def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebApps]:
+    with web_apps(tmp_path_factory.mktemp("web")) as apps:
+        for number, user in enumerate(("ada", "bob", "carl", "dora", "eve")):
+            phone = f"+44163296{number:04}"
+            apps.stack.mosaic.add_user(user, password=PASSWORD, phone=phone)
+        yield apps
+
+
+@pytest.fixture
+def browser(apps: WebApps) -> Browser:
+    return apps.browser()
+
+
+def step_up(apps: WebApps, browser: Browser, user_id: str) -> None:
+    assert browser.open("bank", follow=False).headers["Location"] == "/step-up?next=/"
+    browser.open("bank")
+    assert browser.send("bank", "/step-up?next=/", {"send": ""}).status_code == 200
+    answer = browser.send("bank", "/step-up?next=/", {"code": apps.code_for(user_id)})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/"), answer.text
+
+
+def test_signed_in_at_one_known_at_all_stepped_up_once_and_out_everywhere(
+    apps: WebApps, browser: Browser
+) -> None:
+    assert browser.open("shop", follow=False).headers["Location"] == "/login?next=/"
+    browser.sign_in("ada")
+    phone = apps.browser()
+    phone.sign_in("ada", "bank")
+
+    assert browser.who_is_in("shop") == "ada"
+    assert browser.who_is_in("forum") == "ada"
+    step_up(apps, browser, "ada")
+    assert browser.who_is_in("bank") == "ada"
+    assert browser.who_is_in("forum") == "ada"
+    phone.open("shop")
+    copies = browser.local_cookies()
+    out = browser.send("shop", "/logout")
+
+    assert out.status_code == 303
+    assert out.headers["Clear-Site-Data"] == '"cache"'
+    assert browser.token is None
+    assert [browser.is_in(app) for app in APPS] == [False, False, False]
+    assert phone.who_is_in("shop") == "ada"
+    # Who has kept copies of all cookies of the apps' own has nothing: the notices have ended them.
+    thief = apps.browser()
+    for name, value in copies.items():
+        domain, cookie = name.split()
+        thief.client.cookies.set(cookie, value, domain=domain)
+    assert not any(thief.is_in(app) for app in APPS)
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_logout_elsewhere_is_told_and_ends_the_session_here(
+    apps: WebApps, browser: Browser, app: str
+) -> None:
+    browser.sign_in("dora")
+    if app == "bank":
+        step_up(apps, browser, "dora")
+    assert browser.is_in(app)
+    token = browser.token
+    elsewhere = next(other for other in ("forum", "shop") if other != app)
+    assert browser.is_in(elsewhere)
+
+    assert browser.call(elsewhere, "POST", "/logout").status_code == 204
+
+    # With the dead cookie put back: it is the notice that counts now.
+    browser.client.cookies.set("__Secure-mosaic-sso", str(token), domain=".apps.example.com")
+    poll_until(lambda: not browser.is_in(app), 30, what="the notice to arrive")
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_another_user_of_the_browser_never_sees_the_first_ones_page(
+    browser: Browser, app: str
+) -> None:
+    browser.sign_in("bob")
+    browser.open(app)
+
+    browser.sign_in("carl", "shop" if app == "bank" else "bank")
+
+    assert browser.who_is_in(app) in {None, "carl"}
+    assert browser.who_is_in("shop") == "carl"
+    assert browser.who_is_in("forum") == "carl"
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_cookie_that_is_forged_or_sent_twice_signs_nobody_in(browser: Browser, app: str) -> None:
+    for forged in ("msb1_" + "x" * 43, "ada", '"; DROP', "msb1_" + "y" * 44):
+        browser.client.cookies.set("__Secure-mosaic-sso", forged, domain=".apps.example.com")
+        assert not browser.is_in(app)
+    browser.client.cookies.clear()
+    browser.sign_in("bob")
+    token = str(browser.token)
+    twice = {"Cookie": f"__Secure-mosaic-sso={token}; __Secure-mosaic-sso={token}"}
+    browser.client.cookies.clear()
+    browser.client.headers.update(twice)
+    assert not browser.is_in(app)
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_local_session_that_is_made_up_is_none(browser: Browser, app: str) -> None:
+    browser.sign_in("bob")
+    name = "sessionid" if app == "bank" else "session"
+    for forged in ("eyJfbW9zYWljIjp7InUiOiJhZGEifX0.x.y", "x", ""):
+        browser.client.cookies.set(name, forged, domain=HOSTS[app])
+
+        assert browser.who_is_in(app) != "ada"
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_what_another_site_sends_does_nothing(browser: Browser, app: str) -> None:
+    browser.sign_in("bob")
+    elsewhere = {"Sec_Fetch_Site": "cross-site", "Origin": "https://evil.example"}
+
+    out = browser.send(app, "/logout", None, **elsewhere)
+    by_get = browser.client.get(f"https://{HOSTS[app]}/logout")
+    credentials = {"user": "eve", "password": PASSWORD}
+    if app == "forum":
+        login = browser.client.post(
+            f"https://{HOSTS[app]}/login",
+            json=credentials,
+            headers={"Sec-Fetch-Site": "cross-site"},
+        )
+    else:
+        login = browser.send(app, "/login", credentials, **elsewhere)
+
+    assert (out.status_code, by_get.status_code, login.status_code) == (403, 405, 403)
+    assert browser.who_is_in("shop") == "bob"
+
+
+@pytest.mark.parametrize("app", ["shop", "bank"])
+def test_a_login_leads_back_to_a_page_of_this_app_alone(browser: Browser, app: str) -> None:
+    for wanted, location in (
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("/%5Cevil.example/%0d%0aX:y", "/"),
+        ("/?page=2", "/?page=2"),
+    ):
+        answer = browser.send(app, f"/login?next={wanted}", {"user": "bob", "password": PASSWORD})
+
+        assert answer.headers["Location"] == location
+
+
+def test_a_call_is_told_where_the_login_is_and_signs_nobody_in(browser: Browser) -> None:
+    browser.sign_in("bob")
+
+    answer = browser.call("forum", "GET", "/me")
+
+    assert (answer.status_code, answer.json()["error"]) == (401, "login_required")
+    assert browser.is_in("forum")
+    assert browser.call("forum", "GET", "/me").json() == {"user": "bob"}
+    assert browser.call("forum", "DELETE", "/account").json() == {"closed": "bob"}
+
+
+@pytest.mark.parametrize("app", ["shop", "bank"])
+def test_a_form_with_nothing_in_it_is_refused_and_is_no_fault(browser: Browser, app: str) -> None:
+    for fields in ({"user": "", "password": ""}, {"user": "eve", "password": ""}):
+        answer = browser.send(app, "/login", fields)
+
+        assert (answer.status_code, "That was not right." in answer.text) == (403, True)
+    assert browser.send(app, "/login", {"user": "x" * 9999, "password": "x"}).status_code == 403
+
+
+def test_a_wrong_password_is_refused_and_changes_nothing(browser: Browser) -> None:
+    browser.sign_in("bob")
+
+    for app in ("shop", "bank"):
+        answer = browser.send(app, "/login", {"user": "eve", "password": "wrong"})
+        assert (answer.status_code, "That was not right." in answer.text) == (403, True)
+    answer = browser.call("forum", "POST", "/login", {"user": "eve", "password": "wrong"})
+
+    assert (answer.status_code, answer.json()) == (403, {"error": "Denied"})
+    assert browser.who_is_in("shop") == "bob"
+
+
+def test_a_code_that_was_begun_in_another_browser_is_refused(apps: WebApps) -> None:
+    mine, other = apps.browser(), apps.browser()
+    for browser in (mine, other):
+        browser.sign_in("eve")
+    mine.open("bank")
+    other.open("bank")
+    mine.send("bank", "/step-up", {"send": ""})
+
+    answer = other.send("bank", "/step-up", {"code": apps.code_for("eve")})
+
+    assert answer.status_code == 409
+    assert not other.is_in("bank")
+
+
+def test_a_worker_that_is_away_is_503_and_never_the_login(apps: WebApps) -> None:
+    known = apps.browser()
+    known.sign_in("carl")
+    assert known.is_in("forum")
+    new = [(app, apps.browser()) for app in APPS]
+    for _, browser in new:
+        browser.sign_in("bob", "bank")
+
+    pids = (apps.worker.pid, *apps.worker.children())
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        still_in = known.is_in("forum")
+        with ThreadPoolExecutor() as threads:  # each waits for as long as a call may take
+            answers = list(threads.map(lambda one: one[1].open(one[0], follow=False), new))
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+    assert still_in
+    assert [answer.status_code for answer in answers] == [503] * 3
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
