@@ -1,0 +1,284 @@
+"""The testing kit: a pretend worker behind every client of the process. For pytest.
+
+In the app's ``conftest.py``::
+
+    pytest_plugins = ["session_client.testing"]
+
+and in a test::
+
+    def test_a_stronger_page_asks_for_a_code(session_worker, client):
+        ada = session_worker.sign_in("ada", amr=["pwd"])  # as if at another app
+        client.set_cookie(*ada.cookie)
+        assert client.get("/account", headers=session_worker.page).status_code == 303
+
+Requests are really sealed, answers really opened, notices really verified. Without the fixture
+`session_worker` no client of a test reaches anybody: each call fails, and names the fixture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Final, TypeVar
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from session_client import _pretend, contract, sealing, times
+from session_client._core.app import App
+from session_client._core.call import Ask, Rest, Steps
+from session_client._pretend import Pretend, PretendSession, Told
+from session_client.browser_cookie import BrowserCookie
+from session_client.client import AsyncSessionClient, SessionClient
+from session_client.contract import Task, Verdict
+from session_client.errors import Unavailable
+from session_client.notices import BACKCHANNEL_EVENT
+from session_client.requests import Request
+from session_client.values import Denied, LoginRequired, StepUpRequired
+
+R = TypeVar("R")
+
+ISSUER: Final = "https://sessions.test"
+
+
+@dataclass(frozen=True)
+class PretendLogin:
+    """Somebody who has signed in at another app, in a browser that is still to be given its cookie.
+
+    ``cookie`` is the cookie's name and value.
+    """
+
+    session: PretendSession
+    cookie: tuple[str, str]
+
+    @property
+    def user_id(self) -> str:
+        """Who it is."""
+        return self.session.user_id
+
+
+@dataclass(frozen=True)
+class Called:
+    """One call that reached the worker: its task, its app, and the payload on the wire."""
+
+    task: Task
+    app_id: str
+    payload: Mapping[str, Any]
+
+
+class SessionWorker:
+    """The fixture `session_worker`.
+
+    ``browser`` is the cookie class of the app under test, if it is none of one host alone.
+    ``policy`` are factors without which no session gives tokens. ``calls`` is what was asked.
+    """
+
+    # How a browser loads a page, and how it sends a form or a page's own script calls its app.
+    page: Final = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
+    form: Final = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "same-origin"}
+    script: Final = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin"}
+
+    def __init__(self) -> None:
+        self.browser = BrowserCookie()
+        self.calls: list[Called] = []
+        self._pretend = Pretend()
+        self._planned: dict[Task, list[Unavailable | Told]] = defaultdict(list)
+
+    @property
+    def policy(self) -> list[str]:
+        """The factors that every session needs here."""
+        return self._pretend.policy
+
+    @policy.setter
+    def policy(self, factors: Sequence[str]) -> None:
+        self._pretend.policy = list(factors)
+
+    def allow(self, capability: str) -> None:
+        """Give the app under test a capability, such as ``silent_by_user``."""
+        self._pretend.capabilities.add(capability)
+
+    def add_user(self, user_id: str, password: str = "password") -> None:  # noqa: S107
+        """Let somebody exist, who may sign in by this password or by codes."""
+        self._pretend.users[user_id] = password
+
+    def sign_in(
+        self, user_id: str, *, amr: Sequence[str] = ("pwd",), age: float = 0.0
+    ) -> PretendLogin:
+        """Sign somebody in, as if at another app, *age* seconds ago."""
+        self._pretend.users.setdefault(user_id, "password")
+        session = self._pretend.sign_in(user_id, tuple(amr), age)
+        return PretendLogin(session, (self.browser.name, session.token))
+
+    def code_for(self, user_id: str) -> str:
+        """Return the code that was last sent to somebody."""
+        return self._pretend.codes[user_id]
+
+    def end(self, login: PretendLogin) -> None:
+        """End a session, as another app does that signs the user out. Nobody is told by this."""
+        self._pretend.end(login.session)
+
+    def is_live(self, login: PretendLogin) -> bool:
+        """Whether a session lives."""
+        return login.session.ended is None
+
+    def notice(self, login: PretendLogin, app_id: str | None = None) -> dict[str, str]:
+        """Return the form that tells an app of the end of a session.
+
+        *app_id* is needed where nothing was asked by the app yet.
+        """
+        app_id = app_id or self.calls[-1].app_id
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": f"client-{app_id}",
+            "iat": now,
+            "exp": now + 120,
+            "jti": secrets.token_hex(8),
+            "events": {BACKCHANNEL_EVENT: {}},
+            "sub": login.user_id,
+            "sid": login.session.session_ref,
+        }
+        header = {"alg": "RS256", "typ": "logout+jwt", "kid": "test"}
+        signed = b".".join(_encoded(json.dumps(part).encode()) for part in (header, claims))
+        signature = self._key.sign(signed, PKCS1v15(), SHA256())
+        return {"logout_token": (signed + b"." + _encoded(signature)).decode()}
+
+    def next(
+        self,
+        call: type[Request[Any]],
+        outcome: Unavailable | LoginRequired | StepUpRequired | Denied,
+    ) -> None:
+        """Let the next call of this kind come to *outcome*.
+
+        *call* is such as `SilentAuth`, *outcome* an outage such as ``NotAnswered()``, or an answer.
+        """
+        told = outcome if isinstance(outcome, Unavailable) else _told(outcome)
+        self._planned[call.task].append(told)
+
+    @cached_property
+    def _key(self) -> rsa.RSAPrivateKey:
+        return rsa.generate_private_key(65537, 2048)
+
+    def _answer(self, app: App, ask: Ask) -> bytes:
+        """Serve one request as the worker does: opened, answered, sealed."""
+        content = sealing.unseal(ask.message.envelope, sealing.Kind.REQUEST, app.keys.get)
+        task = Task(content["task"])
+        self.calls.append(Called(task, app.app_id, content["payload"]))
+        if self._planned[task]:
+            told = self._planned[task].pop(0)
+        elif task is Task.ABOUT:
+            told = _pretend.about(app.app_id, ISSUER, [self._public_key])
+        else:
+            told = self._pretend.answer(task, content["payload"])
+        if isinstance(told, Unavailable):
+            raise told
+        answer = {
+            "v": contract.VERSION,
+            "task": task.value,
+            "app_id": app.app_id,
+            "request_id": content["request_id"],
+            "answered_at": times.to_wire(times.now()),
+            "verdict": told.verdict.value,
+            "reason": told.reason,
+            "data": dict(told.data),
+        }
+        return sealing.seal(app.key, sealing.Kind.ANSWER, answer).encode()
+
+    @property
+    def _public_key(self) -> dict[str, str]:
+        numbers = self._key.public_key().public_numbers()
+        e, n = (_encoded(_bytes(number)).decode() for number in (numbers.e, numbers.n))
+        return {"kty": "RSA", "kid": "test", "alg": "RS256", "use": "sig", "e": e, "n": n}
+
+
+class _Driver:
+    """Takes the place of the driver of a client."""
+
+    def __init__(self, worker: SessionWorker | None, app: App) -> None:
+        self._worker = worker
+        self._app = app
+
+    def run(self, life: Steps[R]) -> R:
+        try:
+            step = next(life)
+            while True:
+                step = self._do(life, step)
+        except StopIteration as end:
+            value: R = end.value
+            return value
+
+    def _do(self, life: Steps[R], step: Ask | Rest) -> Ask | Rest:
+        if self._worker is None:
+            raise AssertionError("a test that reaches a client needs the fixture session_worker")
+        if isinstance(step, Rest):
+            return life.send(None)  # nobody waits in a test
+        try:
+            raw = self._worker._answer(self._app, step)  # noqa: SLF001 - of this file
+        except Unavailable as error:
+            return life.throw(error)
+        return life.send(raw)
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+class _AsyncDriver(_Driver):
+    async def run(self, life: Steps[R]) -> R:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return super().run(life)
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+@pytest.fixture(autouse=True)
+def no_session_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See to it that no test reaches a real worker by mistake."""
+    _put_behind_all_clients(None, monkeypatch)
+
+
+@pytest.fixture
+def session_worker(monkeypatch: pytest.MonkeyPatch) -> SessionWorker:
+    """A pretend worker, behind every client of the process, made before or after."""
+    worker = SessionWorker()
+    _put_behind_all_clients(worker, monkeypatch)
+
+    return worker
+
+
+def _put_behind_all_clients(worker: SessionWorker | None, patch: pytest.MonkeyPatch) -> None:
+    def blocking(client: Any) -> _Driver:
+        return _Driver(worker, client._app)  # noqa: SLF001 - of this package
+
+    def awaiting(client: Any) -> _AsyncDriver:
+        return _AsyncDriver(worker, client._app)  # noqa: SLF001
+
+    patch.setattr(SessionClient, "_driver", property(blocking))
+    patch.setattr(AsyncSessionClient, "_driver", property(awaiting))
+
+
+def _told(value: LoginRequired | StepUpRequired | Denied) -> Told:
+    match value:
+        case LoginRequired(reason=reason):
+            return Told(Verdict.LOGIN_REQUIRED, reason)
+        case Denied(reason=reason):
+            return Told(Verdict.ACCESS_DENIED, reason)
+        case StepUpRequired(reason=reason):
+            return Told(Verdict.INTERACTION_REQUIRED, reason, asdict(value))
+
+
+def _encoded(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")

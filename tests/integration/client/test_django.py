@@ -1,0 +1,254 @@
+"""What Django's part does besides what the bank of `examples/web` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from session_client import AppKey, Denied, SendOtp
+from session_client.requests import Wishes
+from session_client.testing import SessionWorker, session_worker
+from tests import django_site
+
+__all__ = ["session_worker"]
+
+PAGE = {"HTTP_SEC_FETCH_DEST": "document", "HTTP_SEC_FETCH_SITE": "none"}
+FORM = {"HTTP_SEC_FETCH_DEST": "document", "HTTP_SEC_FETCH_SITE": "same-origin"}
+HOST = "bank.apps.example.com"
+NAME = "__Secure-mosaic-sso"
+
+
+@pytest.fixture(autouse=True)
+def django(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "SESSION_BROKER_URL": "redis://nobody",
+        "SESSION_APP_ID": "bank",
+        "SESSION_APP_KEY": AppKey.generate().text(),
+    }.items():
+        monkeypatch.setenv(name, value)
+    django_site.bank()
+
+
+@pytest.fixture
+def settings() -> Iterator[Callable[..., None]]:
+    """Changes ``MOSAIC_SESSIONS`` for a test."""
+    from django.test import override_settings  # noqa: PLC0415 - once Django is set up
+
+    changed: list[Any] = []
+
+    def change(**more: Any) -> None:
+        override = override_settings(
+            MOSAIC_SESSIONS={"COOKIE_DOMAIN": "apps.example.com", "ENTRY": "/enter", **more}
+        )
+        override.enable()
+        changed.append(override)
+
+    yield change
+    for override in reversed(changed):
+        override.disable()
+
+
+def visit(view: Callable[..., Any], *, method: str = "get", **environ: Any) -> tuple[Any, Any]:
+    """Take a request through sessions, users and our middleware to *view*."""
+    from django.contrib.auth.middleware import AuthenticationMiddleware  # noqa: PLC0415
+    from django.contrib.sessions.middleware import SessionMiddleware  # noqa: PLC0415
+    from django.test import RequestFactory  # noqa: PLC0415
+
+    from session_client.django.middleware import Middleware  # noqa: PLC0415
+
+    session = environ.pop("session", None)
+    request = getattr(RequestFactory(), method)("/x", secure=True, HTTP_HOST=HOST, **environ)
+    if session is not None:
+        request.COOKIES["sessionid"] = session
+
+    def answer(request: Any) -> Any:
+        stopped = ours.process_view(request, view, (), {})
+        try:
+            return stopped or view(request)
+        except Exception as error:
+            turned = ours.process_exception(request, error)
+            if turned is None:
+                raise
+            return turned
+
+    ours = Middleware(answer)
+    chain = SessionMiddleware(AuthenticationMiddleware(ours))
+    return request, chain(request)
+
+
+def name_of_user(request: Any) -> Any:
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    return HttpResponse(request.user.get_username())
+
+
+def cookie(worker: SessionWorker, user_id: str = "ada") -> tuple[Any, dict[str, str]]:
+    login = worker.sign_in(user_id)
+    return login, {**PAGE, "HTTP_COOKIE": f"{NAME}={login.session.token}"}
+
+
+def guarded(view: Callable[..., Any] = name_of_user) -> Callable[..., Any]:
+    from session_client.django import signed_in  # noqa: PLC0415
+
+    return signed_in(view)
+
+
+def test_views_that_nobody_guards_know_the_user_until_the_end(
+    session_worker: SessionWorker, settings: Callable[..., None]
+) -> None:
+    login, sent = cookie(session_worker)
+    request, answer = visit(guarded(), **sent)
+    session = request.session.session_key
+    assert answer.content == b"ada"
+
+    _, known = visit(name_of_user, session=session, **sent)
+    from session_client.django.marks import DatabaseMarks  # noqa: PLC0415
+
+    DatabaseMarks().put(f"ended:{login.session.session_ref}", 0.0, 60.0)
+    _, ended = visit(name_of_user, session=session, **sent)
+    _, afterwards = visit(name_of_user, session=session, **sent)
+
+    assert (known.content, ended.content, afterwards.content) == (b"ada", b"", b"")
+
+
+def test_silent_all_signs_in_on_every_page(
+    session_worker: SessionWorker, settings: Callable[..., None]
+) -> None:
+    _, sent = cookie(session_worker)
+    assert visit(name_of_user, **sent)[1].content == b""
+
+    settings(SILENT="all")
+
+    assert visit(name_of_user, **sent)[1].content == b"ada"
+
+
+def test_djangos_own_logout_ends_it_here_too(session_worker: SessionWorker) -> None:
+    from django.contrib.auth import SESSION_KEY  # noqa: PLC0415
+
+    _, sent = cookie(session_worker)
+    request, _ = visit(guarded(), **sent)
+    del request.session[SESSION_KEY]
+    request.session.save()
+
+    form = {**FORM, "HTTP_COOKIE": sent["HTTP_COOKIE"]}
+    _, answer = visit(guarded(), session=request.session.session_key, method="post", **form)
+
+    assert answer.status_code == 303
+
+
+def test_a_user_who_is_not_active_here_is_refused(
+    session_worker: SessionWorker, settings: Callable[..., None]
+) -> None:
+    from django.contrib.auth import get_user_model  # noqa: PLC0415
+    from django.core.exceptions import PermissionDenied  # noqa: PLC0415
+
+    def inactive(user_id: str) -> Any:
+        user, _ = get_user_model().objects.get_or_create(username=user_id, is_active=False)
+        return user
+
+    settings(USER=inactive)
+    _, sent = cookie(session_worker, "gone")
+
+    with pytest.raises(PermissionDenied):
+        visit(guarded(), **sent)
+
+
+def test_the_entry_leads_back_and_tells_a_script(session_worker: SessionWorker) -> None:
+    from session_client.django.views import enter  # noqa: PLC0415
+
+    _, sent = cookie(session_worker)
+    request, page = visit(enter, **sent)
+    script = {**sent, "HTTP_SEC_FETCH_DEST": "empty"}
+
+    assert page.headers["Location"] == "/"
+    assert visit(enter, session=request.session.session_key, **script)[1].status_code == 204
+    assert visit(enter, **PAGE)[1].headers["Location"] == "/login?next=/x"
+
+
+def test_tokens_are_of_who_is_in(session_worker: SessionWorker) -> None:
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    from session_client.django import tokens, who_is_in  # noqa: PLC0415
+
+    def view(request: Any) -> Any:
+        return HttpResponse(f"{who_is_in(request).user_id} {tokens(request, Wishes()).token_type}")
+
+    _, sent = cookie(session_worker)
+
+    assert visit(guarded(view), **sent)[1].content == b"ada bearer"
+    with pytest.raises(RuntimeError, match="signed_in"):
+        visit(who_is_in, **PAGE)
+
+
+def test_a_first_step_that_is_denied_is_returned(session_worker: SessionWorker) -> None:
+    from session_client.django import begin  # noqa: PLC0415
+    from session_client.logins import Start  # noqa: PLC0415
+
+    session_worker.next(Start, Denied("too_many_attempts"))
+
+    def view(request: Any) -> Any:
+        from django.http import HttpResponse  # noqa: PLC0415
+
+        return HttpResponse(repr(begin(request, SendOtp("sms", "+44", "phone_number"))))
+
+    assert b"too_many_attempts" in visit(view, method="post", **FORM)[1].content
+
+
+def test_the_address_of_notices_takes_small_posts_alone(session_worker: SessionWorker) -> None:
+    from session_client.django.views import take_notice  # noqa: PLC0415
+
+    form = {"data": {"logout_token": "x" * 70_000}}
+
+    assert visit(take_notice, **PAGE)[1].status_code == 405
+    assert visit(take_notice, method="post", **form)[1].status_code == 413
+    assert session_worker.calls == []
+
+
+def test_an_outage_is_503_in_a_login_too(session_worker: SessionWorker) -> None:
+    from session_client import NotAnswered, Password  # noqa: PLC0415
+    from session_client.django import log_in  # noqa: PLC0415
+    from session_client.logins import Authenticate  # noqa: PLC0415
+
+    session_worker.next(Authenticate, NotAnswered())
+
+    answer = visit(lambda r: log_in(r, Password("ada", "x")), method="post", **FORM)[1]
+    assert answer.status_code == 503
+
+
+def test_settings_that_cannot_be_right_are_named(settings: Callable[..., None]) -> None:
+    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
+
+    from session_client.django.conf import configured  # noqa: PLC0415
+
+    for wrong, said in (({"SILENT": "never"}, "SILENT"), ({"LOGINN": "/x"}, "LOGINN")):
+        settings(**wrong)
+        with pytest.raises(ImproperlyConfigured, match=said):
+            configured()
+
+
+def test_what_is_missing_in_the_settings_is_found_at_the_start() -> None:
+    from django.test import override_settings  # noqa: PLC0415
+
+    from session_client.django.apps import check_settings  # noqa: PLC0415
+
+    ours = "session_client.django.middleware.Middleware"
+    auth = "django.contrib.auth.middleware.AuthenticationMiddleware"
+    for middleware, found in (([], "E001"), ([ours, auth], "E002"), ([auth, ours], None)):
+        with override_settings(MIDDLEWARE=middleware):
+            ids = [str(error.id) for error in check_settings()]
+        assert ids == ([f"mosaic_sessions.{found}"] if found else [])
+    with override_settings(AUTHENTICATION_BACKENDS=[]):
+        assert [error.id for error in check_settings()] == ["mosaic_sessions.E003"]
+
+
+def test_the_backend_proves_nobody_and_the_model_needs_no_migration() -> None:
+    from django.core.management import call_command  # noqa: PLC0415
+
+    from session_client.django.backend import Backend  # noqa: PLC0415
+    from session_client.django.models import Mark  # noqa: PLC0415
+
+    assert Backend().authenticate(None, username="ada", password="x") is None
+    assert str(Mark(name="ended:x")) == "ended:x"
+    call_command("makemigrations", "mosaic_sessions", check=True, dry_run=True, verbosity=0)

@@ -1,0 +1,152 @@
+"""What the frameworks' parts do besides what the three apps of `examples/web` show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from flask import Flask
+from starlette.middleware.sessions import SessionMiddleware
+
+from session_client import (
+    AppKey,
+    AsyncSessionClient,
+    Authenticated,
+    Code,
+    SendOtp,
+    SessionClient,
+)
+from session_client.flask import Sessions as FlaskSessions
+from session_client.starlette import Sessions as StarletteSessions
+from session_client.testing import SessionWorker, session_worker
+from session_client.web import MemoryMarks
+from tests.asgi import AsgiTransport
+
+__all__ = ["session_worker"]
+
+CLIENT: dict[str, Any] = {
+    "broker_url": "redis://nobody",
+    "app_id": "a",
+    "app_key": AppKey.generate(),
+}
+SETTINGS: dict[str, Any] = {"entry": "/enter", "notices": "/notice"}
+
+
+def flask_app() -> httpx.BaseTransport:
+    app = Flask("a")
+    app.secret_key = "s" * 32
+    sessions = FlaskSessions(app, SessionClient(**CLIENT), marks=MemoryMarks(), **SETTINGS)
+
+    @app.post("/begin")
+    def begin() -> dict[str, str]:
+        return {"began": type(sessions.begin(SendOtp("sms"), step_up=True)).__name__}
+
+    @app.post("/complete/<code>")
+    def complete(code: str) -> dict[str, Any]:
+        answer = sessions.complete(Code(code))
+        return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
+
+    @app.get("/tokens")
+    @sessions.signed_in
+    async def tokens() -> dict[str, str]:
+        return {"token": sessions.tokens().token_type}
+
+    @app.get("/open")
+    def unguarded() -> str:
+        return sessions.user.user_id
+
+    app.testing = True
+    return httpx.WSGITransport(app=app)
+
+
+def starlette_app() -> httpx.BaseTransport:
+    app = FastAPI()
+    sessions = StarletteSessions(app, AsyncSessionClient(**CLIENT), marks=MemoryMarks(), **SETTINGS)
+    app.add_middleware(SessionMiddleware, secret_key="s" * 32, https_only=True)
+
+    @app.post("/begin")
+    async def begin(request: Request) -> dict[str, str]:
+        began = await sessions.begin(request, SendOtp("sms"), step_up=True)
+        return {"began": type(began).__name__}
+
+    @app.post("/complete/{code}")
+    async def complete(request: Request, code: str) -> dict[str, Any]:
+        answer = await sessions.complete(request, Code(code))
+        return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
+
+    @app.get("/tokens")
+    async def tokens(request: Request) -> dict[str, str]:
+        user = await sessions.signed_in()(request)
+        return {"token": (await sessions.tokens(request, user)).token_type}
+
+    return AsgiTransport(app)
+
+
+@pytest.fixture(params=[flask_app, starlette_app], ids=["flask", "starlette"])
+def browser(request: pytest.FixtureRequest) -> Any:
+    transport = request.param()
+    with httpx.Client(transport=transport, base_url="https://a.example") as client:
+        yield client
+    getattr(transport, "stop", lambda: None)()
+
+
+def arrive(browser: httpx.Client, worker: SessionWorker) -> None:
+    name, value = worker.sign_in("ada").cookie
+    browser.cookies.set(name, value, domain="a.example")
+
+
+def test_the_entry_signs_in_leads_back_and_tells_a_script(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    asked = browser.get("/enter?next=/x", headers=session_worker.page)
+    arrive(browser, session_worker)
+    entered = browser.get("/enter?next=/x", headers=session_worker.page)
+
+    assert asked.headers["Location"] == "/login?next=/enter%3Fnext%3D/x"
+    assert entered.headers["Location"] == "/x"
+    assert browser.get("/enter", headers=session_worker.script).status_code == 204
+
+
+def test_a_factor_is_begun_and_completed(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    arrive(browser, session_worker)
+
+    began = browser.post("/begin", headers=session_worker.form)
+    code = session_worker.code_for("ada")
+    done = browser.post(f"/complete/{code}", headers=session_worker.form)
+    again = browser.post(f"/complete/{code}", headers=session_worker.form)
+
+    assert began.json() == {"began": "CodeSent"}
+    assert done.json() == {"amr": ["mfa", "pwd", "sms"]}
+    assert again.status_code == 409
+    assert browser.get("/enter", headers=session_worker.script).status_code == 204
+
+
+def test_tokens_are_of_who_is_in(session_worker: SessionWorker, browser: httpx.Client) -> None:
+    arrive(browser, session_worker)
+
+    answer = browser.get("/tokens", headers=session_worker.page)
+
+    assert answer.json() == {"token": "bearer"}
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Cookie" in answer.headers["Vary"]
+
+
+def test_a_notice_that_is_too_long_is_not_read(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    answer = browser.post("/notice", data={"logout_token": "x" * 70_000})
+
+    assert answer.status_code == 413
+    assert session_worker.calls == []
+
+
+def test_who_is_in_is_only_known_where_it_was_asked(session_worker: SessionWorker) -> None:
+    with (
+        httpx.Client(transport=flask_app(), base_url="https://a.example") as client,
+        pytest.raises(RuntimeError, match="signed_in"),
+    ):
+        client.get("/open")
