@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev dev-app dev-user test test-node test-quick soak bench lint format lock clean
+.PHONY: help setup demo dev dev-app dev-user examples test test-node test-quick test-browser soak bench lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ dev-app: $(READY)  ## add an app to it: ID=bank (ARGS="--methods password,otp")
 dev-user: $(READY)  ## add somebody who may sign in: ID=bob PASSWORD=builder
 	@$(BIN)/python -m sandbox.dev user "$(ID)" "$(PASSWORD)"
 
+examples: $(READY)  ## run shop, forum and bank (Flask, FastAPI, Django), to click through in a browser
+	@$(BIN)/python -m sandbox.web_apps
+
 test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, with branch coverage
 	@$(BIN)/python -m sandbox.run_tests
 
@@ -42,6 +45,13 @@ examples/node/node_modules: examples/node/package-lock.json
 
 test-node: $(READY) examples/node/node_modules  ## run the Node example against the real worker (needs Node 20)
 	@$(BIN)/python -m pytest -q tests/node
+
+$(READY)-browser: $(READY) requirements/browser.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt
+	@touch $@
+
+test-browser: $(READY)-browser  ## people at a real browser (needs Debian's chromium), with pictures for docs/
+	@$(BIN)/python -m pytest -q tests/browser
 
 soak: $(READY)  ## minutes of life with a bad network (SOAK_MINUTES=10): nothing lost, nothing leaked
 	@$(BIN)/python -m pytest -q tests/soak

@@ -15,7 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from simulator.idp.store.totp import totp_code
 
@@ -45,6 +50,11 @@ class PasskeyDevice:
         x, y = (number.to_bytes(32, "big") for number in (numbers.x, numbers.y))
         # RFC 9053: an elliptic curve key (1: 2) for ES256 (3: -7) on P-256 (-1: 1).
         return _encode(encode_cbor({1: 2, 3: -7, -1: 1, -2: x, -3: y}))
+
+    @property
+    def private_key(self) -> bytes:
+        """The other half as PKCS 8, for a browser's own authenticator."""
+        return self._key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
     def answer(self, started: Mapping[str, Any]) -> str:
         """The `webauthn_encoded_result` for what `webauthn/authenticate/start` answered."""
