@@ -11,7 +11,6 @@ that it is this one, on both sides of each request.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import os
@@ -128,7 +127,7 @@ _FROM_URLSAFE: Final = str.maketrans("-_+/=", "+/!!!")
 
 def _decoded(part: str) -> bytes:
     padded = part.translate(_FROM_URLSAFE) + "=" * (-len(part) % 4)
-    return binascii.a2b_base64(padded, strict_mode=True)
+    return base64.b64decode(padded, validate=True)
 
 
 def _parts(sealed: str) -> tuple[bytes, bytes, bytes]:
