@@ -56,11 +56,11 @@ def _has_blocks(console: Console) -> bool:
 def _show(console: Console, lines: Sequence[str]) -> None:
     is_live = console.is_terminal and not console.is_dumb_terminal
     # Not the console's, which takes every dumb terminal for 80 wide.
-    width = shutil.get_terminal_size().columns if console.is_terminal else _WIDTH_IN_A_PIPE
-    width = max(_NARROWEST, width)
+    size = shutil.get_terminal_size()
+    width = max(_NARROWEST, size.columns if console.is_terminal else _WIDTH_IN_A_PIPE)
     fitting = [part for line in lines for part in _fitted(line, width)]
-    if is_live:
-        drawn = "".join(f"{line}{_CLEAR_LINE}\n" for line in fitting)
+    if is_live:  # what is below the last row would push the first one out
+        drawn = "".join(f"{line}{_CLEAR_LINE}\n" for line in fitting[: size.lines - 1])
         click.echo(f"{_HOME}{drawn}{_CLEAR_BELOW}", nl=False)
     else:
         click.echo("\n".join(fitting) + "\n")
@@ -78,6 +78,10 @@ def _frame(health: Health, live: Live, *, ascii_only: bool) -> Iterator[str]:
         return bars(values, MOMENTS, ascii_only=ascii_only)
 
     yield f"mosaic-sessions top   {output.shown(health.asked_at)}   {_workers(health)}"
+    for problem in health.problems:
+        yield f"Problem: {output.shown(problem)}"
+    if not health.problems:
+        yield "No problem is known."
     yield ""
     yield f"{'a second':<24}{'now':>8}  lately"
     for name, seen in live.per_second.items():
@@ -101,10 +105,6 @@ def _frame(health: Health, live: Live, *, ascii_only: bool) -> Iterator[str]:
     yield "   ".join(_rest(health))
     if health.traffic is not None:
         yield f"calls left: {', '.join(_calls_left(health.traffic.budgets))}"
-    for problem in health.problems:
-        yield f"Problem: {output.shown(problem)}"
-    if not health.problems:
-        yield "No problem is known."
 
 
 def _workers(health: Health) -> str:

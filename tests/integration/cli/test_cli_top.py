@@ -26,6 +26,7 @@ from worker.cli.plot import bars
 from worker.operations.live import MOMENTS, Live
 
 ROOT: Final = Path(__file__).parents[3]
+ROWS: Final = 15  # fewer than there is to show
 PROGRAM: Final = "from worker.cli import main; main()"
 
 
@@ -100,7 +101,7 @@ def test_bars_are_as_high_as_their_share_of_the_largest(
 def on_a_terminal(variables: dict[str, str], columns: int, *arguments: str) -> str:
     """Run it on a terminal of so many columns until it has drawn twice, then do as Ctrl-C does."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", PROGRAM, "top", "--every", "0.5", *arguments],
         cwd=ROOT,
@@ -136,3 +137,5 @@ def test_a_terminal_is_drawn_over_and_a_dumb_one_written_on(
     lines = re.sub(r"\x1b\[[HKJ]", "", drawn).splitlines()
     assert max(map(len, lines)) <= 70
     assert "Traceback" not in drawn
+    frames = drawn.split("\x1b[H")[1:]
+    assert all(frame.count("\n") < ROWS for frame in frames)
