@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kombu.transport import TRANSPORT_ALIASES
 
-from session_client import broker, contract
+from session_client import broker, contract, sentinels
 from worker.errors import ConfigurationError
 from worker.settings import model as settings_module
 from worker.settings.validators import is_redis
@@ -41,11 +41,12 @@ def _as_kombu_spells_it(url: str) -> str:
 
 
 _broker = _settings.broker_url.get_secret_value()
+_place, _sentinels = sentinels.split(_broker) if is_redis(_broker) else (_broker, {})
 # Not `broker_url`: the environment's CELERY_BROKER_URL, as it is spelt there, would win over it.
-broker_read_url = broker_write_url = _as_kombu_spells_it(_broker)
+broker_read_url = broker_write_url = _as_kombu_spells_it(_place)
 broker_transport = _TRANSPORT if is_redis(_broker) else None
 broker_use_ssl = broker.tls_options(_broker)  # without it jobs would go in clear over rediss://
-broker_transport_options = broker.transport_options(
+broker_transport_options = _sentinels | broker.transport_options(
     client_name="session-worker", visibility_timeout_seconds=_settings.visibility_timeout_seconds
 )
 broker_connection_retry_on_startup = True

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import redis.connection
 
+from session_client import sentinels
 from session_client.errors import ConfigurationError
 
 _REDIS: Final = ("redis", "rediss")
@@ -70,6 +71,8 @@ def _check_redis(name: str, url: str) -> None:
     try:
         redis.connection.parse_url(url)
         parts = urlsplit(url)
+        if told := sentinels.split(url)[1]:
+            sentinels.places(told.get("sentinels", ""))
     except ValueError:
         raise ConfigurationError(f"{name}: not a valid URL; its port or an option?") from None
     if ";" in url:

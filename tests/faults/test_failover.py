@@ -5,18 +5,27 @@ Connections that stay open lead to a server that reads and refuses to write, for
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
 
-from sandbox.ports import HOST
+from sandbox.ports import HOST, free_port
 from sandbox.processes import poll_until
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
+from sandbox.sentinel import NAME, Sentinel
 from sandbox.stack import Stack
-from session_client import BrokerUnavailable, LoginRequired, NotAnswered, SessionClient, Verdict
+from session_client import (
+    AsyncSessionClient,
+    BrokerUnavailable,
+    LoginRequired,
+    NotAnswered,
+    SessionClient,
+    Verdict,
+)
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
 from tests.heard import told
@@ -61,6 +70,37 @@ def ask_at_once(client: SessionClient) -> list[Verdict | None]:
 
     with ThreadPoolExecutor(SLOTS) as threads:
         return list(threads.map(ask, range(SLOTS)))
+
+
+async def sessions_of_ada(url: str, key: str) -> int:
+    async with AsyncSessionClient(broker_url=url, app_id="shop", app_key=key) as client:
+        return len(await client.status(user_id="ada", timeout=60))
+
+
+def test_with_sentinel_the_new_master_is_found_where_nothing_moves(
+    own_redis: RedisServer, next_master: RedisServer
+) -> None:
+    with Sentinel(own_redis, next_master) as sentinel:
+        # The first of them is dead.
+        url = f"redis://{NAME}/1?sentinels={HOST}:{free_port()},{HOST}:{sentinel.port}"
+        with Stack(redis=own_redis, broker_url=url, settings=SHORT_TIMES) as stack:
+            stack.migrate()
+            key = stack.add_app("shop")
+            worker = stack.worker("-c", str(SLOTS))
+            pid = worker.pid
+            stack.beat()
+            with SessionClient(broker_url=url, app_id="shop", app_key=key) as client:
+                session = registered(stack, client)
+                ask_at_once(client)
+
+                own_redis.stop(kill=True)
+                poll_until(lambda: ask_at_once(client) == [Verdict.OK] * SLOTS, 90)
+
+                assert [ask_at_once(client) for _ in range(5)] == [[Verdict.OK] * SLOTS] * 5
+                client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+                wait_until_mosaic_is_told(stack)
+            assert (worker.is_alive, worker.pid) == (True, pid)
+            assert asyncio.run(sessions_of_ada(url, key)) == 0
 
 
 @pytest.mark.parametrize("pool", ["threads", "processes"])

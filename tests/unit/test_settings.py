@@ -244,8 +244,8 @@ def test_a_redis_may_have_the_name_that_others_give_it(name: str, spelt: str, kn
 @pytest.mark.parametrize(
     ("scheme", "why"),
     [
-        ("sentinel", "Redis Sentinel is not supported"),
-        ("redis+sentinel", "Redis Sentinel is not supported"),
+        ("sentinel", "with Redis Sentinel it is redis://"),
+        ("redis+sentinel", "with Redis Sentinel it is redis://"),
         ("rediss+cluster", "Redis Cluster is not supported"),
         ("redis-cluster", "Redis Cluster is not supported"),
         ("redis+tls", "needs redis://"),
@@ -274,6 +274,11 @@ MALFORMED = {
         f"redis://host/0?socket_timeout={CANARY}",
         f"redis://host/{CANARY}",
         f"redis://host/0;redis://{CANARY}/0",
+        f"redis://:{CANARY}@mymaster/0?sentinels=",
+        f"redis://:{CANARY}@mymaster/0?sentinels=host",
+        f"redis://mymaster/0?sentinels=host:26379,{CANARY}",
+        f"redis://mymaster/0?sentinel_password={CANARY}",
+        f"unix:///{CANARY}?sentinels=host:26379",
     ],
     "redis_url": [f"amqp://u:{CANARY}@host", f"redis://[{CANARY}/0"],
     "encryption_keys": [

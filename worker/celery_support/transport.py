@@ -20,6 +20,7 @@ from kombu.transport import redis as stock
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from session_client import sentinels
 from worker.celery_support.malformed import (
     UNREADABLE,
     TooLarge,
@@ -71,6 +72,15 @@ class OneStepChannel(stock.Channel):
             self._deliver_taken(queue, message, tag)
         if self.qos.can_consume():
             super()._brpop_start(timeout)  # type: ignore[misc]
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's
+        """Return a pool whose connections ask for the master where there are sentinels."""
+        pool: Any = super()._get_pool(asynchronous)  # type: ignore[misc]
+        told: Any = self.connection.client.transport_options  # type: ignore[union-attr]
+        pool.connection_kwargs.update(
+            {name: told[name] for name in sentinels.OPTIONS if name in told}
+        )
+        return sentinels.follow(pool)
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's
         client = super()._create_client(asynchronous)  # type: ignore[misc]

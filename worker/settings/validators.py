@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -21,6 +21,8 @@ from pydantic import AfterValidator, SecretStr
 from redis.connection import parse_url
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
+
+from session_client import sentinels
 
 KEY_BYTES: Final = 32
 SMALLEST_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
@@ -66,8 +68,8 @@ def as_redis_py_spells_it(url: str) -> str:
         return url
     if "sentinel" in scheme:
         raise ValueError(
-            "Redis Sentinel is not supported: name the master, by a host name or an address that "
-            "moves with it"
+            "with Redis Sentinel it is redis://user:password@<name of the master>/0"
+            "?sentinels=host:26379,host:26379 (rediss:// with TLS)"
         )
     if "cluster" in scheme:
         raise ValueError("Redis Cluster is not supported: name a Redis that is none")
@@ -167,7 +169,15 @@ def check_redis_url(url: str) -> str:
     # redis-py would take another path for database 0, and kombu fail at its first use.
     if not known.startswith("unix://") and not re.fullmatch(r"/{0,2}[0-9]*", path):
         raise ValueError("the database after the host must be a number")
+    if told := sentinels.split(known)[1]:
+        _check_sentinels(known, told)
     return known
+
+
+def _check_sentinels(url: str, told: Mapping[str, str]) -> None:
+    if url.startswith("unix://"):
+        raise ValueError("sentinels: a socket has none")
+    sentinels.places(told.get("sentinels", ""))
 
 
 def check_http_url(url: str) -> str:

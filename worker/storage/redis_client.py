@@ -16,6 +16,8 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
+from session_client import sentinels
+
 REDIS_TIMEOUT_SECONDS: Final = 2.0
 
 _COMMAND: Final = re.compile(r"permissions to run the '([a-z0-9|_-]{1,40})' command")
@@ -100,7 +102,7 @@ def connect_redis(url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> r
     """Return a Redis client that fails within seconds instead of hanging."""
     # redis-py refuses the option where there is no network in between.
     keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
-    return MasterClient.from_url(
+    client = MasterClient.from_url(
         url,
         **keepalive,
         socket_timeout=timeout_seconds,
@@ -109,3 +111,5 @@ def connect_redis(url: str, timeout_seconds: float = REDIS_TIMEOUT_SECONDS) -> r
         # A push that is tried again by itself would answer twice.
         retry=Retry(NoBackoff(), 0),
     )
+    sentinels.follow(client.connection_pool)
+    return client

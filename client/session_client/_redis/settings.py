@@ -9,6 +9,8 @@ from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
+from session_client import sentinels
+
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection as AsyncConnection
     from redis.connection import AbstractConnection
@@ -43,7 +45,7 @@ class Place:
 
     def _understood(self, pool: Any, tls: Any, retry: Any) -> tuple[Any, dict[str, Any]]:
         plain = {"protocol": 2} if _VERSION >= _FIRST_WITH_PROTOCOL else {}
-        found = pool.from_url(self._url, **plain)
+        found = sentinels.follow(pool.from_url(self._url, **plain))
         options = {
             name: value
             for name, value in found.connection_kwargs.items()
