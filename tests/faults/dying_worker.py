@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import billiard.pool
 import structlog
 
 from worker.app import app
@@ -57,6 +58,7 @@ def _die_if_at(point: str) -> None:
 if _DIE_AT:
     # Whoever comes again for a call that nobody finished need not wait long.
     journal._SETTLING = timedelta(seconds=0.5)  # type: ignore[misc]
+    billiard.pool.LOST_WORKER_TIMEOUT = 0.5  # after which its job goes back to the queue
     for _point, (_place, _name, _is_done) in POINTS.items():
         _work = getattr(_place, _name)
         setattr(_place, _name, _dying(_point, _work, is_done=_is_done))
