@@ -11,27 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess
 from sandbox.stack import Stack
-from session_client import Registered, SessionClient, broker
+from session_client import AsyncSessionClient, Registered, SessionClient
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def patient_publishers() -> Iterator[None]:
-    """A Redis that stalls for a second or two is no fault: only a call's own time-out bounds it."""
-    options = broker.transport_options
-
-    def patient(**given: Any) -> dict[str, Any]:
-        return options(**given | {"socket_timeout_seconds": 60.0, "connect_timeout_seconds": 60.0})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(broker, "transport_options", patient)
-        yield
 
 
 class Apps:
@@ -45,6 +30,10 @@ class Apps:
     def client(self, app_id: str, key: str | None = None) -> SessionClient:
         key = key or self.keys[app_id]
         return SessionClient(broker_url=self.stack.broker_url, app_id=app_id, app_key=key)
+
+    def awaited(self, app_id: str, key: str | None = None) -> AsyncSessionClient:
+        key = key or self.keys[app_id]
+        return AsyncSessionClient(broker_url=self.stack.broker_url, app_id=app_id, app_key=key)
 
     def login(self, user_id: str, app_id: str = "shop") -> Any:
         return self.stack.mosaic.login(user_id, f"client-{app_id}", amr=("pwd",))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +23,19 @@ from sandbox.stack import Stack
 from session_client import (
     AppKey,
     Authenticated,
+    ConfigurationError,
     LoginRequired,
+    Logout,
     Reason,
     Registered,
     SessionInfo,
     Status,
     Unauthorized,
+    Verdict,
     Wishes,
     contract,
     requests,
+    times,
 )
 from session_client._core import opening
 from session_client._core.message import Message, seal
@@ -168,6 +177,116 @@ def test_a_key_of_the_right_name_with_other_bits_is_a_wrong_key(apps: Apps) -> N
         pytest.raises(Unauthorized, match=Reason.WRONG_KEY),
     ):
         client.status(user_id="ada", timeout=PATIENT)
+
+
+# --- the asyncio client
+
+
+def test_many_tasks_share_two_connections_and_each_gets_its_own_users_tokens(
+    apps: Apps, broker: redis.Redis
+) -> None:
+    users = [f"async-{number:02}" for number in range(20)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(apps.register, users))
+
+    async def ask() -> tuple[list[str], int]:
+        async with apps.awaited("forum") as forum:
+            asked = [forum.silent_auth(user_id=user, timeout=PATIENT) for user in users]
+            answers = [authenticated(answer) for answer in await asyncio.gather(*asked)]
+            known: Any = broker.client_list()
+            return (
+                [str(answer.claims["sub"]) for answer in answers],
+                sum(client["name"] == "app-forum" for client in known),
+            )
+
+    apps.clients["forum"].close()
+    assert asyncio.run(ask()) == (users, 2)
+
+
+def test_refusals_in_clear_reach_the_asyncio_client_too(apps: Apps) -> None:
+    async def ask() -> None:
+        async with apps.awaited("shop", AppKey.generate().text()) as shop:
+            await shop.logout(user_id="ada", session_id="any", timeout=PATIENT)
+
+    with pytest.raises(Unauthorized, match=Reason.WRONG_KEY):
+        asyncio.run(ask())
+
+
+def test_what_a_later_try_of_the_worker_comes_to_goes_where_the_message_says(
+    apps: Apps, broker: redis.Redis
+) -> None:
+    box = requests.new_request_id()
+    key, database = AppKey.parse(apps.keys["shop"]), apps.stack.folder / "sessions.db"
+    request = Logout(user_id="nobody", session_id="never registered")
+    sealed = seal(request, app_id="shop", key=key)
+
+    def answer() -> Verdict:
+        item: Any = broker.blpop([contract.reply_key("shop", box)], timeout=PATIENT)
+        return opening.answered(sealed, item[1], key).verdict
+
+    rename(database, "logout_requests", "gone")
+    broker.lpush("logout", sealed.to_wire(box))
+    first = answer()
+    rename(database, "gone", "logout_requests")
+
+    assert (first, answer()) == (Verdict.TEMPORARILY_UNAVAILABLE, Verdict.OK)
+    assert broker.exists(sealed.reply_key) == 0
+
+
+def rename(database: Path, table: str, to: str) -> None:
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        connection.execute(f"ALTER TABLE {table} RENAME TO {to}")
+
+
+# --- what an app is told of itself
+
+
+def test_an_app_is_told_what_it_may_do_and_by_what_notices_are_proven(apps: Apps) -> None:
+    about = apps.clients["shop"].check(timeout=PATIENT)
+
+    assert (about.app_id, about.notice_audience) == ("shop", "client-shop")
+    assert about.capabilities == {"silent_by_user"}
+    assert abs(about.clock_offset) < 5
+    assert (about.notice_issuer, about.notice_keys) == (None, ())  # this worker signs none
+
+
+def test_a_key_that_is_wrong_shows_at_start_up(apps: Apps) -> None:
+    with (
+        apps.client("shop", AppKey.generate().text()) as client,
+        pytest.raises(Unauthorized, match=Reason.WRONG_KEY),
+    ):
+        client.check(timeout=PATIENT)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(90, "90 s ahead of"), (-90, "90 s behind"), (30, None)]
+)
+def test_a_clock_that_is_off_shows_at_start_up(
+    apps: Apps,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: int,
+    told: str | None,
+) -> None:
+    here = times.now
+    monkeypatch.setattr(times, "now", lambda: here() + timedelta(seconds=seconds))
+    if told is None:
+        apps.clients["shop"].check(timeout=PATIENT)
+        assert "30 s ahead of" in caplog.text
+    else:
+        with pytest.raises(ConfigurationError, match=told):
+            apps.clients["shop"].check(timeout=PATIENT)
+
+
+def test_one_session_is_asked_for_by_its_name(apps: Apps) -> None:
+    one, two = (apps.register("twice").session_ref for _ in range(2))
+    shop = apps.clients["shop"]
+
+    (found,) = shop.status(user_id="twice", session_ref=one, timeout=PATIENT)
+
+    assert found.session_ref == one
+    assert {s.session_ref for s in shop.status(user_id="twice", timeout=PATIENT)} == {one, two}
+    assert shop.status(user_id="somebody", session_ref=one, timeout=PATIENT) == ()
 
 
 # --- publishers without this client

@@ -8,14 +8,12 @@ import pytest
 
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
-from tests.acceptance.client_rig import patient_publishers
 from tests.uncounted import uncounted
 
 __all__ = [
     "SHORT_TIMES",
     "own_redis",
     "patient_mosaic",
-    "patient_publishers",
     "stack",
     "uncounted",
 ]

@@ -69,6 +69,22 @@ def test_what_our_own_schedule_says_is_kept(headers: dict[str, Any]) -> None:
     assert told.headers == HEADERS | headers | HIDDEN
 
 
+def test_where_the_answer_goes_is_kept_also_when_a_worker_puts_it_off() -> None:
+    for told in (message(), retry()):
+        told.headers = told.headers | {contract.ANSWER_TO: "box-0123456789abc"}
+
+        assert reduce(told) is None
+        assert told.headers[contract.ANSWER_TO] == "box-0123456789abc"
+
+
+@pytest.mark.parametrize("box", ["", "short", "r" * 65, "other:" + "r" * 16, None, 5, ["r" * 16]])
+def test_a_place_for_the_answer_of_another_form_counts_as_none(box: Any) -> None:
+    told = message(HEADERS | {contract.ANSWER_TO: box})
+
+    assert reduce(told) is None
+    assert told.headers == HEADERS | HIDDEN
+
+
 @pytest.mark.parametrize(
     "header",
     ["callbacks", "chain", "group", "ignore_result", "kwargsrepr", "shadow", "timelimit", "x"],

@@ -250,7 +250,7 @@ class Link:
             ("LPUSH", ask.message.queue.value, ask.message.to_wire(self._box)) for _, ask in due
         ]
         try:
-            await line.send(pushes, _SILENCE_SECONDS)
+            await line.send(pushes, _SILENCE_SECONDS, is_long=True)
             while due:
                 try:
                     await line.read()
@@ -329,15 +329,20 @@ class _Line:
         await self.send(commands, _ON_SERVER_SECONDS + _SILENCE_SECONDS)
         return [await self.read() for _ in commands]
 
-    async def send(self, commands: list[tuple[Any, ...]], silence: float) -> None:
+    async def send(
+        self, commands: list[tuple[Any, ...]], silence: float, *, is_long: bool = False
+    ) -> None:
         """Send *commands*; each of their replies may take *silence* seconds."""
         connection = self._connection
         if connection is None:
             connection = self._connection = self._place.for_asyncio()
             connection.socket_connect_timeout = connection.socket_timeout = _SILENCE_SECONDS
             await connection.connect()
-        connection.socket_timeout = silence
+        # Without a limit redis-py does not go through `asyncio.wait_for`, which before Python 3.12
+        # may swallow a cancellation. To ask for an answer is too short to fill a buffer.
+        connection.socket_timeout = silence if is_long else None
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        connection.socket_timeout = silence
 
     async def read(self) -> Any:
         """Read one reply."""

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import update
 
 from models import App
-from session_client import contract, requests
+from session_client import LoginRequired, Ticket, contract, requests
 from session_client.contract import TICKET_PATTERN, Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.outbox.propagation_rig import notices
@@ -76,7 +76,12 @@ class Client:
         self._stage, self._app_id = stage, app_id
 
     def ticket(self, **given: Any) -> Any:
-        return self._stage.ask(self._app_id, requests.IssueTicket(**given))
+        heard = self._stage.ask(self._app_id, requests.IssueTicket(**given))
+        if heard.verdict is not Verdict.OK:
+            return LoginRequired(heard.reason)
+        return Ticket(
+            ticket=heard.ticket, transfer_url=heard.transfer_url, expires_in=heard.expires_in
+        )
 
     def silent_auth(self, **given: Any) -> Any:
         return self._stage.ask(self._app_id, requests.SilentAuth(**given))
