@@ -94,17 +94,22 @@ class Pretend:
         return handlers[task](payload)
 
     def _silent_auth(self, payload: Mapping[str, Any]) -> Told:
-        token = payload.get("browser_token")
+        token, device = payload.get("browser_token"), payload.get("device_id")
         if token is not None:
             session, reason = self._by_token(token)
+            if session is not None and device not in {None, session.device_id}:
+                reason = Reason.NO_SESSION.value
         elif payload.get("session_ref") is not None:
             session = self._by_ref(payload)
             reason = Reason.NO_SESSION if session is None else session.ended
         else:
             if "silent_by_user" not in self.capabilities:
                 return Told(Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED.value)
-            live = [s for s in self._of(payload["user_id"]) if s.ended is None]
-            session, reason = (live[-1], None) if live else (None, Reason.NO_SESSION)
+            mine = [s for s in self._of(payload["user_id"]) if s.device_id == device]
+            live = [s for s in mine if s.ended is None]
+            found = live or mine
+            session = found[-1] if found else None
+            reason = Reason.NO_SESSION.value if session is None else session.ended
         if session is None or reason is not None:
             return Told(Verdict.LOGIN_REQUIRED, str(reason))
         return self._judged(session, payload)

@@ -107,7 +107,7 @@ class SessionWorker:
         self._pretend.capabilities.add(capability)
 
     def add_user(self, user_id: str, password: str = "password") -> None:  # noqa: S107
-        """Let somebody exist, who may sign in by this password or by codes."""
+        """Let somebody exist, who may sign in by this password or by codes sent to *user_id*."""
         self._pretend.users[user_id] = password
 
     def sign_in(

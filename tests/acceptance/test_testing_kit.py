@@ -73,6 +73,7 @@ def pretended(session_worker: SessionWorker) -> World:
         SessionClient(broker_url="redis://nobody", app_id=app, app_key=AppKey.generate())
         for app in ("forum", "shop")
     )
+    session_worker.allow("silent_by_user")  # as the apps of the real one may
     return World(
         forum,
         shop,
@@ -140,6 +141,48 @@ def test_a_logout_ends_the_session_by_every_name_and_once(world: World) -> None:
     ):
         assert answer == LoginRequired("logged_out")
     assert world.forum.status(user_id="dora") == ()
+
+
+def test_a_device_is_logged_out_by_its_name(world: World) -> None:
+    world.add_user("kit")
+    world.login("kit")
+    answer = world.forum.authenticate(Password("kit", PASSWORD), device_id="laptop")
+    assert isinstance(answer, Authenticated)
+    token = answer.browser_token
+
+    named = world.forum.silent_auth(browser_token=token, device_id="laptop")
+    unnamed = world.forum.silent_auth(browser_token=token)
+    another = world.forum.silent_auth(browser_token=token, device_id="phone")
+    receipt = world.forum.logout(user_id="kit", device_id="laptop")
+
+    assert [type(found) for found in (named, unnamed)] == [Authenticated, Authenticated]
+    assert another == LoginRequired("no_session")
+    assert receipt.sessions_ended == 1
+    assert len(world.forum.status(user_id="kit")) == 1
+
+
+def test_a_user_id_alone_is_served_where_that_is_allowed(world: World) -> None:
+    world.add_user("lea")
+    login = world.login("lea")
+
+    by_id = world.shop.silent_auth(user_id="lea")
+    world.shop.logout(browser_token=login.browser_token)
+
+    assert isinstance(by_id, Authenticated)
+    assert world.shop.silent_auth(user_id="lea") == LoginRequired("logged_out")
+    assert world.shop.silent_auth(user_id="never-seen") == LoginRequired("no_session")
+
+
+def test_one_factor_of_several_is_enough_where_a_page_says_so(world: World) -> None:
+    world.add_user("mo")
+    token = world.login("mo").browser_token
+
+    enough = world.shop.silent_auth(browser_token=token, amr_any_of=("pwd", "totp"))
+    too_weak = world.shop.silent_auth(browser_token=token, amr_any_of=("totp", "sms"))
+
+    assert isinstance(enough, Authenticated)
+    assert isinstance(too_weak, StepUpRequired)
+    assert set(too_weak.missing_amr) == {"totp", "sms"}
 
 
 def test_a_login_ends_the_session_that_the_browser_came_with(world: World) -> None:

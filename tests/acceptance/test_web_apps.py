@@ -11,9 +11,13 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
+from flask import Flask
 
 from sandbox.processes import poll_until
+from session_client import SessionClient
+from session_client.flask import Sessions
 from tests.acceptance.web_rig import HOSTS, PASSWORD, Browser, WebApps, web_apps
 
 APPS = tuple(HOSTS)
@@ -207,6 +211,28 @@ def test_a_code_that_was_begun_in_another_browser_is_refused(apps: WebApps) -> N
 
     assert answer.status_code == 409
     assert not other.is_in("bank")
+
+
+def test_an_app_without_marks_and_notices_is_right_after_its_recheck(apps: WebApps) -> None:
+    client = SessionClient(
+        broker_url=apps.stack.broker_url, app_id="shop", app_key=apps.keys["shop"]
+    )
+    plain = Flask("plain")
+    plain.secret_key = "p" * 32
+    sessions = Sessions(plain, client, recheck=0.2, cookie_domain="apps.example.com")
+    plain.get("/")(sessions.signed_in(lambda: sessions.user.user_id))
+    apps.add("plain", httpx.WSGITransport(app=plain))
+    browser = apps.browser()
+    browser.sign_in("dora", "bank")
+    assert browser.open("plain").text == "dora"
+    token = browser.token
+
+    assert browser.send("bank", "/logout").status_code == 303
+    # The dead cookie is put back, so that it tells nothing.
+    browser.client.cookies.set("__Secure-mosaic-sso", str(token), domain=".apps.example.com")
+
+    poll_until(lambda: not browser.is_in("plain"), 30, what="the recheck")
+    client.close()
 
 
 def test_a_worker_that_is_away_is_503_and_never_the_login(apps: WebApps) -> None:

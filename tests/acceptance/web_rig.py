@@ -30,13 +30,22 @@ PASSWORD: Final = "a password"
 PATIENT: Final = 30.0
 
 
+def host_of(app: str) -> str:
+    return HOSTS.get(app, f"{app}.{DOMAIN}")
+
+
 class WebApps:
     """Shop, forum and bank, as their users meet them."""
 
     def __init__(self, stack: Stack, transports: dict[str, httpx.BaseTransport]) -> None:
         self.stack = stack
         self.worker: ManagedProcess
-        self._mounts = {f"https://{HOSTS[app]}": found for app, found in transports.items()}
+        self.keys: dict[str, str] = {}
+        self._mounts = {f"https://{host_of(app)}": found for app, found in transports.items()}
+
+    def add(self, app: str, transport: httpx.BaseTransport) -> None:
+        """Have one more app, at a host of its own."""
+        self._mounts[f"https://{app}.{DOMAIN}"] = transport
 
     def browser(self) -> Browser:
         return Browser(httpx.Client(mounts=self._mounts, timeout=PATIENT))
@@ -55,7 +64,7 @@ class Browser:
         """Load a page."""
         headers = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none", "Accept": "text/html"}
         return self.client.get(
-            f"https://{HOSTS[app]}{path}", headers=headers, follow_redirects=follow
+            f"https://{host_of(app)}{path}", headers=headers, follow_redirects=follow
         )
 
     def send(
@@ -63,7 +72,7 @@ class Browser:
     ) -> httpx.Response:
         """Send a form of a page at *path*."""
         fields = dict(fields or {})
-        host = HOSTS[app]
+        host = host_of(app)
         if app == "bank":  # Django's own protection stays on
             if not self.client.cookies.get("csrftoken", domain=host):
                 self.open(app, "/login")
@@ -81,7 +90,7 @@ class Browser:
         """Have a page's script call its app."""
         headers = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin"}
         return self.client.request(
-            method, f"https://{HOSTS[app]}{path}", headers=headers, json=json
+            method, f"https://{host_of(app)}{path}", headers=headers, json=json
         )
 
     def sign_in(self, user_id: str, app: str = "shop") -> None:
@@ -132,6 +141,7 @@ def web_apps(folder: Path) -> Iterator[WebApps]:
         "notice_private_addresses": "true",
     }
     transports: dict[str, httpx.BaseTransport] = {}
+    keys: dict[str, str] = {}
     with ExitStack() as exits:
         stack = exits.enter_context(Stack(settings=settings))
         patch = exits.enter_context(pytest.MonkeyPatch.context())
@@ -146,12 +156,14 @@ def web_apps(folder: Path) -> Iterator[WebApps]:
             key = stack.add_app(
                 app, "--methods", "password,otp", "--notice-url", f"{postman}/{app}/logout-notice"
             )
+            keys[app] = key
             patch.setenv("SESSION_APP_ID", app)
             patch.setenv("SESSION_MARKS_URL", stack.redis.url(1 + len(transports)))
             patch.setenv("SESSION_APP_KEY", key)
             transports[app] = _load(app)
             exits.callback(getattr(transports[app], "stop", lambda: None))
         apps = WebApps(stack, transports)
+        apps.keys = keys
         apps.worker = stack.worker()
         yield apps
 
@@ -179,7 +191,9 @@ def _postman(transports: dict[str, httpx.BaseTransport]) -> Iterator[str]:
             headers = {"Content-Type": self.headers["Content-Type"]}
             assert parse_qs(body.decode())["logout_token"]
             with httpx.Client(transport=transports[app]) as client:
-                answer = client.post(f"https://{HOSTS[app]}/{path}", content=body, headers=headers)
+                answer = client.post(
+                    f"https://{host_of(app)}/{path}", content=body, headers=headers
+                )
             self.send_response(answer.status_code)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -11,13 +11,21 @@ from flask.testing import FlaskClient
 from session_client import (
     AppKey,
     AsyncSessionClient,
+    Authenticated,
+    BeginWebauthn,
     Denied,
     InvalidNotice,
+    IssueLink,
+    IssueOtp,
+    Link,
+    LinkIssued,
     LoginRequired,
     NotAnswered,
     Password,
     SessionClient,
     StepUpRequired,
+    Totp,
+    Unauthorized,
 )
 from session_client.flask import MemoryMarks, Sessions
 from session_client.logins import Authenticate
@@ -113,6 +121,44 @@ def test_a_policy_and_an_age_hold_for_all(session_worker: SessionWorker) -> None
     assert too_old.max_age_exceeded
     assert isinstance(too_weak, StepUpRequired)
     assert too_weak.missing_amr == ("mfa",)
+
+
+def test_what_the_model_does_not_know_says_so(session_worker: SessionWorker) -> None:
+    _, token = session_worker.sign_in("ada").cookie
+
+    for ask in (
+        lambda: CLIENT.ticket(browser_token=token, for_app="forum", challenge="x" * 43),
+        lambda: CLIENT.start(BeginWebauthn(), step_up=token),
+        lambda: CLIENT.authenticate(Totp("123456"), step_up=token),
+    ):
+        with pytest.raises(NotImplementedError, match="next"):
+            ask()
+
+
+def test_a_link_and_a_code_that_the_app_brings_can_be_begun(session_worker: SessionWorker) -> None:
+    session_worker.add_user("ada")
+
+    link = CLIENT.start(IssueLink("https://a.example", "ada", "user_id"))
+    assert isinstance(link, LinkIssued)
+    nobody = CLIENT.start(IssueOtp(), step_up="msb1_" + "x" * 43)
+    late = CLIENT.authenticate(Totp("1"), step_up="msb1_" + "x" * 43)
+    answer = CLIENT.authenticate(Link(link.code, link.state), login=link.login)
+
+    assert nobody == late == LoginRequired("no_session")
+    assert isinstance(answer, Authenticated)
+    assert answer.amr == ("eml",)
+
+
+def test_a_capability_is_given_by_name(session_worker: SessionWorker) -> None:
+    session_worker.sign_in("ada")
+    with pytest.raises(Unauthorized, match="not_permitted"):
+        CLIENT.silent_auth(user_id="ada")
+
+    session_worker.allow("silent_by_user")
+
+    assert isinstance(CLIENT.silent_auth(user_id="ada"), Authenticated)
+    receipt = CLIENT.logout(user_id="ada", everywhere=True, wait="all")
+    assert receipt.sessions_ended == 1
 
 
 def test_it_stands_behind_async_clients_too(session_worker: SessionWorker) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from session_client import ConfigurationError
 from session_client.web import Marks, MemoryMarks, NoMarks, RedisMarks, SqlMarks
 
 
@@ -49,3 +50,22 @@ def test_no_marks_keep_none() -> None:
     NoMarks().put("a", 1.0, 60)
 
     assert NoMarks().look(["a"]) == {}
+
+
+def test_the_address_of_marks_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    monkeypatch.delenv("SESSION_MARKS_URL", raising=False)
+    with pytest.raises(ConfigurationError, match="SESSION_MARKS_URL"):
+        RedisMarks.from_env()
+
+    monkeypatch.setenv("SESSION_MARKS_URL", redis_url)
+
+    assert RedisMarks.from_env().look(["a"]) == {}
+
+
+def test_a_table_that_is_not_there_is_told_and_leaves_nothing_open(tmp_path: Path) -> None:
+    marks = SqlMarks(lambda: sqlite3.connect(tmp_path / "none.db"), placeholder="?")
+
+    with pytest.raises(sqlite3.OperationalError):
+        marks.put("a", 1.0, 60)

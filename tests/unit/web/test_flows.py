@@ -395,6 +395,33 @@ def test_tokens_are_of_who_is_in_here() -> None:
         assert away(raised).status == status
 
 
+def test_a_session_that_is_over_elsewhere_is_over_here() -> None:
+    rig = Rig(Worker(silent_auth=LoginRequired("revoked")))
+
+    with pytest.raises(TurnedAway) as raised:
+        rig.run(visit(page(), rig).tokens(local().user, Wishes()))
+
+    assert away(raised).location == "/login?next=/basket%3Fpage%3D2"
+
+
+def test_a_login_by_get_is_refused() -> None:
+    rig = Rig()
+
+    for steps in (visit(page(), rig).log_in(PROOF), visit(page(), rig).begin(SendOtp("sms"))):
+        with pytest.raises(TurnedAway) as raised:
+            rig.run(steps)
+        assert away(raised).status == 405
+
+
+def test_a_call_that_signs_out_is_no_redirect() -> None:
+    rig = Rig(Worker(logout=LogoutReceipt()))
+    script = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin"}
+
+    turned = rig.run(visit(request("/logout", script, method="POST"), rig, local()).log_out())
+
+    assert (turned.status, turned.location) == (204, None)
+
+
 def test_a_logout_of_what_the_worker_has_forgotten_is_one() -> None:
     rig = Rig(Worker(logout=InvalidRequest("no_session", "r" * 16)))
 
