@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from migrations import target
 from models import App
+from worker.app_registry import SILENT_BY_USER
 from worker.errors import (
     ConfigurationError,
     SessionWorkerError,
@@ -203,12 +204,23 @@ def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tupl
         yield f"{app.app_id}: key set", partial(app_trials.key_set, services, app)
         yield f"{app.app_id}: client", partial(app_trials.client, services, app)
         yield f"{app.app_id}: notices", partial(app_trials.notices, services, app)
+        if SILENT_BY_USER in app.capabilities:
+            yield f"{app.app_id}: absent users", partial(_absent_users, services)
         if app.app_id in test_notices:
             yield f"{app.app_id}: test notice", partial(app_trials.test_notice, services, app)
 
 
 def _no_apps() -> str:
     raise _Hint("there is none yet: mosaic-sessions apps add")
+
+
+def _absent_users(services: Services) -> str:
+    if services.settings.session_absolute_cap_seconds is None:
+        raise _Hint(
+            f"{SILENT_BY_USER} lets it keep sessions of users who are away alive for ever: "
+            f"set {variable_name('session_absolute_cap_seconds')}, or deny it"
+        )
+    return "their sessions end at the absolute cap"
 
 
 def _proxies(services: Services) -> str:

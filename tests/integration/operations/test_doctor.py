@@ -67,7 +67,7 @@ def living(
         stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
         maintenance.sweep()
         maintenance.expire_sessions()
-        stage.add_app("shop")
+        stage.add_app("shop", silent_by_user=False)
         yield stage
 
 
@@ -84,6 +84,20 @@ def elsewhere(stage: Stage, **settings: Any) -> Iterator[None]:
 def findings(level: str, expect: int) -> dict[str, str]:
     found = told("doctor", expect=expect)
     return {one["check"]: one["says"] for one in found if one["level"] == level}
+
+
+def test_who_may_keep_a_session_alive_for_ever_is_named(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("desk")
+        hints = findings("hint", expect=0)
+        with elsewhere(stage, session_absolute_cap_seconds=86400):
+            capped = findings("hint", expect=0)
+
+    assert "silent_by_user" in hints["desk: absent users"]
+    assert not {"shop: absent users"} & hints.keys()
+    assert "desk: absent users" not in capped
 
 
 # --- the database
@@ -216,7 +230,8 @@ def other_clock(stage: Stage) -> Iterator[None]:
 
 
 def told_at(stage: Stage, url: str) -> None:
-    stage.add_app("forum", notice_method=NoticeMethod.BACKCHANNEL, notice_address=url)
+    how = {"notice_method": NoticeMethod.BACKCHANNEL, "notice_address": url}
+    stage.add_app("forum", silent_by_user=False, **how)
 
 
 @contextmanager
@@ -313,7 +328,8 @@ def test_all_is_good_where_nothing_is_wrong(
         monkeypatch.delenv(proxy, raising=False)
         monkeypatch.delenv(proxy.lower(), raising=False)
     with living(store_url, redis_url, mosaic) as stage:
-        stage.add_app("desk", notice_method=NoticeMethod.QUEUE, notice_address="desk-notices")
+        queue = {"notice_method": NoticeMethod.QUEUE, "notice_address": "desk-notices"}
+        stage.add_app("desk", silent_by_user=False, **queue)
         with Receiver(saying(answer("405 Method Not Allowed"))) as receiver:
             told_at(stage, receiver.url)
             found = told("doctor")
