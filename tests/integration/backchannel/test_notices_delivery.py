@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.ports import free_port
+from sandbox.ports import HOST, free_port
 from sandbox.processes import poll_until
 from tests.certificates import make_certificate
 from tests.integration.backchannel.notices_rig import (
@@ -58,6 +58,14 @@ def failure(sender: NoticeSender, url: str, timeout_seconds: float = 5.0) -> Exc
 
 
 # --- a good receiver
+
+
+def test_a_notice_goes_straight_also_where_mosaic_is_behind_a_proxy() -> None:
+    nobody = f"http://{HOST}:{free_port()}"
+    with sending(mosaic_proxy=nobody) as sender, Receiver(saying(answer())) as server:
+        post(sender, server.url)
+
+        assert len(server.requests) == 1
 
 
 def test_a_receiver_gets_one_token_it_can_verify() -> None:

@@ -43,13 +43,9 @@ def timer() -> Iterator[Timer]:
     step.stop(consumer)  # as Celery does at the end, after a lost connection
 
 
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A while after that."""
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = SimpleNamespace(monotonic=lambda: time.monotonic() + LONG, time=time.time)
     monkeypatch.setattr(liveness, "time", now)
-    yield
-    monkeypatch.undo()
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +60,10 @@ def test_a_worker_that_begins_or_is_idle_is_alive(timer: Timer) -> None:
     assert liveness.worker_page().status == 200
 
 
-def test_a_loop_that_stands_still_is_stuck_until_it_goes_round(timer: Timer, later: None) -> None:
+def test_a_loop_that_stands_still_is_stuck_until_it_goes_round(
+    timer: Timer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pass_time(monkeypatch)
     stuck = liveness.worker_page()
     timer.calls[0]()
 
@@ -72,11 +71,14 @@ def test_a_loop_that_stands_still_is_stuck_until_it_goes_round(timer: Timer, lat
     assert liveness.worker_page().status == 200
 
 
-def test_a_worker_that_connects_anew_is_alive_however_long_it_takes(later: None) -> None:
+def test_a_worker_that_connects_anew_is_alive_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     consumer = SimpleNamespace(timer=Timer())
     step = liveness.LoopWatch(consumer)
     step.start(consumer)
     step.stop(consumer)
+    pass_time(monkeypatch)
 
     assert consumer.timer.calls == []
     assert liveness.worker_page().status == 200
