@@ -79,7 +79,14 @@ from session_client.requests import (
     new_request_id,
     new_verifier,
 )
-from session_client.spool import LogoutSpool, SpoolCounts, SpooledLogout, SpoolStore, SqliteSpool
+from session_client.spool import (
+    LogoutSpool,
+    PostgresSpool,
+    SpoolCounts,
+    SpooledLogout,
+    SpoolStore,
+    SqliteSpool,
+)
 from session_client.values import (
     About,
     Authenticated,
@@ -137,6 +144,7 @@ __all__ = [
     "NotAnswered",
     "OutcomeUnknown",
     "Password",
+    "PostgresSpool",
     "Proof",
     "Reason",
     "Receipt",

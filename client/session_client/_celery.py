@@ -45,7 +45,7 @@ class CeleryPublisher:
         self._connections = connection.Pool(limit=_MAX_AT_ONCE)
         self._producers = ProducerPool(self._connections, limit=_MAX_AT_ONCE)
 
-    def publish(self, message: Message, until: float) -> None:
+    def publish(self, message: Message, until: float, answer_to: str | None = None) -> None:
         """Put it on its queue. Raises `BrokerUnavailable`."""
         try:
             left = max(until - time.monotonic(), 0.01)
@@ -61,7 +61,7 @@ class CeleryPublisher:
                     add_to_parent=False,
                     retry=True,
                     retry_policy=_RETRY_ONCE,
-                    headers=message.headers(),
+                    headers=message.headers(answer_to),
                     argsrepr="-",
                     kwargsrepr="-",
                 )

@@ -27,6 +27,14 @@ def settings() -> dict[str, Any]:
     }
 
 
+def spool() -> str:
+    """Return where logouts are spooled. Raises `ConfigurationError`."""
+    where = os.environ.get("SESSION_SPOOL")  # noqa: TID251 - the app's, not the worker's
+    if not where:
+        raise ConfigurationError("not set: SESSION_SPOOL, a SQLite file or a postgresql:// URL")
+    return where
+
+
 def _from_file(path: str | None) -> str | None:
     if not path:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from tests.acceptance.client_rig import Apps, count, working
 
 
 def test_a_spooled_logout_is_committed_once_by_a_worker_that_comes_later(tmp_path: Path) -> None:
-    store = SqliteSpool(tmp_path / "logouts.db")
+    path = tmp_path / "logouts.db"
+    store = SqliteSpool(path)
     with Stack() as stack:
         stack.migrate()
         apps = Apps(stack, "shop")
@@ -22,19 +25,23 @@ def test_a_spooled_logout_is_committed_once_by_a_worker_that_comes_later(tmp_pat
         with working(stack):
             session = apps.register("ada").session_ref
 
-        spool = LogoutSpool(shop, store)
+        spool = LogoutSpool(shop, store, thread=False)
         spool.logout(user_id="ada", session_ref=session)
         assert spool.deliver(timeout=0.3) == 0
         with redis.Redis.from_url(stack.broker_url) as broker:
             broker.flushall()  # what was published is lost; what was written down is not
-        (kept,) = store.waiting(10)
+        backup = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(path)) as kept:
+            kept.backup(backup)
 
         with working(stack):
             spool.start()
-            poll_until(lambda: not store.waiting(1), 30)
+            poll_until(lambda: not store.counts().waiting, 60)
             spool.stop()
-            store.add(kept)  # as after a crash between acknowledgement and forgetting
-            assert spool.deliver() == 1
+            with closing(sqlite3.connect(path)) as again:
+                backup.backup(again)  # as after a crash before it was forgotten
+            backup.close()
+            poll_until(lambda: spool.deliver() == 1, 60)
 
             silent = shop.silent_auth(user_id="ada", timeout=20)
             assert silent == LoginRequired(Reason.LOGGED_OUT)
@@ -53,7 +60,7 @@ def test_logouts_of_an_app_with_a_wrong_key_stand_in_sight_and_go_out_once_it_ha
         with working(stack):
             session = apps.register("ada").session_ref
             with apps.client("shop", wrong_key.text()) as mistaken:
-                spool = LogoutSpool(mistaken, store)
+                spool = LogoutSpool(mistaken, store, thread=False)
                 request_id = spool.logout(user_id="ada", session_ref=session)
                 assert spool.deliver(timeout=60) == 0
 
@@ -62,7 +69,7 @@ def test_logouts_of_an_app_with_a_wrong_key_stand_in_sight_and_go_out_once_it_ha
             assert "unauthorized: wrong_key" in caplog.text
             assert wrong_key.text() not in caplog.text
 
-            spool = LogoutSpool(apps.clients["shop"], store, earlier_keys=[wrong_key])
+            spool = LogoutSpool(apps.clients["shop"], store, earlier_keys=[wrong_key], thread=False)
             assert spool.retry_refused() == 1
             assert spool.deliver(timeout=60) == 1
             assert spool.counts() == SpoolCounts(waiting=0, refused=0)

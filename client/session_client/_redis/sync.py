@@ -10,10 +10,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from session_client import urls
+from session_client import contract, urls
 from session_client._core.call import Ask, Rest, Steps
 from session_client._core.message import Message
 from session_client._redis import causes
@@ -29,6 +29,8 @@ _SHORTEST_SECONDS: Final = 0.01
 # A long wait asks again this often. On a connection that a firewall has forgotten one long BLPOP
 # would hear nothing until the caller's time is up, with the answer lying there.
 _ASK_AGAIN_SECONDS: Final = 1.0
+# How long who waits for many answers goes without a chance to give up.
+_LOOK_UP_SECONDS: Final = 0.5
 
 
 def driver(broker_url: str, reply_url: str, app_id: str, *, max_waiting: int) -> Driver:
@@ -52,7 +54,7 @@ def _other(broker_url: str, name: str) -> Publisher:
 class Publisher(Protocol):
     """Publishes on a broker that is no Redis."""
 
-    def publish(self, message: Message, until: float) -> None:
+    def publish(self, message: Message, until: float, answer_to: str | None = None) -> None:
         """Put it on its queue. Raises `BrokerUnavailable`."""
         ...
 
@@ -89,6 +91,15 @@ class Driver:
         except StopIteration as end:
             value: R = end.value
             return value
+
+    def ask_all(
+        self, messages: Sequence[Message], answer_to: str, until: float
+    ) -> Iterator[bytes | None]:
+        """Publish *messages*, all of one queue, at once; yield what comes at *answer_to*.
+
+        Until *until*, and None every half second in which nothing did. Raises `BrokerUnavailable`.
+        """
+        return self._link().ask_all(messages, answer_to, until)
 
     def take(self, queue: str, until: float) -> bytes | None:
         """Take the oldest item of *queue*, waiting until *until*. Raises `BrokerUnavailable`."""
@@ -143,6 +154,22 @@ class Link:
             raise
         finally:
             self._turns.release()
+
+    def ask_all(
+        self, messages: Sequence[Message], answer_to: str, until: float
+    ) -> Iterator[bytes | None]:
+        """See `Driver.ask_all`."""
+        if self._make_other is not None:
+            self._other = self._other or self._make_other()
+            for message in messages:
+                self._other.publish(message, until, answer_to)
+        else:
+            raw = [message.to_wire(answer_to) for message in messages]
+            self._publish.exchange(until, push=("LPUSH", messages[0].queue.value, *raw))
+        inbox = contract.reply_key(messages[0].app_id, answer_to)
+        while (now := time.monotonic()) < until - _GRACE_SECONDS:
+            slice_ends = min(until, now + _LOOK_UP_SECONDS)
+            yield self._replies.exchange(slice_ends, pop=("BLPOP", inbox))
 
     def take(self, queue: str, until: float) -> bytes | None:
         """Take the oldest item of *queue*."""

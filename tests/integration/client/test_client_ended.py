@@ -181,7 +181,7 @@ def test_a_spooled_logout_counts_once_it_is_delivered(
 ) -> None:
     pending = asked(client)
     admin.delete("auth")
-    spool = LogoutSpool(client, SqliteSpool(tmp_path / "logouts.db"))
+    spool = LogoutSpool(client, SqliteSpool(tmp_path / "logouts.db"), thread=False)
     spool.logout(user_id="ada", session_ref=ref)
     with Responder(redis_url, lambda request: ended_by(request, [ref])):
         assert spool.deliver(timeout=60) == 1

@@ -14,16 +14,18 @@ import pytest
 from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
-from session_client import LogoutSpool, SessionClient, SqliteSpool
+from session_client import LogoutSpool, SessionClient, SpoolCounts, SqliteSpool
 from tests.integration.client.client_rig import KEY, Responder, answer_to, sealed
 
 ROOT = Path(__file__).parents[3]
+NOTHING = SpoolCounts(waiting=0, refused=0)
 NOWHERE = "redis://127.0.0.1:1/0"
 BEGIN = """
 import os, signal, sys, time
 from session_client import *
+from session_client.spool import drain
 client = SessionClient(broker_url=sys.argv[1], app_id="shop", app_key=sys.argv[2])
-spool = LogoutSpool(client, SqliteSpool(sys.argv[3]))
+spool = LogoutSpool(client, SqliteSpool(sys.argv[3]), thread="-t" in sys.argv)
 """
 
 
@@ -83,7 +85,7 @@ os.kill(os.getpid(), signal.SIGKILL)
             """
 spool.start()
 until = time.monotonic() + 60
-while SqliteSpool(sys.argv[3]).waiting(1) and time.monotonic() < until: time.sleep(0.02)
+while spool.counts().waiting and time.monotonic() < until: time.sleep(0.02)
 spool.stop(); client.close()
 """,
             redis_url,
@@ -92,7 +94,7 @@ spool.stop(); client.close()
 
     assert (restarted.returncode, restarted.stderr) == (0, "")
     assert list(dict.fromkeys(request["request_id"] for request in worker.requests)) == ids
-    assert SqliteSpool(path).waiting(1) == []
+    assert SqliteSpool(path).counts() == NOTHING
 
 
 def test_a_kill_between_the_acknowledgement_and_forgetting_repeats_the_same_request(
@@ -101,7 +103,8 @@ def test_a_kill_between_the_acknowledgement_and_forgetting_repeats_the_same_requ
     with Responder(redis_url) as worker:
         killed = run(
             """
-SqliteSpool.acknowledged = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+SqliteSpool.settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+drain.LEASE_SECONDS = 0.5
 spool.logout(user_id="ada", session_id="s")
 spool.deliver()
 """,
@@ -109,12 +112,13 @@ spool.deliver()
             path,
         )
         assert killed.returncode == -9
-        assert len(SqliteSpool(path).waiting(10)) == 1
+        assert SqliteSpool(path).counts().waiting == 1
 
-        assert run("print(spool.deliver())", redis_url, path).stdout == "1\n"
+        again = "time.sleep(0.5); print(spool.deliver())"
+        assert run(again, redis_url, path).stdout == "1\n"
 
     assert len({request["request_id"] for request in worker.requests}) == 1
-    assert SqliteSpool(path).waiting(1) == []
+    assert SqliteSpool(path).counts() == NOTHING
 
 
 def test_two_processes_may_share_one_file(redis_url: str, path: Path) -> None:
@@ -123,7 +127,7 @@ spool.start()
 for n in range(20):
     spool.logout(user_id="ada", session_id=f"{os.getpid()}-{n}")
 until = time.monotonic() + 80
-while SqliteSpool(sys.argv[3]).waiting(1) and time.monotonic() < until: time.sleep(0.05)
+while spool.counts().waiting and time.monotonic() < until: time.sleep(0.05)
 spool.stop(); client.close()
 print("done")
 """
@@ -135,9 +139,9 @@ print("done")
         assert (one.wait(100), two.wait(100)) == (0, 0), one.log_text() + two.log_text()
         assert (one.log_text(), two.log_text()) == ("done\n", "done\n")
 
-    store = SqliteSpool(path)
-    assert (store.waiting(1), store.refused()) == ([], [])
-    assert len({request["request_id"] for request in worker.requests}) == 40
+    assert SqliteSpool(path).counts() == NOTHING
+    ids = [request["request_id"] for request in worker.requests]
+    assert len(ids) == len(set(ids)) == 40  # none twice
 
 
 def test_a_broker_that_is_dead_holds_up_nobody_and_loses_nothing(path: Path) -> None:
@@ -154,12 +158,12 @@ def test_a_broker_that_is_dead_holds_up_nobody_and_loses_nothing(path: Path) -> 
         started = time.monotonic()
         spool.stop(timeout=5)
         assert time.monotonic() - started < 15
-        assert len(store.waiting(10)) == 1
+        assert store.counts().waiting == 1
 
         server.thaw()
         with Responder(server.url()):
             spool.start()
-            poll_until(lambda: not store.waiting(1), 60)
+            poll_until(lambda: not store.counts().waiting, 60)
             spool.stop()
 
 
@@ -174,3 +178,36 @@ def test_what_the_worker_refuses_is_in_sight_after_a_restart(redis_url: str, pat
 
     (refused,) = SqliteSpool(path).refused()
     assert refused.refused == "unauthorized: not_permitted"
+
+
+def test_the_command_delivers_what_processes_without_a_thread_have_spooled(
+    redis_url: str, path: Path
+) -> None:
+    run("spool.logout(user_id='ada', session_id='s')", NOWHERE, path)
+    environment = base_variables() | {
+        "PYTHONPATH": "client",
+        "SESSION_BROKER_URL": redis_url,
+        "SESSION_APP_ID": "shop",
+        "SESSION_APP_KEY": KEY.text(),
+        "SESSION_SPOOL": str(path),
+    }
+    words = [sys.executable, "-W", "error", "-m", "session_client.spool"]
+    with (
+        Responder(redis_url),
+        ManagedProcess(
+            words, environment=environment, log_path=path.with_name("spool.log"), cwd=ROOT
+        ) as drainer,
+    ):
+        poll_until(lambda: SqliteSpool(path).counts() == NOTHING, 60)
+        assert drainer.terminate() == 0, drainer.log_text()
+
+    missing = subprocess.run(  # noqa: S603 - our own command
+        words,
+        env=base_variables() | {"PYTHONPATH": "client"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (missing.returncode, missing.stderr.count("SESSION_SPOOL")) == (78, 1)

@@ -1,0 +1,220 @@
+"""`LogoutSpool`: write down, deliver, tell."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from session_client._core import message
+from session_client._core.app import App
+from session_client.keys import AppKey
+from session_client.requests import Logout
+from session_client.spool import drain
+from session_client.spool.drain import Drain, Round
+from session_client.spool.store import SpoolCounts, SpooledLogout, SpoolStore
+
+if TYPE_CHECKING:
+    from session_client.client import SessionClient
+
+log = logging.getLogger("session_client.spool")
+
+# How long the thread rests where nothing is due, or nobody answers.
+PAUSE_SECONDS: Final = 1.0
+WARN_EVERY_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 10.0
+
+
+class LogoutSpool:
+    """Logouts that are written down first and delivered until they are acknowledged.
+
+    Args:
+        client: who asks.
+        store: where they are kept, e.g. ``SqliteSpool("logouts.db")``.
+        earlier_keys: app keys from before a rotation, as long as logouts may lie in the store
+            that were sealed with them.
+        on_refused: called with each `SpooledLogout` that is refused for good, once it is kept as
+            such; its ``refused`` says why. The user may still be signed in elsewhere. It is called
+            in the thread that delivers; what it raises is logged and changes nothing. A crash may
+            leave the call out: `refused` knows all of them.
+        thread: deliver in a thread that starts by itself in each process at its first `logout`.
+            Without it, ``python -m session_client.spool`` delivers, or a job of the app's own that
+            calls `deliver`: under uWSGI without threads, or gevent.
+
+    Refused for good means that repeating cannot help until somebody puts the cause right: a wrong
+    ``app_key`` or ``app_id``, a ``session_ref`` that the worker does not know, a capability that
+    the app lacks. Such a logout stays in the store, out of the way of the others, and
+    `retry_refused` sends it again; one that was sealed with a wrong key, if that key is then among
+    *earlier_keys*.
+    """
+
+    def __init__(
+        self,
+        client: SessionClient,
+        store: SpoolStore,
+        *,
+        earlier_keys: Sequence[AppKey | str] = (),
+        on_refused: Callable[[SpooledLogout], object] | None = None,
+        thread: bool = True,
+    ) -> None:
+        known = client._app  # noqa: SLF001 - of the same package
+        self._app = App.of(known.app_id, known.key, (*known.keys.values(), *earlier_keys))
+        self._drain = Drain(self._app, client._driver, store)  # noqa: SLF001
+        self._store = store
+        self._on_refused = on_refused
+        self._has_thread = thread
+        self._warned_at: float | None = None
+        # By process: a forked child has none of its parent's threads. To put one in is one step.
+        self._threads: dict[int, _Thread] = {}
+
+    def logout(self, *, connection: Any = None, **request: Any) -> str:
+        """Write a logout down and return its request id; it will be delivered.
+
+        Takes what `SessionClient.logout` takes, but for ``timeout`` and ``wait``. Once this has
+        returned the logout survives a crash of the app. The user is not yet logged out elsewhere.
+
+        With *connection*, the app's own open one to the database of the store, it is written in the
+        app's transaction: it is delivered if that is committed, and never was if it is not.
+        """
+        sealed = message.seal(Logout(**request), app_id=self._app.app_id, key=self._app.key)
+        spooled = SpooledLogout(sealed.request_id, sealed.envelope)
+        if connection is None:
+            self._store.add(spooled)
+        else:
+            self._store.add(spooled, connection)
+        if self._has_thread:
+            self.start()
+        return sealed.request_id
+
+    def deliver(self, *, timeout: float = drain.LISTEN_SECONDS) -> int:
+        """Deliver what is due, *timeout* seconds a batch; return how many are acknowledged.
+
+        Stops at the first batch of which nobody acknowledges any: others would wait in vain too.
+        """
+        delivered = 0
+        while True:
+            acknowledged = len(
+                self._round(drain.BATCH, timeout, lambda: False).settlement.acknowledged
+            )
+            delivered += acknowledged
+            if not acknowledged:
+                return delivered
+
+    def counts(self) -> SpoolCounts:
+        """Return how many logouts wait, and how many were refused for good."""
+        return self._store.counts()
+
+    def refused(self) -> list[SpooledLogout]:
+        """Return what the worker refused for good; the ``refused`` of each says why."""
+        return self._store.refused()
+
+    def retry_refused(self) -> int:
+        """Try what the worker refused again, after somebody put the cause right; return how many.
+
+        A refusal may also be forged, by whoever can write to the broker.
+        """
+        refused = self._store.refused()
+        for spooled in refused:
+            self._store.add(replace(spooled, refused=None))
+        if self._has_thread:
+            self.start()
+        return len(refused)
+
+    def start(self) -> None:
+        """Deliver in a thread of this process from now on, also what an earlier process left.
+
+        `logout` does so by itself; this is for a process that may never log anybody out.
+        """
+        process = os.getpid()
+        mine = self._threads.get(process)
+        if mine is None or mine.has_ended:
+            # Of two at once both may begin one; what one has claimed the other does not get.
+            mine = self._threads[process] = _Thread(self._round)
+            mine.start()
+        mine.wake()
+
+    def stop(self, *, timeout: float = STOP_SECONDS) -> None:
+        """Stop this process's thread within *timeout* seconds; what waits stays in the store."""
+        mine = self._threads.pop(os.getpid(), None)
+        if mine is not None:
+            mine.stop(timeout)
+
+    def _round(self, limit: int, seconds: float, is_over: Callable[[], bool]) -> Round:
+        done = self._drain.round(limit, seconds, is_over)
+        for request_id, why in done.settlement.refused.items():
+            self._tell_refusal(request_id, why)
+        if done.settlement.released or done.settlement.replaced:
+            self._warn(done)
+        return done
+
+    def _tell_refusal(self, request_id: str, why: str) -> None:
+        log.error(
+            "logout %s is refused and kept; look at it, then retry_refused(): %s", request_id, why
+        )
+        if self._on_refused is None:
+            return
+        try:
+            for kept in self._store.refused():
+                if kept.request_id == request_id:
+                    self._on_refused(kept)
+        except Exception:
+            # The others must not wait for an app's own fault.
+            log.exception("on_refused failed for logout %s", request_id)
+
+    def _warn(self, done: Round) -> None:
+        now = time.monotonic()
+        if self._warned_at is None or now - self._warned_at >= WARN_EVERY_SECONDS:
+            self._warned_at = now
+            waiting = self._store.counts().waiting
+            log.warning(
+                "logouts are not acknowledged (%s) and will be sent again; %s wait",
+                done.why_not,
+                waiting,
+            )
+
+
+class _Thread:
+    """Does one round after the other, and rests where there is nothing to do."""
+
+    def __init__(self, do_round: Callable[[int, float, Callable[[], bool]], Round]) -> None:
+        self._round = do_round
+        self._is_due = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="logout-spool", daemon=True)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and runs no more."""
+        return self._thread.ident is not None and not self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._is_due.set()
+
+    def stop(self, timeout: float) -> None:
+        self._is_over = True
+        self._is_due.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        # While nobody answers one logout after the other is tried, and the rest is left alone.
+        is_silent = False
+        while not self._is_over:
+            self._is_due.clear()
+            limit = 1 if is_silent else drain.BATCH
+            is_idle = True
+            try:
+                done = self._round(limit, drain.LISTEN_SECONDS, lambda: self._is_over)
+                is_silent = done.is_silent
+                is_idle = is_silent or done.claimed == 0
+            except Exception:
+                # A store that is locked or full for a while must not end the delivery for good.
+                log.exception("spooled logouts are not delivered; trying again")
+            if is_idle and not self._is_over:
+                self._is_due.wait(PAUSE_SECONDS)
