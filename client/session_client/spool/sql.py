@@ -27,7 +27,7 @@ class _SqlSpool:
     _FOR_UPDATE: ClassVar[str] = ""
 
     @contextmanager
-    def _transaction(self, *, writes: bool = True) -> Iterator[Any]:
+    def _transaction(self, *, writes: bool = True) -> Iterator[Any]:  # noqa: ARG002
         """Give a cursor whose work is committed at the end."""
         raise NotImplementedError
         yield
