@@ -26,6 +26,8 @@ APPS: Final = ("shop", "forum")
 USER, PASSWORD = "ada", "lovelace"  # who may sign in; the pretend Mosaic is this machine's alone
 # Where they are free; below what the tests choose from.
 _MOSAIC_PORT, _REDIS_PORT, _MONITOR_PORT = 19080, 19079, 19081
+# The apps here may ask by user id alone: with a cap no session of theirs lives for ever.
+_SETTINGS: Final = {"log_format": "console", "session_absolute_cap_seconds": 30 * 24 * 3600}
 
 
 def main(arguments: list[str]) -> int:
@@ -80,7 +82,7 @@ def _run(folder: DevFolder) -> int:
                 "--state",
                 str(folder.mosaic),
             ),
-            settings={"log_format": "console", **folder.settings()},
+            settings={**_SETTINGS, **folder.settings()},
             folder=folder.path,
         ) as stack,
     ):
