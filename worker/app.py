@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 from typing import Any, NoReturn
 
 import structlog
@@ -16,7 +17,7 @@ from worker import logs, startup
 from worker.celery_support.heartbeat import Heartbeat
 from worker.celery_support.message_guard import seal_wait
 from worker.errors import ConfigurationError, NotReady
-from worker.monitoring import liveness
+from worker.monitoring import liveness, watchdog
 from worker.monitoring.exporter import Exporter
 from worker.settings import environment
 from worker.settings import model as settings_module
@@ -29,6 +30,7 @@ app.config_from_object("celeryconfig")
 app.steps["consumer"].add(Heartbeat)
 app.steps["consumer"].add(liveness.LoopWatch)
 app.steps["worker"].add(Exporter)
+app.steps["worker"].add(watchdog.Watchdog)
 
 
 @signals.setup_logging.connect
@@ -61,6 +63,7 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
 @signals.beat_init.connect
 def _watch_beat(sender: Any, **_: Any) -> None:
     liveness.serve_beat(sender)
+    watchdog.watch(lambda: liveness.beat_trouble(sender), threading.Event())
 
 
 def _check_temporary_folder(pool: Any) -> None:

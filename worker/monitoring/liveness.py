@@ -82,9 +82,20 @@ class LoopWatch(bootsteps.StartStopStep):
         loop_rounds.rests()
 
 
+def worker_trouble() -> str | None:
+    """Say whether this worker is stuck, and in what."""
+    return loop_rounds.trouble() or _stuck_job(state.active_requests)
+
+
 def worker_page() -> Page:
     """Return what `/livez` of a worker says."""
-    return page(loop_rounds.trouble() or _stuck_job(state.active_requests))
+    return page(worker_trouble())
+
+
+def beat_trouble(service: Any) -> str | None:
+    """Say whether beat is stuck: Celery notes when it last looked at the schedule."""
+    last: float | None = service._last_tick  # noqa: SLF001
+    return stood_still(last, BEAT_STUCK_AFTER_SECONDS)
 
 
 def page(trouble: str | None) -> Page:
@@ -108,9 +119,7 @@ def serve_beat(service: Any) -> None:
         return
 
     def find(path: str) -> Page | None:
-        # Celery's own note of when it last looked at the schedule, which it does each five seconds.
-        last: float | None = service._last_tick  # noqa: SLF001
-        return page(stood_still(last, BEAT_STUCK_AFTER_SECONDS)) if path == PATH else None
+        return page(beat_trouble(service)) if path == PATH else None
 
     try:
         _open.enter_context(Listener(settings.metrics_host, settings.beat_port, find))

@@ -126,6 +126,16 @@ def _read_file(name: str, path: str) -> str:
     return text
 
 
+def watchdog() -> tuple[str, float] | None:
+    """Return where systemd wants to hear from this process, and within how many seconds."""
+    environment = os.environ  # noqa: TID251
+    where, microseconds = environment.get("NOTIFY_SOCKET"), environment.get("WATCHDOG_USEC", "")
+    if not where or not microseconds.isdecimal():
+        return None
+    # An "@" stands for what no file may be called.
+    return (f"\0{where[1:]}" if where.startswith("@") else where), int(microseconds) / 1e6
+
+
 def metrics_folder() -> str | None:
     """Return the folder the operator lends to `prometheus_client`, if there is one."""
     return os.environ.get(_METRICS_FOLDER) or None  # noqa: TID251
