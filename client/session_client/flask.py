@@ -58,6 +58,11 @@ class Sessions:
             )
         if self.options.entry is not None:
             app.add_url_rule(self.options.entry, "mosaic_entry", self.signed_in(self._enter))
+        if self.options.hub is not None:
+            app.add_url_rule(self.options.login, "mosaic_leave", self._leave)
+            app.add_url_rule(self.options.transfer, "mosaic_arrive", self._arrive)
+        if self.options.pass_on is not None:
+            app.add_url_rule(self.options.pass_on, "mosaic_pass_on", self._pass_on)
 
     @overload
     def signed_in(self, view: AnyView[P], /) -> View[P]: ...
@@ -156,6 +161,16 @@ class Sessions:
         if not _incoming().is_page:
             return Response(status=204)  # a script has asked whether somebody is in
         return self.back()
+
+    def _leave(self) -> Response:
+        return self._turned_away(TurnedAway(web.leave(_incoming(), self.options)))
+
+    def _pass_on(self) -> Response:
+        return self._turned_away(TurnedAway(self._run(web.pass_on(_incoming(), self.options))))
+
+    def _arrive(self) -> Response:
+        steps = web.arrive(_incoming(), self.options, _local(), time.time())
+        return self._turned_away(TurnedAway(self._run(steps)))
 
     def _take_notice(self) -> Response:
         if request.content_length is None or request.content_length > _LONGEST_NOTICE:

@@ -62,6 +62,11 @@ class Sessions:
             app.router.routes.append(route)
         if self.options.entry is not None:
             app.router.routes.append(Route(self.options.entry, self._enter))
+        if self.options.hub is not None:
+            app.router.routes.append(Route(self.options.login, self._leave))
+            app.router.routes.append(Route(self.options.transfer, self._arrive))
+        if self.options.pass_on is not None:
+            app.router.routes.append(Route(self.options.pass_on, self._pass_on))
 
     def signed_in(
         self, *, amr: tuple[str, ...] | list[str] = (), max_age: int | None = None
@@ -149,6 +154,16 @@ class Sessions:
         if not _incoming(request).is_page:
             return Response(status_code=204)  # a script has asked whether somebody is in
         return self.back(request)
+
+    async def _leave(self, request: Request) -> Response:
+        raise TurnedAway(web.leave(_incoming(request), self.options))
+
+    async def _pass_on(self, request: Request) -> Response:
+        raise TurnedAway(await self._run(web.pass_on(_incoming(request), self.options)))
+
+    async def _arrive(self, request: Request) -> Response:
+        steps = web.arrive(_incoming(request), self.options, _local(request), time.time())
+        raise TurnedAway(await self._run(steps))
 
     async def _take_notice(self, request: Request) -> Response:
         body = b""

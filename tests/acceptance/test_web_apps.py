@@ -10,15 +10,21 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request, Response
 from flask import Flask
+from starlette.middleware.sessions import SessionMiddleware
 
 from sandbox.processes import poll_until
-from session_client import SessionClient
+from session_client import AsyncSessionClient, Password, SessionClient
 from session_client.flask import Sessions
+from session_client.starlette import Sessions as StarletteSessions
 from tests.acceptance.web_rig import HOSTS, PASSWORD, Browser, WebApps, web_apps
+from tests.asgi import AsgiTransport
 
 APPS = tuple(HOSTS)
 
@@ -211,6 +217,55 @@ def test_a_code_that_was_begun_in_another_browser_is_refused(apps: WebApps) -> N
 
     assert answer.status_code == 409
     assert not other.is_in("bank")
+
+
+def signs_in_by_the_hub(transport: str, client: dict[str, Any]) -> httpx.BaseTransport:
+    settings: dict[str, Any] = {"hub": "https://hub.apps.example.com/pass?for_app=forum"}
+    if transport == "flask":
+        app = Flask("spoke")
+        app.secret_key = "p" * 32
+        sessions = Sessions(app, SessionClient(**client), **settings)
+        app.get("/")(sessions.signed_in(lambda: sessions.user.user_id))
+        return httpx.WSGITransport(app=app)
+    fast = FastAPI()
+    async_sessions = StarletteSessions(fast, AsyncSessionClient(**client), **settings)
+    fast.add_middleware(SessionMiddleware, secret_key="p" * 32, https_only=True)
+
+    @fast.get("/")
+    async def home(request: Request) -> Response:
+        return Response((await async_sessions.signed_in()(request)).user_id)
+
+    return AsgiTransport(fast)
+
+
+@pytest.mark.parametrize("framework", ["flask", "starlette"])
+def test_an_app_on_another_domain_signs_in_by_the_hub(apps: WebApps, framework: str) -> None:
+    here: dict[str, Any] = {"broker_url": apps.stack.broker_url}
+    hub = Flask("hub")
+    hub.secret_key = "p" * 32
+    shop = SessionClient(**here, app_id="shop", app_key=apps.keys["shop"])
+    sessions = Sessions(hub, shop, pass_on="/pass")
+    login = Password("bob", PASSWORD)
+    hub.post("/login")(lambda: (sessions.log_in(login), sessions.back())[1])
+    apps.add("hub", httpx.WSGITransport(app=hub))
+    forum = {**here, "app_id": "forum", "app_key": apps.keys["forum"]}
+    apps.add("spoke", signs_in_by_the_hub(framework, forum))
+    transfer = ("--transfer-url", "https://spoke.apps.example.com/transfer")
+    apps.stack.run("mosaic-sessions", "apps", "set", "forum", *transfer, "--tickets-from", "shop")
+    browser = apps.browser()
+
+    asked = browser.open("spoke", follow=False)
+    while asked.next_request is not None and "next=/pass" not in asked.headers["Location"]:
+        asked = browser.client.send(asked.next_request)
+    where = urlsplit(asked.headers["Location"])
+    back = browser.send("hub", f"{where.path}?{where.query}")
+    page = browser.client.get(
+        f"https://hub.apps.example.com{back.headers['Location']}", follow_redirects=True
+    )
+
+    assert (str(page.url), page.text) == ("https://spoke.apps.example.com/", "bob")
+    assert browser.is_in("spoke")
+    assert apps.browser().open("spoke", "/transfer?ticket=x&challenge=y").status_code == 409
 
 
 def test_an_app_without_marks_and_notices_is_right_after_its_recheck(apps: WebApps) -> None:

@@ -19,7 +19,7 @@ from session_client.django.conf import configured
 from session_client.login_steps import FirstStep, Proof, S
 from session_client.requests import Wishes
 from session_client.values import Authenticated, Denied, LoginAnswer, LoginRequired, Tokens
-from session_client.web import SignedIn, Turned
+from session_client.web import SignedIn, Turned, TurnedAway
 from session_client.web.outcome import Changes, Steps, redirect
 
 P = ParamSpec("P")
@@ -138,6 +138,23 @@ def enter(request: HttpRequest) -> HttpResponse:
 
 
 enter.mosaic_guarded = True  # type: ignore[attr-defined]
+
+
+def leave(request: HttpRequest) -> HttpResponse:
+    """Send a browser to the hub that signs in for this app too."""
+    raise TurnedAway(web.leave(applying.incoming(request), configured().options))
+
+
+def pass_on(request: HttpRequest) -> HttpResponse:
+    """At a hub: send whoever is signed in back to another app with a ticket."""
+    raise TurnedAway(applying.run(web.pass_on(applying.incoming(request), configured().options)))
+
+
+def arrive(request: HttpRequest) -> HttpResponse:
+    """Sign in the browser that comes back from the hub."""
+    visit = applying.visit(request)
+    steps = web.arrive(visit.request, visit.options, visit.local, visit.now)
+    raise TurnedAway(applying.run(steps))
 
 
 @csrf_exempt  # no browser sends it: what it says is signed

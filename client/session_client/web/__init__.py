@@ -16,6 +16,7 @@ from session_client.web.marks import Marks, MemoryMarks, NoMarks, RedisMarks, Sq
 from session_client.web.options import Options
 from session_client.web.outcome import Changes, Passed, Turned, TurnedAway
 from session_client.web.running import run, run_async
+from session_client.web.transfers import arrive, leave, pass_on
 
 __all__ = [
     "KEY",
@@ -34,9 +35,12 @@ __all__ = [
     "TurnedAway",
     "Visit",
     "Wants",
+    "arrive",
     "from_dict",
     "glance",
     "guard",
+    "leave",
+    "pass_on",
     "run",
     "run_async",
     "safe_next",

@@ -95,7 +95,7 @@ class Visit:
         if not isinstance(begun, Begun):
             return begun, Changes(headers=UNCACHED)
         written = handles.write(
-            begun, self._handles, is_step_up=step_up, is_secure=self._is_secure, now=self.now
+            begun, self._handles, is_step_up=step_up, is_secure=self.options.is_secure, now=self.now
         )
         return begun, Changes(headers=(*written, *UNCACHED))
 
@@ -109,7 +109,7 @@ class Visit:
             proof, is_step_up=handle.is_step_up, more={**(more or {}), "login": handle.login}
         )
         if not isinstance(answer, Denied):
-            changes = changes.and_headers(handles.forget(handle, is_secure=self._is_secure))
+            changes = changes.and_headers(handles.forget(handle, is_secure=self.options.is_secure))
         return answer, changes
 
     def log_out(self) -> Steps[Turned]:
@@ -238,10 +238,6 @@ class Visit:
     @property
     def _handles(self) -> list[handles.Handle]:
         return handles.read(self.request.cookies, self.now)
-
-    @property
-    def _is_secure(self) -> bool:
-        return self.options.cookie.name.startswith("__")
 
     @property
     def _cleared(self) -> list[Header]:

@@ -38,6 +38,9 @@ class Settings(TypedDict, total=False):
     marks: Marks
     notices: str | None
     spool: Spool | None
+    hub: str | None
+    transfer: str
+    pass_on: str | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +63,10 @@ class Options:
         marks: where endings are marked.
         notices: the address at which the worker tells of endings; None for none.
         spool: takes logouts that the worker has not acknowledged within a second.
+        hub: where the app is whose login serves this one too, with this app's name at the worker:
+            ``https://hub.example/pass?for_app=forum``. The page *login* then leads there.
+        transfer: the address to which the hub sends browsers back; the operator registers it.
+        pass_on: at a hub, the address to which other apps send browsers, such as ``/pass``.
     """
 
     login: str = "/login"
@@ -74,6 +81,9 @@ class Options:
     marks: Marks = field(default_factory=NoMarks)
     notices: str | None = None
     spool: Spool | None = None
+    hub: str | None = None
+    transfer: str = "/transfer"
+    pass_on: str | None = None
     # Until when (this app's clock) nobody asks whether sessions live, since the worker is away:
     # each page would wait for it.
     away_until: float = 0.0
@@ -86,7 +96,7 @@ class Options:
                 if is_local
                 else BrowserCookie(domain=self.cookie_domain)
             )
-        for name in ("login", "step_up", "home", "entry", "notices"):
+        for name in ("login", "step_up", "home", "entry", "notices", "transfer", "pass_on"):
             page = getattr(self, name)
             if page is not None and safe_next(page) != page:
                 raise ConfigurationError(f"{name}: a path of this app, such as /{name}")
@@ -94,6 +104,11 @@ class Options:
             raise ConfigurationError("trusted_origins: a sequence of origins")
         if min(self.recheck, self.grace) < 0:
             raise ConfigurationError("recheck, grace: seconds, 0 at least")
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether cookies are for TLS alone: everywhere but in development."""
+        return self.cookie.name.startswith("__")
 
     @property
     def marks_last(self) -> float:

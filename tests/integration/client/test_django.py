@@ -217,6 +217,22 @@ def test_an_outage_is_503_in_a_login_too(session_worker: SessionWorker) -> None:
     assert answer.status_code == 503
 
 
+def test_the_hub_and_the_way_to_it_have_addresses(
+    session_worker: SessionWorker, settings: Callable[..., None]
+) -> None:
+    from session_client.django import urls  # noqa: PLC0415
+
+    settings(HUB="https://hub.example/pass?for_app=bank", PASS_ON="/pass")
+    views = {f"/{found.pattern}": found.callback for found in urls._patterns()}
+
+    away = visit(views["/login"], **PAGE)[1]
+    assert away.headers["Location"].startswith("https://hub.example/pass?for_app=bank&challenge=")
+    assert "__Secure-" not in str(away.cookies)
+    assert "__Host-mosaic-transfer-" in str(away.cookies)
+    assert visit(views["/transfer"], **PAGE)[1].status_code == 409
+    assert visit(views["/pass"], **PAGE)[1].status_code == 400
+
+
 def test_settings_that_cannot_be_right_are_named(settings: Callable[..., None]) -> None:
     from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
 

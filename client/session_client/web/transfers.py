@@ -1,0 +1,142 @@
+"""One login app for all others: leave for it, be passed on there, and arrive with a ticket.
+
+The app that signs in is the hub. The others may be on any domain: each keeps a verifier in the
+browser that leaves, and a ticket serves that browser alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Final
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+from session_client import browser_cookie, contract
+from session_client.contract import Reason
+from session_client.errors import Unauthorized, Unavailable
+from session_client.requests import new_verifier
+from session_client.values import LoginRequired, SilentAnswer, StepUpRequired, Ticket
+from session_client.web import outcome
+from session_client.web.gate import admit
+from session_client.web.incoming import Incoming, safe_next, with_next
+from session_client.web.local import Local
+from session_client.web.options import Options
+from session_client.web.outcome import UNCACHED, Ask, Changes, Header, Steps, Turned
+
+_LASTS_SECONDS: Final = 600
+_LONGEST_WAY_BACK: Final = 500
+_VALUE: Final = re.compile(r"([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]*)")
+# A ticket in an address is told to nobody.
+_UNTOLD: Final[tuple[Header, ...]] = (("Referrer-Policy", "no-referrer"), *UNCACHED)
+
+
+def leave(request: Incoming, options: Options) -> Turned:
+    """Send a browser to the hub, to come back to the page that it wanted."""
+    way_back = _asked(request, "next") or "/"  # looked at when it is followed
+    verifier = new_verifier()
+    challenge = contract.challenge_of(verifier)
+    kept = _encoded(way_back if len(way_back) <= _LONGEST_WAY_BACK else "/")
+    cookie = _cookie(options, challenge, f"{verifier}.{kept}", _LASTS_SECONDS)
+    hub = str(options.hub)
+    location = f"{hub}{'&' if '?' in hub else '?'}challenge={quote(challenge)}"
+    return outcome.redirect(location, Changes(headers=(cookie, *UNCACHED)))
+
+
+def pass_on(request: Incoming, options: Options) -> Steps[Turned]:
+    """At the hub: send whoever is signed in back with a ticket, and others to the login first."""
+    for_app, challenge = _asked(request, "for_app"), _asked(request, "challenge")
+    if not (contract.is_app_id(for_app) and contract.is_challenge(challenge)):
+        return _refused(400, "This is not how another site sends you here.")
+    token = options.cookie.read(request.cookies)
+    nobody = outcome.login_required(
+        request, options, Reason.NO_SESSION.value, Changes(headers=UNCACHED)
+    )
+    if token is None:
+        return nobody
+    asked = {"browser_token": token, "for_app": for_app, "challenge": challenge}
+    try:
+        answer: Ticket | LoginRequired = yield Ask("ticket", asked)
+    except Unavailable as error:
+        return outcome.unavailable(request, error)
+    except Unauthorized as error:
+        if error.reason != Reason.NOT_PERMITTED:
+            raise
+        return _refused(403, "That site takes nobody from here.")
+    if isinstance(answer, LoginRequired):
+        return nobody
+    query = urlencode({"ticket": answer.ticket, "challenge": str(challenge)})
+    there = answer.transfer_url
+    location = f"{there}{'&' if '?' in there else '?'}{query}"
+    return outcome.redirect(location, Changes(headers=_UNTOLD))
+
+
+def arrive(request: Incoming, options: Options, local: Local | None, now: float) -> Steps[Turned]:
+    """Sign in the browser that comes back from the hub, if it is the one that left."""
+    ticket, challenge = _asked(request, "ticket"), _asked(request, "challenge")
+    kept = _kept(request, options, challenge)
+    if not ticket or challenge is None or kept is None:
+        return outcome.begun_elsewhere(request)
+    verifier, way_back = kept
+    token = options.cookie.read(request.cookies)
+    asked = {"ticket": ticket, "verifier": verifier, "replaces": token}
+    try:
+        answer: SilentAnswer = yield Ask("silent_auth", asked)
+    except Unavailable as error:
+        return outcome.unavailable(request, error)
+    forgotten = _cookie(options, challenge, "", 0)
+    if isinstance(answer, LoginRequired):
+        return _refused(
+            403, "You are not signed in here. Please go back, and begin anew.", forgotten
+        )
+    headers = (*options.cookie.headers_for(answer), forgotten, *_UNTOLD)
+    is_another = local is not None and local.user_id != answer.user_id
+    changes = Changes(empties=is_another, headers=headers)
+    if isinstance(answer, StepUpRequired):
+        return outcome.redirect(with_next(options.step_up, way_back), changes)
+    new = yield from admit(answer, options, token=token, asked_at=now)
+    if new is None:
+        return _refused(403, "You have signed out meanwhile.", forgotten)
+    changes = Changes(local=new, empties=is_another, headers=headers)
+    return outcome.redirect(way_back, changes)
+
+
+def _refused(status: int, text: str, *headers: Header) -> Turned:
+    return Turned(status=status, body=text, changes=Changes(headers=(*headers, *_UNTOLD)))
+
+
+def _asked(request: Incoming, name: str) -> str | None:
+    found = parse_qs(urlsplit(request.path).query).get(name, [])
+    return found[0] if len(found) == 1 else None
+
+
+def _kept(request: Incoming, options: Options, challenge: str | None) -> tuple[str, str] | None:
+    """Return the verifier and the way back that this browser left with."""
+    name = _name(options, challenge or "")
+    found = [value for each, value in browser_cookie.pairs(request.cookies) if each == name]
+    match = _VALUE.fullmatch(found[0]) if len(found) == 1 else None
+    if match is None or contract.challenge_of(match[1]) != challenge:
+        return None
+    return match[1], safe_next(_decoded(match[2]))
+
+
+def _name(options: Options, challenge: str) -> str:
+    prefix = "__Host-" if options.is_secure else ""
+    return f"{prefix}mosaic-transfer-{challenge[:8]}"
+
+
+def _cookie(options: Options, challenge: str, value: str, lasts: int) -> Header:
+    secure = "; Secure" if options.is_secure else ""
+    name = _name(options, challenge)
+    text = f"{name}={value}; Path=/; Max-Age={lasts}{secure}; HttpOnly; SameSite=Lax"
+    return "Set-Cookie", text
+
+
+def _encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def _decoded(text: str) -> str | None:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        return None
