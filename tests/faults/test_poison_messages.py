@@ -15,7 +15,7 @@ import redis
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
-from session_client import Registered, SessionClient, Status
+from session_client import SessionClient, Status
 from tests.faults.messages import b64, raw
 from tests.sending import send
 
@@ -158,7 +158,7 @@ def test_no_message_stops_a_worker_or_the_good_messages_between(stack: Stack, po
             queue.lpush("auth", item)
             # A good one after each: it must be served although the bad one came first.
             answer = client.status(user_id="ada", timeout=60)
-            assert isinstance(answer, Registered)
+            assert answer == ()
 
         poll_until(
             lambda: queue.llen("auth") == queue.hlen("unacked") == 0,
@@ -202,7 +202,7 @@ def test_queue_items_that_are_no_messages_cost_nothing_but_a_line_in_the_log(sta
         for item in NO_MESSAGE.values():
             queue.lpush("auth", item)
             answer = client.status(user_id="ada", timeout=60)
-            assert isinstance(answer, Registered)
+            assert answer == ()
 
     wait_until_all_are_rejected(worker)
     assert (worker.is_alive, worker.pid) == (True, pid)

@@ -353,5 +353,10 @@ class _Line:
     async def close(self) -> None:
         """Close it at once."""
         connection, self._connection, self.is_proven = self._connection, None, False
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        if connection is None:
+            return
+        # TLS says good-bye in a later turn of the event loop, which may have ended by then.
+        writer = connection._writer  # noqa: SLF001 - the same in all versions
+        if writer is not None:
+            writer.transport.abort()
+        await connection.disconnect(nowait=True)
