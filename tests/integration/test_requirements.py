@@ -13,8 +13,10 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 OURS = {"mosaic-session-worker", "mosaic-session-client"}
-# Loaded by site-packages itself, by coverage, or by Celery and redis-py only where they are there.
-BYSTANDERS = {"setuptools", "coverage", "pip", "psutil", "opentelemetry-api", "django"}
+# Loaded by site-packages itself, by coverage, or by Celery, redis-py and SQLAlchemy only where they
+# are there.
+BYSTANDERS = {"setuptools", "coverage", "pip", "psutil", "opentelemetry-api"}
+BYSTANDERS |= {"django", "greenlet"}
 
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys
