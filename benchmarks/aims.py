@@ -11,6 +11,9 @@ from benchmarks.figures import Figures
 
 CPU_TIMES_NOOP: Final = 2.0
 CPU_TIMES_NOOP_MOONSHOT: Final = 1.5
+BROWSER_TIMES_USER: Final = 1.03
+LOGIN_TIMES_SILENT: Final = 1.5
+CLIENT_TIMES_NOOP: Final = 0.6
 TIMES_PEER: Final = 2.0
 PER_SECOND_MOONSHOT: Final = 333.0
 ADDED_P50_MS: Final = 10.0
@@ -36,6 +39,8 @@ def verdicts(figures: Figures) -> list[Verdict]:
     """Hold the figures against the aims; an aim whose figure was not taken is left out."""
     return [
         *_cpu(figures),
+        *_beside_ours(figures),
+        *_client(figures),
         *_throughput(figures),
         *_latency(figures),
         *_burst(figures),
@@ -58,6 +63,40 @@ def _cpu(figures: Figures) -> Iterator[Verdict]:
             f"≤ {CPU_TIMES_NOOP} x noop (moonshot {CPU_TIMES_NOOP_MOONSHOT})",
             f"{times:.2f} x ({ours:.2f} ms)",
             reached,
+        )
+
+
+def _beside_ours(figures: Figures) -> Iterator[Verdict]:
+    """What our worker's other answers cost beside a silent authentication by user id."""
+    aims = (
+        ("browser", "a silent auth by browser token", BROWSER_TIMES_USER),
+        ("login", "a login by password", LOGIN_TIMES_SILENT),
+    )
+    for pool, latency in summary.settings_of(figures.samples):
+        ours = summary.median(figures.samples, "ours", pool, latency, "worker_cpu_ms")
+        for subject, what, most in aims:
+            used = summary.median(figures.samples, subject, pool, latency, "worker_cpu_ms")
+            if used is None or not ours:
+                continue
+            yield Verdict(
+                f"worker CPU of {what}, {pool}, Mosaic {latency:g} ms",
+                f"≤ {most:g} x one by user id",
+                f"{used / ours:.2f} x ({used:.2f} ms)",
+                _met(used / ours <= most),
+            )
+
+
+def _client(figures: Figures) -> Iterator[Verdict]:
+    for pool, latency in summary.settings_of(figures.samples):
+        ours = summary.median(figures.samples, "ours", pool, latency, "client_cpu_ms")
+        noop = summary.median(figures.samples, "noop", pool, latency, "client_cpu_ms")
+        if ours is None or not noop:
+            continue
+        yield Verdict(
+            f"the app's CPU of a silent auth, {pool}, Mosaic {latency:g} ms",
+            f"≤ {CLIENT_TIMES_NOOP:g} x noop's",
+            f"{ours / noop:.2f} x ({ours:.2f} ms)",
+            _met(ours / noop <= CLIENT_TIMES_NOOP),
         )
 
 

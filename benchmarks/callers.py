@@ -10,7 +10,7 @@ from celery import Celery
 
 from benchmarks import people
 from benchmarks.peers.mosaic import Mosaic
-from session_client import Authenticated, SessionClient
+from session_client import Authenticated, LoginAnswer, Password, SessionClient
 from session_client.keys import AppKey
 
 Call = Callable[[int], None]
@@ -25,7 +25,7 @@ class WrongAnswerError(Exception):
 class Addresses:
     """Where the subjects are."""
 
-    ours_broker: str
+    our_brokers: dict[str, str]
     noop_broker: str
     peer_broker: str
     mosaic: str
@@ -38,14 +38,55 @@ def caller(subject: str, addresses: Addresses) -> Call:
 
 
 def _ours(addresses: Addresses) -> Call:
+    """By user id."""
+    return _of_our_client(
+        addresses,
+        "ours",
+        people.app_of,
+        lambda client, number: client.silent_auth(
+            user_id=people.user_id(number), timeout=TIMEOUT_SECONDS
+        ),
+    )
+
+
+def _browser(addresses: Addresses) -> Call:
+    """By the browser's token, as apps mostly ask."""
+    return _of_our_client(
+        addresses,
+        "browser",
+        people.app_of,
+        lambda client, number: client.silent_auth(
+            browser_token=people.browser_token(people.user_id(number)), timeout=TIMEOUT_SECONDS
+        ),
+    )
+
+
+def _login(addresses: Addresses) -> Call:
+    """By password: a new session each time."""
+    return _of_our_client(
+        addresses,
+        "login",
+        people.guests_app,
+        lambda client, number: client.authenticate(
+            Password(people.guest(number), "a password"), timeout=TIMEOUT_SECONDS
+        ),
+    )
+
+
+def _of_our_client(
+    addresses: Addresses,
+    subject: str,
+    app_of: Callable[[int], str],
+    ask: Callable[[SessionClient, int], LoginAnswer],
+) -> Call:
+    broker_url = addresses.our_brokers[subject]
     clients = {
-        app_id: SessionClient(broker_url=addresses.ours_broker, app_id=app_id, app_key=key)
+        app_id: SessionClient(broker_url=broker_url, app_id=app_id, app_key=key)
         for app_id, key in addresses.app_keys.items()
     }
 
     def call(number: int) -> None:
-        client = clients[people.app_of(number)]
-        answer = client.silent_auth(user_id=people.user_id(number), timeout=TIMEOUT_SECONDS)
+        answer = ask(clients[app_of(number)], number)
         if not isinstance(answer, Authenticated):
             raise WrongAnswerError(f"{type(answer).__name__} {answer.reason}")
 
@@ -85,5 +126,12 @@ def _direct(addresses: Addresses) -> Call:
     return call
 
 
-_MAKERS: Final = {"noop": _noop, "peer": _peer, "direct": _direct, "ours": _ours}
+_MAKERS: Final = {
+    "noop": _noop,
+    "peer": _peer,
+    "direct": _direct,
+    "ours": _ours,
+    "browser": _browser,
+    "login": _login,
+}
 SUBJECTS: Final = tuple(_MAKERS)

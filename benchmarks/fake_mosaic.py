@@ -27,6 +27,7 @@ TOKEN_SECONDS: Final = 24 * 3600  # longer than any run, so nothing is signed wh
 _KID: Final = "bench"
 _CLIENT_TOKEN: Final = "client-token."
 _AUTHENTICATE: Final = "/cis/v1/auth/session/authenticate"
+_PASSWORD: Final = "/cis/v1/auth/password/authenticate"
 _LOGOUT: Final = "/cis/v1/auth/session/logout"
 _NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\n\r\n"
 _NOT_FOUND: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
@@ -39,26 +40,29 @@ class Tokens:
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._answers: dict[tuple[str, str], bytes] = {}
+        self._id_tokens: dict[tuple[str, str], str] = {}
 
     def sign_all(self) -> None:
         """Sign for every user and the app that will ask for them."""
         for number in range(people.USERS):
             user = people.user_id(number)
             self.answer(people.session_id(user), people.client_id(people.app_of(number)))
+        for number in range(people.GUESTS):
+            guest, client = people.guest(number), people.client_id(people.guests_app(number))
+            self._id_tokens[guest, client] = self._id_token(guest, client)
 
     def answer(self, session: str, client: str) -> bytes:
         """Return the whole answer to a silent authentication."""
         answer = self._answers.get((session, client))
         if answer is None:
-            body = {
-                "access_token": _ACCESS_TOKEN,
-                "token_type": "Bearer",
-                "expires_in": 3600,
-                "session_id": session,
-                "id_token": self._id_token(people.user_of(session), client),
-            }
-            answer = self._answers[session, client] = _ok(body)
+            token = self._id_token(people.user_of(session), client)
+            answer = self._answers[session, client] = _signed_in(session, token)
         return answer
+
+    def login(self, user: str, client: str, number: int) -> bytes:
+        """Return the whole answer to a user's login: each opens a session of its own."""
+        session = people.login_session_id(user, number)
+        return _signed_in(session, self._id_tokens[user, client])
 
     def jwks(self) -> bytes:
         """Return the whole answer that shows the public key."""
@@ -99,6 +103,10 @@ class State:
             self.calls["authenticate"] += 1
             client = _bearer(head).removeprefix(_CLIENT_TOKEN)
             return self.tokens.answer(json.loads(body)["session_id"], client)
+        if path == _PASSWORD:
+            self.calls["login"] += 1
+            client = _bearer(head).removeprefix(_CLIENT_TOKEN)
+            return self.tokens.login(json.loads(body)["username"], client, self.calls["login"])
         if path == _LOGOUT:
             self.calls["logout"] += 1
             return _NO_CONTENT
@@ -152,6 +160,17 @@ class Connection(asyncio.Protocol):
             loop.call_later(self._state.latency_seconds, self._transport.write, answer)
         else:
             self._transport.write(answer)
+
+
+def _signed_in(session: str, id_token: str) -> bytes:
+    body = {
+        "access_token": _ACCESS_TOKEN,
+        "token_type": "Bearer",
+        "expires_in": 3600,
+        "session_id": session,
+        "id_token": id_token,
+    }
+    return _ok(body)
 
 
 def _length(head: bytes) -> int:

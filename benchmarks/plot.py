@@ -8,8 +8,16 @@ from typing import Any, Final
 from benchmarks import summary
 from benchmarks.figures import Figures
 
-_COLOURS: Final = {"noop": "#b9b9b9", "peer": "#e08a3c", "direct": "#7fb069", "ours": "#2f6db3"}
-_WIDTH: Final = 0.2
+_COLOURS: Final = {
+    "noop": "#b9b9b9",
+    "peer": "#e08a3c",
+    "direct": "#7fb069",
+    "ours": "#2f6db3",
+    "browser": "#6fa0d8",
+    "login": "#8d6cab",
+}
+_WITH_A_WORKER: Final = tuple(name for name in _COLOURS if name != "direct")
+_WIDTH: Final = 0.14
 
 
 def draw(figures: Figures, path: Path) -> Path | None:
@@ -34,7 +42,7 @@ def draw(figures: Figures, path: Path) -> Path | None:
 
 
 def _cpu(figures: Figures, axis: Any) -> None:
-    _bars(figures, axis, "worker_cpu_ms", "Worker CPU, ms a request", ("noop", "peer", "ours"))
+    _bars(figures, axis, "worker_cpu_ms", "Worker CPU, ms a request", _WITH_A_WORKER)
 
 
 def _rate(figures: Figures, axis: Any) -> None:

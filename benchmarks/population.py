@@ -8,12 +8,15 @@ from sqlalchemy import create_engine, insert
 
 from benchmarks import people
 from benchmarks.peers import peer
-from models import IdpSession, new_id
+from models import BrowserToken, IdpSession, new_id
+from models.browser_token import TokenOrigin
+from session_client.contract import Method
 from session_client.keys import AppKey
 from worker.app_registry import SILENT_BY_USER
 from worker.operations.app_description import NewApp
 from worker.operations.apps import add_app
 from worker.sessions.queries import session_id_place
+from worker.storage.encryption import Hashed
 from worker.wiring import Services
 
 _LIFETIME = timedelta(days=14)
@@ -29,6 +32,7 @@ def add_apps(services: Services) -> dict[str, AppKey]:
                 client_id=people.client_id(app_id),
                 client_secret=people.client_secret(app_id),
                 capabilities=(SILENT_BY_USER,),
+                methods=(Method.PASSWORD.value,),
             ),
         )
         for app_id in people.APP_IDS
@@ -38,9 +42,20 @@ def add_apps(services: Services) -> dict[str, AppKey]:
 def sign_in_all(services: Services) -> None:
     """Give each user a live session, as if their app had just registered it."""
     now = services.now()
-    rows = []
+    rows, tokens = [], []
     for number in range(people.USERS):
         user, row_id = people.user_id(number), new_id()
+        tokens.append(
+            {
+                "token_hash": services.keyring.keyed_hash(
+                    Hashed.BROWSER_TOKEN, people.browser_token(user)
+                ),
+                "idp_session_id": row_id,
+                "issued_to": people.app_of(number),
+                "origin": TokenOrigin.LOGIN.value,
+                "issued_at": now,
+            }
+        )
         session_id = people.session_id(user)
         rows.append(
             {
@@ -60,6 +75,7 @@ def sign_in_all(services: Services) -> None:
         )
     with services.store.write() as connection:
         connection.execute(insert(IdpSession), rows)
+        connection.execute(insert(BrowserToken), tokens)
     _analyze(services.settings.store_url)
 
 

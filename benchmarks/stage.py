@@ -43,7 +43,7 @@ ROOT: Final = Path(__file__).parents[1]
 WORKER_SETTINGS: Final[Mapping[str, object]] = {}
 
 _START_SECONDS: Final = 60.0
-_REDIS_DATABASES: Final = {"ours": 0, "noop": 1, "peer": 2}
+_REDIS_DATABASES: Final = {"ours": 0, "noop": 1, "peer": 2, "browser": 3, "login": 4}
 
 
 class RoomyPostgres(PostgresServer):
@@ -109,7 +109,10 @@ class Stage:
         return self.redis.url(_REDIS_DATABASES[subject])
 
     def worker_environment(
-        self, database_url: str, settings: Mapping[str, object] | None = None
+        self,
+        database_url: str,
+        settings: Mapping[str, object] | None = None,
+        subject: str = "ours",
     ) -> dict[str, str]:
         """Return what our worker, or a command of ours, is configured with."""
         values: dict[str, object] = {
@@ -119,7 +122,7 @@ class Stage:
             "mosaic_jwks_url": f"{self.mosaic.url}/cis/oidc/jwks",
             "mosaic_issuer": people.ISSUER,
             "database_url": database_url,
-            "broker_url": self.redis_url("ours"),
+            "broker_url": self.redis_url(subject),
             **self.settings,
             **(settings or {}),
         }

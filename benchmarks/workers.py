@@ -14,10 +14,12 @@ from benchmarks.load import Client
 from benchmarks.stage import Stage, services_of
 from sandbox.processes import ManagedProcess
 
+# What is asked of our worker: by user id, by browser token, to log in. Each of one of its own.
+OURS: Final = ("ours", "browser", "login")
 _APPS: Final = {
     "noop": "benchmarks.peers.noop",
     "peer": "benchmarks.peers.peer",
-    "ours": "worker",
+    **dict.fromkeys(OURS, "worker"),
 }
 _OUR_POOL_NAMES: Final = {"threads": "threads", "prefork": "processes"}
 
@@ -55,7 +57,7 @@ def prepare_ours(stage: Stage, name: str, peer_database: str) -> Ground:
     finally:
         services.close()
     addresses = Addresses(
-        ours_broker=stage.redis_url("ours"),
+        our_brokers={subject: stage.redis_url(subject) for subject in OURS},
         noop_broker=stage.redis_url("noop"),
         peer_broker=stage.redis_url("peer"),
         mosaic=stage.mosaic.url,
@@ -76,10 +78,10 @@ def worker(
     if subject == "direct":
         yield None
         return
-    if subject == "ours":
+    if subject in OURS:
         # As a setting, since the sizes of its pools of connections follow from it.
         environment = ground.stage.worker_environment(
-            ground.our_database, {"concurrency": concurrency}
+            ground.our_database, {"concurrency": concurrency}, subject
         )
         pool_words = ["-P", _OUR_POOL_NAMES[pool]]
     else:
