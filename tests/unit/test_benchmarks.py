@@ -140,7 +140,7 @@ def sample(subject: str, *, per_second: float, cpu: float) -> Sample:
         mosaic_ms=0.0,
         per_second=per_second,
         worker_cpu_ms=cpu,
-        client_cpu_ms=1.0,
+        client_cpu_ms=0.5 if subject == "ours" else 1.0,
         postgres_cpu_ms=0.5,
         redis_cpu_ms=0.3,
         fake_cpu_ms=0.1,
@@ -160,14 +160,23 @@ def test_each_aim_is_held_against_the_median_of_its_rounds() -> None:
     good = [sample("ours", per_second=p, cpu=c) for p, c in ((200, 1.9), (210, 9.9), (1, 0.1))]
     bad = [sample("ours", per_second=p, cpu=c) for p, c in ((199, 2.1), (999, 9.9), (1, 0.1))]
 
-    assert words_of(Figures(samples=[*noop, *peer, *good])) == ["met", "met", "missed"]
-    assert words_of(Figures(samples=[*noop, *peer, *bad])) == ["missed", "missed", "missed"]
+    assert words_of(Figures(samples=[*noop, *peer, *good])) == ["met", "met", "met", "missed"]
+    assert words_of(Figures(samples=[*noop, *peer, *bad])) == ["missed", "met", "missed", "missed"]
 
 
 def test_a_moonshot_is_called_one() -> None:
     samples = [sample("noop", per_second=900, cpu=1.0), sample("ours", per_second=333, cpu=1.5)]
 
-    assert words_of(Figures(samples=samples)) == ["moonshot", "moonshot"]
+    assert words_of(Figures(samples=samples)) == ["moonshot", "met", "moonshot"]
+
+
+def test_what_else_is_asked_of_our_worker_is_held_against_a_silent_authentication() -> None:
+    ours = sample("ours", per_second=100, cpu=2.0)
+    cheap = [sample("browser", per_second=1, cpu=2.06), sample("login", per_second=1, cpu=3.0)]
+    dear = [sample("browser", per_second=1, cpu=2.07), sample("login", per_second=1, cpu=3.1)]
+
+    assert words_of(Figures(samples=[ours, *cheap])) == ["met", "met", "missed"]
+    assert words_of(Figures(samples=[ours, *dear])) == ["missed", "missed", "missed"]
 
 
 def test_a_worker_that_grows_by_more_than_a_twentieth_misses_its_aim() -> None:
