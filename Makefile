@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev dev-app dev-user examples test test-node test-quick test-browser soak bench lint format lock clean
+.PHONY: help setup demo dev dev-app dev-user examples test test-node matrix test-quick test-browser soak bench lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ examples: $(READY)  ## run shop, forum and bank (Flask, FastAPI, Django), to cli
 
 test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, with branch coverage
 	@$(BIN)/python -m sandbox.run_tests
+
+matrix: $(READY)  ## the client beside the oldest, some and the newest of redis-py, cryptography, Celery and Python
+	@$(BIN)/python -m tests.matrix
 
 test-quick: $(READY)  ## what to run while editing: no process and no server is started
 	@$(BIN)/python -m pytest -q -n 2 tests/unit

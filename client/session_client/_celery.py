@@ -17,6 +17,7 @@ from kombu.pools import ProducerPool
 
 from session_client import broker
 from session_client._core.message import Message
+from session_client.contract import Queue
 from session_client.errors import BrokerUnavailable
 
 _MAX_AT_ONCE: Final = 16
@@ -113,6 +114,7 @@ def _celery_app() -> Celery:
         accept_content=["json"],
         task_queues=broker.queues(),
         task_create_missing_queues=False,
+        task_default_queue=Queue.SESSIONS.value,  # never used; Celery 5.3 looks for it all the same
         task_ignore_result=True,
         task_send_sent_event=False,
         result_backend=None,

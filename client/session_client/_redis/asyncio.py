@@ -237,7 +237,8 @@ class Link:
         """Publish what is due until nothing is."""
         try:
             while self._outgoing:
-                due, self._outgoing = self._outgoing, []
+                # In slices: to write many messages takes long, for all others of this event loop.
+                due, self._outgoing = self._outgoing[:_AT_ONCE], self._outgoing[_AT_ONCE:]
                 await self._put([(waiter, ask) for waiter, ask in due if not waiter.is_gone])
         except BaseException:
             await self._publish.close()
@@ -246,10 +247,11 @@ class Link:
     async def _put(self, due: list[tuple[_Waiter, Ask]]) -> None:
         line = self._publish
         was_proven = line.is_proven
-        pushes = [
-            ("LPUSH", ask.message.queue.value, ask.message.to_wire(self._box)) for _, ask in due
-        ]
         try:
+            await line.connect()
+            pushes = [
+                ("LPUSH", ask.message.queue.value, ask.message.to_wire(self._box)) for _, ask in due
+            ]
             await line.send(pushes, _SILENCE_SECONDS, is_long=True)
             while due:
                 try:
@@ -272,6 +274,7 @@ class Link:
         take = [("BLPOP", key, f"{_ON_SERVER_SECONDS:.3f}"), ("LPOP", key, str(_AT_ONCE))]
         line = self._replies
         idle_until = 0.0
+        await asyncio.sleep(0)  # with TLS to connect takes long: not in one go with the other one
         try:
             while True:
                 if self._waiting:
@@ -329,15 +332,19 @@ class _Line:
         await self.send(commands, _ON_SERVER_SECONDS + _SILENCE_SECONDS)
         return [await self.read() for _ in commands]
 
+    async def connect(self) -> None:
+        """Connect it, if it is not yet."""
+        if self._connection is None:
+            connection = self._connection = self._place.for_asyncio()
+            connection.socket_connect_timeout = connection.socket_timeout = _SILENCE_SECONDS
+            await connection.connect()
+
     async def send(
         self, commands: list[tuple[Any, ...]], silence: float, *, is_long: bool = False
     ) -> None:
         """Send *commands*; each of their replies may take *silence* seconds."""
+        await self.connect()
         connection = self._connection
-        if connection is None:
-            connection = self._connection = self._place.for_asyncio()
-            connection.socket_connect_timeout = connection.socket_timeout = _SILENCE_SECONDS
-            await connection.connect()
         # Without a limit redis-py does not go through `asyncio.wait_for`, which before Python 3.12
         # may swallow a cancellation. To ask for an answer is too short to fill a buffer.
         connection.socket_timeout = silence if is_long else None
@@ -346,7 +353,8 @@ class _Line:
 
     async def read(self) -> Any:
         """Read one reply."""
-        reply = await self._connection.read_response()
+        # Closed here alone, and at once: redis-py would close it in its own time.
+        reply = await self._connection.read_response(disconnect_on_error=False)
         self.is_proven = True
         return reply
 
