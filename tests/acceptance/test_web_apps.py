@@ -250,8 +250,6 @@ def test_an_app_on_another_domain_signs_in_by_the_hub(apps: WebApps, framework: 
     apps.add("hub", httpx.WSGITransport(app=hub))
     forum = {**here, "app_id": "forum", "app_key": apps.keys["forum"]}
     apps.add("spoke", signs_in_by_the_hub(framework, forum))
-    transfer = ("--transfer-url", "https://spoke.apps.example.com/transfer")
-    apps.stack.run("mosaic-sessions", "apps", "set", "forum", *transfer, "--tickets-from", "shop")
     browser = apps.browser()
 
     asked = browser.open("spoke", follow=False)

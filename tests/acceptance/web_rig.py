@@ -153,9 +153,11 @@ def web_apps(folder: Path) -> Iterator[WebApps]:
         patch.setenv("FORUM_DOMAIN", DOMAIN)
         patch.setenv("FORUM_SECRET", "f" * 32)
         for app in HOSTS:
-            key = stack.add_app(
-                app, "--methods", "password,otp", "--notice-url", f"{postman}/{app}/logout-notice"
-            )
+            more = ["--transfer-url", f"https://spoke.{DOMAIN}/transfer", "--tickets-from", "shop"]
+            notices = f"{postman}/{app}/logout-notice"
+            words = ("--methods", "password,otp", "--notice-url", notices)
+            # Before the worker starts, which sees a change within seconds and not at once.
+            key = stack.add_app(app, *words, *(more if app == "forum" else ()))
             keys[app] = key
             patch.setenv("SESSION_APP_ID", app)
             patch.setenv("SESSION_MARKS_URL", stack.redis.url(1 + len(transports)))
