@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -41,6 +43,15 @@ class RabbitMQ:
     def url(self, kind: str) -> str:
         """Where queues that are declared without saying so are of *kind*."""
         return f"amqp://guest:guest@{HOST}:{self.port}/{kind}"
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have it hang: it is there, keeps its connections and does nothing."""
+        os.killpg(self._server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._server.pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
         self._exit.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -76,7 +87,7 @@ class RabbitMQ:
         configuration.write_text(f"load_definitions = {definitions}\n", encoding="utf-8")
         # Not left to Erlang, whose name service would outlive it.
         self._run(["epmd", "-port", str(names_port), "-address", HOST], environment)
-        server = self._run([_SERVER], environment)
+        server = self._server = self._run([_SERVER], environment)
         poll_until(
             lambda: server.returncode is not None or self._answers(),
             START_TIMEOUT_SECONDS,

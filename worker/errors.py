@@ -15,6 +15,7 @@
     │   ├── HeldBack              a budget or a pause keeps us from calling Mosaic
     │   │   └── BreakerOpen         or that it fails, for this client or for all
     │   ├── StoreUnavailable      the database does not answer, or takes no writes
+    │   ├── BrokerUnavailable     a broker that is no Redis does not answer, or refuses us
     │   ├── NoticeUndelivered     an app did not take a notice this time
     │   ├── NotReady              what a worker stands on: it does not start yet
     │   └── SessionChanged        other writers kept winning
@@ -120,6 +121,12 @@ class StoreUnavailable(TryLater):
     """The database does not answer, is locked for too long, or is read-only."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class BrokerUnavailable(TryLater):
+    """A broker that is no Redis does not answer, or refuses us. The message says what to do."""
+
+    reason = Reason.INTERNAL_ERROR
 
 
 class NoticeUndelivered(TryLater):

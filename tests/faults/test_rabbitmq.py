@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from kombu import Connection, Queue
+from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import SecretStr
 
 from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
@@ -13,8 +19,20 @@ from sandbox.stack import Stack
 from session_client import Authenticated, LoginRequired, SessionClient
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
+from tests.integration.cli.cli_rig import run, told
+from tests.integration.outbox.propagation_rig import by_queue
+from tests.stage import Stage
+from worker import wiring
+from worker.celery_support import other_brokers
+from worker.errors import BrokerUnavailable
+from worker.monitoring.gauges import Facts, sources
+from worker.operations import queue_depth
+from worker.wiring import Services
 
 pytestmark = pytest.mark.skipif(find_rabbitmq() is None, reason="install rabbitmq-server")
+
+# A queue of one connection is never a quorum queue.
+OF_HALL = {"x-queue-type": "classic"}
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +71,111 @@ def test_a_job_of_a_worker_that_was_killed_is_done_by_the_next(
             client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
             assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
             wait_until_mosaic_is_told(stack)
+
+
+# --- what operators see
+
+
+@contextmanager
+def brokered_by(url: str, stage: Stage) -> Iterator[Services]:
+    """The stage's services with *url* as their broker, and its Redis for the rest."""
+    update = {"redis_url": stage.settings.broker_url, "broker_url": SecretStr(url)}
+    settings = stage.settings.model_copy(update=update)
+    services = replace(stage.services, settings=settings, broker=None)
+    with wiring.use(services):
+        yield services
+
+
+def put(connection: Connection, queue: str, messages: int, **kind: Any) -> None:
+    """Have *queue* hold so many messages more; returns when the broker has them."""
+    declared = Queue(queue, routing_key=queue, **kind)
+    with connection.Producer() as producer:
+        for number in range(messages):
+            producer.publish(number, routing_key=queue, declare=[declared])
+
+
+def shown(services: Services) -> list[str]:
+    """What a worker's metrics show."""
+    registry = CollectorRegistry()
+    registry.register(Facts(sources(services), lambda: (0, 8)))
+    return generate_latest(registry).decode().splitlines()
+
+
+@pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
+def test_what_waits_is_told_and_no_age_is_made_up(
+    rabbitmq: RabbitMQ, sqlite_stage: Stage, kind: str
+) -> None:
+    for app in ("desk", "forum", "hall"):
+        by_queue(sqlite_stage, app)
+    url = rabbitmq.url(kind)
+    confirmed = {"confirm_publish": True}
+    with (
+        Connection(url, transport_options=confirmed) as connection,
+        brokered_by(url, sqlite_stage) as services,
+    ):
+        there = queue_depth.read(url).waiting  # of the other test's workers
+        put(connection, "login", 3)
+        put(connection, "desk-notices", 2)
+        # Nobody has declared forum's, and hall's is another connection's alone.
+        put(connection, "hall-notices", 1, exclusive=True, durable=False, queue_arguments=OF_HALL)
+        said = told("status", expect=69)
+        printed = run("status", expect=69)
+        lines = shown(services)
+
+    assert said["queues"] == {**there, "login": there["login"] + 3}
+    assert (said["oldest_waiting_seconds"], said["unacknowledged"]) == (None, None)
+    assert said["notice_queues"] == {
+        "desk": {"queue": "desk-notices", "waiting": 2, "oldest_waiting_seconds": None},
+        "forum": {"queue": "forum-notices", "waiting": 0, "oldest_waiting_seconds": None},
+    }
+    assert f"{there['login'] + 3}, the broker tells no age" in printed.stdout
+    assert "2, the broker tells no age" in printed.stdout
+    assert "broker" not in printed.stderr
+    for line in (
+        f'mosaic_sessions_queue_depth{{queue="login"}} {there["login"] + 3}.0',
+        'mosaic_sessions_notice_queue_depth{app="desk"} 2.0',
+        'mosaic_sessions_notice_queue_depth{app="forum"} 0.0',
+        'mosaic_sessions_source_up{source="broker"} 1.0',
+        'mosaic_sessions_source_up{source="notice_queues"} 1.0',
+    ):
+        assert line in lines
+    untold = (
+        "mosaic_sessions_queue_old",
+        "mosaic_sessions_notice_queue_old",
+        "mosaic_sessions_jobs_un",
+    )
+    assert [line for line in lines if line.startswith(untold)] == []
+
+
+def test_a_broker_that_refuses_us_is_one_line_without_what_was_sent(
+    rabbitmq: RabbitMQ, sqlite_stage: Stage
+) -> None:
+    by_queue(sqlite_stage, "desk")
+    wrong = {
+        "AccessRefused": rabbitmq.url(CLASSIC).replace("guest:guest", "guest:pw-canary"),
+        "NotAllowed": rabbitmq.url("nowhere-canary"),
+    }
+    for error, url in wrong.items():
+        with brokered_by(url, sqlite_stage) as services:
+            said = told("status", expect=69)
+            lines = shown(services)
+
+        (problem,) = (one for one in said["problems"] if "broker" in one)
+        assert problem == (
+            f"the broker refuses us ({error}): are user, password and virtual host in "
+            "CELERY_BROKER_URL right?"
+        )
+        assert (said["queues"], said["notice_queues"]) == (None, None)
+        assert "canary" not in str(said)
+        assert 'mosaic_sessions_source_up{source="broker"} 0.0' in lines
+        assert not [one for one in lines if one.startswith("mosaic_sessions_queue_depth")]
+
+
+def test_a_broker_that_hangs_once_it_is_connected_is_not_awaited(rabbitmq: RabbitMQ) -> None:
+    def asked() -> Generator[str]:
+        with rabbitmq.stopped():  # until it was given up
+            yield "auth"
+
+    queues = asked()
+    with closing(queues), pytest.raises(BrokerUnavailable, match="does not answer"):
+        other_brokers.depths(rabbitmq.url(CLASSIC), queues)

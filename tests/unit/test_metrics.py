@@ -314,7 +314,7 @@ def test_a_source_that_hangs_is_absent_in_time_and_asked_no_second_time() -> Non
 
 
 def test_another_kind_of_broker_is_not_asked() -> None:
-    settings = SimpleNamespace(broker_url=SecretStr("amqp://127.0.0.1//"))
+    settings = SimpleNamespace(broker_url=SecretStr("memory://"))
     services: Any = SimpleNamespace(settings=settings)
 
     names = [source.name for source in gauges.sources(services)]

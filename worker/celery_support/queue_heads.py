@@ -39,7 +39,8 @@ class Waiting:
     """What lies in one queue."""
 
     count: int
-    head: Head | None  # None where nothing waits
+    head: Head | None  # None where nothing waits, or where the broker does not show it
+    is_head_shown: bool = True  # RabbitMQ shows no message to whom it does not give it
 
     def holds(self, published_at: datetime) -> bool:
         """Whether a message published then is still among them: none that is older was taken."""

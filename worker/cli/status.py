@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from session_client import contract
-from worker.celery_support.queue_heads import Head
+from worker.celery_support.queue_heads import Waiting
 from worker.cli import output
 from worker.cli.common import services
 from worker.maintenance.last_runs import Run
 from worker.operations.health import Health, Schema, examine
-from worker.operations.queue_depth import NoticeQueue
+from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.views import DeliveryCounts
 from worker.traffic import BreakerState, BudgetLeft, Lane, TrafficState
 
@@ -45,7 +45,7 @@ def _wire(health: Health) -> dict[str, Any]:
         "workers": health.workers,
         "queues": None if waiting is None else waiting.waiting,
         "oldest_waiting_seconds": None
-        if waiting is None
+        if waiting is None or not waiting.heads
         else {queue: head and head.age(health.asked_at) for queue, head in waiting.heads.items()},
         "notice_queues": None
         if health.notice_queues is None
@@ -124,19 +124,23 @@ def _backlog_facts(health: Health) -> dict[str, object]:
     return {
         **{
             f"waiting in {queue}": "unknown"
-            if found is None
-            else _waiting(found.waiting[queue], found.heads[queue], health.asked_at)
+            if found is None or queue not in found.waiting
+            else _waiting(_in_queue(found, queue), health.asked_at)
             for queue in contract.Queue
         },
-        "taken, not done": "unknown" if found is None else found.unacknowledged,
+        "taken, not done": "unknown"
+        if found is None or found.unacknowledged is None
+        else found.unacknowledged,
     }
+
+
+def _in_queue(found: Backlog, queue: str) -> Waiting:
+    return Waiting(found.waiting[queue], found.heads.get(queue), queue in found.heads)
 
 
 def _notice_facts(health: Health) -> dict[str, object]:
     return {
-        f"waiting for {one.app_id} in {one.queue}": _waiting(
-            one.waiting.count, one.waiting.head, health.asked_at
-        )
+        f"waiting for {one.app_id} in {one.queue}": _waiting(one.waiting, health.asked_at)
         for one in health.notice_queues or ()
     }
 
@@ -150,9 +154,11 @@ def _ago(seconds: float | None) -> str | None:
     return None if seconds is None else f"{seconds:.0f} s ago"
 
 
-def _waiting(count: int, head: Head | None, now: datetime) -> str:
-    age = None if head is None else head.age(now)
-    return str(count) if age is None else f"{count}, the oldest for {age:.0f} s"
+def _waiting(waiting: Waiting, now: datetime) -> str:
+    if waiting.count and not waiting.is_head_shown:
+        return f"{waiting.count}, the broker tells no age"
+    age = None if waiting.head is None else waiting.head.age(now)
+    return str(waiting.count) if age is None else f"{waiting.count}, the oldest for {age:.0f} s"
 
 
 def _store_facts(health: Health) -> dict[str, object]:

@@ -91,8 +91,8 @@ def _frame(health: Health, live: Live, *, ascii_only: bool) -> Iterator[str]:
     yield f"{'waiting in queue':<24}{'now':>8}  {'lately':<{MOMENTS}}  {'oldest':>7}"
     for queue, seen in live.waiting.items():
         backlog = health.backlog
-        head = None if backlog is None else backlog.heads[queue]
-        count = "-" if backlog is None else str(backlog.waiting[queue])
+        head = None if backlog is None else backlog.heads.get(queue)
+        count = "-" if backlog is None else str(backlog.waiting.get(queue, "-"))
         yield f"{queue:<24}{count:>8}  {plot(list(seen))}  {_age(head, health):>7}"
     for one in health.notice_queues or ():
         name, waits = output.shown(f"{one.queue} ({one.app_id})"), one.waiting
@@ -139,8 +139,8 @@ def _owed(who: str, counts: DeliveryCounts, given_up: int) -> str:
 
 def _rest(health: Health) -> Iterator[str]:
     yield f"live sessions {health.store.live_sessions if health.store else 'unknown'}"
-    taken = "unknown" if health.backlog is None else health.backlog.unacknowledged
-    yield f"taken, not done {taken}"
+    taken = None if health.backlog is None else health.backlog.unacknowledged
+    yield f"taken, not done {'unknown' if taken is None else taken}"
     runs = health.last_runs or {}
     for run, name in ((Run.SWEEP, "sweep"), (Run.EXPIRE_SESSIONS, "expiry")):
         age = runs.get(run)

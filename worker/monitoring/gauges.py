@@ -29,7 +29,6 @@ from worker.operations import deliveries, overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.views import StoreCounts
-from worker.settings.validators import is_redis
 from worker.traffic import TrafficState
 from worker.wiring import Services
 
@@ -164,7 +163,7 @@ def sources(services: Services) -> list[MetricSource]:
         "maintenance": (ASK_EVERY_SECONDS, lambda: _of_maintenance(last_runs.ages(services.redis))),
         "mosaic": (ASK_EVERY_SECONDS, lambda: _of_mosaic(services.mosaic.faults.present())),
     }
-    if is_redis(broker_url):  # another broker has tools of its own
+    if queue_depth.is_told_by(broker_url):  # another broker has tools of its own
         asked["broker"] = (
             ASK_EVERY_SECONDS,
             lambda: _of_backlog(queue_depth.read(broker_url), ages, services.now()),
@@ -197,12 +196,13 @@ def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:
     return [
         DEPTH.of(((queue,), waiting) for queue, waiting in found.waiting.items()),
         AGE.of(((queue,), age) for queue, age in ages.of(found.heads, now).items()),
-        UNACKNOWLEDGED.of([((), found.unacknowledged)]),
+        # No sample where the broker does not tell: 0 would be a lie that looks like health.
+        UNACKNOWLEDGED.of([] if (taken := found.unacknowledged) is None else [((), taken)]),
     ]
 
 
 def _of_notice_queues(found: list[NoticeQueue], ages: Ages, now: datetime) -> list[Metric]:
-    heads = {one.app_id: one.waiting.head for one in found}
+    heads = {one.app_id: one.waiting.head for one in found if one.waiting.is_head_shown}
     return [
         NOTICE_DEPTH.of(((one.app_id,), one.waiting.count) for one in found),
         NOTICE_AGE.of(((app_id,), age) for app_id, age in ages.of(heads, now).items()),

@@ -20,7 +20,7 @@ from migrations import target
 from session_client import contract
 from worker.app_registry import SILENT_BY_USER
 from worker.celery_support import heartbeat, other_brokers
-from worker.errors import ClientRefused, StoreUnavailable
+from worker.errors import BrokerUnavailable, ClientRefused, StoreUnavailable
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.mosaic.faults import Fault
@@ -33,7 +33,6 @@ from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
 from worker.operations.views import AppBehind, StoreCounts
 from worker.settings.environment import variable_name
-from worker.settings.validators import is_redis
 from worker.storage.redis_client import cause_of
 from worker.traffic import BreakerState, TrafficState
 from worker.wiring import Services
@@ -161,6 +160,8 @@ def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[Prob
         yield from filter(None, _EXAMINERS[part](services, health))
     except redis.RedisError as error:
         yield redis_trouble(error)
+    except BrokerUnavailable as error:
+        yield str(error)
     except (StoreUnavailable, SQLAlchemyError) as error:
         if health.schema is None or health.schema.is_at_head:  # else that says it all
             yield database_trouble(error)
@@ -176,10 +177,11 @@ def _examine_database(services: Services, health: Health) -> Iterator[str | None
 
 def _examine_broker(services: Services, health: Health) -> Iterator[str | None]:
     url = services.settings.broker_url.get_secret_value()
-    if is_redis(url):
+    if queue_depth.is_told_by(url):
         health.backlog = queue_depth.read(url)
-    elif not other_brokers.answers(url):
-        yield "the broker does not answer: is it running, and is CELERY_BROKER_URL right?"
+    else:
+        other_brokers.check(url)
+    yield from ()  # what is wrong with it was raised
 
 
 def _examine_workers(services: Services, health: Health) -> Iterator[str | None]:

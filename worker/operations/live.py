@@ -55,7 +55,7 @@ class Live:
         """Return how the service is, and note what has happened since the last look."""
         found = self._examined()
         for queue, seen in self.waiting.items():
-            if found.backlog is not None:
+            if found.backlog is not None and queue in found.backlog.waiting:
                 seen.append(float(found.backlog.waiting[queue]))
         try:
             self._count_events()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,9 @@ from sqlalchemy import select
 
 from models import App, NoticeMethod
 from session_client import contract
+from worker.celery_support import other_brokers
 from worker.celery_support.queue_heads import Head, Waiting, look
+from worker.settings.validators import is_amqp, is_redis
 from worker.storage.redis_client import connect_redis
 from worker.wiring import Services
 
@@ -19,11 +22,11 @@ _UNACKNOWLEDGED: Final = "unacked"  # kombu's hash of jobs taken and not yet don
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for the workers."""
+    """What waits for the workers. A queue of which the broker does not tell it is left out."""
 
     waiting: dict[str, int]
-    heads: dict[str, Head | None]  # None where nothing waits
-    unacknowledged: int
+    heads: dict[str, Head | None]  # None where nothing waits; RabbitMQ tells of no queue
+    unacknowledged: int | None  # None where the broker does not tell it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,16 @@ class NoticeQueue:
     waiting: Waiting
 
 
+def is_told_by(broker_url: str) -> bool:
+    """Whether a broker of this kind tells what waits in its queues."""
+    return is_redis(broker_url) or is_amqp(broker_url)
+
+
 def read(broker_url: str) -> Backlog:
-    """Return what waits on the broker, a Redis. Raises `redis.RedisError`."""
+    """Return what waits on the broker. Raises `redis.RedisError` and `BrokerUnavailable`."""
+    if is_amqp(broker_url):
+        names = [queue.value for queue in contract.Queue]
+        return Backlog(other_brokers.depths(broker_url, names), heads={}, unacknowledged=None)
     client = connect_redis(broker_url)
     try:
         return _read(client)
@@ -55,11 +66,11 @@ def _read(client: redis.Redis) -> Backlog:
 
 
 def notice_queues(services: Services) -> list[NoticeQueue]:
-    """Return the queues of apps, as far as the broker is a Redis.
+    """Return the queues of apps, as far as the broker tells what waits in them.
 
-    Raises `StoreUnavailable` and `redis.RedisError`.
+    Raises `StoreUnavailable`, `redis.RedisError` and `BrokerUnavailable`.
     """
-    if services.broker is None:
+    if not is_told_by(services.settings.broker_url.get_secret_value()):
         return []
     with services.store.read() as connection:
         query = select(App.app_id, App.notice_address).where(
@@ -68,8 +79,17 @@ def notice_queues(services: Services) -> list[NoticeQueue]:
         apps = connection.execute(query.order_by(App.app_id)).all()
     if not apps:
         return []
-    found = look(services.broker, [app.notice_address or "" for app in apps])
+    found = _look(services, [app.notice_address or "" for app in apps])
     return [
-        NoticeQueue(app.app_id, app.notice_address or "", waiting)
-        for app, waiting in zip(apps, found, strict=True)
+        NoticeQueue(app.app_id, app.notice_address, found[app.notice_address])
+        for app in apps
+        if app.notice_address in found
     ]
+
+
+def _look(services: Services, queues: Sequence[str]) -> dict[str, Waiting]:
+    if services.broker is not None:
+        return dict(zip(queues, look(services.broker, queues), strict=True))
+    url = services.settings.broker_url.get_secret_value()
+    counts = other_brokers.depths(url, queues)
+    return {queue: Waiting(n, None, is_head_shown=False) for queue, n in counts.items()}

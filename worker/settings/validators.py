@@ -58,6 +58,11 @@ def is_redis(url: str) -> bool:
     return url.startswith(("redis://", "rediss://", "unix://"))
 
 
+def is_amqp(url: str) -> bool:
+    """Whether *url* names a RabbitMQ, or what speaks as one does."""
+    return url.startswith(("amqp://", "amqps://", "pyamqp://"))
+
+
 def as_redis_py_spells_it(url: str) -> str:
     """Return *url* in redis-py's spelling; one that names no kind of Redis as it is.
 

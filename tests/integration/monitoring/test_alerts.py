@@ -55,7 +55,8 @@ RULES: Final = dict(re.findall(r"- alert: (\w+)\n(?: +#.*\n)* +expr: (.+)\n", TE
 
 SELECTOR: Final = re.compile(r"(mosaic_sessions_\w+)(?:\{([^}]*)\})?")
 GAUGE_RULE: Final = re.compile(
-    r"(?P<fold>max|min)(?: by \((?P<by>[\w, ]+)\))? ?\((?P<what>[^)]+)\)"
+    r"(?P<fold>max|min)(?: by \((?P<by>[\w, ]+)\))? ?"
+    r"\((?P<what>[^)]+?)(?: unless (?P<unless>\w+))?\)"
     r" (?P<compare>>|<|==) (?P<bound>[\d.]+)"
 )
 FOLDS: Final[dict[str, Callable[[list[float]], float]]] = {"max": max, "min": min}
@@ -110,7 +111,10 @@ def holds(query: str, samples: list[Sample]) -> bool:
     rule = GAUGE_RULE.fullmatch(query)
     assert rule is not None, query
     groups: dict[Any, list[float]] = defaultdict(list)
+    but = [one.labels for one in selected(rule["unless"], samples)] if rule["unless"] else []
     for sample in selected(rule["what"], samples):
+        if sample.labels in but:
+            continue
         by = (rule["by"] or "").split(", ")
         groups[tuple(sample.labels.get(label) for label in by)].append(sample.value)
     compare = COMPARISONS[rule["compare"]]
@@ -342,7 +346,28 @@ def test_a_planted_fault_raises_its_alerts_and_no_others(
 def test_every_rule_is_raised_by_something_that_is_planted() -> None:
     planted = set().union(*(named(alerts) for _, alerts, _ in PLANTED.values()))
 
-    assert planted | {"MosaicSessionsDown"} == set(RULES)
+    assert planted | {"MosaicSessionsDown"} | named(OF_RABBITMQ) == set(RULES)
+
+
+OF_RABBITMQ: Final = {"QueueNeverEmpty", "AppQueueNeverEmpty"}
+
+
+def test_what_waits_at_a_broker_that_tells_no_age_is_raised(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, tmp_path: Path
+) -> None:
+    def without_ages(samples: list[Sample]) -> list[Sample]:  # tests/faults/test_rabbitmq.py
+        return [one for one in samples if "queue_oldest_age" not in one.name]
+
+    with well(sqlite_url, redis_url, mosaic) as stage:
+        counts = counting()
+        before = without_ages(scrape(stage, counts))
+        stage.services.redis.lpush("auth", "a message")
+        stage.services.redis.lpush("desk-notices", "a message")
+        after = without_ages(scrape(stage, counts))
+
+    assert firing(before) == set()
+    assert firing(after) == named(OF_RABBITMQ)
+    assert disagreement(tmp_path, before, after, named(OF_RABBITMQ)) == ""
 
 
 def test_that_no_worker_shows_anything_is_raised(tmp_path: Path) -> None:
