@@ -2,13 +2,13 @@
 
 Register it at the worker with `--notice-queue desk-notices`, then:
 
-    export BROKER_URL=…           # the worker's broker
-    export APP_ID=desk APP_KEY=…  # as `mosaic-sessions apps add` printed it
-    export SESSIONS_DB=…          # this example's local sessions, a SQLite file
+    export SESSION_BROKER_URL=…                     # the worker's broker
+    export SESSION_APP_ID=desk SESSION_APP_KEY=…    # as `mosaic-sessions apps add` printed it
+    export SESSIONS_DB=…                            # this example's local sessions, a SQLite file
     celery -A examples.queue_app worker -Q desk-notices -l info \
         --without-gossip --without-mingle --without-heartbeat
 
-Without these three it would publish to other workers of the broker and listen to them, for which
+Without the last three it would publish to other workers of the broker and listen to them, for which
 the Redis user that docs/operations.md gives it has no right.
 """
 
@@ -23,9 +23,8 @@ from starlette.config import Config
 from session_client import SessionClient, broker, contract
 
 config = Config()
-BROKER_URL = config("BROKER_URL")
-APP_ID = config("APP_ID")
-APP_KEY = config("APP_KEY")
+BROKER_URL = config("SESSION_BROKER_URL")  # Celery reads BROKER_URL by itself: not that name
+APP_ID = config("SESSION_APP_ID")
 SESSIONS_DB = config("SESSIONS_DB")
 
 app = Celery("desk", broker=BROKER_URL)
@@ -38,7 +37,7 @@ app.conf.broker_use_ssl = broker.tls_options(BROKER_URL)
 app.conf.task_ignore_result = True
 app.conf.worker_enable_remote_control = False
 
-client = SessionClient(broker_url=BROKER_URL, app_id=APP_ID, app_key=APP_KEY)
+client = SessionClient.from_env()
 
 
 @app.task(name=contract.LOGOUT_NOTICE_TASK)

@@ -187,8 +187,8 @@ def test_the_example_with_a_queue_works_with_the_redis_user_documented_for_it(
 
             with running(
                 "desk", tmp_path, *TAKE_NOTICES,
-                BROKER_URL=desk_url, APP_ID="desk", APP_KEY=apps.keys["desk"],
-                SESSIONS_DB=str(database),
+                SESSION_BROKER_URL=desk_url, SESSION_APP_ID="desk",
+                SESSION_APP_KEY=apps.keys["desk"], SESSIONS_DB=str(database),
             ):  # fmt: skip
                 poll_until(lambda: not admin.exists(UNACKED, UNACKED_INDEX), 120)
                 told = apps.clients["shop"].logout(

@@ -110,8 +110,8 @@ def test_a_logout_elsewhere_ends_the_local_sessions_of_both_examples(
             running(
                 "desk", tmp_path,
                 *TAKE_NOTICES,
-                BROKER_URL=stack.broker_url, APP_ID="desk", APP_KEY=apps.keys["desk"],
-                SESSIONS_DB=str(database),
+                SESSION_BROKER_URL=stack.broker_url, SESSION_APP_ID="desk",
+                SESSION_APP_KEY=apps.keys["desk"], SESSIONS_DB=str(database),
             ) as desk,
         ):  # fmt: skip
             web.wait_for_line("Uvicorn running", timeout=90)

@@ -1,7 +1,7 @@
 """The bank's settings.
 
 export SESSION_BROKER_URL=… SESSION_APP_ID=bank SESSION_APP_KEY=…
-export BANK_SECRET=… BANK_DB=… COOKIE_DOMAIN=apps.example.com
+export BANK_SECRET=… BANK_DB=… BANK_DOMAIN=apps.example.com
 export DJANGO_SETTINGS_MODULE=examples.web.bank.settings
 django-admin migrate && django-admin runserver
 """
