@@ -73,15 +73,18 @@ class DevFolder:
 
     def app_key(self, app_id: str) -> str:
         """Return the key of an app that is kept."""
-        return self.app(app_id).read_text("utf-8").split("SESSION_APP_KEY=")[1].strip()
+        return self.app(app_id).read_text("utf-8").split("SESSION_APP_KEY=")[1].split()[0]
 
     def keep_app(self, app_id: str, broker_url: str, added: AddedApp) -> None:
         """Write what the app loads: plain lines, for a shell, for Docker, for python-dotenv."""
+        # The app's own Redis is another database of the same server, which has sixteen.
+        number = 1 + len(list(self.path.glob("*.env"))) % 15
         lines = (
             f"# Client at Mosaic: {added.client_id}, secret {added.client_secret} (the worker's).",
             f"SESSION_BROKER_URL={broker_url}",
             f"SESSION_APP_ID={app_id}",
             f"SESSION_APP_KEY={added.app_key}",
+            f"SESSION_MARKS_URL={_database(broker_url, number)}",
         )
         _write(self.app(app_id), "\n".join(lines) + "\n")
 
@@ -89,12 +92,7 @@ class DevFolder:
         """Tell every app where the broker is by now: its usual port may have been taken."""
         for path in self.path.glob("*.env"):
             lines = path.read_text("utf-8").splitlines()
-            told = [
-                f"SESSION_BROKER_URL={broker_url}"
-                if line.startswith("SESSION_BROKER_URL=")
-                else line
-                for line in lines
-            ]
+            told = [_moved(line, broker_url) for line in lines]
             _write(path, "\n".join(told) + "\n")
 
     def keep_environment(self, environment: Mapping[str, str]) -> None:
@@ -109,6 +107,20 @@ class DevFolder:
         """Return what `keep_environment` kept. Raises `FileNotFoundError`."""
         told: dict[str, str] = json.loads((self.path / "environment.json").read_text("utf-8"))
         return told
+
+
+def _moved(line: str, broker_url: str) -> str:
+    name, _, value = line.partition("=")
+    match name:
+        case "SESSION_BROKER_URL":
+            return f"{name}={broker_url}"
+        case "SESSION_MARKS_URL":
+            return f"{name}={_database(broker_url, int(value.rpartition('/')[2]))}"
+    return line
+
+
+def _database(url: str, number: int) -> str:
+    return f"{url.rpartition('/')[0]}/{number}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -86,13 +86,19 @@ def test_what_it_prints_works_as_printed_and_outlives_a_restart(
 
 
 SIGN_IN = """
+import os
 from session_client import Password, SessionClient
+from session_client.web import RedisMarks
+assert os.environ["SESSION_MARKS_URL"] != os.environ["SESSION_BROKER_URL"]
+RedisMarks.from_env().put("a mark", 1.0, 600.0)
 bank = SessionClient.from_env()
 print(bank.authenticate(Password("bob", "builder")).browser_token)
 """
 COME_BACK = """
 import sys
 from session_client import SessionClient
+from session_client.web import RedisMarks
+assert RedisMarks.from_env().look(["a mark"])
 bank = SessionClient.from_env()
 print(bank.silent_auth(browser_token=sys.argv[1], timeout=30).user_id)
 """
