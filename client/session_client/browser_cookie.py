@@ -94,6 +94,12 @@ class BrowserCookie:
         """The name of the cookie that marks a browser as known; always the host's own."""
         return _KNOWN_NAME if self._for_development else f"__Host-{_KNOWN_NAME}"
 
+    def is_taken_from(self, host: str) -> bool:
+        """Whether a browser takes the cookie from *host*; a port in it means nothing."""
+        if self._domain is None:
+            return True
+        return f".{host.lower().partition(':')[0]}".endswith(f".{self._domain}")
+
     def read(self, cookie_header: CookieHeader) -> str | None:
         """Return this browser's token from the raw ``Cookie`` header; None if it has none.
 

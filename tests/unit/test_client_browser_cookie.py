@@ -57,6 +57,14 @@ def attributes(header: tuple[str, str]) -> list[str]:
     return header[1].split("; ")
 
 
+def test_a_browser_takes_a_domains_cookie_from_hosts_below_it_alone() -> None:
+    ours = ["apps.example.com", "Forum.Apps.example.com:8443"]
+    others = ["example.com", "evil-apps.example.com", "127.0.0.1:5000"]
+
+    assert [host for host in [*ours, *others] if SHARED.is_taken_from(host)] == ours
+    assert all(map(HUB.is_taken_from, others))
+
+
 # --- reading
 
 

@@ -163,6 +163,7 @@ class Visit:
         answer: LoginAnswer = yield from self._asked("authenticate", arguments)
         if not isinstance(answer, Authenticated | StepUpRequired):
             return answer, Changes(headers=UNCACHED)
+        self._warn_of_a_lost_cookie()
         changes = Changes(headers=(*self.options.cookie.headers_for(answer), *UNCACHED))
         if isinstance(answer, StepUpRequired):
             return answer, replace(changes, empties=self._is_another(answer.user_id))
@@ -172,6 +173,15 @@ class Visit:
             return LoginRequired(Reason.LOGGED_OUT.value), Changes(headers=UNCACHED)
         changes = replace(changes, local=local, empties=self._is_another(answer.user_id))
         return answer, changes
+
+    def _warn_of_a_lost_cookie(self) -> None:
+        """Say why the next page asks for a login again: nothing else would."""
+        if not self.options.cookie.is_taken_from(self.request.host):
+            log.warning(
+                "the browser is at %.100r, which is not below cookie_domain: it drops the cookie, "
+                "and the next page asks for a login again; on a laptop say localhost",
+                self.request.host,
+            )
 
     def _asked(self, call: str, arguments: dict[str, Any]) -> Steps[Any]:
         try:

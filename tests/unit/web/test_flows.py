@@ -27,7 +27,16 @@ from session_client.errors import (
 )
 from session_client.requests import Wishes
 from session_client.values import Denied, LoginRequired, LogoutNotice, LogoutReceipt, StepUpRequired
-from session_client.web import Incoming, Local, MemoryMarks, Turned, TurnedAway, Visit, take_notice
+from session_client.web import (
+    Incoming,
+    Local,
+    MemoryMarks,
+    Options,
+    Turned,
+    TurnedAway,
+    Visit,
+    take_notice,
+)
 from session_client.web.marks import of_session, of_user
 from tests.unit.web.rig import (
     NOW,
@@ -74,6 +83,21 @@ def test_a_login_writes_the_cookie_and_replaces_what_the_browser_came_with() -> 
     assert OTHER_TOKEN in cookies_of(changes.headers)
     assert "__Host-mosaic-known=mark" in cookies_of(changes.headers)
     assert not changes.empties
+
+
+def test_a_cookie_that_the_browser_will_drop_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for domain, warnings in (("shop.example", 0), ("apps.example", 1), ("localhost", 0)):
+        rig = Rig(
+            Worker(authenticate=authenticated(browser_token=OTHER_TOKEN)),
+            Options(marks=MemoryMarks(), cookie_domain=domain),
+        )
+        caplog.clear()
+
+        rig.run(visit(form(), rig).log_in(PROOF))
+
+        assert caplog.text.count("it drops the cookie") == warnings, domain
 
 
 def test_a_login_of_somebody_else_empties_the_session() -> None:
