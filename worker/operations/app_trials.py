@@ -100,8 +100,13 @@ def notices(services: Services, app: Row[Any]) -> str:
 
 def test_notice(services: Services, app: Row[Any]) -> str:
     """Send the app a signed notice about a user that does not exist."""
+    if app.notice_method != NoticeMethod.BACKCHANNEL:
+        raise ConfigurationError(
+            f"it has no address to send one to (mosaic-sessions apps set-notice {app.app_id} "
+            "--notice-url https://…)"
+        )
     services.notices.post_logout_token(
-        url=app.notice_address or "",
+        url=app.notice_address,
         audience=app.client_id,
         user_id=f"mosaic-sessions-doctor-{uuid4()}",
         session_ref=None,

@@ -352,15 +352,20 @@ def test_a_signed_notice_is_sent_where_it_is_asked_for(
         findings("good", expect=0)
         asked = len(receiver.requests)
         tested = findings_with_notice("forum")
+        sent = receiver.requests[-1]
+        queue = {"notice_method": NoticeMethod.QUEUE, "notice_address": "desk-notices"}
+        stage.add_app("desk", silent_by_user=False, **queue)
+        by_queue = findings_with_notice("desk", expect=1)
 
     assert asked == 1
     assert receiver.requests[0].startswith(b"HEAD ")
     assert "took a signed notice" in tested["forum: test notice"]
-    assert token_in(receiver.requests[-1]).count(".") == 2
+    assert token_in(sent).count(".") == 2
+    assert "set-notice desk --notice-url" in by_queue["desk: test notice"]
 
 
-def findings_with_notice(app: str) -> dict[str, str]:
-    found = told("doctor", "--test-notice", app)
+def findings_with_notice(app: str, expect: int = 0) -> dict[str, str]:
+    found = told("doctor", "--test-notice", app, expect=expect)
     return {one["check"]: one["says"] for one in found}
 
 
