@@ -13,7 +13,7 @@ from celery.app.task import Context
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from session_client import contract, times
-from worker import logs, startup
+from worker import logs, startup, wiring
 from worker.celery_support.heartbeat import Heartbeat
 from worker.celery_support.message_guard import seal_wait
 from worker.errors import ConfigurationError, NotReady
@@ -50,6 +50,8 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
     try:
         _check_temporary_folder(sender.pool_cls)
         startup.check(settings_module.current())
+        if isinstance(sender.concurrency, int):  # not yet for ``-c auto``
+            wiring.tell_slots(sender.concurrency)
     except ConfigurationError as error:
         _exit(f"does not start: {error}", startup.EXIT_CODE)
     except NotReady as error:

@@ -98,6 +98,16 @@ def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services
 _lock = threading.Lock()
 _current: Services | None = None
 _owner = -1
+_slots: int | None = None  # of the worker that this process belongs to
+
+
+def tell_slots(slots: int) -> None:
+    """Say how many slots this worker has: ``-c`` wins over the settings. Call it before the fork.
+
+    Services made later have database connections for so many, and share them out among clients.
+    """
+    global _slots  # noqa: PLW0603 - as below
+    _slots = slots
 
 
 def current() -> Services:
@@ -106,9 +116,14 @@ def current() -> Services:
     if _current is None or _owner != os.getpid():
         with _lock:
             if _current is None or _owner != os.getpid():
-                _current = build(settings_module.current())
+                _current = build(_settings_of_this_worker())
                 _owner = os.getpid()
     return _current
+
+
+def _settings_of_this_worker() -> Settings:
+    settings = settings_module.current()
+    return settings if _slots is None else settings.model_copy(update={"concurrency": _slots})
 
 
 @contextmanager

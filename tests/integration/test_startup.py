@@ -28,7 +28,7 @@ from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
 from tests.certificates import make_certificate, server_context
 from tests.stage import environment, redis_client
-from worker import startup
+from worker import startup, wiring
 from worker.app import app as celery_app
 from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady
@@ -404,6 +404,22 @@ def test_a_pool_that_forks_needs_a_temporary_folder(
     with pytest.raises(SystemExit) as caught:
         signals.worker_init.send(sender=starting)
     assert caught.value.code == startup.EXIT_CODE
+
+
+@pytest.mark.parametrize(("option", "slots"), [(4, 4), ("auto", 8)])
+def test_what_is_shared_out_are_the_slots_that_the_worker_was_started_with(
+    sqlite_settings: Settings, monkeypatch: pytest.MonkeyPatch, option: object, slots: int
+) -> None:
+    monkeypatch.setattr(settings_module, "current", lambda: sqlite_settings)
+    for name, value in {"_slots": None, "_current": None, "_owner": -1}.items():
+        monkeypatch.setattr(wiring, name, value)
+
+    signals.worker_init.send(
+        sender=Mock(app=celery_app, pool_cls="threads", concurrency=option)  # of ``-c``
+    )
+
+    with closing(wiring.current()) as services:
+        assert services.settings.concurrency == slots
 
 
 # --- clocks

@@ -149,21 +149,29 @@ def hanging(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[IdpQueue]:
     monkeypatch.setattr("worker.traffic.breakers.SLOW_SECONDS", 0.3)
-    impatient = {"breaker_failures": "3", "mosaic_timeout_seconds": "0.5"}
+    impatient = {
+        "breaker_failures": "3",
+        "mosaic_timeout_seconds": "0.5",
+        "concurrency": str(SLOTS),
+    }
     with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **impatient) as stage:
         mosaic.state.faults.add(TELL, "latency", seconds=60, mentioning="bad-")
         yield IdpQueue(stage, redis_url)
 
 
-def test_those_that_hang_leave_a_slot_to_another_app(hanging: IdpQueue) -> None:
-    hanging.log_out(40, is_bad=True)
-    hanging.log_out(3, is_bad=False, apps=["forum"])
+@pytest.mark.parametrize("bad_apps", [["shop"], ["shop", "forum"]], ids=["one", "two"])
+def test_apps_that_hang_leave_a_slot_to_another_one(hanging: IdpQueue, bad_apps: list[str]) -> None:
+    hanging.log_out(40, is_bad=True, apps=bad_apps)
+    hanging.log_out(3, is_bad=False, apps=["desk"])
 
     hanging.work()
 
     calls = [call for call in hanging.stage.mosaic.state.calls.log() if call.endpoint == TELL]
-    last = max(place for place, call in enumerate(calls) if call.client_id == "client-forum")
-    assert last < 20  # most of those before it in the queue have been put off
+    last = max(place for place, call in enumerate(calls) if call.client_id == "client-desk")
+    assert last < 20  # most of those before it in the queue have been put off …
+    hanging.stage.mosaic.state.faults.clear()
+    hanging.live(A_MINUTE)
+    assert hanging.tries() == []  # … and none was lost
 
 
 Logouts = st.lists(

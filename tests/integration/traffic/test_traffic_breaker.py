@@ -316,13 +316,15 @@ def test_a_logout_that_was_never_tried_is_held_back_by_no_breaker(
             start().admit(Lane.LOGOUT, client, is_untried=True)
 
 
-def test_where_logouts_hang_three_of_a_client_are_under_way_and_the_others_wait(
-    process: Process, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("slots", "of_a_client"), [(1, 1), (4, 1), (8, 2), (12, 3), (64, 3)])
+def test_where_logouts_hang_a_quarter_of_the_slots_is_a_clients_and_the_others_wait(
+    start: Starter, monkeypatch: pytest.MonkeyPatch, slots: int, of_a_client: int
 ) -> None:
     """Each takes a slot for as long as Mosaic may take: there must be some for other clients."""
     monkeypatch.setattr(breakers, "SLOW_SECONDS", 0.0)
+    process = start(breaker_failures=3, concurrency=slots)
     process.fail(3, SHOP, Lane.LOGOUT)
-    hanging = [process.admit(Lane.LOGOUT, SHOP, is_untried=True) for _ in range(3)]
+    hanging = [process.admit(Lane.LOGOUT, SHOP, is_untried=True) for _ in range(of_a_client)]
 
     with pytest.raises(HeldBack):
         process.admit(Lane.LOGOUT, SHOP, is_untried=True)
