@@ -88,7 +88,7 @@ def record(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
     """Append *rows* in the caller's transaction."""
     values = list(rows)
     if values:
-        connection.execute(insert(SessionEvent), values)
+        connection.execute(_APPEND, values)
 
 
 def record_once_an_hour(store: Store, row: dict[str, Any]) -> None:
@@ -105,6 +105,7 @@ def record_once_an_hour(store: Store, row: dict[str, Any]) -> None:
             record(connection, [row])
 
 
+_APPEND: Final = insert(SessionEvent)  # built once: every login runs it
 _SINCE: Final[Select[Any]] = (
     select(SessionEvent.id)
     .where(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -21,7 +21,7 @@ from models import AppSession, EndCause, IdpSession, SessionAlias
 from session_client.contract import Reason
 from worker.sessions.caps import effective_expiry, has_caps, reaches_within_caps
 from worker.settings.model import Settings
-from worker.storage.sql import not_before, upsert
+from worker.storage.sql import in_each_dialect, not_before
 from worker.wiring import Services
 
 LINK_KEY: Final = ("idp_session_id", "app_id")
@@ -203,10 +203,26 @@ def reason_for(end_cause: str | None) -> Reason:
     }.get(end_cause or "", Reason.EXPIRED)
 
 
+def _by_for_update(query: Select[*tuple[Any, ...]]) -> dict[bool, Select[*tuple[Any, ...]]]:
+    # SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
+    return {False: query, True: query.with_for_update()}
+
+
+_SESSION_HASH: Final = bindparam("session_hash", type_=IdpSession.session_hash.type)
+# A session id that the session had earlier; also for who inserts one.
+ALIASED: Final = select(SessionAlias.idp_session_id).where(
+    SessionAlias.session_hash == _SESSION_HASH
+)
+_CURRENT: Final = _by_for_update(select(*COLUMNS).where(IdpSession.session_hash == _SESSION_HASH))
+_EARLIER: Final = _by_for_update(select(*COLUMNS).where(IdpSession.id.in_(ALIASED)))
+_BY_ID: Final = _by_for_update(
+    select(*COLUMNS).where(IdpSession.id == bindparam("session", type_=IdpSession.id.type))
+)
+
+
 def by_id(connection: Connection, session: UUID, *, for_update: bool = False) -> Session | None:
     """Return one session, live or ended; *for_update* as in `by_hash`."""
-    query = select(*COLUMNS).where(IdpSession.id == session)
-    return _one(connection, query, for_update=for_update)
+    return _one(connection, _BY_ID[for_update], {"session": session})
 
 
 _LIVE: Final = select(IdpSession.id).where(
@@ -227,20 +243,19 @@ def by_hash(
     With *for_update* other writers of the row wait for our commit: what is decided from the row
     still holds when it is written.
     """
-    current = select(*COLUMNS).where(IdpSession.session_hash == session_hash)
-    aliased = select(SessionAlias.idp_session_id).where(SessionAlias.session_hash == session_hash)
-    earlier = select(*COLUMNS).where(IdpSession.id.in_(aliased))
+    told = {"session_hash": session_hash}
     # In this order: an id that is changed in between is an alias by the time we look there.
-    return _one(connection, current, for_update=for_update) or _one(
-        connection, earlier, for_update=for_update
+    return _one(connection, _CURRENT[for_update], told) or _one(
+        connection, _EARLIER[for_update], told
     )
 
 
 def _one(
-    connection: Connection, query: Select[*tuple[Any, ...]], *, for_update: bool = False
+    connection: Connection,
+    query: Select[*tuple[Any, ...]],
+    told: Mapping[str, Any] | None = None,
 ) -> Session | None:
-    # SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
-    row = connection.execute(query.with_for_update() if for_update else query).one_or_none()
+    row = connection.execute(query, told).one_or_none()
     return None if row is None else from_columns(row)
 
 
@@ -272,15 +287,9 @@ def link_app(
 
     Safe to repeat, and in any order.
     """
-    statement = upsert(connection, AppSession).values(
-        idp_session_id=session,
-        app_id=app_id,
-        first_authenticated_at=at,
-        last_authenticated_at=at,
-        access_token_expires_at=access_token_expires_at,
-    )
-    changes = link_changes(at, access_token_expires_at)
-    connection.execute(statement.on_conflict_do_update(index_elements=list(LINK_KEY), set_=changes))
+    link = _LINK[access_token_expires_at is not None][connection.dialect.name]
+    columns = (session, app_id, at, at, access_token_expires_at)
+    connection.execute(link, dict(zip(LINK_COLUMNS, columns, strict=True)))
 
 
 def link_changes(at: Any, access_token_expires_at: Any) -> dict[str, ColumnElement[datetime]]:
@@ -290,6 +299,19 @@ def link_changes(at: Any, access_token_expires_at: Any) -> dict[str, ColumnEleme
         latest = not_before(AppSession.access_token_expires_at, access_token_expires_at)
         changes["access_token_expires_at"] = latest
     return changes
+
+
+def _link(*, is_token: bool) -> Mapping[str, Any]:
+    def build(insert: Any) -> Any:
+        new = insert(AppSession)
+        until = new.excluded.access_token_expires_at if is_token else None
+        changes = link_changes(new.excluded.last_authenticated_at, until)
+        return new.on_conflict_do_update(index_elements=list(LINK_KEY), set_=changes)
+
+    return in_each_dialect(build)
+
+
+_LINK: Final = {is_token: _link(is_token=is_token) for is_token in (False, True)}
 
 
 def latest_token_of(connection: Connection, user_id: str, app_id: str) -> datetime | None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, literal, select
 
 from models import ALL_APPS, DeviceWatermark, UserWatermark, UtcDateTime
 from worker.storage.sql import not_before, upsert
+
+# Built once: every login runs them.
+_LOCK: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger())))
+_OF_USER: Final = select(UserWatermark.logged_out_at).where(
+    UserWatermark.user_id == bindparam("user_id")
+)
 
 
 def lock_user(connection: Connection, user_id: str) -> None:
@@ -21,7 +27,7 @@ def lock_user(connection: Connection, user_id: str) -> None:
     if connection.dialect.name != "sqlite":
         digest = hashlib.sha256(b"watermark:" + user_id.encode()).digest()
         key = int.from_bytes(digest[:8], "big", signed=True)
-        connection.execute(select(func.pg_advisory_xact_lock(key)))
+        connection.execute(_LOCK, {"key": key})
 
 
 def raise_watermark(connection: Connection, user_id: str, now: datetime) -> datetime:
@@ -42,20 +48,20 @@ def raise_device_watermark(
 
 def is_before_watermark(connection: Connection, user_id: str, authenticated_at: datetime) -> bool:
     """Whether a login at *authenticated_at* came before the user was logged out everywhere."""
-    whose = UserWatermark.user_id == user_id
-    return _is_before(connection, UserWatermark, whose, authenticated_at)
+    logged_out_at = connection.execute(_OF_USER, {"user_id": user_id}).scalar_one_or_none()
+    return _is_before(authenticated_at, logged_out_at)
 
 
 def is_before_device_watermark(
     connection: Connection, user_id: str, device_id: str, app_id: str, authenticated_at: datetime
 ) -> bool:
     """Whether a login of the app came before the user was logged out from its device."""
-    whose = (
-        (DeviceWatermark.user_id == user_id)
-        & (DeviceWatermark.device_id == device_id)
-        & DeviceWatermark.app_id.in_([app_id, ALL_APPS])
+    latest = select(func.max(DeviceWatermark.logged_out_at)).where(
+        DeviceWatermark.user_id == user_id,
+        DeviceWatermark.device_id == device_id,
+        DeviceWatermark.app_id.in_([app_id, ALL_APPS]),
     )
-    return _is_before(connection, DeviceWatermark, whose, authenticated_at)
+    return _is_before(authenticated_at, connection.execute(latest).scalar_one())
 
 
 def _raise(connection: Connection, table: Any, key: dict[str, str], now: datetime) -> datetime:
@@ -79,11 +85,7 @@ def _as_of(connection: Connection, now: datetime) -> ColumnElement[datetime]:
     return func.greatest(ours, func.statement_timestamp())
 
 
-def _is_before(
-    connection: Connection, table: Any, whose: ColumnElement[bool], authenticated_at: datetime
-) -> bool:
-    latest = select(func.max(table.logged_out_at)).where(whose)
-    logged_out_at = connection.execute(latest).scalar_one()
+def _is_before(authenticated_at: datetime, logged_out_at: datetime | None) -> bool:
     # Compared as it is: 12:00:00 in a token may be 12:00:00.9, and so from after a logout at
     # 12:00:00.5. It is treated as from before; the user logs in once more.
     return logged_out_at is not None and authenticated_at < logged_out_at

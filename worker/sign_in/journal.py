@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from models import CallKind, CallOutcome, LoginCall, new_id
 from session_client.contract import Reason, Verdict
@@ -25,7 +27,6 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import queries
 from worker.sign_in.commit import aged
 from worker.storage.encryption import SealedValueUnreadable
-from worker.storage.sql import upsert
 from worker.wiring import Services
 
 # For what comes after Mosaic's answer: keys to verify it with, and the commit.
@@ -33,6 +34,33 @@ _SETTLING: Final = timedelta(seconds=10)
 _LONGEST: Final = timedelta(minutes=2)  # no call is open for so long
 _ANSWER_KEPT: Final = timedelta(seconds=60)
 _POLL_SECONDS: Final = 0.1
+
+# Built once: every login runs them.
+_KNOWN: Final = select(LoginCall.__table__).where(
+    LoginCall.app_id == bindparam("app_id"), LoginCall.request_id == bindparam("request_id")
+)
+_IS_KNOWN: Final = _KNOWN.with_only_columns(LoginCall.id)
+_COLUMNS: Final = LoginCall.__table__.columns
+# Unless either of the two is known: the request, or its proof.
+_BEGIN_SQLITE: Final = sqlite_insert(LoginCall).on_conflict_do_nothing().returning(LoginCall.id)
+_BEGIN: Final = select(
+    postgres_insert(LoginCall)
+    .from_select(
+        [column.name for column in _COLUMNS],
+        select(*(bindparam(column.name, type_=column.type) for column in _COLUMNS)),
+    )
+    .on_conflict_do_nothing()
+    .returning(LoginCall.id)
+    .cte("begun")
+)
+# What it sets is told when it runs.
+_CLOSE: Final = (
+    update(LoginCall)
+    .where(
+        LoginCall.id == bindparam("call", type_=LoginCall.id.type), LoginCall.closed_at.is_(None)
+    )
+    .returning(LoginCall.id)
+)
 
 UNKNOWN: Final = Outcome(Verdict.TEMPORARILY_UNAVAILABLE, Reason.OUTCOME_UNKNOWN)
 PROOF_USED: Final = Outcome(Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED)
@@ -57,8 +85,7 @@ def earlier(services: Services, request: OpenedRequest[Command]) -> Outcome | No
     request id was used for other content.
     """
     while True:
-        with services.store.read() as connection:
-            row = _find(connection, request)
+        row = _find(services, request)
         if row is None:
             return None
         if row.digest != request.digest:
@@ -92,25 +119,27 @@ def begin(
 def _insert(
     services: Services, request: OpenedRequest[Command], planned: PlannedCall
 ) -> UUID | None:
-    call, now = new_id(), services.now()
+    now = services.now()
+    row = {
+        **dict.fromkeys(_COLUMNS.keys()),
+        "id": new_id(),
+        "app_id": request.app.app_id,
+        "request_id": request.request_id,
+        "digest": request.digest,
+        "kind": planned.kind.value,
+        "method": planned.method,
+        "identifier_hash": planned.subject,
+        "proof_hash": planned.proof,
+        "handle_id": planned.handle,
+        "sent_at": now,
+        "call_until": now + timedelta(seconds=planned.seconds) + _SETTLING,
+        "answer_until": request.valid_until + _ANSWER_KEPT,
+    }
+    if not services.store.is_sqlite:
+        rows = services.store.run(_BEGIN, row)  # in one trip: it is the whole transaction
+        return rows[0][0] if rows else None
     with services.store.write() as connection:
-        statement = upsert(connection, LoginCall).values(
-            id=call,
-            app_id=request.app.app_id,
-            request_id=request.request_id,
-            digest=request.digest,
-            kind=planned.kind.value,
-            method=planned.method,
-            identifier_hash=planned.subject,
-            proof_hash=planned.proof,
-            handle_id=planned.handle,
-            sent_at=now,
-            call_until=now + timedelta(seconds=planned.seconds) + _SETTLING,
-            answer_until=request.valid_until + _ANSWER_KEPT,
-        )
-        # Of whichever of the two is known: the request, or its proof.
-        unless_known = statement.on_conflict_do_nothing().returning(LoginCall.id)
-        return connection.execute(unless_known).scalar_one_or_none()
+        return connection.execute(_BEGIN_SQLITE, row).scalar_one_or_none()
 
 
 def close(  # noqa: PLR0913 - what is written
@@ -131,18 +160,14 @@ def close(  # noqa: PLR0913 - what is written
     sealed = None
     if answer is not None:
         sealed = services.keyring.seal(json.dumps(answer.to_wire()), answer_place(call))
-    closed = connection.execute(
-        update(LoginCall)
-        .where(LoginCall.id == call, LoginCall.closed_at.is_(None))
-        .values(
-            closed_at=services.now(),
-            outcome=how.value,
-            sealed_answer=sealed,
-            idp_session_id=session,
-            **({} if keeps_proof else {"proof_hash": None}),
-        )
-        .returning(LoginCall.id)
-    )
+    changes = {
+        "closed_at": services.now(),
+        "outcome": how.value,
+        "sealed_answer": sealed,
+        "idp_session_id": session,
+        **({} if keeps_proof else {"proof_hash": None}),
+    }
+    closed = connection.execute(_CLOSE, {"call": call, **changes})
     return closed.one_or_none() is not None
 
 
@@ -197,12 +222,12 @@ def answer_place(call: UUID) -> str:
     return f"login_calls:{call}:answer"
 
 
-def _find(connection: Connection, request: OpenedRequest[Command]) -> Row[Any] | None:
-    return connection.execute(
-        select(LoginCall.__table__).where(
-            LoginCall.app_id == request.app.app_id, LoginCall.request_id == request.request_id
-        )
-    ).one_or_none()
+def _find(services: Services, request: OpenedRequest[Command]) -> Row[Any] | None:
+    told = {"app_id": request.app.app_id, "request_id": request.request_id}
+    if not services.store.run(_IS_KNOWN, told):
+        return None  # nearly always, and cheaper than to look for all of it
+    with services.store.read() as connection:
+        return connection.execute(_KNOWN, told).one_or_none()
 
 
 def _of_proof(

@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from models import CallKind, CallOutcome, IdpSession, LoginCall, Logout
 from worker.app_registry import KnownApp
@@ -89,8 +89,7 @@ def may_have_left(connection: Connection, app_id: str, subject: bytes | None) ->
     """Whether an earlier login of *subject* at the app may have left a session at Mosaic."""
     if subject is None:
         return False
-    query = select(LoginCall.id).where(_unheard(app_id, subject)).limit(1)
-    return connection.execute(query).first() is not None
+    return connection.execute(_ANY_UNHEARD, _of(app_id, subject)).first() is not None
 
 
 def end_unheard(services: Services, login: UUID) -> int:
@@ -104,8 +103,8 @@ def end_unheard(services: Services, login: UUID) -> int:
     if found is None or app is None:
         return 0
     with services.store.read() as connection:
-        query = select(LoginCall.__table__).where(_unheard(found.app_id, found.identifier_hash))
-        calls = connection.execute(query).all()
+        told = _of(found.app_id, found.identifier_hash)
+        calls = connection.execute(_UNHEARD, told).all()
     if not calls:
         return 0
     try:
@@ -121,13 +120,18 @@ def end_unheard(services: Services, login: UUID) -> int:
         return 0
 
 
-def _unheard(app_id: str, subject: bytes) -> ColumnElement[bool]:
-    return (
-        (LoginCall.app_id == app_id)
-        & (LoginCall.identifier_hash == subject)
-        & (LoginCall.outcome == CallOutcome.UNKNOWN.value)
-        & (LoginCall.kind == CallKind.LOGIN.value)
-    )
+# Built once: every login asks whether there is any.
+_UNHEARD: Final = select(LoginCall.__table__).where(
+    LoginCall.app_id == bindparam("app_id"),
+    LoginCall.identifier_hash == bindparam("subject", type_=LoginCall.identifier_hash.type),
+    LoginCall.outcome == CallOutcome.UNKNOWN.value,
+    LoginCall.kind == CallKind.LOGIN.value,
+)
+_ANY_UNHEARD: Final = _UNHEARD.with_only_columns(LoginCall.id).limit(1)
+
+
+def _of(app_id: str, subject: bytes) -> dict[str, Any]:
+    return {"app_id": app_id, "subject": subject}
 
 
 def _whose(services: Services, login: UUID) -> Row[str, bytes | None, str] | None:

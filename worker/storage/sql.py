@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, any_, bindparam, case, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -13,6 +14,8 @@ from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from models import UtcDateTime
+
+T = TypeVar("T")
 
 
 def first_free(rows: Select[Any], limit: int) -> Select[Any]:
@@ -58,3 +61,11 @@ def upsert(connection: Connection, table: Any) -> PostgresInsert | SqliteInsert:
     if connection.dialect.name == "sqlite":
         return sqlite_insert(table)
     return postgres_insert(table)
+
+
+def in_each_dialect(build: Callable[[Any], T]) -> Mapping[str, T]:
+    """Return a statement for each dialect, by its name; *build* is handed the dialect's `insert`.
+
+    For statements that are built once: building one takes longer than running it.
+    """
+    return {"postgresql": build(postgres_insert), "sqlite": build(sqlite_insert)}
