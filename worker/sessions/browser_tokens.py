@@ -33,6 +33,7 @@ _BY_HASH: Final[Select[*tuple[Any, ...]]] = (
     .join(IdpSession, IdpSession.id == BrowserToken.idp_session_id)
     .where(BrowserToken.token_hash == bindparam("token_hash", type_=BrowserToken.token_hash.type))
 )
+_ISSUE: Final = insert(BrowserToken)  # built once: every login runs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def issue(  # noqa: PLR0913 - the columns of a row
     issued_to: str,
     origin: TokenOrigin,
     replaces_all: bool,
+    is_first: bool = False,
 ) -> str:
     """Make a new token of a live session, in the caller's transaction, and return it.
 
@@ -88,23 +90,24 @@ def issue(  # noqa: PLR0913 - the columns of a row
     exchanged for are gone: with a new proof the session is stronger, and whoever knew an old token
     or held such a ticket would hold the stronger one. Without it the oldest gives way once there
     are `MAX_LIVE`. The caller has locked the session's row: two at once would miss each other's
-    token.
+    token. It is the *is_first* of a session that the caller's transaction has inserted: nothing
+    else of it can be there.
     """
     now = services.now()
-    keeps = 0 if replaces_all else MAX_LIVE - 1
-    _replace_all_but_newest(connection, session, keeps, now)
-    if replaces_all:
+    if not is_first:
+        keeps = 0 if replaces_all else MAX_LIVE - 1
+        _replace_all_but_newest(connection, session, keeps, now)
+    if replaces_all and not is_first:
         connection.execute(delete(Ticket).where(Ticket.idp_session_id == session))
     token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-    connection.execute(
-        insert(BrowserToken).values(
-            token_hash=_hash_of(services.keyring, token),
-            idp_session_id=session,
-            issued_to=issued_to,
-            origin=origin.value,
-            issued_at=now,
-        )
-    )
+    row = {
+        "token_hash": _hash_of(services.keyring, token),
+        "idp_session_id": session,
+        "issued_to": issued_to,
+        "origin": origin.value,
+        "issued_at": now,
+    }
+    connection.execute(_ISSUE, row)
     return token
 
 

@@ -13,7 +13,8 @@ from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import audit
 from worker.sign_in import store_session
-from worker.sign_in.store_session import ActiveLogin, Stored
+from worker.sign_in.active_login import ActiveLogin
+from worker.sign_in.store_session import Stored
 from worker.wiring import Services
 
 

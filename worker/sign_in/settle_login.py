@@ -33,11 +33,12 @@ from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import audit, queries
 from worker.sign_in import journal, known_browser, limits, orphans, store_session
+from worker.sign_in.active_login import ActiveLogin, open_session
 from worker.sign_in.commit import shown_tokens, step_up
 from worker.sign_in.limits import Bucket, Guesser
 from worker.sign_in.login_handle import LoginHandle
 from worker.sign_in.step_up_session import Raised
-from worker.sign_in.store_session import ActiveLogin, Stored
+from worker.sign_in.store_session import Stored
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -212,9 +213,10 @@ def _somebody_else(login: Attempt, call: UUID, tokens: Tokens, identity: Identit
     outcome = Outcome(verdict, reason)
     active = _active(login, tokens, identity)
     with services.store.write() as connection:
-        store_session.insert_unknown(connection, services, request, active, services.now())
         session_hash = services.keyring.lookup_hash(tokens.session_id)
-        found = queries.by_hash(connection, session_hash, for_update=True)
+        found = open_session(
+            connection, services, request, active, services.now()
+        ) or queries.by_hash(connection, session_hash, for_update=True)
         assert found is not None, "just inserted, or there before"  # noqa: S101
         both = {found.id} if raised is None else {found.id, raised.session.id}
         ended = end_sessions(

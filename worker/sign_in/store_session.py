@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, update
 
-from models import EndCause, IdpSession, SessionAlias, TokenOrigin, new_id
+from models import EndCause, IdpSession, SessionAlias, TokenOrigin
 from session_client.contract import Reason, Verdict
 from worker.errors import SessionChanged, WrongSubject
 from worker.logout.end_sessions import Ended, end_sessions
@@ -25,25 +25,10 @@ from worker.sessions import audit, browser_tokens, queries
 from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
 from worker.sessions.queries import Session
 from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, lock_user
+from worker.sign_in.active_login import ActiveLogin, open_session
 from worker.sign_in.replaced import end_replaced, lock_with_replaced
 from worker.storage.sql import not_before, upsert
 from worker.wiring import Services
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveLogin:
-    """A login, or an added factor, that Mosaic has proved."""
-
-    session_id: str = field(repr=False)
-    identity: Identity
-    device_id: str | None
-    origin: TokenOrigin
-    name: str  # the trail's word for it, where it opens a session
-    detail: str | None = None
-    replaces: str | None = field(default=None, repr=False)
-    into: UUID | None = None  # the session that the factor was added to
-    gives_browser_token: bool = True
-    token_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +58,8 @@ def store(
     """
     app, identity, now = request.app, login.identity, services.now()
     lock_user(connection, identity.user_id)
-    session = _locked(connection, services, request, login, now)
+    opened = _open(connection, services, request, login, now)
+    session = opened or _locked(connection, services, login)
     if session.user_id != identity.user_id:
         raise WrongSubject
     if session.ended_at is not None:
@@ -83,11 +69,17 @@ def store(
     if is_past_the_absolute_cap(services.settings, session.created_at, now):
         # No tokens come of it any more, and maintenance is about to end it.
         return Outcome(Verdict.LOGIN_REQUIRED, Reason.CAP_REACHED)
-    news = _news(request, login, session, _logged_in_at(connection, request, login, session))
-    ends_at = _update(connection, services, session, news)
+    if opened is None:
+        logged_in_at = _logged_in_at(connection, request, login, session)
+        news = _news(request, login, session, logged_in_at)
+        ends_at = _update(connection, services, session, news)
+    else:
+        news, ends_at = {}, queries.ends_at(services.settings, session)
     # The token's time, not ours: the same message once more changes nothing.
     queries.link_app(connection, session.id, app.app_id, identity.issued_at, login.token_expires_at)
-    _note(connection, request, login, session, news, now)
+    if opened is not None or "version" in news:
+        name = audit.FACTOR_ADDED if opened is None else login.name
+        _note(connection, request, login, session, name, now)
     replaced = end_replaced(connection, services, request, login.replaces, session.id)
     return Stored(
         session=session.id,
@@ -95,63 +87,38 @@ def store(
         amr=news.get("amr", session.amr),
         authenticated_at=news.get("authenticated_at", session.authenticated_at),
         expires_at=ends_at,
-        browser_token=_browser_token(connection, services, request, login, session, news),
+        browser_token=_browser_token(
+            connection, services, request, login, session, news, is_first=opened is not None
+        ),
         replaced=replaced,
     )
 
 
-def insert_unknown(
+def _open(
     connection: Connection,
     services: Services,
     request: OpenedRequest[Command],
     login: ActiveLogin,
     now: datetime,
-) -> None:
-    """Insert the session of *login*, unless it is known, also by an earlier id."""
-    identity, session_hash = login.identity, services.keyring.lookup_hash(login.session_id)
-    if queries.by_hash(connection, session_hash) is not None:
-        return
-    session = new_id()
-    place = queries.session_id_place(session)
-    values: dict[str, Any] = {
-        "id": session,
-        "user_id": identity.user_id,
-        "session_hash": session_hash,
-        "sealed_session_id": services.keyring.seal(login.session_id, place),
-        "device_id": login.device_id,
-        "registered_by": request.app.app_id,
-        "amr": sorted(set(identity.amr or ())),
-        "authenticated_at": identity.auth_time or identity.issued_at,
-        "amr_as_of": identity.issued_at,
-        "created_at": now,
-        "last_used_at": identity.issued_at,
-        "expires_at": identity.issued_at + request.app.mosaic.session_lifetime,
-        "version": 0,  # the update that follows makes it 1
-    }
-    # Two registrations of one session at once: the second finds the first one's row.
-    statement = upsert(connection, IdpSession).values(values)
-    connection.execute(statement.on_conflict_do_nothing(index_elements=[IdpSession.session_hash]))
-
-
-def _locked(
-    connection: Connection,
-    services: Services,
-    request: OpenedRequest[Command],
-    login: ActiveLogin,
-    now: datetime,
-) -> Session:
-    """Return the session's row; of two tokens at once the older sees what the newer has proved."""
-    session_hash = services.keyring.lookup_hash(login.session_id)
+) -> Session | None:
+    """Return the session that *login* opens; None for one that is known."""
     if login.replaces is not None:
-        known = queries.by_hash(connection, session_hash)
+        known = queries.by_hash(connection, services.keyring.lookup_hash(login.session_id))
         own = None if known is None else known.id
         lock_with_replaced(connection, services, login.replaces, own)
+    if login.into is not None:
+        return None
+    return open_session(connection, services, request, login, now)
+
+
+def _locked(connection: Connection, services: Services, login: ActiveLogin) -> Session:
+    """Return a known session; of two tokens at once the older sees what the newer has proved."""
     if login.into is None:
-        insert_unknown(connection, services, request, login, now)
+        session_hash = services.keyring.lookup_hash(login.session_id)
         session = queries.by_hash(connection, session_hash, for_update=True)
     else:
         session = queries.by_id(connection, login.into, for_update=True)
-    assert session is not None, "just inserted, or there before"  # noqa: S101
+    assert session is not None, "it was there before"  # noqa: S101
     if login.into is not None and session.ended_at is None:
         _keep_new_id(connection, services, session, login.session_id)
     return session
@@ -269,8 +236,7 @@ def _news(
     }
     news["amr_as_of"] = identity.issued_at
     is_factor = login.origin is TokenOrigin.FACTOR
-    is_new = session.version == 0 or any(getattr(session, name) != proof[name] for name in proof)
-    if is_factor or is_new:
+    if is_factor or any(getattr(session, name) != proof[name] for name in proof):
         news |= {**proof, "version": IdpSession.version + 1}
     return news
 
@@ -304,13 +270,11 @@ def _note(  # noqa: PLR0913, PLR0917 - what a row of the trail is made of
     request: OpenedRequest[Command],
     login: ActiveLogin,
     session: Session,
-    news: dict[str, Any],
+    name: str,
     now: datetime,
 ) -> None:
-    if "version" not in news:
-        return
     row = audit.event(
-        login.name if session.version == 0 else audit.FACTOR_ADDED,
+        name,
         at=now,
         session=session.id,
         user_id=session.user_id,
@@ -327,6 +291,8 @@ def _browser_token(  # noqa: PLR0913, PLR0917 - whose it is, and whether it is t
     login: ActiveLogin,
     session: Session,
     news: dict[str, Any],
+    *,
+    is_first: bool,
 ) -> str | None:
     """Return a token for the browser of this login; none where a newer one has been given out.
 
@@ -346,4 +312,5 @@ def _browser_token(  # noqa: PLR0913, PLR0917 - whose it is, and whether it is t
         issued_to=request.app.app_id,
         origin=login.origin,
         replaces_all=is_new_proof or login.origin is not TokenOrigin.REGISTER,
+        is_first=is_first,
     )

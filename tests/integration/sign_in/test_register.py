@@ -285,6 +285,18 @@ def test_a_second_app_that_registers_the_session_shares_it(stage: Stage) -> None
     assert stage.sessions()[0].registered_by == "shop"
 
 
+def test_registering_by_an_id_that_mosaic_has_changed_finds_the_session(stage: Stage) -> None:
+    login = stage.login("ada", "shop")
+    ref = stage.remember(login).session_ref
+    stage.mosaic.state.faults.add("session/authenticate", "rotate_session_id", times=1)
+    assert stage.silent_auth().verdict is Verdict.AUTHENTICATED
+
+    answer = stage.remember(login)
+
+    assert answer.session_ref == ref
+    assert len(stage.sessions()) == 1
+
+
 def test_two_registrations_at_once_make_one_row(stage: Stage) -> None:
     login = stage.login("ada", "shop")
     at_forum = stage.mosaic.state.add_factor(login.session_id, "client-forum", "sms")
@@ -314,9 +326,11 @@ def test_an_older_token_that_races_a_newer_one_waits_and_then_changes_nothing(
 
         with stage.services.store.write() as connection:
             news = {"amr": ["all", "of", "them"], "amr_as_of": newest, "version": 9}
-            connection.execute(update(IdpSession).values(news))
+            # Locked, not changed, until somebody waits: for a changed row an INSERT waits, too.
+            connection.execute(select(IdpSession.id).with_for_update())
             with stage.meanwhile(lambda: stage.remember(late)) as registering:
                 wait_until(lambda: somebody_waits_for_a_lock(stage), 60)
+                connection.execute(update(IdpSession).values(news))
                 connection.commit()
 
         assert registering.result().verdict is Verdict.OK
