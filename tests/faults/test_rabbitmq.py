@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -120,6 +121,7 @@ def test_what_waits_is_told_and_no_age_is_made_up(
         put(connection, "hall-notices", 1, exclusive=True, durable=False, queue_arguments=OF_HALL)
         said = told("status", expect=69)
         printed = run("status", expect=69)
+        frame = run("top", "--once").stdout
         lines = shown(services)
 
     assert said["queues"] == {**there, "login": there["login"] + 3}
@@ -131,6 +133,8 @@ def test_what_waits_is_told_and_no_age_is_made_up(
     assert f"{there['login'] + 3}, the broker tells no age" in printed.stdout
     assert "2, the broker tells no age" in printed.stdout
     assert "broker" not in printed.stderr
+    assert re.search(rf"^login +{there['login'] + 3} .* -$", frame, re.MULTILINE)
+    assert "taken, not done unknown" in frame
     for line in (
         f'mosaic_sessions_queue_depth{{queue="login"}} {there["login"] + 3}.0',
         'mosaic_sessions_notice_queue_depth{app="desk"} 2.0',
