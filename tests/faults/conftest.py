@@ -8,14 +8,12 @@ import pytest
 
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
-from tests.uncounted import uncounted
 
 __all__ = [
     "SHORT_TIMES",
     "own_redis",
     "patient_mosaic",
     "stack",
-    "uncounted",
 ]
 
 # Short, so that what comes back after it comes back within a test.

@@ -116,11 +116,6 @@ NO_MESSAGE: dict[str, bytes] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def uncounted() -> None:
-    """These are counted: nowhere else does a worker meet so much that it cannot read."""
-
-
 @pytest.fixture
 def stack(own_redis: RedisServer) -> Iterator[Stack]:
     """At the log level of production: Celery's debug lines quote what they were sent."""

@@ -32,6 +32,10 @@ class KeepingServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/"
 
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.count(0, -1)  # now it is closed, and not when its handler has finished
+
     def count(self, made: int, opened: int) -> None:
         with self._lock:
             self.made += made
@@ -45,10 +49,6 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         self.server.count(1, 1)
         super().setup()
-
-    def finish(self) -> None:
-        super().finish()
-        self.server.count(0, -1)
 
     def do_GET(self) -> None:
         if self.server.together is not None:

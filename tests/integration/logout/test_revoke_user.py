@@ -378,7 +378,7 @@ def test_what_is_kept_of_a_failure_names_no_user(
 
     (row,) = revocations(stage)
     assert "{userId}" in row.last_error
-    assert "lovelace" not in row.last_error + capsys.readouterr().out
+    assert "lovelace" not in row.last_error + "".join(capsys.readouterr())
 
 
 # --- repeats, and bad input
