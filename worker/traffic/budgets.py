@@ -23,7 +23,7 @@ _USER_BURST_SHARE: Final = 1 / 2  # a portal may open two dozen apps at once
 # Of a user's budget one client may have so much: an app that asks in a loop would else keep the
 # user out of all others.
 _CLIENT_SHARE_OF_USER: Final = 1 / 2
-PROBES_AT_A_TIME: Final = 3
+_MAX_OF_SLOW: Final = 3
 # Of a worker's slots one client's logouts may hold so many once Mosaic hangs on them: several such
 # clients would else hold them all, and the logouts of every other one would wait behind them.
 _SLOTS_OF_ONE_CLIENT: Final = 1 / 4
@@ -82,7 +82,7 @@ class Limits:
     breakers: tuple[str, str]  # that of all clients, and that of this one
     pauses: tuple[str, ...]
     rates: tuple[RateLimit, ...]
-    probes: int = PROBES_AT_A_TIME  # calls under way at once, of what fails
+    probes_of_slow: int  # calls under way at once of a client whose calls hang
 
 
 class Lanes:
@@ -94,7 +94,7 @@ class Lanes:
         self._user_calls = settings.mosaic_user_calls_per_minute
         self._auth_share = 1.0 - settings.mosaic_logout_share
         share_of_slots = max(1, int(settings.concurrency * _SLOTS_OF_ONE_CLIENT))
-        self._logout_probes = min(PROBES_AT_A_TIME, share_of_slots)
+        self._logouts_of_slow = min(_MAX_OF_SLOW, share_of_slots)
         self._limits_of = lru_cache(maxsize=1024)(self._make_limits)  # the same for each call
 
     def limits(self, lane: Lane, app: Application, user: str | None = None) -> Limits:
@@ -106,7 +106,8 @@ class Lanes:
         share = self._of_user(
             "user at one app", f"user:{user}:{app.client_id}", _CLIENT_SHARE_OF_USER
         )
-        return Limits(limits.breakers, limits.pauses, (*limits.rates, whole, share))
+        rates = (*limits.rates, whole, share)
+        return Limits(limits.breakers, limits.pauses, rates, limits.probes_of_slow)
 
     def _of_user(self, name: str, scope: str, share: float) -> RateLimit:
         calls = self._user_calls * share
@@ -115,8 +116,8 @@ class Lanes:
 
     def _make_limits(self, lane: Lane, client_id: str, base_url: str) -> Limits:
         breakers = breaker_key(base_url, lane), breaker_key(base_url, lane, client_id)
-        probes = self._logout_probes if lane is Lane.LOGOUT else PROBES_AT_A_TIME
-        return Limits(breakers, _pauses(lane, client_id), self.rates(lane, client_id), probes)
+        of_slow = self._logouts_of_slow if lane is Lane.LOGOUT else _MAX_OF_SLOW
+        return Limits(breakers, _pauses(lane, client_id), self.rates(lane, client_id), of_slow)
 
     def rates(self, lane: Lane, client_id: str) -> tuple[RateLimit, ...]:
         """Return the budgets of a lane: the application's, and our address'."""

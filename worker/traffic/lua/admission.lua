@@ -9,24 +9,25 @@ end
 
 -- The keys from `key` on are the breaker all share, that of the client, the pauses, the rates; the
 -- arguments from `argument` on: how many pauses, 1 for a logout that was never tried, how many
--- probes at a time, how long a probe may last, how long the caller would wait for its turn, then
--- interval and tolerance of each rate.
+-- probes at a time, how many of a client whose calls hang, how long a probe may last, how long the
+-- caller would wait for its turn, then interval and tolerance of each rate.
 -- Returns {"go", wait, the opening of each breaker whose probe it is (0: of none), 1 if a good answer
 -- would be news} or {"held", why, retry_after}.
 local function admit(key, argument)
   local now, first_pause = clock(), key + 2
-  local first_rate, first_number = first_pause + ARGV[argument], argument + 5
+  local first_rate, first_number = first_pause + ARGV[argument], argument + 6
   local is_untried, probes = ARGV[argument + 1] == "1", number(ARGV[argument + 2])
-  local max_wait = number(ARGV[argument + 4])
+  local max_wait = number(ARGV[argument + 5])
 
   local shared, own = look(KEYS[key], now), look(KEYS[key + 1], now)
+  local own_probes = own.is_slow and number(ARGV[argument + 3]) or probes
   local held
   if is_untried then
     -- Whether Mosaic takes it is known only once it was asked: held back, it would wait for as long
     -- as others fail. It is one call for each logout. What hangs must leave slots to others.
-    if own.is_slow and own.probing >= probes then held = {"held", "probing", 1000000} end
+    if own.is_slow and own.probing >= own_probes then held = {"held", "probing", 1000000} end
   else
-    held = objection(shared, now, probes) or objection(own, now, probes)
+    held = objection(shared, now, probes) or objection(own, now, own_probes)
   end
   if held then return held end
 
@@ -52,7 +53,7 @@ local function admit(key, argument)
     local left = math.ceil((whole_at - now) / 1000)
     redis.call("SET", KEYS[first_rate + index - 1], text(whole_at), "PX", left)
   end
-  local until_moment = text(now + number(ARGV[argument + 3]))
+  local until_moment = text(now + number(ARGV[argument + 4]))
   return {"go", wait, let_through(shared, until_moment), let_through(own, until_moment),
           (shared.row or own.row) and 1 or 0}
 end
