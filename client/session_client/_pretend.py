@@ -14,12 +14,21 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from session_client import contract, times
+from session_client._planned import NotPretended, Told
 from session_client.contract import Reason, Task, Verdict
 
 _LASTS: Final = timedelta(days=14)
 # The methods that send a code, and the factor that it proves; by text message it is another.
 _CODES: Final = {"otp": "eotp", "otp_direct": "otp", "link": "eml", "link_direct": "eml"}
 _BY_TEXT_MESSAGE: Final = "sms"
+# What a test has to plan, by the classes of requests that are planned with.
+_UNKNOWN: Final = {
+    Task.REGISTER: "Register",
+    Task.REFRESH: "Refresh",
+    Task.TICKET: "IssueTicket",
+    Task.RECEIPT: "Receipt",
+    Task.CONFIRM_NOTICE: "ConfirmNotice",
+}
 
 
 @dataclass
@@ -34,15 +43,6 @@ class PretendSession:
     replaced: list[str] = field(default_factory=list)
     ended: str | None = None
     device_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the model answers, before it is sealed."""
-
-    verdict: Verdict
-    reason: str | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,13 @@ class Pretend:
             Task.LOGOUT: self._logout,
             Task.REVOKE_USER: self._logout,
         }
-        if task not in handlers:
-            raise NotImplementedError(f"session_worker does not know {task}: see next()")
+        if task in _UNKNOWN:
+            raise NotPretended(task.value, _UNKNOWN[task])
         return handlers[task](payload)
 
     def _silent_auth(self, payload: Mapping[str, Any]) -> Told:
+        if payload.get("ticket") is not None:
+            raise NotPretended("a silent sign-in by ticket", "SilentAuth")
         token, device = payload.get("browser_token"), payload.get("device_id")
         if token is not None:
             session, reason = self._by_token(token)
@@ -147,7 +149,7 @@ class Pretend:
     def _start(self, payload: Mapping[str, Any]) -> Told:
         method = payload["method"]
         if method not in _CODES:
-            raise NotImplementedError(f"session_worker knows no first step of {method}: see next()")
+            raise NotPretended(f"the first step of {method}", "Start")
         is_text = payload["fields"].get("channel") == _BY_TEXT_MESSAGE
         factor = _BY_TEXT_MESSAGE if is_text else _CODES[method]
         session = None
@@ -184,7 +186,7 @@ class Pretend:
             user_id, factor = begun.user_id, begun.factor
             is_right = fields["code"] == begun.code and user_id in self.users
         else:
-            raise NotImplementedError(f"session_worker knows no {method}: see next()")
+            raise NotPretended(f"a login by {method}", "Authenticate")
         if raised is not None and raised.user_id != user_id:
             return Told(Verdict.ACCESS_DENIED, Reason.NOT_ALLOWED.value)
         if not is_right:

@@ -24,7 +24,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
@@ -36,14 +36,24 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from session_client import _pretend, contract, sealing, times
 from session_client._core.app import App
 from session_client._core.call import Ask, Rest, Steps
-from session_client._pretend import Pretend, PretendSession, Told
+from session_client._planned import NotPretended, Planned, Told, told
+from session_client._pretend import Pretend, PretendSession
 from session_client.browser_cookie import BrowserCookie
 from session_client.client import AsyncSessionClient, SessionClient
-from session_client.contract import Task, Verdict
+from session_client.contract import Task
 from session_client.errors import Unavailable
 from session_client.notices import BACKCHANNEL_EVENT
 from session_client.requests import Request
-from session_client.values import Denied, LoginRequired, StepUpRequired
+
+__all__ = [
+    "ISSUER",
+    "Called",
+    "NotPretended",
+    "PretendLogin",
+    "SessionWorker",
+    "no_session_worker",
+    "session_worker",
+]
 
 R = TypeVar("R")
 
@@ -155,14 +165,15 @@ class SessionWorker:
     def next(
         self,
         call: type[Request[Any]],
-        outcome: Unavailable | LoginRequired | StepUpRequired | Denied,
+        outcome: Unavailable | Planned,
     ) -> None:
         """Let the next call of this kind come to *outcome*.
 
-        *call* is such as `SilentAuth`, *outcome* an outage such as ``NotAnswered()``, or an answer.
+        *call* is such as `SilentAuth`, *outcome* an outage such as ``NotAnswered()``, or an answer
+        such as ``Ticket(…)``. The claims of an `Authenticated` are read from its ID token.
         """
-        told = outcome if isinstance(outcome, Unavailable) else _told(outcome)
-        self._planned[call.task].append(told)
+        planned = outcome if isinstance(outcome, Unavailable) else told(outcome)
+        self._planned[call.task].append(planned)
 
     @cached_property
     def _key(self) -> rsa.RSAPrivateKey:
@@ -174,22 +185,22 @@ class SessionWorker:
         task = Task(content["task"])
         self.calls.append(Called(task, app.app_id, content["payload"]))
         if self._planned[task]:
-            told = self._planned[task].pop(0)
+            answered = self._planned[task].pop(0)
         elif task is Task.ABOUT:
-            told = _pretend.about(app.app_id, ISSUER, [self._public_key])
+            answered = _pretend.about(app.app_id, ISSUER, [self._public_key])
         else:
-            told = self._pretend.answer(task, content["payload"])
-        if isinstance(told, Unavailable):
-            raise told
+            answered = self._pretend.answer(task, content["payload"])
+        if isinstance(answered, Unavailable):
+            raise answered
         answer = {
             "v": contract.VERSION,
             "task": task.value,
             "app_id": app.app_id,
             "request_id": content["request_id"],
             "answered_at": times.to_wire(times.now()),
-            "verdict": told.verdict.value,
-            "reason": told.reason,
-            "data": dict(told.data),
+            "verdict": answered.verdict.value,
+            "reason": answered.reason,
+            "data": dict(answered.data),
         }
         return sealing.seal(app.key, sealing.Kind.ANSWER, answer).encode()
 
@@ -264,16 +275,6 @@ def _put_behind_all_clients(worker: SessionWorker | None, patch: pytest.MonkeyPa
 
     patch.setattr(SessionClient, "_driver", property(blocking))
     patch.setattr(AsyncSessionClient, "_driver", property(awaiting))
-
-
-def _told(value: LoginRequired | StepUpRequired | Denied) -> Told:
-    match value:
-        case LoginRequired(reason=reason):
-            return Told(Verdict.LOGIN_REQUIRED, reason)
-        case Denied(reason=reason):
-            return Told(Verdict.ACCESS_DENIED, reason)
-        case StepUpRequired(reason=reason):
-            return Told(Verdict.INTERACTION_REQUIRED, reason, asdict(value))
 
 
 def _encoded(raw: bytes) -> bytes:

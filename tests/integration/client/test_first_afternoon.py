@@ -21,7 +21,7 @@ __all__ = ["session_worker"]
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "first-afternoon.md").read_text(encoding="utf-8")
-FLASK, FASTAPI, DJANGO_SETTINGS, DJANGO_VIEWS, A_TEST = re.findall(
+FLASK, FASTAPI, DJANGO_SETTINGS, DJANGO_VIEWS, A_TEST, A_PLAN = re.findall(
     r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 )
 
@@ -54,6 +54,10 @@ def test_the_flask_app_and_its_test(session_worker: SessionWorker) -> None:
     wrong = client.post("/login", data=form | {"password": ""}, headers=session_worker.form)
     assert wrong.status_code == 403
     run(A_TEST, sessions=app["sessions"])["test_who_is_in"](session_worker, client)
+
+
+def test_what_the_pretend_worker_does_not_know_is_planned(session_worker: SessionWorker) -> None:
+    run(A_PLAN)["test_a_ticket_is_passed_on"](session_worker)
 
 
 def test_the_fastapi_app(session_worker: SessionWorker) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from flask import Flask
@@ -20,21 +22,54 @@ from session_client import (
     Link,
     LinkIssued,
     LoginRequired,
+    LogoutNotice,
+    LogoutReceipt,
     NotAnswered,
     Password,
+    Registered,
     SessionClient,
     StepUpRequired,
+    Ticket,
+    Tokens,
     Totp,
     Unauthorized,
+    Webauthn,
+    WebauthnBegun,
 )
+from session_client._planned import Planned
 from session_client.flask import MemoryMarks, Sessions
-from session_client.logins import Authenticate
-from session_client.requests import SilentAuth
-from session_client.testing import SessionWorker, no_session_worker, session_worker
+from session_client.logins import Authenticate, Start
+from session_client.requests import (
+    ConfirmNotice,
+    IssueTicket,
+    Receipt,
+    Refresh,
+    Register,
+    Request,
+    SilentAuth,
+)
+from session_client.testing import NotPretended, SessionWorker, no_session_worker, session_worker
 
 __all__ = ["no_session_worker", "session_worker"]  # an app names the plugin in its conftest.py
 
 CLIENT = SessionClient(broker_url="redis://nobody", app_id="shop", app_key=AppKey.generate())
+TOKEN = "msb1_" + "y" * 43
+
+
+def issue_ticket() -> object:
+    return CLIENT.ticket(browser_token=TOKEN, for_app="forum", challenge="x" * 43)
+
+
+def begin_webauthn() -> object:
+    return CLIENT.start(BeginWebauthn())
+
+
+def confirm() -> None:
+    CLIENT.confirm(LogoutNotice(notice_id="n", user_id="ada", session_ref=None))
+
+
+def register() -> object:
+    return CLIENT.register(user_id="ada", session_id="s", id_token="i.i.i")
 
 
 @pytest.fixture
@@ -123,16 +158,75 @@ def test_a_policy_and_an_age_hold_for_all(session_worker: SessionWorker) -> None
     assert too_weak.missing_amr == ("mfa",)
 
 
-def test_what_the_model_does_not_know_says_so(session_worker: SessionWorker) -> None:
-    _, token = session_worker.sign_in("ada").cookie
+@pytest.mark.parametrize(
+    ("ask", "request_class"),
+    [
+        (issue_ticket, "IssueTicket"),
+        (begin_webauthn, "Start"),
+        (lambda: CLIENT.authenticate(Webauthn("signed"), login="l"), "Authenticate"),
+        (lambda: CLIENT.silent_auth(ticket="t" * 43, verifier="v" * 43), "SilentAuth"),
+        (lambda: CLIENT.refresh("r"), "Refresh"),
+    ],
+    ids=["ticket", "start", "authenticate", "silent_auth", "refresh"],
+)
+def test_what_the_model_does_not_know_says_how_to_plan_it(
+    session_worker: SessionWorker, ask: Callable[[], object], request_class: str
+) -> None:
+    session_worker.allow("silent_by_user")
 
-    for ask in (
-        lambda: CLIENT.ticket(browser_token=token, for_app="forum", challenge="x" * 43),
-        lambda: CLIENT.start(BeginWebauthn(), step_up=token),
-        lambda: CLIENT.authenticate(Totp("123456"), step_up=token),
-    ):
-        with pytest.raises(NotImplementedError, match="next"):
-            ask()
+    with pytest.raises(NotPretended, match=rf"session_worker\.next\({request_class}, …\)") as no:
+        ask()
+
+    assert no.value.request == request_class
+
+
+@pytest.mark.parametrize(
+    ("call", "planned", "ask"),
+    [
+        (
+            IssueTicket,
+            Ticket(ticket="t", transfer_url="https://forum.example/transfer", expires_in=60),
+            issue_ticket,
+        ),
+        (
+            Start,
+            WebauthnBegun(login="l", expires_in=600, options={"challenge": "c"}),
+            begin_webauthn,
+        ),
+        (Register, Registered(session_ref="r", expires_in=60.0, browser_token=TOKEN), register),
+        (Receipt, LogoutReceipt(receipt_id="r", idp_pending=1), lambda: CLIENT.receipt("r")),
+        (ConfirmNotice, None, confirm),
+    ],
+    ids=["ticket", "start", "register", "receipt", "confirm"],
+)
+def test_a_planned_answer_is_what_the_call_returns(
+    session_worker: SessionWorker,
+    call: type[Request[object]],
+    planned: Planned,
+    ask: Callable[[], object],
+) -> None:
+    session_worker.next(call, planned)
+
+    answer = ask()
+
+    if isinstance(answer, Registered):
+        assert answer.expires_in == pytest.approx(60, abs=1)
+        answer = replace(answer, expires_in=60.0)
+    assert answer == planned
+
+
+def test_a_planned_login_is_as_old_as_it_says(session_worker: SessionWorker) -> None:
+    tokens = Tokens(access_token="a", token_type="bearer", expires_in=60, refresh_token="r2")
+    planned = Authenticated(
+        user_id="ada", session_ref="r", tokens=tokens, amr=("pwd",), auth_age=100.0
+    )
+    session_worker.next(Refresh, planned)
+
+    answer = CLIENT.refresh("r1")
+
+    assert isinstance(answer, Authenticated)
+    assert replace(answer, auth_age=100.0) == planned
+    assert answer.auth_age == pytest.approx(100, abs=1)
 
 
 def test_a_link_and_a_code_that_the_app_brings_can_be_begun(session_worker: SessionWorker) -> None:

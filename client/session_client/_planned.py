@@ -1,0 +1,86 @@
+"""What the pretend worker does not know, and the answers that a test plans in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from session_client import times
+from session_client.begun import Begun
+from session_client.contract import Verdict
+from session_client.values import (
+    Authenticated,
+    Denied,
+    LoginRequired,
+    LogoutReceipt,
+    Registered,
+    StepUpRequired,
+    Ticket,
+)
+
+Planned: TypeAlias = (
+    Authenticated
+    | Begun
+    | Denied
+    | LoginRequired
+    | LogoutReceipt
+    | Registered
+    | StepUpRequired
+    | Ticket
+    | None
+)
+
+
+class NotPretended(Exception):  # noqa: N818 - reads as the state it reports
+    """The pretend worker does not know this call: plan its answer by `SessionWorker.next`.
+
+    It knows silent sign-ins, passwords, codes, links, lists of sessions and logouts. ``request``
+    is the class that `SessionWorker.next` takes.
+    """
+
+    def __init__(self, what: str, request: str) -> None:
+        super().__init__(what, request)
+        self.request = request
+
+    def __str__(self) -> str:
+        return (
+            f"session_worker does not know {self.args[0]}: plan the answer before the call, by "
+            f"session_worker.next({self.request}, …)"
+        )
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a pretend worker answers, before it is sealed."""
+
+    verdict: Verdict
+    reason: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def told(value: Planned) -> Told:
+    """Return the answer that a client reads as *value*.
+
+    The claims of an `Authenticated` are read from its ID token; None is a confirmed notice.
+    """
+    match value:
+        case LoginRequired(reason=reason):
+            return Told(Verdict.LOGIN_REQUIRED, reason)
+        case Denied(reason=reason):
+            return Told(Verdict.ACCESS_DENIED, reason)
+        case StepUpRequired(reason=reason):
+            return Told(Verdict.INTERACTION_REQUIRED, reason, asdict(value))
+        case Authenticated(auth_age=age, expires_in=left):
+            moments = {"authenticated_at": _in(None if age is None else -age)}
+            data = {**asdict(value), **moments, "expires_at": _in(left)}
+            return Told(Verdict.AUTHENTICATED, None, data)
+        case None:
+            return Told(Verdict.OK)
+    moments = {"expires_at": _in(value.expires_in)} if isinstance(value, Registered) else {}
+    return Told(Verdict.OK, None, {**asdict(value), **moments})
+
+
+def _in(seconds: float | None) -> str | None:
+    return None if seconds is None else times.to_wire(times.now() + timedelta(seconds=seconds))
