@@ -32,8 +32,9 @@ FAILED: Final = "failed"
 DEAD: Final = "dead"
 SWEEP_BATCH: Final = 500
 # Those that failed before keep their own back-off while a breaker is open, or each time it lets
-# somebody through they would be there first. No more of it than this: it may not be their fault.
-MAX_HELD_BACK_SECONDS: Final = 30.0
+# somebody through they would be there first. No more of it than this: it may not be their fault,
+# and whoever is held back must ask several times within the minute in which it is to be done.
+MAX_HELD_BACK_SECONDS: Final = 10.0
 # A row that keeps killing whoever works on it must not take all workers down, one by one.
 MAX_CRASHES: Final = 10
 
