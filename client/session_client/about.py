@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Final
 
-from session_client import contract, notices, reading, requests, timeouts, times
+from session_client import contract, notices, reading, timeouts, times
 from session_client._core import call, message
 from session_client._core.app import App
 from session_client._core.call import Steps
 from session_client.contract import Task
 from session_client.errors import ConfigurationError
 from session_client.reading import Answered
-from session_client.requests import Request
+from session_client.requests.base import TIMEOUT_SECONDS, Request
 from session_client.values import About, LogoutNotice
 
 log = logging.getLogger("session_client")
@@ -89,7 +89,7 @@ class VerifyLogoutToken:
     """
 
     token: str = field(kw_only=False, repr=False)
-    timeout: float = field(default=requests.TIMEOUT_SECONDS, repr=False)
+    timeout: float = field(default=TIMEOUT_SECONDS, repr=False)
 
     def __post_init__(self) -> None:
         timeouts.lifetime(self.timeout)

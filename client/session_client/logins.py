@@ -10,7 +10,8 @@ from session_client.contract import Task
 from session_client.errors import ConfigurationError, WrongFieldsError
 from session_client.login_steps import FirstStep, LoginStep, Proof, S
 from session_client.reading import Answered
-from session_client.requests import LONG_TIMEOUT_SECONDS, Request, Wishes, given, wished
+from session_client.requests.base import LONG_TIMEOUT_SECONDS, Request, given
+from session_client.requests.sign_in import Wishes, wished
 from session_client.values import Authenticated, Denied, LoginRequired, StepUpRequired
 
 
