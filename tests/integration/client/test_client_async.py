@@ -97,7 +97,7 @@ def test_many_that_nobody_answers_end_in_time_and_hold_up_nobody(server: RedisSe
         told = await asyncio.gather(*calls)
         link = link_of(client)
         took = time.monotonic() - started
-        return told, took, connections(server, "app-shop"), len(link._waiting)
+        return told, took, connections(server, "app-shop"), len(link.calls)
 
     told, took, used, left = running(server.url(), ask)
 
@@ -116,7 +116,7 @@ def test_a_cancelled_call_leaves_nothing_and_its_answer_is_nobody_elses(
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
-        left = len(link_of(client)._waiting)
+        left = len(link_of(client).calls)
         with Responder(server.url(), lambda request: [sealed(about_the_asker(request))]):
             return left, await client.status(user_id="ada", timeout=60)
 
