@@ -23,6 +23,7 @@ from session_client import (
     NotAnswered,
     SessionClient,
     SessionClientError,
+    Unavailable,
 )
 from tests.integration.client.client_rig import KEY, Responder
 
@@ -274,7 +275,7 @@ def test_answers_may_come_by_a_socket_file(tmp_path: Path) -> None:
 def test_lost_connections_can_be_replaced_without_end(server: RedisServer) -> None:
     with client_at(server.port) as client:
         for _ in range(110):  # redis-py's own pools end at 100
-            with pytest.raises(NotAnswered):
+            with pytest.raises(Unavailable, match="in time"):
                 client.status(user_id="ada", timeout=0.02)
             client.close()
 
