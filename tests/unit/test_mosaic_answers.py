@@ -24,8 +24,9 @@ from worker.errors import (
     UserRefused,
 )
 from worker.mosaic.http_calls import HttpAnswer
+from worker.mosaic.reading import Reading, accept
 from worker.mosaic.response_content import Content, normalised
-from worker.mosaic.responses import TABLE, Asked, Endpoint, Reading, Row, accept
+from worker.mosaic.responses import TABLE, Asked, Endpoint, Row
 
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_SEND

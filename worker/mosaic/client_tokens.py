@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from worker.errors import ClientRefused, OperatorMustAct, TryLater
-from worker.mosaic import responses
+from worker.mosaic import reading
 from worker.mosaic.client_token_cache import ClientToken, ClientTokenCache
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
@@ -155,7 +155,7 @@ class ClientTokens:
                 Endpoint.TOKEN, app.token_url, form, deadline.at_most(FETCH_SECONDS)
             )
             try:
-                body = responses.accept(Endpoint.TOKEN, app.token_url, answer)
+                body = reading.accept(Endpoint.TOKEN, app.token_url, answer)
             except ClientRefused:
                 slot.refused_at = self._timestamp()
                 raise

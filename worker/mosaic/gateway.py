@@ -22,8 +22,9 @@ from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
 from worker.mosaic.login_calls import LoginFacts
+from worker.mosaic.reading import Reading
 from worker.mosaic.response_bodies import read_sessions, read_tokens
-from worker.mosaic.responses import Asked, Endpoint, Reading
+from worker.mosaic.responses import Asked, Endpoint
 from worker.mosaic.types import (
     CallObserver,
     Identity,

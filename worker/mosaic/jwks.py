@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from worker.errors import MosaicContractBroken, OperatorMustAct, TryLater
 from worker.http_client import http_date
-from worker.mosaic import responses
+from worker.mosaic import reading
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
@@ -137,7 +137,7 @@ class KeySets:
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
         with self._faults.watch(Endpoint.JWKS, slot.url):
             answer = self._http.get(Endpoint.JWKS, slot.url, deadline)
-            body = responses.accept(Endpoint.JWKS, slot.url, answer)
+            body = reading.accept(Endpoint.JWKS, slot.url, answer)
             keys = read_key_set(body)
             if not keys.keys:
                 raise MosaicContractBroken(f"{Endpoint.JWKS} at {slot.url}: no usable key there")
