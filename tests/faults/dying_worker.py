@@ -17,7 +17,7 @@ import billiard.pool
 import structlog
 
 from worker.app import app
-from worker.mosaic import MosaicGateway
+from worker.mosaic.authorised_calls import AuthorisedCalls
 from worker.sign_in import journal
 from worker.tasks import request_handler
 
@@ -29,7 +29,7 @@ _DIE_AT = os.environ.get("DIE_AT", "")  # noqa: TID251 - it is no setting
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before the row": (journal, "_insert", False),
     "before the call": (journal, "_insert", True),
-    "after the call": (MosaicGateway, "_send_once", True),
+    "after the call": (AuthorisedCalls, "send_once", True),
     "before the commit": (journal, "close", True),
     "before the answer": (request_handler, "_reply", False),
 }

@@ -1,19 +1,19 @@
-"""The calls themselves: what is asked of Mosaic, and with whose token."""
+"""The calls themselves: what is asked of Mosaic, and what of its answer is believed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import redis
 
 from session_client.login_steps import LoginStep
-from worker.errors import MosaicContractBroken, MosaicUnavailable, OutcomeUnknown, PageInstead
+from worker.errors import MosaicContractBroken
 from worker.http_client import HttpAnswer
 from worker.mosaic import login_calls
+from worker.mosaic.authorised_calls import AuthorisedCalls, RepeatableCall, SingleCall
 from worker.mosaic.client_token_cache import ClientTokenCache
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
@@ -22,11 +22,9 @@ from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
 from worker.mosaic.login_calls import LoginFacts
-from worker.mosaic.reading import Reading
 from worker.mosaic.response_bodies import read_sessions, read_tokens
-from worker.mosaic.responses import Asked, Endpoint
+from worker.mosaic.responses import Endpoint
 from worker.mosaic.types import (
-    CallObserver,
     Identity,
     ListedSession,
     MosaicApp,
@@ -48,26 +46,6 @@ _ABOUT_USER: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    endpoint: Endpoint
-    url: str  # as operators are told it
-    send: Callable[[str], HttpAnswer]  # with a client token
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Once:
-    """A call that is not repeated: it uses something up, or sends something to somebody."""
-
-    endpoint: Endpoint
-    url: str
-    payload: Mapping[str, Any] = field(repr=False)
-    options: tuple[str, ...] = ()  # the app's own wishes that are in it
-    needs_client_token: bool = True
-    may_be_repeated: bool = False
-
-
 class MosaicGateway:
     """Every conversation with Mosaic. One per process, made after the fork; safe for all threads.
 
@@ -86,6 +64,7 @@ class MosaicGateway:
         self._http = http
         self.faults = faults
         self._client_tokens = client_tokens
+        self._calls = AuthorisedCalls(http, client_tokens, faults)
         self._id_tokens = id_tokens
         self._timeout_seconds = timeout_seconds
         self._now = now
@@ -107,8 +86,7 @@ class MosaicGateway:
         """
         deadline = Deadline.after(timeout_seconds)
         payload = {"session_id": call.session_id, **_optional_fields(call.options)}
-        with permit.observe() as observer:
-            body = self._post(observer, Endpoint.AUTHENTICATE, app, payload, deadline)
+        body = self._post(permit, Endpoint.AUTHENTICATE, app, payload, deadline)
         tokens = read_tokens(body, call.session_id, self._now())
         return tokens, self._proven(app, tokens, call.user_id, deadline)
 
@@ -144,7 +122,7 @@ class MosaicGateway:
         if call.takes_browser:
             wishes = _only(_optional_fields(options), "client_attributes", "device_id")
         own = {**call.fields(step, facts, app), "session_id": session_id}
-        once = _Once(
+        once = SingleCall(
             call.endpoint,
             f"{app.base_url}{_AUTH}/{call.path_for(facts)}",
             {**_given(own), **wishes},
@@ -152,7 +130,7 @@ class MosaicGateway:
             needs_client_token=call.needs_client_token,
             may_be_repeated=call.may_be_repeated,
         )
-        return self._send_once(permit, app, once, deadline)
+        return self._calls.send_once(permit, app, once, deadline)
 
     def refresh_tokens(
         self, permit: Permit, app: MosaicApp, refresh_token: str, *, timeout_seconds: float
@@ -162,48 +140,8 @@ class MosaicGateway:
         Raises as `take_login_step` does: never repeated once a byte was sent.
         """
         url = f"{app.base_url}{_AUTH}/{Endpoint.REFRESH}"
-        once = _Once(Endpoint.REFRESH, url, {"refresh_token": refresh_token})
-        return self._send_once(permit, app, once, Deadline.after(timeout_seconds))
-
-    def _send_once(
-        self, permit: Permit, app: MosaicApp, once: _Once, deadline: Deadline
-    ) -> Mapping[str, Any]:
-        endpoint, url = once.endpoint, once.url
-        with permit.observe() as observer:
-            token = self._unused_client_token(observer, app, deadline, once)
-            try:
-                with observer.asking(deadline.remaining()):
-                    answer = self._http.post_json(endpoint, url, once.payload, token, deadline)
-                    asked = Asked(endpoint, url, answer, once.options)
-                    return self._read_once(app, asked, token)
-            except MosaicUnavailable as error:
-                if once.may_be_repeated or not error.was_sent:
-                    raise
-                raise OutcomeUnknown(str(error)) from None
-
-    def _unused_client_token(
-        self, observer: CallObserver, app: MosaicApp, deadline: Deadline, once: _Once
-    ) -> str | None:
-        if not once.needs_client_token:
-            return None
-        try:
-            return self._client_token(observer, app, deadline)
-        except MosaicUnavailable as error:
-            error.was_sent = False  # of the call itself, nothing
-            raise
-
-    def _read_once(self, app: MosaicApp, asked: Asked, token: str | None) -> dict[str, Any]:
-        reading = Reading(asked)
-        if token is not None and reading.proves_client_token:
-            self._client_tokens.accepted(app, token)
-        elif token is not None and reading.blames_client_token:
-            # A fresh one for the next call: this one is not sent again.
-            self._client_tokens.rejected(app, token, asked.answer.status)
-        with self.faults.watch(asked.endpoint, app.app_id):
-            body = reading.value()
-            if not isinstance(body, dict):
-                raise MosaicContractBroken(f"{asked.endpoint}: body is of the wrong type")
-        return body
+        once = SingleCall(Endpoint.REFRESH, url, {"refresh_token": refresh_token})
+        return self._calls.send_once(permit, app, once, Deadline.after(timeout_seconds))
 
     def read_login(
         self, app: MosaicApp, body: Mapping[str, Any], session_id: str | None
@@ -239,8 +177,7 @@ class MosaicGateway:
         `MosaicContractBroken`.
         """
         deadline = Deadline.after(timeout_seconds)
-        with permit.observe() as observer:
-            self._post(observer, Endpoint.LOGOUT, app, {"session_id": session_id}, deadline)
+        self._post(permit, Endpoint.LOGOUT, app, {"session_id": session_id}, deadline)
 
     def list_sessions(
         self, permit: Permit, app: MosaicApp, user_id: str, *, timeout_seconds: float
@@ -293,7 +230,7 @@ class MosaicGateway:
 
     def _post(
         self,
-        observer: CallObserver,
+        permit: Permit,
         endpoint: Endpoint,
         app: MosaicApp,
         payload: Mapping[str, Any],
@@ -305,7 +242,8 @@ class MosaicGateway:
         def send(token: str) -> HttpAnswer:
             return self._http.post_json(endpoint, url, payload, token, deadline)
 
-        return self._ask(observer, app, _Call(endpoint, url, send, options), deadline)
+        call = RepeatableCall(endpoint, url, send, options)
+        return self._calls.ask(permit, app, call, deadline)
 
     def _ask_about_user(
         self, permit: Permit, app: MosaicApp, endpoint: Endpoint, user_id: str, seconds: float
@@ -318,43 +256,7 @@ class MosaicGateway:
         def send(token: str) -> HttpAnswer:
             return self._http.without_body(endpoint, method, url, token, deadline, template)
 
-        with permit.observe() as observer:
-            return self._ask(observer, app, _Call(endpoint, template, send), deadline)
-
-    def _ask(self, observer: CallObserver, app: MosaicApp, call: _Call, deadline: Deadline) -> Any:
-        """Return the body of Mosaic's answer; if it did not like our client token, of another.
-
-        A role an operator has just granted is in new tokens only (protocol sheet, "Client access
-        token"). Only once.
-        """
-        is_second = False
-        while True:
-            token = self._client_token(observer, app, deadline)
-            with observer.asking(deadline.remaining()):
-                answer = call.send(token)
-                reading = Reading(Asked(call.endpoint, call.url, answer, call.options))
-                if reading.proves_client_token:
-                    self._client_tokens.accepted(app, token)
-                elif reading.blames_client_token and not is_second:
-                    is_second = self._client_tokens.rejected(app, token, answer.status)
-                    if is_second:
-                        continue
-                with self.faults.watch(call.endpoint, app.app_id):
-                    return reading.value()
-
-    def _client_token(self, observer: CallObserver, app: MosaicApp, deadline: Deadline) -> str:
-        """Return the app's client token. A page in its place counts as a failure of Mosaic.
-
-        No other failure does: it may be about this client alone. Nor does an endpoint elsewhere,
-        which is the app's own and must not speak for the one that all apps share.
-        """
-        try:
-            return self._client_tokens.get(app, deadline)
-        except PageInstead:
-            if urlsplit(app.token_url).netloc != urlsplit(app.base_url).netloc:
-                raise
-            with observer.asking(deadline.remaining()):
-                raise
+        return self._calls.ask(permit, app, RepeatableCall(endpoint, template, send), deadline)
 
 
 def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:
