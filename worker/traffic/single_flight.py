@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from session_client.contract import Reason
@@ -29,6 +29,7 @@ LEASE_SPARE_SECONDS: Final = 5.0
 FAILURE_SECONDS: Final = 1.0
 # An answer no request will take any more, kept for those who are about to wait for it.
 PASSING_SECONDS: Final = 2.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LISTEN_SECONDS: Final = 1.0  # then we look again: whoever leads may have died
 
 
@@ -92,6 +93,7 @@ class SingleFlight:
         self._scripts = scripts
         self._gate = gate
         self._reuse_seconds = settings.reuse_seconds
+        self._reuse_time = timedelta(seconds=settings.reuse_seconds)
         self._keyring = keyring
         self._now = now
         # Unlike any other process', and counted: a lease needs no secret.
@@ -102,7 +104,7 @@ class SingleFlight:
         token = next(self._tokens)
         limits = self._gate.limits(Lane.AUTH, plan.app, plan.user)
         lease = int((plan.call_seconds + LEASE_SPARE_SECONDS) * 1000)
-        oldest = min(_ms(plan.since), _ms(self._now()) - int(self._reuse_seconds * 1000))
+        oldest = _us(min(plan.since, self._now() - self._reuse_time))
         while True:
             said = self._scripts.join(
                 plan.name, token, lease, oldest, limits, plan.max_wait_seconds
@@ -131,7 +133,7 @@ class SingleFlight:
 
         Only those who read the session in this *version* may have it.
         """
-        published_at = _ms(self._now())
+        published_at = _us(self._now())
         shared = {"version": version, "content": content, "at": published_at}
         sealed = self._keyring.seal(json.dumps(shared), _place(lead.name))
         life = min(seconds, max(self._reuse_seconds, PASSING_SECONDS))
@@ -141,7 +143,7 @@ class SingleFlight:
     def fail(self, lead: Lead, error: TryLater) -> None:
         """Tell the others that it is no use to try at once."""
         told = {"reason": error.reason.value, "retry_after": error.retry_after}
-        answer = _answer(b"-" + json.dumps(told).encode(), _ms(self._now()))
+        answer = _answer(b"-" + json.dumps(told).encode(), _us(self._now()))
         self._scripts.publish(lead.name, lead.token, answer, int(FAILURE_SECONDS * 1000))
 
     def abandon(self, lead: Lead) -> None:
@@ -186,5 +188,6 @@ def _place(name: str) -> str:
     return f"flight:{name}"
 
 
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+def _us(moment: datetime) -> int:
+    """Return microseconds: in coarser steps a request takes an answer from just before it came."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -20,7 +20,7 @@ from tests.integration.outbox.propagation_rig import (
     deliver,
     the_notice,
 )
-from tests.stage import Stage, patient_redis
+from tests.stage import Stage
 from worker.outbox.leases import MAX_CRASHES
 
 
@@ -67,7 +67,7 @@ def test_of_many_uses_the_last_are_shown_and_a_cap_is_named(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
     cap = {"session_absolute_cap_seconds": "3600"}
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **cap) as stage:
+    with Stage(sqlite_url, redis_url, mosaic, **cap) as stage:
         stage.add_app("shop")
         session = stage.registered("ada", "shop")
         for _ in range(7):

@@ -45,10 +45,6 @@ def lead(process: Process, **changes: Any) -> Lead:
     return joined
 
 
-def now_ms() -> int:
-    return int(time.time() * 1000)
-
-
 def test_the_first_leads_and_the_others_get_what_it_publishes(
     process: Process, start: Starter
 ) -> None:
@@ -76,11 +72,11 @@ def test_a_shared_answer_serves_whoever_asked_before_and_for_the_reuse_time(star
 
 
 def test_without_reuse_only_those_who_waited_are_served(start: Starter) -> None:
-    clock = [datetime.now(UTC)]
+    clock = [datetime.now(UTC).replace(microsecond=0)]
     process = start(now=lambda: clock[0], reuse_seconds=0)
     publish(process.traffic, lead(process), {}, version=1, seconds=60)
     asked_at = clock[0]
-    clock[0] += timedelta(milliseconds=1)
+    clock[0] += timedelta(microseconds=1)
 
     assert isinstance(process.single_flight.join(plan(since=asked_at)), SharedAnswer)
     assert isinstance(process.single_flight.join(plan(since=clock[0])), Lead)

@@ -32,27 +32,27 @@ def lead(process: Process, **changes: Any) -> Lead:
     return joined
 
 
-def now_ms() -> int:
-    return int(time.time() * 1000)
+def now_us() -> int:
+    return int(time.time() * 1_000_000)
 
 
 def failure(**content: Any) -> Callable[[], bytes]:
-    return lambda: b"%d:-%b" % (now_ms(), json.dumps(content).encode())
+    return lambda: b"%d:-%b" % (now_us(), json.dumps(content).encode())
 
 
 GARBAGE: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
     "no time": lambda: b"garbage",
     "an abandoned lead": lambda: b"abandoned",
-    "only a time": lambda: b"%d:" % now_ms(),
-    "not sealed": lambda: b"%d:+garbage" % now_ms(),
-    "a cut seal": lambda: b"%d:+\x01\x02k1\x00" % now_ms(),
-    "no failure": lambda: b"%d:-{" % now_ms(),
-    "a failure of another kind": lambda: b"%d:-[]" % now_ms(),
+    "only a time": lambda: b"%d:" % now_us(),
+    "not sealed": lambda: b"%d:+garbage" % now_us(),
+    "a cut seal": lambda: b"%d:+\x01\x02k1\x00" % now_us(),
+    "no failure": lambda: b"%d:-{" % now_us(),
+    "a failure of another kind": lambda: b"%d:-[]" % now_us(),
     "a failure without a reason": failure(retry_after=1),
     "a failure of the future": failure(reason="unheard_of", retry_after=1),
     "a failure without a time": failure(reason="idp_unavailable", retry_after=None),
-    "bytes": lambda: b"%d:-\xff\xfe" % now_ms(),
+    "bytes": lambda: b"%d:-\xff\xfe" % now_us(),
 }
 
 

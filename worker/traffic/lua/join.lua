@@ -1,6 +1,6 @@
 -- Join those who ask the same: take the shared answer, learn that one is on its way, or lead.
 -- KEYS: answer, lease, then those of `admit`. ARGV: token, lease (ms), oldest answer that will do
--- (ms, on the workers' clock), then those of `admit`.
+-- (microseconds, on the workers' clock), then those of `admit`.
 -- Returns {"shared", answer} or {"in progress"} or what `admit` returns.
 
 local answer = redis.call("LINDEX", KEYS[1], 0)
