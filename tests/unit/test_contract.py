@@ -21,8 +21,9 @@ from session_client import contract, logins, methods, notices, requests, sealing
 from session_client.contract import Queue, Reason, Task, Verdict
 from session_client.login_steps import FirstStep, Limits, LoginStep, Step, limits_of
 from worker.backchannel.logout_tokens import LogoutTokens
-from worker.outbox import app_notices, notice_delivery
+from worker.outbox import notice_delivery
 from worker.requests import commands
+from worker.sign_in import describe_app
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
 SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
@@ -337,7 +338,7 @@ def test_the_page_lists_what_an_app_is_told_of_itself_as_the_worker_writes_it(
 
     told = [row[0] for row in table("### `apps.about`")]
 
-    assert told == list(app_notices.about(services, request).data)
+    assert told == list(describe_app.about(services, request).data)
 
 
 def test_the_page_names_the_headers_that_an_app_may_set() -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from models import App, AppSession, EndCause, IdpSession, Notice, new_id
 from session_client.contract import Verdict
 from worker.outbox import leases
-from worker.requests.commands import AboutCommand, ConfirmNoticeCommand
+from worker.requests.commands import ConfirmNoticeCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import audit
@@ -102,20 +102,6 @@ def _delivery(
         "next_attempt_at": now,
         "woken_at": now,
     }
-
-
-def about(services: Services, request: OpenedRequest[AboutCommand]) -> Outcome:
-    """Tell the app what it may do, and what logout tokens for it are verified with."""
-    app, keys = request.app, services.notices.public_keys()["keys"]
-    data = {
-        "app_id": app.app_id,
-        "capabilities": sorted(app.capabilities),
-        "methods": sorted(app.methods),
-        "notice_issuer": services.settings.notice_issuer if keys else None,
-        "notice_audience": app.mosaic.client_id,
-        "notice_keys": keys,
-    }
-    return Outcome(Verdict.OK, data=data)
 
 
 def confirm(services: Services, request: OpenedRequest[ConfirmNoticeCommand]) -> Outcome:

@@ -16,6 +16,7 @@ from worker.logout import logout, receipts, revoke_user
 from worker.outbox import app_notices
 from worker.sign_in import (
     authenticate,
+    describe_app,
     list_sessions,
     refresh,
     register,
@@ -91,7 +92,7 @@ def show_receipt(self: Bound, *_: Any, **kwargs: Any) -> None:
 @app.task(name=Task.ABOUT.value, bind=True)
 def tell_about(self: Bound, *_: Any, **kwargs: Any) -> None:
     """Tell an app what it may do. It changes nothing."""
-    request_handler.serve(self, kwargs, app_notices.about)
+    request_handler.serve(self, kwargs, describe_app.about)
 
 
 @app.task(name=Task.CONFIRM_NOTICE.value, bind=True)
