@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel
 from starlette.config import Config
 from starlette.middleware.sessions import SessionMiddleware
@@ -26,7 +26,7 @@ from session_client import (
 )
 from session_client.starlette import RedisMarks, Sessions, SignedIn
 
-PAGES = Path(__file__).parent / "pages"
+pages = Jinja2Templates(Path(__file__).parent / "templates")
 
 config = Config()
 app = FastAPI()
@@ -51,9 +51,9 @@ class Credentials(BaseModel):
 
 
 @app.get("/", dependencies=[Depends(sessions.signed_in())])
-async def threads() -> Response:
+async def threads(request: Request) -> Response:
     """Show the threads to whoever is at the browser."""
-    return FileResponse(PAGES / "forum.html")
+    return pages.TemplateResponse(request, "forum/threads.html")
 
 
 @app.get("/me")
@@ -69,9 +69,9 @@ async def close(user: JustNow) -> dict[str, str]:
 
 
 @app.get("/login")
-async def form() -> Response:
+async def form(request: Request) -> Response:
     """Ask for name and password."""
-    return FileResponse(PAGES / "forum_login.html")
+    return pages.TemplateResponse(request, "forum/login.html")
 
 
 @app.post("/login")

@@ -37,19 +37,19 @@ sessions = Sessions(
 @sessions.signed_in
 def basket() -> str:
     """Show the basket of whoever is at the browser."""
-    return render_template("basket.html", user=sessions.user.user_id)
+    return render_template("shop/basket.html", user=sessions.user.user_id)
 
 
 @app.route("/login", methods=["GET", "POST"])
 def login() -> Page:
     """Ask for name and password."""
     if request.method == "GET":
-        return render_template("login.html")
+        return render_template("shop/login.html")
     match sessions.log_in(Password(request.form["user"], request.form["password"])):
         case Authenticated():
             return sessions.back()
         case Denied() | LoginRequired() | StepUpRequired():
-            return render_template("login.html", error="That was not right."), 403
+            return render_template("shop/login.html", error="That was not right."), 403
 
 
 @app.post("/logout")

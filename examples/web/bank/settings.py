@@ -8,6 +8,8 @@ django-admin migrate && django-admin runserver
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from starlette.config import Config
 
 config = Config()
@@ -20,7 +22,6 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "session_client.django",
-    "examples.web.bank",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -32,5 +33,6 @@ AUTHENTICATION_BACKENDS = ["session_client.django.backend.Backend"]
 MOSAIC_SESSIONS = {"COOKIE_DOMAIN": DOMAIN, "ENTRY": "/enter"}
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 ROOT_URLCONF = "examples.web.bank.views"
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+PAGES = Path(__file__).parents[1] / "templates"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [PAGES]}]
 USE_TZ = True

@@ -24,7 +24,7 @@ from session_client.django import back, begin, complete, log_in, log_out, signed
 @signed_in(amr=["mfa"], max_age=3600)
 def account(request: HttpRequest) -> HttpResponse:
     """Show the account of whoever is at the browser."""
-    return render(request, "account.html", {"user": request.user.get_username()})
+    return render(request, "bank/account.html", {"user": request.user.get_username()})
 
 
 def login(request: HttpRequest) -> HttpResponse:
@@ -34,8 +34,9 @@ def login(request: HttpRequest) -> HttpResponse:
             case Authenticated() | StepUpRequired():  # the page that needs a factor asks for it
                 return back(request)
             case Denied() | LoginRequired():
-                return render(request, "login.html", {"error": "That was not right."}, status=403)
-    return render(request, "login.html")
+                error = {"error": "That was not right."}
+                return render(request, "bank/login.html", error, status=403)
+    return render(request, "bank/login.html")
 
 
 def second_factor(request: HttpRequest) -> HttpResponse:
@@ -51,8 +52,8 @@ def second_factor(request: HttpRequest) -> HttpResponse:
             case LoginRequired() | StepUpRequired():
                 return HttpResponse("You were signed out meanwhile.", status=401)
             case Denied():
-                return render(request, "code.html", {"error": "That was not it."}, status=403)
-    return render(request, "code.html")
+                return render(request, "bank/code.html", {"error": "That was not it."}, status=403)
+    return render(request, "bank/code.html")
 
 
 def passkey(request: HttpRequest) -> HttpResponse:
