@@ -206,6 +206,27 @@ def test_the_address_of_notices_takes_small_posts_alone(session_worker: SessionW
     assert session_worker.calls == []
 
 
+def test_a_login_of_the_same_user_gives_the_session_another_id(
+    session_worker: SessionWorker,
+) -> None:
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    from session_client import Password  # noqa: PLC0415
+    from session_client.django import log_in  # noqa: PLC0415
+
+    def again(request: Any) -> Any:
+        return HttpResponse(type(log_in(request, Password("ada", "password"))).__name__)
+
+    _, sent = cookie(session_worker)
+    before = visit(guarded(), **sent)[0].session.session_key
+    request, answer = visit(again, session=before, method="post", **{**sent, **FORM})
+
+    assert answer.content == b"Authenticated"
+    assert request.user.get_username() == "ada"
+    assert request.session.session_key not in {None, before}
+    assert not request.session.exists(before)
+
+
 def test_an_outage_is_503_in_a_login_too(session_worker: SessionWorker) -> None:
     from session_client import NotAnswered, Password  # noqa: PLC0415
     from session_client.django import log_in  # noqa: PLC0415

@@ -354,6 +354,12 @@ def test_a_clock_that_was_set_back_does_not_spare_the_recheck() -> None:
     assert rig.worker.asked == ["status"]
 
 
+def test_a_clock_that_was_set_back_keeps_nobody_in_while_the_worker_is_away() -> None:
+    decided, _ = decide(page(), local(checked_at=NOW + 100), status=AWAY)
+
+    assert turned(decided).status == 503
+
+
 def test_what_is_wrong_with_the_app_is_its_error_and_never_a_login() -> None:
     with pytest.raises(Unauthorized):
         decide(page(), silent_auth=Unauthorized("wrong_key", "r" * 16))

@@ -64,6 +64,20 @@ def test_who_left_arrives_where_they_wanted_to_go() -> None:
     assert any(OTHER_TOKEN in value for _, value in turned.changes.headers)
 
 
+@pytest.mark.parametrize("user_id", ["ada", "bob"])
+def test_whoever_arrives_finds_nothing_of_somebody_else(user_id: str) -> None:
+    options = spoke()
+    challenge, cookies = left("/", options)
+
+    turned, _ = arriving(
+        challenge, cookies, options, local("ada"), silent_auth=authenticated(user_id)
+    )
+
+    assert turned.changes.local is not None
+    assert turned.changes.local.user_id == user_id
+    assert turned.changes.empties is (user_id == "bob")
+
+
 @pytest.mark.parametrize("way_back", ["//evil.example", "https://evil.example", "/" + "a" * 600])
 def test_a_way_back_that_leads_elsewhere_leads_home(way_back: str) -> None:
     options = spoke()
