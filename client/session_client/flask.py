@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from urllib.parse import quote
 
 from flask import Flask, Response, current_app, g, jsonify, request, session
@@ -32,10 +32,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 View = Callable[P, ResponseReturnValue]
 AnyView = Callable[P, ResponseReturnValue | Awaitable[ResponseReturnValue]]
-
-# Of a notice; a logout token has some hundred bytes.
-_LONGEST_NOTICE: Final = 64 * 1024
-_UNRESERVED: Final = "/:@!$&'()*+,;=~"
 
 
 class Sessions:
@@ -173,7 +169,7 @@ class Sessions:
         return self._turned_away(TurnedAway(self._run(steps)))
 
     def _take_notice(self) -> Response:
-        if request.content_length is None or request.content_length > _LONGEST_NOTICE:
+        if request.content_length is None or request.content_length > web.LONGEST_NOTICE:
             return Response(status=413)
         token = request.form.get("logout_token", "")
         turned = self._run(web.take_notice(token, now=time.time()))
@@ -202,11 +198,11 @@ def _visit(options: Options) -> web.Visit:
 
 
 def _incoming() -> web.Incoming:
-    path = quote(request.root_path + request.path, safe=_UNRESERVED)
+    path = quote(request.root_path + request.path, safe=web.UNQUOTED)
     query = request.query_string.decode("latin-1")
     return web.Incoming(
         method=request.method,
-        path=f"{path}?{query}" if query else path,
+        path=web.with_query(path, query),
         host=request.host,
         header=request.headers.get,
         cookies=request.headers.get("Cookie"),

@@ -36,8 +36,6 @@ __all__ = ["MemoryMarks", "RedisMarks", "Sessions", "SignedIn", "SqlMarks"]
 
 T = TypeVar("T")
 
-_LONGEST_NOTICE: Final = 64 * 1024
-_UNRESERVED: Final = "/:@!$&'()*+,;=~"
 _HEADERS: Final = "mosaic.headers"
 
 
@@ -169,7 +167,7 @@ class Sessions:
         body = b""
         async for part in request.stream():
             body += part
-            if len(body) > _LONGEST_NOTICE:
+            if len(body) > web.LONGEST_NOTICE:
                 return Response(status_code=413)
         token = parse_qs(body.decode(errors="replace")).get("logout_token", [""])[0]
         turned = await self._run(web.take_notice(token, now=time.time()))
@@ -210,11 +208,11 @@ async def _turned_away(request: Request, error: Exception) -> Response:
 
 
 def _incoming(request: Request) -> web.Incoming:
-    path = quote(request.url.path, safe=_UNRESERVED + "%")
+    path = quote(request.url.path, safe=web.UNQUOTED + "%")
     query = request.url.query
     return web.Incoming(
         method=request.method,
-        path=f"{path}?{query}" if query else path,
+        path=web.with_query(path, query),
         host=request.headers.get("host", ""),
         header=request.headers.get,
         cookies=request.headers.getlist("cookie"),

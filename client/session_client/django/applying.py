@@ -44,7 +44,7 @@ def incoming(request: HttpRequest) -> web.Incoming:
 
 
 def local_of(request: HttpRequest) -> Local | None:
-    """Return who is in by Django's session, if its user is the same."""
+    """Return who is in by Django's session; if that names no user any more, it is over."""
     local = web.from_dict(request.session.get(web.KEY))
     if local is None or local.is_over or auth.SESSION_KEY in request.session:
         return local

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
@@ -26,8 +26,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 View = Callable[Concatenate[HttpRequest, P], R]
-
-_LONGEST_NOTICE: Final = 64 * 1024
 
 
 @overload
@@ -162,7 +160,7 @@ def take_notice(request: HttpRequest) -> HttpResponse:
     """Take the worker's notice that a session has ended."""
     if request.method != "POST":
         return HttpResponse(status=405, headers={"Allow": "POST"})
-    if int(request.META.get("CONTENT_LENGTH") or 0) > _LONGEST_NOTICE:
+    if int(request.META.get("CONTENT_LENGTH") or 0) > web.LONGEST_NOTICE:
         return HttpResponse(status=413)
     token = str(request.POST.get("logout_token", ""))
     turned = applying.run(web.take_notice(token, now=time.time()))

@@ -8,9 +8,9 @@ the `Changes` to its own session and to the answer.
 
 from __future__ import annotations
 
-from session_client.web.flows import Visit, take_notice
+from session_client.web.flows import LONGEST_NOTICE, Visit, take_notice
 from session_client.web.gate import glance, guard
-from session_client.web.incoming import Incoming, safe_next
+from session_client.web.incoming import UNQUOTED, Incoming, safe_next, with_query
 from session_client.web.local import KEY, Local, SignedIn, Wants, from_dict
 from session_client.web.marks import Marks, MemoryMarks, NoMarks, RedisMarks, SqlMarks
 from session_client.web.options import Options
@@ -20,6 +20,8 @@ from session_client.web.transfers import arrive, leave, pass_on
 
 __all__ = [
     "KEY",
+    "LONGEST_NOTICE",
+    "UNQUOTED",
     "Changes",
     "Incoming",
     "Local",
@@ -45,4 +47,5 @@ __all__ = [
     "run_async",
     "safe_next",
     "take_notice",
+    "with_query",
 ]

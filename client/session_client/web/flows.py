@@ -47,6 +47,9 @@ from session_client.web.outcome import (
 
 log: Final = logging.getLogger(__name__)
 
+# Bytes of a notice; a logout token has some hundred. What is longer is not read.
+LONGEST_NOTICE: Final = 64 * 1024
+
 # With a spool nobody waits for longer: it delivers what the worker has not acknowledged by then.
 _SPOOLED_AFTER_SECONDS: Final = 1.0
 _LOGOUT_TIMEOUT_SECONDS: Final = 5.0

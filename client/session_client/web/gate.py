@@ -28,7 +28,7 @@ _NO_SESSION: Final = Reason.NO_SESSION.value
 _LOGGED_OUT: Final = Reason.LOGGED_OUT.value
 _AGAIN: Final = "mosaic-again"
 # A browser that has just got a newer token sends it when the page is loaded again. Once.
-_MARKER: Final = (f"{_AGAIN}=1; Path=/; Max-Age=5; HttpOnly; SameSite=Lax",)
+_MARKER: Final = outcome.host_cookie(_AGAIN, "1", 5, is_secure=False)
 
 
 def guard(
@@ -176,8 +176,7 @@ class _Gate:
             case StepUpRequired():
                 return self._too_weak(answer, local)
             case LoginRequired(reason=Reason.TOKEN_REPLACED) if self._may_load_again:
-                marker = [("Set-Cookie", cookie) for cookie in _MARKER]
-                return outcome.redirect(self.request.way_back, Changes(headers=tuple(marker)))
+                return outcome.redirect(self.request.way_back, Changes(headers=(_MARKER,)))
             case LoginRequired(reason=reason):
                 return self._login(reason, local)
 

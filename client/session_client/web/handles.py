@@ -15,7 +15,7 @@ from session_client import browser_cookie
 from session_client.begun import Begun
 from session_client.browser_cookie import CookieHeader
 from session_client.login_steps import LoginStep
-from session_client.web.outcome import Header
+from session_client.web.outcome import Header, host_cookie
 
 _MOST: Final = 3
 _NAME: Final = re.compile(r"(?:__Host-)?mosaic-login-[0-9a-f]{8}")
@@ -64,18 +64,12 @@ def write(
     value = f"{'s' if is_step_up else 'l'}{until}.{begun.login}"
     others = [known for known in handles if known.name != name]
     forgotten = [forget(known, is_secure=is_secure) for known in others[: -(_MOST - 1)]]
-    return [_cookie(name, value, begun.expires_in, is_secure=is_secure), *forgotten]
+    return [host_cookie(name, value, int(begun.expires_in), is_secure=is_secure), *forgotten]
 
 
 def forget(handle: Handle, *, is_secure: bool) -> Header:
     """Return the header that deletes one."""
-    return _cookie(handle.name, "", 0, is_secure=is_secure)
-
-
-def _cookie(name: str, value: str, lasts: float, *, is_secure: bool) -> Header:
-    secure = "; Secure" if is_secure else ""
-    text = f"{name}={value}; Path=/; Max-Age={int(lasts)}{secure}; HttpOnly; SameSite=Lax"
-    return "Set-Cookie", text
+    return host_cookie(handle.name, "", 0, is_secure=is_secure)
 
 
 def _digest(text: str) -> str:

@@ -19,6 +19,8 @@ _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # browsers read as the address of another host matches none of it.
 _LOCAL: Final = re.compile(r"/(?![/\\])[^\\\s\x00-\x20\x7f]*")
 _LONGEST_NEXT: Final = 2000
+# What a path holds as it is: frameworks hand it out unquoted, and browsers send it like this.
+UNQUOTED: Final = "/:@!$&'()*+,;=~"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class Incoming:
         if _host_of(referer) != self.host.lower():
             return "/"
         parts = urlsplit(referer)
-        return safe_next(f"{parts.path}?{parts.query}" if parts.query else parts.path)
+        return safe_next(with_query(parts.path, parts.query))
 
 
 def safe_next(text: str | None) -> str:
@@ -85,6 +87,11 @@ def safe_next(text: str | None) -> str:
     if text is None or len(text) > _LONGEST_NEXT or not _LOCAL.fullmatch(text):
         return "/"
     return text
+
+
+def with_query(path: str, query: str) -> str:
+    """Return the address of *path*, with *query* if there is one."""
+    return f"{path}?{query}" if query else path
 
 
 def with_next(page: str, way_back: str) -> str:

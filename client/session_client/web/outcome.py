@@ -107,6 +107,13 @@ def by_name(headers: tuple[Header, ...]) -> tuple[list[str], dict[str, str]]:
     return cookies, others
 
 
+def host_cookie(name: str, value: str, lasts: int, *, is_secure: bool) -> Header:
+    """Return the header that sets a cookie of this host alone for *lasts* seconds; 0 deletes it."""
+    secure = "; Secure" if is_secure else ""
+    text = f"{name}={value}; Path=/; Max-Age={lasts}{secure}; HttpOnly; SameSite=Lax"
+    return "Set-Cookie", text
+
+
 def redirect(location: str, changes: Changes | None = None) -> Turned:
     """Return a redirect that makes a GET of whatever it was."""
     return Turned(status=303, location=location, changes=changes or Changes())

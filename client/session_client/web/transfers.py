@@ -125,10 +125,8 @@ def _name(options: Options, challenge: str) -> str:
 
 
 def _cookie(options: Options, challenge: str, value: str, lasts: int) -> Header:
-    secure = "; Secure" if options.is_secure else ""
     name = _name(options, challenge)
-    text = f"{name}={value}; Path=/; Max-Age={lasts}{secure}; HttpOnly; SameSite=Lax"
-    return "Set-Cookie", text
+    return outcome.host_cookie(name, value, lasts, is_secure=options.is_secure)
 
 
 def _encoded(text: str) -> str:
