@@ -50,54 +50,45 @@ def verdicts(figures: Figures) -> list[Verdict]:
     ]
 
 
-def _cpu(figures: Figures) -> Iterator[Verdict]:
+def _ratios(
+    figures: Figures, subject: str, against: str, what: str
+) -> Iterator[tuple[str, float, str]]:
+    """Compare two subjects in each setting: its name, the ratio, and how to show that."""
     for pool, latency in summary.settings_of(figures.samples):
-        ours = summary.median(figures.samples, "ours", pool, latency, "worker_cpu_ms")
-        noop = summary.median(figures.samples, "noop", pool, latency, "worker_cpu_ms")
-        if ours is None or not noop:
-            continue
-        times = ours / noop
+        used = summary.median(figures.samples, subject, pool, latency, what)
+        base = summary.median(figures.samples, against, pool, latency, what)
+        if used is not None and base:
+            name = f"{pool}, Mosaic {latency:g} ms"
+            yield name, used / base, f"{used / base:.2f} x ({used:.2f} ms)"
+
+
+def _cpu(figures: Figures) -> Iterator[Verdict]:
+    for name, times, shown in _ratios(figures, "ours", "noop", "worker_cpu_ms"):
         reached = "moonshot" if times <= CPU_TIMES_NOOP_MOONSHOT else _met(times <= CPU_TIMES_NOOP)
         yield Verdict(
-            f"worker CPU of a silent auth, {pool}, Mosaic {latency:g} ms",
+            f"worker CPU of a silent auth, {name}",
             f"≤ {CPU_TIMES_NOOP} x noop (moonshot {CPU_TIMES_NOOP_MOONSHOT})",
-            f"{times:.2f} x ({ours:.2f} ms)",
+            shown,
             reached,
         )
 
 
 def _beside_ours(figures: Figures) -> Iterator[Verdict]:
     """What our worker's other answers cost beside a silent authentication by user id."""
-    aims = (
+    for subject, what, most in (
         ("browser", "a silent auth by browser token", BROWSER_TIMES_USER),
         ("login", "a login by password", LOGIN_TIMES_SILENT),
-    )
-    for pool, latency in summary.settings_of(figures.samples):
-        ours = summary.median(figures.samples, "ours", pool, latency, "worker_cpu_ms")
-        for subject, what, most in aims:
-            used = summary.median(figures.samples, subject, pool, latency, "worker_cpu_ms")
-            if used is None or not ours:
-                continue
-            yield Verdict(
-                f"worker CPU of {what}, {pool}, Mosaic {latency:g} ms",
-                f"≤ {most:g} x one by user id",
-                f"{used / ours:.2f} x ({used:.2f} ms)",
-                _met(used / ours <= most),
-            )
+    ):
+        for name, times, shown in _ratios(figures, subject, "ours", "worker_cpu_ms"):
+            wanted = f"≤ {most:g} x one by user id"
+            yield Verdict(f"worker CPU of {what}, {name}", wanted, shown, _met(times <= most))
 
 
 def _client(figures: Figures) -> Iterator[Verdict]:
-    for pool, latency in summary.settings_of(figures.samples):
-        ours = summary.median(figures.samples, "ours", pool, latency, "client_cpu_ms")
-        noop = summary.median(figures.samples, "noop", pool, latency, "client_cpu_ms")
-        if ours is None or not noop:
-            continue
-        yield Verdict(
-            f"the app's CPU of a silent auth, {pool}, Mosaic {latency:g} ms",
-            f"≤ {CLIENT_TIMES_NOOP:g} x noop's",
-            f"{ours / noop:.2f} x ({ours:.2f} ms)",
-            _met(ours / noop <= CLIENT_TIMES_NOOP),
-        )
+    for name, times, shown in _ratios(figures, "ours", "noop", "client_cpu_ms"):
+        wanted = f"≤ {CLIENT_TIMES_NOOP:g} x noop's"
+        what = f"the app's CPU of a silent auth, {name}"
+        yield Verdict(what, wanted, shown, _met(times <= CLIENT_TIMES_NOOP))
 
 
 def _throughput(figures: Figures) -> Iterator[Verdict]:
