@@ -11,7 +11,7 @@ from session_client import environment, logins, notices, requests, urls
 from session_client._core.app import App
 from session_client.about import Check, VerifyLogoutToken
 from session_client.keys import AppKey
-from session_client.operation import Awaiting, Blocking, Call, Operation
+from session_client.operation import Call, Operation
 from session_client.values import LogoutNotice
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class _Calls:
         )
 
 
-class SessionClient(_Calls, Blocking):
+class SessionClient(_Calls):
     """Asks the session worker on behalf of one app, and waits for its answers.
 
     Share one per process among all threads and greenlets. It may be made before the process
@@ -147,7 +147,7 @@ class SessionClient(_Calls, Blocking):
         self.close()
 
 
-class AsyncSessionClient(_Calls, Awaiting):
+class AsyncSessionClient(_Calls):
     """Asks the session worker likewise; each call is awaited.
 
     Share one per process among all tasks. It keeps two connections per event loop, however many

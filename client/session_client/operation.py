@@ -27,18 +27,16 @@ class Call(Protocol[R_co]):
         ...
 
 
-class Blocking:
+class Blocking(Protocol):
     """A client whose calls return what they come to."""
 
-    def _run(self, call: Call[R]) -> R:
-        raise NotImplementedError
+    def _run(self, call: Call[R]) -> R: ...
 
 
-class Awaiting:
+class Awaiting(Protocol):
     """A client whose calls are awaited."""
 
-    def _run(self, call: Call[R]) -> Coroutine[Any, Any, R]:
-        raise NotImplementedError
+    def _run(self, call: Call[R]) -> Coroutine[Any, Any, R]: ...
 
 
 class Operation(Generic[P, R]):
