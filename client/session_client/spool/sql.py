@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -14,7 +15,7 @@ _BUSY_SECONDS: Final = 10.0
 _COLUMNS: Final = "request_id, envelope, refused, attempts"
 
 
-class _SqlSpool:
+class _SqlSpool(ABC):
     """The statements, for either database. Times are seconds by the database's own clock.
 
     Two write transactions a batch, each over before anybody waits for the network: an insert of
@@ -26,11 +27,13 @@ class _SqlSpool:
     _ID: ClassVar[str]
     _FOR_UPDATE: ClassVar[str] = ""
 
-    @contextmanager
-    def _transaction(self, *, writes: bool = True) -> Iterator[Any]:  # noqa: ARG002
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[Any]:
         """Give a cursor whose work is committed at the end."""
-        raise NotImplementedError
-        yield
+
+    def _reading(self) -> AbstractContextManager[Any]:
+        """Give a cursor that only reads."""
+        return self._transaction()
 
     def _create(self, cursor: Any) -> None:
         cursor.execute(
@@ -95,14 +98,14 @@ class _SqlSpool:
 
     def counts(self) -> SpoolCounts:
         """See `SpoolStore.counts`."""
-        with self._transaction(writes=False) as cursor:
+        with self._reading() as cursor:
             self._execute(cursor, "SELECT count(*), count(refused) FROM spooled_logouts", ())
             everything, refused = cursor.fetchone()
         return SpoolCounts(waiting=everything - refused, refused=refused)
 
     def refused(self) -> list[SpooledLogout]:
         """See `SpoolStore.refused`."""
-        with self._transaction(writes=False) as cursor:
+        with self._reading() as cursor:
             statement = (
                 f"SELECT {_COLUMNS} FROM spooled_logouts WHERE refused IS NOT NULL ORDER BY id"  # noqa: S608
             )
@@ -132,15 +135,22 @@ class SqliteSpool(_SqlSpool):
         with self._transaction() as cursor:
             self._create(cursor)
 
+    def _transaction(self) -> AbstractContextManager[sqlite3.Cursor]:
+        return self._between("BEGIN IMMEDIATE")
+
+    def _reading(self) -> AbstractContextManager[sqlite3.Cursor]:
+        # Waits for nobody who writes.
+        return self._between("BEGIN")
+
     @contextmanager
-    def _transaction(self, *, writes: bool = True) -> Iterator[sqlite3.Cursor]:
+    def _between(self, begin: str) -> Iterator[sqlite3.Cursor]:
         # A connection each time: the spool is used rarely, and from any thread and process.
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         with closing(connection):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             cursor = connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            cursor.execute(begin)
             try:
                 yield cursor
             except BaseException:
@@ -172,8 +182,7 @@ class PostgresSpool(_SqlSpool):
                 self._create(cursor)
 
     @contextmanager
-    def _transaction(self, *, writes: bool = True) -> Iterator[Any]:
-        del writes  # PostgreSQL takes locks by the statement
+    def _transaction(self) -> Iterator[Any]:
         with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
             yield cursor
             connection.commit()  # without it, closing the connection takes all back

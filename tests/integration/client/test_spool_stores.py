@@ -23,7 +23,7 @@ from session_client import (
     SpooledLogout,
     SqliteSpool,
 )
-from session_client.spool import Settlement
+from session_client.spool import Settlement, sql
 from tests.integration.client.client_rig import KEY, Responder
 
 Store: TypeAlias = SqliteSpool | PostgresSpool
@@ -113,6 +113,17 @@ def test_one_added_again_under_its_id_is_there_once_and_due(store: Store) -> Non
     assert store.refused() == []
     (again,) = store.claim("two", 5, 60)
     assert again.envelope == "2"
+
+
+def test_who_only_looks_waits_for_no_transaction_of_the_app(
+    store: Store, connect: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "_BUSY_SECONDS", 0.1)
+    with closing(connect()) as own:
+        store.add(SpooledLogout("a", "1"), own)  # not committed yet
+
+        assert store.counts() == SpoolCounts(waiting=0, refused=0)
+        assert store.refused() == []
 
 
 def test_with_the_app_s_own_connection_it_is_part_of_its_transaction(
