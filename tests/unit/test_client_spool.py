@@ -339,19 +339,35 @@ def test_the_app_is_told_of_each_refusal_once_it_is_kept(store: SqliteSpool) -> 
     assert kept == [one]
 
 
+def test_many_refusals_of_one_batch_are_looked_up_once(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(*[(Verdict.UNAUTHORIZED, Reason.WRONG_KEY)] * 3)
+    ids = spooled(client, store, 3)
+    told: list[str] = []
+    spool = spool_of(client, store, on_refused=lambda one: told.append(one.request_id))
+    look = Mock(side_effect=store.refused)
+    monkeypatch.setattr(store, "refused", look)
+
+    spool.deliver()
+
+    assert told == ids
+    assert look.call_count == 1
+
+
 def test_an_app_that_fails_when_it_is_told_does_not_keep_back_the_others(
     store: SqliteSpool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: SpooledLogout) -> None:
         raise RuntimeError("the pager is down")
 
-    client = Client((Verdict.UNAUTHORIZED, Reason.WRONG_KEY))
-    ids = spooled(client, store, 2)
+    client = Client(*[(Verdict.UNAUTHORIZED, Reason.WRONG_KEY)] * 2)
+    ids = spooled(client, store, 3)
 
     assert spool_of(client, store, on_refused=fail).deliver() == 1
 
     assert client.sent == ids
-    assert "on_refused" in caplog.text
+    assert caplog.text.count("on_refused failed") == 2
 
 
 def test_silence_is_a_warning_now_and_then_and_not_each_time(

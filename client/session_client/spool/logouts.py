@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,10 +82,7 @@ class LogoutSpool:
         """
         sealed = message.seal(Logout(**request), app_id=self._app.app_id, key=self._app.key)
         spooled = SpooledLogout(sealed.request_id, sealed.envelope)
-        if connection is None:
-            self._store.add(spooled)
-        else:
-            self._store.add(spooled, connection)
+        self._store.add(spooled, connection)
         if self._has_thread:
             self.start()
         return sealed.request_id
@@ -145,25 +142,28 @@ class LogoutSpool:
 
     def _round(self, limit: int, seconds: float, is_over: Callable[[], bool]) -> Round:
         done = self._drain.round(limit, seconds, is_over)
-        for request_id, why in done.settlement.refused.items():
-            self._tell_refusal(request_id, why)
+        self._tell_refusals(done.settlement.refused)
         if done.settlement.released or done.settlement.replaced:
             self._warn(done)
         return done
 
-    def _tell_refusal(self, request_id: str, why: str) -> None:
-        log.error(
-            "logout %s is refused and kept; look at it, then retry_refused(): %s", request_id, why
-        )
-        if self._on_refused is None:
+    def _tell_refusals(self, refused: Mapping[str, str]) -> None:
+        for request_id, why in refused.items():
+            log.error(
+                "logout %s is refused and kept; look at it, then retry_refused(): %s",
+                request_id,
+                why,
+            )
+        if not refused or self._on_refused is None:
             return
-        try:
-            for kept in self._store.refused():
-                if kept.request_id == request_id:
-                    self._on_refused(kept)
-        except Exception:
-            # The others must not wait for an app's own fault.
-            log.exception("on_refused failed for logout %s", request_id)
+        for kept in self._store.refused():
+            if kept.request_id not in refused:
+                continue
+            try:
+                self._on_refused(kept)
+            except Exception:
+                # The others must not wait for an app's own fault.
+                log.exception("on_refused failed for logout %s", kept.request_id)
 
     def _warn(self, done: Round) -> None:
         now = time.monotonic()
