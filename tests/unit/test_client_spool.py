@@ -477,6 +477,36 @@ def test_while_nobody_answers_one_after_the_other_is_tried_and_not_all_of_them(
     assert set(client.sent) == set(ids)
 
 
+def test_a_clock_that_is_wrong_has_the_thread_rest_between_two_tries(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logouts, "PAUSE_SECONDS", 60.0)
+    client = Client(*[(Verdict.INVALID_REQUEST, Reason.CLOCK_SKEW)] * 1000)
+    spooled(client, store, 1)
+    spool = LogoutSpool(client, store)
+    spool.start()
+    poll_until(lambda: client.sent, 60)
+    time.sleep(0.3)  # without a rest: a try every few milliseconds
+    spool.stop()
+
+    assert len(client.sent) <= 2  # one more if the thread was woken while it tried
+
+
+def test_a_batch_that_no_key_opens_does_not_have_the_thread_rest(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logouts, "PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(drain, "BATCH", 2)
+    for number in range(4):
+        store.add(SpooledLogout(f"damaged-{number}", "x"))
+    client = Client()
+    ids = spooled(client, store, 1)
+    spool = LogoutSpool(client, store)
+    spool.start()
+    poll_until(lambda: client.sent == ids, 20)
+    spool.stop()
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_store_that_fails_for_a_while_does_not_end_the_thread(
     store: SqliteSpool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

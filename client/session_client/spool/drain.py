@@ -40,15 +40,24 @@ class Driver(Protocol):
 class Round:
     """What one round came to."""
 
-    claimed: int = 0
+    asked: int = 0
     settlement: Settlement = field(default_factory=Settlement)
     is_answered: bool = False  # somebody is there
     why_not: str = "no answer in time"
 
     @property
     def is_silent(self) -> bool:
-        """Whether there was something to do, and nobody who answered."""
-        return self.claimed > 0 and not self.is_answered
+        """Whether there was something to ask, and nobody who answered."""
+        return self.asked > 0 and not self.is_answered
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no logout is done with, so that the next round need not begin at once.
+
+        One that is sent anew is due again at once: with a clock that is wrong it would be refused
+        and sent anew every few milliseconds.
+        """
+        return self.is_silent or not (self.settlement.acknowledged or self.settlement.refused)
 
 
 class Drain:
@@ -68,12 +77,12 @@ class Drain:
         # Of this round alone: two drainers that shared an inbox would take each other's answers.
         name = new_request_id()
         claimed = self._store.claim(name, limit, LEASE_SECONDS)
-        done.claimed = len(claimed)
         on_way: dict[str, tuple[SpooledLogout, Message]] = {}
         for spooled in claimed:
             sealed = self._under_todays_key(spooled, done.settlement)
             if sealed is not None:
                 on_way[sealed.request_id] = spooled, sealed
+        done.asked = len(on_way)
         if on_way:
             self._deliver(on_way, name, time.monotonic() + seconds, is_over, done)
         for spooled, sealed in on_way.values():

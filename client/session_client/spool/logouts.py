@@ -211,8 +211,7 @@ class _Thread:
             is_idle = True
             try:
                 done = self._round(limit, drain.LISTEN_SECONDS, lambda: self._is_over)
-                is_silent = done.is_silent
-                is_idle = is_silent or done.claimed == 0
+                is_silent, is_idle = done.is_silent, done.is_idle
             except Exception:
                 # A store that is locked or full for a while must not end the delivery for good.
                 log.exception("spooled logouts are not delivered; trying again")
