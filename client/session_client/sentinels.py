@@ -25,7 +25,8 @@ OPTIONS: Final = ("sentinels", "sentinel_password")
 _PLACE: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
 # Of our own connection's options, those that hold for a sentinel as well.
 _SHARED: Final = ("ssl", "socket_timeout", "socket_connect_timeout")
-_RESP2: Final = {} if redis.__version__.startswith("4.") else {"protocol": 2}
+# What keeps redis-py from RESP3; 4.x knows neither it nor the option.
+RESP2: Final = {} if redis.__version__.startswith("4.") else {"protocol": 2}
 
 
 def places(text: str) -> list[tuple[str, int]]:
@@ -75,7 +76,7 @@ class _Named:
         self._name = self.host
         self._sentinels = places(sentinels)
         shared = {name: value for name, value in options.items() if name.startswith(_SHARED)}
-        self._asking = shared | {"password": sentinel_password, **_RESP2}
+        self._asking = shared | {"password": sentinel_password, **RESP2}
 
     def _each(self) -> Iterator[Any]:
         for host, port in self._sentinels:

@@ -1,10 +1,9 @@
-"""Connections to one Redis, made from its URL. The only file that knows redis-py's versions."""
+"""Connections to one Redis, made from its URL, with any version of redis-py."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import redis
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
@@ -14,9 +13,6 @@ from session_client import sentinels
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection as AsyncConnection
     from redis.connection import AbstractConnection
-
-_VERSION: Final = int(redis.__version__.partition(".")[0])
-_FIRST_WITH_PROTOCOL: Final = 5
 
 
 class Place:
@@ -44,8 +40,7 @@ class Place:
         return connection
 
     def _understood(self, pool: Any, tls: Any, retry: Any) -> tuple[Any, dict[str, Any]]:
-        plain = {"protocol": 2} if _VERSION >= _FIRST_WITH_PROTOCOL else {}
-        found = sentinels.follow(pool.from_url(self._url, **plain))
+        found = sentinels.follow(pool.from_url(self._url, **sentinels.RESP2))
         options = {
             name: value
             for name, value in found.connection_kwargs.items()
@@ -57,7 +52,7 @@ class Place:
             "retry_on_timeout": False,
             "health_check_interval": 0,
             "decode_responses": False,
-            **plain,
+            **sentinels.RESP2,
         }
         if issubclass(found.connection_class, tls):
             # Before 6.0 a certificate of any host would do.
