@@ -44,6 +44,11 @@ class AppKey:
             raise ConfigurationError(_FORM)
         return cls(kid=found[1], secret=base64.urlsafe_b64decode(found[2] + "="))
 
+    @classmethod
+    def of(cls, given: AppKey | str) -> AppKey:
+        """Return a key that may have been given as its text. Raises `ConfigurationError`."""
+        return given if isinstance(given, AppKey) else cls.parse(given)
+
     def text(self) -> str:
         """Return the text form: a secret, to be shown once and kept in the app's settings."""
         return f"{self.kid}.{base64.urlsafe_b64encode(self.secret).rstrip(b'=').decode()}"

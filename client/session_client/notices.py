@@ -44,8 +44,7 @@ def open_notice(envelope: str, *, app_id: str, app_keys: Iterable[AppKey | str])
     """
     if not isinstance(envelope, str):
         raise InvalidNotice("no text")
-    parsed = [key if isinstance(key, AppKey) else AppKey.parse(key) for key in app_keys]
-    keys = {key.kid: key for key in parsed}
+    keys = {key.kid: key for key in map(AppKey.of, app_keys)}
     try:
         content = sealing.unseal(envelope, sealing.Kind.NOTICE, keys.get)
     except SealBroken as error:

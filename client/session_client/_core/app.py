@@ -26,7 +26,7 @@ class App:
         """Read what a client was given. Raises `ConfigurationError`."""
         if not contract.is_app_id(app_id):
             raise ConfigurationError("app_id: lower-case letters, digits, - and _ (64 at most)")
-        return cls(app_id, _key(key), tuple(map(_key, earlier_keys)))
+        return cls(app_id, AppKey.of(key), tuple(map(AppKey.of, earlier_keys)))
 
     @property
     def about(self) -> About | None:
@@ -41,7 +41,3 @@ class App:
     def remember(self, about: About) -> None:
         """Keep what the worker says."""
         self._told = about, time.monotonic()
-
-
-def _key(key: str | AppKey) -> AppKey:
-    return key if isinstance(key, AppKey) else AppKey.parse(key)
