@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import structlog
 from alembic import command
 from hypothesis import settings
 
@@ -38,6 +39,15 @@ def simulator_untraced() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PromptServer, "run", untraced)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_to_standard_error() -> Iterator[None]:
+    """As in every process of ours: standard output is for answers, which tests parse."""
+    # Asked anew for each line: pytest and click put others in its place.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,10 +28,7 @@ def run(*arguments: str, expect: int = 0, stdin: str | None = None) -> Result:
 
 def told(*arguments: str, expect: int = 0) -> Any:
     """Run a verb with ``--json`` and return what it says."""
-    lines = run(*arguments, "--json", expect=expect).stdout.splitlines()
-    # A log line goes to standard error; but in this process nobody may have told it so.
-    begins = next(at for at, line in enumerate(lines) if line.startswith(("{", "[")))
-    return json.loads("\n".join(lines[begins:]))
+    return json.loads(run(*arguments, "--json", expect=expect).stdout)
 
 
 def complaint(*arguments: str, expect: int = 1, stdin: str | None = None) -> str:

@@ -180,7 +180,7 @@ def test_a_token_that_is_too_long_to_come_back_is_not_given(
 
     assert answer.tokens is not None
     assert answer.tokens.refresh_token is None
-    assert "refresh_token_too_large" in "".join(capsys.readouterr())
+    assert "refresh_token_too_large" in capsys.readouterr().err
 
 
 def test_the_policy_of_the_app_holds(sqlite_stage: Stage) -> None:
