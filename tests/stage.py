@@ -28,6 +28,7 @@ from session_client.contract import Task
 from session_client.keys import AppKey
 from simulator.server import SimulatorServer
 from tests.heard import Heard
+from tests.held_connections import none_held_in_calls
 from worker import wiring
 from worker.app import app as celery_app
 from worker.app_registry import SILENT_BY_USER
@@ -134,11 +135,14 @@ class Stage:
 
     def __enter__(self) -> Self:
         self._exit.enter_context(wiring.use(self.services))
+        self._exit.enter_context(none_held_in_calls(self.services.store.engine))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._exit.close()
-        self.services.close()
+        try:
+            self._exit.close()
+        finally:
+            self.services.close()
 
     # --- the world
 
