@@ -87,7 +87,7 @@ class MosaicHttp:
         deadline.require()
         answer = self._client.send(request, deadline)
         if isinstance(answer, HttpAnswer):
-            return answer  # counted by what it means, in `answers.accept`
+            return answer  # counted by what it means, in `reading.Reading`
         metrics.mosaic_call(endpoint, CallOutcome.UNAVAILABLE, answer.seconds)
         if answer.is_url_unusable:
             raise MosaicContractBroken(f"{endpoint}: an address of this app is no http(s) URL")
