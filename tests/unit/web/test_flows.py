@@ -396,6 +396,22 @@ def test_a_notice_is_marked_before_it_is_answered() -> None:
         assert rig.options.marks.look([name]) == {name: NOW}
 
 
+def test_a_mark_outlives_every_local_session_that_nobody_has_checked() -> None:
+    class Lasting(MemoryMarks):
+        def put(self, name: str, at: float, lasts: float) -> None:
+            super().put(name, at, lasts)
+            self.lasts = lasts
+
+    marks = Lasting()
+    notice = LogoutNotice(notice_id="n", user_id="ada", session_ref="ref-1")
+    worker = Worker(verify_logout_token=notice)
+
+    Rig(worker, Options(marks=marks, recheck=100, grace=1000)).run(take_notice("token", now=NOW))
+
+    # A clock that is a minute ahead may have checked the session a minute from now.
+    assert marks.lasts >= 1160
+
+
 def test_a_notice_that_is_none_is_refused_and_one_that_cannot_be_judged_comes_again() -> None:
     for error, status in ((InvalidNotice("wrong iss"), 400), (NotAnswered("x"), 503)):
         rig = Rig(Worker(verify_logout_token=error))

@@ -347,6 +347,15 @@ def test_who_was_checked_lately_stays_in_while_the_worker_is_away() -> None:
     assert rig.worker.asked == []  # the second and third did not wait for it again
 
 
+def test_who_is_too_weak_ends_the_local_session_of_somebody_else() -> None:
+    for user_id in ("ada", "bob"):
+        kept = local(user_id, browser=digest_of(OTHER_TOKEN))
+        decided, _ = decide(page(), kept, silent_auth=TOO_WEAK)
+
+        assert turned(decided).location == "/step-up?next=/basket%3Fpage%3D2"
+        assert turned(decided).changes.local == (kept.over() if user_id == "bob" else None)
+
+
 def test_a_clock_that_was_set_back_does_not_spare_the_recheck() -> None:
     decided, rig = decide(page(), local(checked_at=NOW + 100), status=())
 

@@ -126,6 +126,9 @@ def test_the_hub_passes_on_who_is_signed_in_and_asks_others_first() -> None:
     nobody = [passing(path, token=None), passing(path, ticket=LoginRequired("logged_out"))]
 
     assert passed.location == f"https://forum.example/transfer?ticket=t1&challenge={CHALLENGE}"
+    assert {("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store")} <= {
+        *passed.changes.headers
+    }
     for turned in nobody:
         assert str(turned.location).startswith("/login?next=/pass%3Ffor_app%3Dforum%26challenge")
 
