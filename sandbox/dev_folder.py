@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from sandbox import notice_keys
 from sandbox.stack import PREFIX, AddedApp
 
 DEFAULT: Final = Path(__file__).parent.parent / "var" / "dev"
@@ -58,13 +56,7 @@ class DevFolder:
         """Return the key that signs notices, made at the first run."""
         path = self.path / "notices.pem"
         if not path.exists():
-            key = rsa.generate_private_key(65537, 2048)
-            pem = key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            _write(path, pem.decode())
+            _write(path, notice_keys.new_pem())
         return path
 
     def app(self, app_id: str) -> Path:

@@ -16,9 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from sandbox import notice_keys
 from sandbox.environment import base_variables
 from sandbox.ports import HOST, free_port
 from sandbox.processes import ManagedProcess, poll_until
@@ -79,14 +77,9 @@ def main() -> int:
 
 
 def _notices() -> dict[str, object]:
-    pem = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
     return {
         "notice_issuer": "http://sessions.localhost",
-        "notice_signing_keys": pem.decode(),
+        "notice_signing_keys": notice_keys.new_pem(),
         "notice_private_addresses": "true",
     }
 

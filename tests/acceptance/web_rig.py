@@ -16,9 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sandbox import notice_keys
 from sandbox.processes import ManagedProcess
 from sandbox.stack import Stack
 from tests import django_site
@@ -128,13 +127,7 @@ class Browser:
 def web_apps(folder: Path) -> Iterator[WebApps]:
     """Start the worker and load the three apps."""
     pem = folder / "notices.pem"
-    pem.write_bytes(
-        rsa.generate_private_key(65537, 2048).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    pem.write_text(notice_keys.new_pem(), encoding="utf-8")
     settings = {
         "notice_issuer": "https://sessions.example.com",
         "notice_signing_keys_file": pem,
