@@ -227,6 +227,31 @@ def test_a_login_of_the_same_user_gives_the_session_another_id(
     assert not request.session.exists(before)
 
 
+def test_nobody_finds_what_somebody_else_has_left_in_the_session(
+    session_worker: SessionWorker,
+) -> None:
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    from session_client.django import log_out  # noqa: PLC0415
+
+    def basket(request: Any) -> Any:
+        request.session["basket"] = [*request.session.get("basket", ()), request.user.username]
+        return HttpResponse(",".join(request.session["basket"]))
+
+    _, ada = cookie(session_worker)
+    _, bob = cookie(session_worker, "bob")
+    of_ada = visit(guarded(basket), **ada)[0].session.session_key
+    request, answer = visit(guarded(basket), session=of_ada, **bob)
+    of_bob = request.session.session_key
+    out, _ = visit(log_out, session=of_bob, method="post", **{**bob, **FORM})
+
+    assert answer.content == b"bob"
+    assert of_bob != of_ada
+    assert "basket" not in out.session
+    assert not out.user.is_authenticated
+    assert not out.session.exists(of_bob)
+
+
 def test_an_outage_is_503_in_a_login_too(session_worker: SessionWorker) -> None:
     from session_client import NotAnswered, Password  # noqa: PLC0415
     from session_client.django import log_in  # noqa: PLC0415

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from flask import Flask
+from flask import Flask, session
 from starlette.middleware.sessions import SessionMiddleware
 
 from session_client import (
@@ -53,6 +53,16 @@ def flask_app() -> httpx.BaseTransport:
     async def tokens() -> dict[str, str]:
         return {"token": sessions.tokens().token_type}
 
+    @app.get("/basket/<thing>")
+    @sessions.signed_in
+    def basket(thing: str) -> dict[str, Any]:
+        session["basket"] = [*session.get("basket", ()), thing]
+        return {"user": sessions.user.user_id, "basket": session["basket"]}
+
+    @app.post("/logout")
+    def logout() -> Any:
+        return sessions.log_out()
+
     @app.get("/open")
     def unguarded() -> str:
         return sessions.user.user_id
@@ -81,6 +91,16 @@ def starlette_app() -> httpx.BaseTransport:
         user = await sessions.signed_in()(request)
         return {"token": (await sessions.tokens(request, user)).token_type}
 
+    @app.get("/basket/{thing}")
+    async def basket(request: Request, thing: str) -> dict[str, Any]:
+        user = await sessions.signed_in()(request)
+        request.session["basket"] = [*request.session.get("basket", ()), thing]
+        return {"user": user.user_id, "basket": request.session["basket"]}
+
+    @app.post("/logout")
+    async def logout(request: Request) -> Any:
+        return await sessions.log_out(request)
+
     return AsgiTransport(app)
 
 
@@ -92,8 +112,8 @@ def browser(request: pytest.FixtureRequest) -> Any:
     getattr(transport, "stop", lambda: None)()
 
 
-def arrive(browser: httpx.Client, worker: SessionWorker) -> None:
-    name, value = worker.sign_in("ada").cookie
+def arrive(browser: httpx.Client, worker: SessionWorker, user_id: str = "ada") -> None:
+    name, value = worker.sign_in(user_id).cookie
     browser.cookies.set(name, value, domain="a.example")
 
 
@@ -133,6 +153,26 @@ def test_tokens_are_of_who_is_in(session_worker: SessionWorker, browser: httpx.C
     assert answer.json() == {"token": "bearer"}
     assert answer.headers["Cache-Control"] == "no-store"
     assert "Cookie" in answer.headers["Vary"]
+
+
+def test_nobody_finds_what_somebody_else_has_left_in_the_session(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    def basket(thing: str) -> Any:
+        return browser.get(f"/basket/{thing}", headers=session_worker.page).json()
+
+    arrive(browser, session_worker)
+    before = [basket("apple"), basket("pear")][-1]
+    arrive(browser, session_worker, "bob")
+    after = basket("kettle")
+    out = browser.post("/logout", headers=session_worker.form)
+    arrive(browser, session_worker, "bob")
+    again = basket("lamp")
+
+    assert before == {"user": "ada", "basket": ["apple", "pear"]}
+    assert after == {"user": "bob", "basket": ["kettle"]}
+    assert out.status_code == 303
+    assert again == {"user": "bob", "basket": ["lamp"]}
 
 
 def test_a_notice_that_is_too_long_is_not_read(
