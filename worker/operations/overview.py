@@ -227,10 +227,10 @@ def _delivery(
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return Delivery(**{**row._mapping, "requested_by": _who_ended(trail) or row.requested_by})  # noqa: SLF001
+    return Delivery(**{**row._mapping, "requested_by": who_ended(trail) or row.requested_by})  # noqa: SLF001
 
 
-def _who_ended(trail: Sequence[AuditEntry]) -> str | None:
+def who_ended(trail: Sequence[AuditEntry]) -> str | None:
     """Return the app that ended the session, or the operator with their reason.
 
     The delivery names an app always: the one whose client is to tell Mosaic.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from models import EndCause
 from worker.maintenance.purge import REMEMBERED_AT_LEAST
+from worker.operations.overview import who_ended
 from worker.operations.views import AuditEntry, Fact, SessionDetails
 from worker.outbox import leases
 from worker.sessions import audit
@@ -80,12 +81,8 @@ class Story:
             yield Fact(self._ends_at(), "a cap of the settings ends it before Mosaic would")
 
     def _by_whom(self) -> str:
-        who = self._ended_by()
+        who = who_ended(self.details.trail)
         return f", by {who}" if who else ""
-
-    def _ended_by(self) -> str | None:
-        ends = (one for one in self.details.trail if one.event == audit.ENDED)
-        return next((one.app_id or one.correlation_id for one in ends), None)
 
     def extended_by(self) -> Iterator[Fact]:
         """Say which uses have put its end off, the last of them."""
@@ -119,7 +116,7 @@ class Story:
                 yield Fact(None, f"{link.app_id} is not told: {self._why_not(link.app_id)}")
 
     def _why_not(self, app_id: str) -> str:
-        if app_id == self._ended_by():
+        if app_id == who_ended(self.details.trail):
             return "it asked for it"
         return "it has no notice address" if app_id in self.untold else "it wants no such notice"
 
