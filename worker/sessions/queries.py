@@ -21,6 +21,7 @@ from models import AppSession, EndCause, IdpSession, SessionAlias
 from session_client.contract import Reason
 from worker.sessions.caps import effective_expiry, has_caps, reaches_within_caps
 from worker.settings.model import Settings
+from worker.storage.encryption import KeyRing
 from worker.storage.sql import in_each_dialect, not_before
 from worker.wiring import Services
 
@@ -82,6 +83,12 @@ class Session:
 def session_id_place(session: UUID) -> str:
     """Return what a sealed session id is bound to."""
     return f"idp_sessions:{session}:session_id"
+
+
+def open_session_id(keyring: KeyRing, session: Session) -> str:
+    """Return Mosaic's id of a live session."""
+    assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
+    return keyring.open(session.sealed_session_id, session_id_place(session.id))
 
 
 def _usable_from(device_id: Any) -> ColumnElement[bool]:

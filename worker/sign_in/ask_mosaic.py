@@ -139,7 +139,7 @@ def _ask(
     options: SilentAuthOptions,
     lead: Lead,
 ) -> Outcome | Again:
-    session_id = _session_id_of(services, session)
+    session_id = queries.open_session_id(services.keyring, session)
     call = SilentAuthCall(session_id=session_id, user_id=session.user_id, options=options)
     try:
         tokens, identity = _ask_mosaic(services, request, call, lead)
@@ -169,11 +169,6 @@ def _ask(
             seconds=tokens.expires_in / 2,
         )
     return replace(outcome, live_at=live_at, publication=publication)
-
-
-def _session_id_of(services: Services, session: Session) -> str:
-    assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
-    return services.keyring.open(session.sealed_session_id, queries.session_id_place(session.id))
 
 
 def _ask_mosaic(

@@ -24,7 +24,8 @@ from worker.errors import HeldBack, InvalidRequest, SessionWorkerError
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
-from worker.sessions import queries
+from worker.sessions import audit, queries
+from worker.sessions.queries import Session
 from worker.sign_in.commit import aged
 from worker.storage.encryption import SealedValueUnreadable
 from worker.wiring import Services
@@ -93,8 +94,7 @@ def earlier(services: Services, request: OpenedRequest[Command]) -> Outcome | No
         if row.closed_at is not None:
             return _repeated(services, row)
         if services.now() >= row.call_until:
-            with services.store.write() as connection:
-                close(connection, services, row.id, CallOutcome.UNKNOWN)
+            close_alone(services, row.id, CallOutcome.UNKNOWN)
             continue
         time.sleep(_POLL_SECONDS)
 
@@ -177,6 +177,24 @@ def close_alone(
     """Do what `close` does, in a transaction by itself."""
     with services.store.write() as connection:
         close(connection, services, call, how, answer=answer)
+
+
+def close_unheard(
+    services: Services, request: OpenedRequest[Command], call: UUID, method: str, of: Session | None
+) -> Outcome:
+    """Write down that nobody knows what came of the call, for *of* if its session is known."""
+    row = audit.event(
+        audit.OUTCOME_UNKNOWN,
+        at=services.now(),
+        session=None if of is None else of.id,
+        user_id=None if of is None else of.user_id,
+        by=request.by,
+        detail=method,
+    )
+    with services.store.write() as connection:
+        close(connection, services, call, CallOutcome.UNKNOWN)
+        audit.record(connection, [row])
+    return UNKNOWN
 
 
 def forget(services: Services, call: UUID) -> None:

@@ -260,15 +260,5 @@ def _unreadable(exchange: _Exchange, error: SessionWorkerError) -> Outcome:
 def _unknown(exchange: _Exchange, error: SessionWorkerError) -> Outcome:
     """Say that the token is used up, perhaps; it is not sent again."""
     log.warning("refresh_outcome_unknown", session=str(exchange.session.id), detail=str(error))
-    row = audit.event(
-        audit.OUTCOME_UNKNOWN,
-        at=exchange.services.now(),
-        session=exchange.session.id,
-        user_id=exchange.session.user_id,
-        by=exchange.request.by,
-        detail=_METHOD,
-    )
-    with exchange.services.store.write() as connection:
-        journal.close(connection, exchange.services, exchange.call, CallOutcome.UNKNOWN)
-        audit.record(connection, [row])
-    return journal.UNKNOWN
+    services, request, session = exchange.services, exchange.request, exchange.session
+    return journal.close_unheard(services, request, exchange.call, _METHOD, session)

@@ -71,10 +71,7 @@ class Attempt:
         """Mosaic's id of the session to add a factor to."""
         if self.raised is None:
             return None
-        session = self.raised.session
-        assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
-        place = queries.session_id_place(session.id)
-        return self.services.keyring.open(session.sealed_session_id, place)
+        return queries.open_session_id(self.services.keyring, self.raised.session)
 
     @property
     def expected_user(self) -> str | None:
@@ -277,15 +274,5 @@ def _is_alone(login: Attempt, call: UUID, raised: Raised) -> bool:
 def unknown(login: Attempt, call: UUID, detail: str) -> Outcome:
     """Say that nobody knows what came of the call."""
     log.warning("login_outcome_unknown", method=login.method, detail=detail)
-    row = audit.event(
-        audit.OUTCOME_UNKNOWN,
-        at=login.services.now(),
-        session=None if login.raised is None else login.raised.session.id,
-        user_id=None if login.raised is None else login.raised.session.user_id,
-        by=login.request.by,
-        detail=login.method,
-    )
-    with login.services.store.write() as connection:
-        journal.close(connection, login.services, call, CallOutcome.UNKNOWN)
-        audit.record(connection, [row])
-    return journal.UNKNOWN
+    known = None if login.raised is None else login.raised.session
+    return journal.close_unheard(login.services, login.request, call, login.method, known)
