@@ -22,6 +22,7 @@ from tests.integration.outbox.propagation_rig import (
 )
 from tests.stage import Stage
 from worker.outbox.leases import MAX_CRASHES
+from worker.sessions.queries import session_id_place
 
 
 @pytest.fixture
@@ -159,6 +160,34 @@ def test_a_user_is_explained_with_all_that_was_revoked(stage: Stage, shared: UUI
     assert "Mosaic, of the whole user, is still to be told" in says(found["told"])
     assert "Mosaic is told of the whole user" in says(found["next"])
     assert "revoked" in run("explain", "user", "ada").stdout
+
+
+def test_nothing_secret_is_told(sqlite_stage: Stage) -> None:
+    by_queue(sqlite_stage, "forum")
+    sqlite_stage.add_app("shop")
+    answer = sqlite_stage.signed_in("ada", "shop")
+    sqlite_stage.silent_auth("ada", "forum")
+    session = UUID(answer.session_ref)
+    alive = run("explain", "session", str(session), "--json").output
+    row = sqlite_stage.session(session)
+    hidden = [answer.browser_token, opened_id(sqlite_stage, row)]
+    for secret in (row.session_hash, row.sealed_session_id):
+        hidden += [secret.hex(), repr(secret)[2:-1]]
+    receipt = sqlite_stage.log_out(session_ref=str(session)).receipt_id
+    sqlite_stage.mosaic.state.faults.add("session/logout", "drop_request", times=3)
+    sqlite_stage.tell_mosaic()
+
+    told_of = (("session", str(session)), ("user", "ada"), ("receipt", receipt))
+    shown = alive + "".join(
+        run("explain", *what, *form).output for what in told_of for form in ((), ("--json",))
+    )
+
+    assert "the last error" in shown
+    assert [secret for secret in hidden if secret in shown] == []
+
+
+def opened_id(stage: Stage, row: Any) -> str:
+    return stage.services.keyring.open(row.sealed_session_id, session_id_place(row.id))
 
 
 def test_what_nobody_knows_is_said_to_be_unknown(sqlite_stage: Stage) -> None:
