@@ -17,7 +17,7 @@ from worker.logout import receipts, unknown_sessions
 from worker.logout.end_sessions import end_sessions
 from worker.logout.receipts import LogoutCall
 from worker.requests.outcomes import Outcome
-from worker.sessions import browser_tokens, queries
+from worker.sessions import app_links, browser_tokens, queries
 from worker.sessions.watermarks import lock_user, raise_device_watermark, raise_watermark
 from worker.wiring import Services
 
@@ -131,7 +131,7 @@ def _named_session(connection: Connection, services: Services, request: LogoutCa
     # Who has the session id has proven the session. Were the app to share it as well, a logout that
     # overtakes its own app's registration would be refused if another app registered before it.
     has_proven_it = command.session_id is not None
-    if not (has_proven_it or queries.is_shared_by(connection, session.id, request.app.app_id)):
+    if not (has_proven_it or app_links.is_shared_by(connection, session.id, request.app.app_id)):
         raise Unauthorized(Reason.NOT_PERMITTED, "the app does not share this session")
     if session.user_id != command.user_id:
         raise Unauthorized(Reason.NOT_PERMITTED, "the session is another user's")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from models import EndCause, IdpSession, Logout, new_id
 from worker.logout.end_sessions import add_deliveries, delivery
 from worker.logout.receipts import LogoutCall
-from worker.sessions import audit, queries
+from worker.sessions import app_links, audit, queries
 from worker.sessions.queries import Session
 from worker.storage.sql import upsert
 from worker.wiring import Services
@@ -29,7 +29,7 @@ def record_unknown_as_ended(
     session = new_id()
     if not _insert(connection, services, request, session, session_id):
         return ()  # registered this very moment: it is ended like any other
-    queries.link_app(connection, session, request.app.app_id, request.opened_at, None)
+    app_links.link_app(connection, session, request.app.app_id, request.opened_at, None)
     row = audit.event(
         audit.ENDED,
         at=request.opened_at,

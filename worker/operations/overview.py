@@ -22,7 +22,7 @@ from worker.operations.views import (
     StoreCounts,
 )
 from worker.outbox import leases
-from worker.sessions import audit, queries
+from worker.sessions import app_links, audit
 from worker.wiring import Services
 
 _COLUMNS = (
@@ -176,7 +176,7 @@ def _is_live(now: datetime) -> ColumnElement[bool]:
 
 
 def _with_apps(connection: Connection, rows: Any) -> list[SessionInfo]:
-    sharing = queries.apps_sharing(connection, [row.id for row in rows])
+    sharing = app_links.apps_sharing(connection, [row.id for row in rows])
     return [_info(row, sharing[row.id]) for row in rows]
 
 

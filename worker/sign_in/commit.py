@@ -26,7 +26,7 @@ from worker.policy import Shortfall
 from worker.requests.commands import SilentAuthCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import audit, queries
+from worker.sessions import app_links, audit, queries
 from worker.sessions.caps import effective_expiry
 from worker.sessions.queries import Session
 from worker.sign_in import refresh_tokens, slide
@@ -164,7 +164,7 @@ def _settle_in(connection: Connection, use: _Use) -> Settled | None:
         return None
     if use.shortfall:
         return Settled(step_up(session.id, session.user_id, use.shortfall), version)
-    queries.link_app(
+    app_links.link_app(
         connection, session.id, request.app.app_id, use.token_issued_at, use.token_expires_at
     )
     audit.record(connection, [use.event()])

@@ -14,7 +14,7 @@ from session_client.contract import Verdict
 from worker.requests.commands import StatusCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import queries
+from worker.sessions import app_links
 from worker.sessions.caps import effective_expiry, past_a_cap
 from worker.wiring import Services
 
@@ -50,7 +50,7 @@ def status(services: Services, request: OpenedRequest[StatusCommand]) -> Outcome
         query = query.where(IdpSession.id == UUID(request.command.session_ref))
     with services.store.read() as connection:
         found = connection.execute(query).all()
-        sharing = queries.apps_sharing(connection, [row.id for row in found])
+        sharing = app_links.apps_sharing(connection, [row.id for row in found])
     listed = [
         {
             "session_ref": str(row.id),

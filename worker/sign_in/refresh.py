@@ -37,7 +37,7 @@ from worker.mosaic import Identity, Tokens
 from worker.requests.commands import RefreshCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import audit, queries
+from worker.sessions import app_links, audit, queries
 from worker.sessions.queries import Session
 from worker.sign_in import journal, refresh_tokens
 from worker.sign_in.commit import shown_tokens, step_up, strength_of, unchanged
@@ -215,7 +215,7 @@ def _given(
     if shortfall:
         return step_up(session.id, session.user_id, shortfall)
     until = now + timedelta(seconds=tokens.expires_in)
-    queries.link_app(connection, session.id, app.app_id, identity.issued_at, until)
+    app_links.link_app(connection, session.id, app.app_id, identity.issued_at, until)
     row = audit.event(
         audit.REFRESHED,
         at=now,

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from models import AppSession, IdpSession, SessionEvent
-from worker.sessions import queries
+from worker.sessions import app_links
 from worker.sessions.queries import Session
 from worker.storage.database import Store
 from worker.storage.sql import not_before
@@ -56,7 +56,7 @@ def slide_link_and_note(  # noqa: PLR0913 - what the one statement is made of
     token_expires_at: datetime,
     event: Mapping[str, Any],
 ) -> datetime | None:
-    """Do what `slide`, `queries.link_app` and `audit.record` do, in one round trip.
+    """Do what `slide`, `app_links.link_app` and `audit.record` do, in one round trip.
 
     For PostgreSQL: SQLite knows no writing CTEs. Committed by itself.
     """
@@ -87,12 +87,12 @@ def _all_in_one() -> Select[Any]:
     linked = (
         postgres_insert(AppSession)
         .from_select(
-            list(queries.LINK_COLUMNS),
+            list(app_links.LINK_COLUMNS),
             select(slid.c.id, bindparam("event_app_id"), token_from, token_from, token_until),
         )
         .on_conflict_do_update(
-            index_elements=list(queries.LINK_KEY),
-            set_=queries.link_changes(token_from, token_until),
+            index_elements=list(app_links.LINK_KEY),
+            set_=app_links.link_changes(token_from, token_until),
         )
         .cte("linked")
     )

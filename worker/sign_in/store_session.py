@@ -21,7 +21,7 @@ from worker.mosaic import Identity
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import audit, browser_tokens, queries
+from worker.sessions import app_links, audit, browser_tokens, queries
 from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
 from worker.sessions.queries import Session
 from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, lock_user
@@ -76,7 +76,9 @@ def store(
     else:
         news, ends_at = {}, queries.ends_at(services.settings, session)
     # The token's time, not ours: the same message once more changes nothing.
-    queries.link_app(connection, session.id, app.app_id, identity.issued_at, login.token_expires_at)
+    app_links.link_app(
+        connection, session.id, app.app_id, identity.issued_at, login.token_expires_at
+    )
     if opened is not None or "version" in news:
         name = audit.FACTOR_ADDED if opened is None else login.name
         _note(connection, request, login, session, name, now)
@@ -166,7 +168,7 @@ def _is_late(
     # What the app shares, was of the device then and is live has been used since, or the logout had
     # ended it. What becomes of the device only now had escaped it.
     was_of_device = session.device_id == device_id
-    if was_of_device and queries.is_shared_by(connection, session.id, app_id):
+    if was_of_device and app_links.is_shared_by(connection, session.id, app_id):
         return False
     return is_before_device_watermark(connection, session.user_id, device_id, app_id, logged_in_at)
 
@@ -180,7 +182,7 @@ def _record_as_ended(
     """End what was logged in before its user or device was logged out; Mosaic is told."""
     app = request.app
     # It shares what it registered: operators see whose login it was.
-    queries.link_app(connection, session.id, app.app_id, services.now(), None)
+    app_links.link_app(connection, session.id, app.app_id, services.now(), None)
     ended = end_sessions(
         connection,
         services,
@@ -209,7 +211,7 @@ def _logged_in_at(
         return identity.auth_time
     if login.origin is not TokenOrigin.REGISTER:
         return identity.issued_at
-    latest = queries.latest_token_of(connection, session.user_id, request.app.app_id)
+    latest = app_links.latest_token_of(connection, session.user_id, request.app.app_id)
     is_newer = latest is None or identity.issued_at > latest
     return identity.issued_at if is_newer else session.authenticated_at
 

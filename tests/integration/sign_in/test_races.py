@@ -23,7 +23,7 @@ from tests.stage import Stage
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
 from worker.outbox.mosaic_logouts import end_at_idp
-from worker.sessions.queries import link_app
+from worker.sessions.app_links import link_app
 
 ASK = "session/authenticate"
 
