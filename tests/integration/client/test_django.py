@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from session_client import AppKey, Denied, SendOtp
+from session_client.browser_cookie import BrowserCookie
 from session_client.requests import Wishes
 from session_client.testing import SessionWorker, session_worker
 from tests import django_site
@@ -107,10 +108,28 @@ def test_views_that_nobody_guards_know_the_user_until_the_end(
     from session_client.django.marks import DatabaseMarks  # noqa: PLC0415
 
     DatabaseMarks().put(f"ended:{login.session.session_ref}", 0.0, 60.0)
-    _, ended = visit(name_of_user, session=session, **sent)
+    over, ended = visit(name_of_user, session=session, **sent)
     _, afterwards = visit(name_of_user, session=session, **sent)
 
     assert (known.content, ended.content, afterwards.content) == (b"ada", b"", b"")
+    assert "_auth_user_id" not in over.session  # where Django's own parts look
+
+
+def test_views_that_nobody_guards_know_nobody_whom_nobody_can_vouch_for(
+    session_worker: SessionWorker, settings: Callable[..., None]
+) -> None:
+    from session_client import NotAnswered  # noqa: PLC0415
+    from session_client.requests import Status  # noqa: PLC0415
+
+    settings(RECHECK=0, GRACE=0)
+    _, sent = cookie(session_worker)
+    session = visit(guarded(), **sent)[0].session.session_key
+    session_worker.next(Status, NotAnswered())
+
+    _, away = visit(name_of_user, session=session, **sent)
+    _, back = visit(name_of_user, session=session, **sent)
+
+    assert (away.content, back.content) == (b"", b"ada")
 
 
 def test_silent_all_signs_in_on_every_page(
@@ -250,6 +269,22 @@ def test_nobody_finds_what_somebody_else_has_left_in_the_session(
     assert "basket" not in out.session
     assert not out.user.is_authenticated
     assert not out.session.exists(of_bob)
+
+
+def test_a_logout_clears_the_cookie_at_each_domain_that_it_had(
+    session_worker: SessionWorker, settings: Callable[..., None]
+) -> None:
+    from session_client.django import log_out  # noqa: PLC0415
+
+    moved = BrowserCookie(domain="apps.example.com", former_domains=["old.example.com"])
+    settings(COOKIE_DOMAIN=None, COOKIE=moved)
+    _, sent = cookie(session_worker)
+
+    answer = visit(log_out, method="post", **{**sent, **FORM})[1]
+
+    cleared = [text for text in answer.cookies.output().splitlines() if NAME in text]
+    assert ["Domain=apps" in text for text in cleared] == [True, False]
+    assert "Domain=old.example.com" in cleared[1]
 
 
 def test_an_outage_is_503_in_a_login_too(session_worker: SessionWorker) -> None:
