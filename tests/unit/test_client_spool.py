@@ -56,6 +56,7 @@ class Client(SessionClient):
         self.answers = list(answers)
         self.sent: list[str] = []
         self.batches: list[int] = []
+        self.answers_about = "sessions.logout"
         self.on_send: Callable[[], object] = lambda: None
 
     @property
@@ -75,7 +76,7 @@ class Client(SessionClient):
             if says is None:
                 yield None
                 continue
-            content = {"v": 1, "task": "sessions.logout", "app_id": "shop", "verdict": says[0],
+            content = {"v": 1, "task": self.answers_about, "app_id": "shop", "verdict": says[0],
                        "reason": says[1], "request_id": message.request_id, "data": {},
                        "answered_at": "2026-11-02T08:00:00Z"}  # fmt: skip
             yield sealing.seal(self._app.key, sealing.Kind.ANSWER, content).encode()
@@ -273,6 +274,16 @@ def test_one_that_no_key_opens_is_refused_and_does_not_keep_back_the_others(
 
     assert client.sent == ids
     assert [logout.request_id for logout in store.refused()] == [old_id, "damaged"]
+
+
+def test_an_answer_about_another_task_settles_nothing(store: SqliteSpool) -> None:
+    client = Client()
+    client.answers_about = "sessions.status"
+    ids = spooled(client, store, 1)
+
+    assert spool_of(client, store).deliver() == 0
+
+    assert waiting(store) == ids
 
 
 def test_what_cannot_be_a_logout_is_not_written_down(store: SqliteSpool) -> None:

@@ -126,6 +126,21 @@ def test_a_cancelled_call_leaves_nothing_and_its_answer_is_nobody_elses(
     assert answer[0].session_ref == "ada"
 
 
+def test_what_was_cancelled_before_its_turn_to_be_written_is_not_sent(server: RedisServer) -> None:
+    async def ask(client: AsyncSessionClient) -> None:
+        calls = [asyncio.create_task(client.status(user_id="ada", timeout=60)) for _ in range(200)]
+        await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await link_of(client)._writing  # type: ignore[misc]
+
+    running(server.url(), ask)
+
+    with redis.Redis.from_url(server.url()) as admin:
+        assert int(admin.llen("sessions")) < 200
+
+
 def test_who_finds_too_many_waiting_is_told_at_once(server: RedisServer) -> None:
     async def ask(client: AsyncSessionClient) -> list[Any]:
         calls = [outcome(client.status(user_id="ada", timeout=0.5)) for _ in range(5)]

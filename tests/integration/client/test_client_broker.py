@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -25,6 +26,7 @@ from session_client import (
     SessionClientError,
     Unavailable,
 )
+from session_client._redis import sync_lines
 from tests.integration.client.client_rig import KEY, Responder
 
 TIMEOUT = 0.3
@@ -269,6 +271,24 @@ def test_answers_may_come_by_a_socket_file(tmp_path: Path) -> None:
             broker_url=server.url(), reply_url=f"unix://{path}", app_id="shop", app_key=KEY
         )
         with client, Responder(server.url()):
+            assert client.status(user_id="ada", timeout=60) == ()
+
+
+def test_a_call_that_an_interrupt_ends_closes_its_connection_and_leaves_its_answer_to_nobody(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        """As a greenlet's time-out, or a signal."""
+
+    with client_at(server.port) as client:
+        with monkeypatch.context() as cut:
+            cut.setattr(sync_lines.Line, "read", Mock(side_effect=Interrupted))
+            with pytest.raises(Interrupted) as caught:
+                client.status(user_id="ada", timeout=60)
+            # Before the traceback lets go of it: nothing is left to the garbage collector.
+            poll_until(lambda: connections(server, "app-shop") == 0, 20)
+            del caught
+        with Responder(server.url()):
             assert client.status(user_id="ada", timeout=60) == ()
 
 
