@@ -50,6 +50,20 @@ def logs_to_standard_error() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def logging_as_before(logs_to_standard_error: None) -> Iterator[None]:
+    """A worker or a verb configures the logs of its process, which here serves other tests too.
+
+    The former also makes loggers be kept: one first used while pytest or click have their own
+    standard error in place would write to a closed file ever after.
+    """
+    before = structlog.get_config()
+    processors = list(before["processors"])
+    yield
+    before["processors"][:] = processors  # `logs.configure` fills it anew
+    structlog.configure(**before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def statements_compiled_once() -> Iterator[None]:
     """See `compiled_once`: it saves a test of the services a quarter of its time."""

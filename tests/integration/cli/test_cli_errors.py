@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import redis
-import structlog
 from sqlalchemy.exc import ProgrammingError
 
 from simulator.server import SimulatorServer
@@ -109,14 +107,6 @@ def test_all_nouns_are_there() -> None:
         assert f"\n  {noun} " in printed
 
 
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
-
-
-@pytest.mark.usefixtures("logging_as_before")
 def test_main_closes_what_a_verb_opened(
     sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,7 +122,6 @@ def test_main_closes_what_a_verb_opened(
     assert closed == [True]
 
 
-@pytest.mark.usefixtures("logging_as_before")
 def test_log_lines_never_mix_with_the_answer(
     sqlite_url: str,
     redis_url: str,
