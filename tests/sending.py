@@ -49,8 +49,10 @@ def send(client: SessionClient, request: Request[R], *, timeout: float = 5.0) ->
     """Publish *request*, once; the worker drops it after *timeout* seconds."""
     limited: Any = replace(request, timeout=timeout)
     sealed = message.seal(limited, app_id=client._app.app_id, key=client._app.key)
-    publish(client._urls[0], sealed)
-    return Pending(client, limited, sealed, time.monotonic() + timeout)
+    until = time.monotonic() + timeout
+    push = ("LPUSH", sealed.queue.value, sealed.to_wire())
+    client._driver._link()._publish.exchange(until, push=push)
+    return Pending(client, limited, sealed, until)
 
 
 def publish(url: str, sealed: Message) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from session_client import environment, logins, notices, requests, urls
 from session_client._core.app import App
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from session_client._redis.sync import Driver
 
 R = TypeVar("R")
+D = TypeVar("D")
+Urls = tuple[str, str]  # of the broker, and of the Redis that carries answers
 
 MAX_WAITING = 1000
 
 
-class _Calls:
+class _Calls(ABC, Generic[D]):
     """What both clients can be asked, each declared once."""
 
     start = Operation(logins.Start)
@@ -54,8 +57,18 @@ class _Calls:
     ) -> None:
         self._app = App.of(app_id, app_key, earlier_keys)
         urls.check(broker_url, reply_url)
-        self._urls = broker_url, reply_url or broker_url
-        self._max_waiting = max_waiting
+        # Made here, not at the first call: all that is imported on its account is imported now.
+        # A process that forks while another thread of it imports leaves the child a lock that
+        # nobody opens.
+        self._made = self._make((broker_url, reply_url or broker_url), max_waiting)
+
+    @abstractmethod
+    def _make(self, urls: Urls, max_waiting: int) -> D:
+        """Return what calls go through. It connects to nothing yet."""
+
+    @property
+    def _driver(self) -> D:
+        return self._made
 
     @classmethod
     def from_env(cls) -> Self:
@@ -81,7 +94,7 @@ class _Calls:
         )
 
 
-class SessionClient(_Calls):
+class SessionClient(_Calls["Driver"]):
     """Asks the session worker on behalf of one app, and waits for its answers.
 
     Share one per process among all threads and greenlets. It may be made before the process
@@ -107,16 +120,10 @@ class SessionClient(_Calls):
     resolver knows no limit.
     """
 
-    @property
-    def _driver(self) -> Driver:
-        driver: Driver | None = self.__dict__.get("_made")
-        # One step: of two threads at once both get the same.
-        return driver or self.__dict__.setdefault("_made", self._make())
+    def _make(self, urls: Urls, max_waiting: int) -> Driver:
+        from session_client._redis.sync import driver  # noqa: PLC0415 - who awaits needs it not
 
-    def _make(self) -> Driver:
-        from session_client._redis.sync import driver  # noqa: PLC0415 - see `_core`
-
-        return driver(*self._urls, self._app.app_id, max_waiting=self._max_waiting)
+        return driver(*urls, self._app.app_id, max_waiting=max_waiting)
 
     def _run(self, call: Call[R]) -> R:
         until = time.monotonic() + call.timeout
@@ -137,8 +144,7 @@ class SessionClient(_Calls):
 
     def close(self) -> None:
         """Close this process's connections. The client opens new ones when it is used again."""
-        if "_made" in self.__dict__:
-            self._driver.close()
+        self._driver.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +153,7 @@ class SessionClient(_Calls):
         self.close()
 
 
-class AsyncSessionClient(_Calls):
+class AsyncSessionClient(_Calls["AsyncDriver"]):
     """Asks the session worker likewise; each call is awaited.
 
     Share one per process among all tasks. It keeps two connections per event loop, however many
@@ -157,15 +163,10 @@ class AsyncSessionClient(_Calls):
     *max_waiting* calls wait, the next one is `Unavailable` at once.
     """
 
-    @property
-    def _driver(self) -> AsyncDriver:
-        driver: AsyncDriver | None = self.__dict__.get("_made")
-        return driver or self.__dict__.setdefault("_made", self._make())
+    def _make(self, urls: Urls, max_waiting: int) -> AsyncDriver:
+        from session_client._redis.asyncio import driver  # noqa: PLC0415 - who waits needs it not
 
-    def _make(self) -> AsyncDriver:
-        from session_client._redis.asyncio import driver  # noqa: PLC0415
-
-        return driver(*self._urls, self._app, max_waiting=self._max_waiting)
+        return driver(*urls, self._app, max_waiting=max_waiting)
 
     def _run(self, call: Call[R]) -> Coroutine[Any, Any, R]:
         until = time.monotonic() + call.timeout
@@ -188,8 +189,7 @@ class AsyncSessionClient(_Calls):
 
     async def aclose(self) -> None:
         """Close this event loop's connections. The client opens new ones when it is used again."""
-        if "_made" in self.__dict__:
-            await self._driver.aclose()
+        await self._driver.aclose()
 
     async def __aenter__(self) -> Self:
         return self

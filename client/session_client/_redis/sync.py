@@ -31,15 +31,11 @@ def driver(broker_url: str, reply_url: str, app_id: str, *, max_waiting: int) ->
     if urls.is_redis(broker_url):
         publish = replies if broker_url == reply_url else Place(broker_url, name)
         return Driver(lambda: Link(publish, replies, max_waiting))
-    return Driver(lambda: Link(replies, replies, max_waiting, lambda: _other(broker_url, name)))
+    from session_client import _celery  # noqa: PLC0415 - an extra, which `urls` has looked for
 
-
-def _other(broker_url: str, name: str) -> Publisher:
-    try:
-        from session_client import _celery  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise BrokerUnavailable(f"publishing: {type(error).__name__}") from None
-    return _celery.publisher(broker_url, name)
+    return Driver(
+        lambda: Link(replies, replies, max_waiting, lambda: _celery.publisher(broker_url, name))
+    )
 
 
 class Publisher(Protocol):

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from sandbox.environment import base_variables
 from sandbox.redis_server import RedisServer
 from tests.integration.client.client_rig import KEY, Responder
@@ -91,7 +93,7 @@ def test_a_fork_while_another_thread_waits_does_not_block_the_child(redis_url: s
 got = []  # not printed there: a child must not inherit the lock of stdout
 asking = threading.Thread(target=lambda: got.append(client.status(user_id="ada", timeout=30)))
 asking.start()
-while not client.__dict__.get("_made") or not client._driver._links: time.sleep(0.01)
+while not client._driver._links: time.sleep(0)
 in_child(ask)
 asking.join()
 print(got)
@@ -99,6 +101,28 @@ print(got)
     )
     with Responder(redis_url):
         assert run(script, redis_url) == "ok\n[()]\n"
+
+
+@pytest.mark.parametrize(
+    ("client", "call"),
+    [
+        ("client", 'client.status(user_id="ada", timeout=30)'),
+        ("AsyncSessionClient(broker_url=sys.argv[1], app_id='shop', app_key=sys.argv[2])",
+         'asyncio.run(client.status(user_id="ada", timeout=30))'),
+    ],
+    ids=["sync", "asyncio"],
+)  # fmt: skip
+def test_the_first_call_imports_nothing(redis_url: str, client: str, call: str) -> None:
+    """A child forked while a thread imports would wait for ever to import the same."""
+    script = f"""
+import asyncio, asyncio.base_events
+client = {client}
+before = set(sys.modules)
+{call}
+print(sorted(set(sys.modules) - before))
+"""
+    with Responder(redis_url):
+        assert run(script, redis_url) == "[]\n"
 
 
 def test_settings_of_another_celery_do_not_divert_messages(redis_url: str, tmp_path: Path) -> None:
