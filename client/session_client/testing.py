@@ -17,7 +17,6 @@ Requests are really sealed, answers really opened, notices really verified. With
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import secrets
@@ -26,18 +25,21 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from session_client import _pretend, contract, sealing, times
+from session_client import contract, sealing, times
 from session_client._core.app import App
-from session_client._core.call import Ask, Rest, Steps
-from session_client._planned import NotPretended, Planned, Told, told
-from session_client._pretend import Pretend, PretendSession
+from session_client._core.call import Ask
+from session_client._pretend import model
+from session_client._pretend.driver import AsyncDriver, Driver
+from session_client._pretend.model import Pretend
+from session_client._pretend.planned import NotPretended, Planned, Told, told
+from session_client._pretend.store import Call, PretendPasskey, PretendSession, end
 from session_client.browser_cookie import BrowserCookie
 from session_client.client import AsyncSessionClient, SessionClient
 from session_client.contract import Task
@@ -50,12 +52,11 @@ __all__ = [
     "Called",
     "NotPretended",
     "PretendLogin",
+    "PretendPasskey",
     "SessionWorker",
     "no_session_worker",
     "session_worker",
 ]
-
-R = TypeVar("R")
 
 ISSUER: Final = "https://sessions.test"
 
@@ -101,40 +102,61 @@ class SessionWorker:
         self.browser = BrowserCookie()
         self.calls: list[Called] = []
         self._pretend = Pretend()
+        self._store = self._pretend.store
         self._planned: dict[Task, list[Unavailable | Told]] = defaultdict(list)
 
     @property
     def policy(self) -> list[str]:
         """The factors that every session needs here."""
-        return self._pretend.policy
+        return self._store.policy
 
     @policy.setter
     def policy(self, factors: Sequence[str]) -> None:
-        self._pretend.policy = list(factors)
+        self._store.policy = list(factors)
 
     def allow(self, capability: str) -> None:
-        """Give the app under test a capability, such as ``silent_by_user``."""
-        self._pretend.capabilities.add(capability)
+        """Give the apps a capability, such as ``silent_by_user``, or ``offline`` for refreshing."""
+        self._store.capabilities.add(capability)
+
+    def allow_tickets(self, from_app: str, for_app: str, transfer_url: str) -> None:
+        """Let *for_app* take tickets from *from_app*, at its *transfer_url*."""
+        self._store.ways[from_app, for_app] = transfer_url
 
     def add_user(self, user_id: str, password: str = "password") -> None:  # noqa: S107
         """Let somebody exist, who may sign in by this password or by codes sent to *user_id*."""
-        self._pretend.users[user_id] = password
+        self._store.users[user_id] = password
+
+    def add_passkey(self, user_id: str) -> PretendPasskey:
+        """Give somebody a passkey, which answers what `BeginWebauthn` gives."""
+        self._store.users.setdefault(user_id, "password")
+        passkey = PretendPasskey()
+        self._store.passkeys[passkey.credential_id] = user_id
+        return passkey
 
     def sign_in(
         self, user_id: str, *, amr: Sequence[str] = ("pwd",), age: float = 0.0
     ) -> PretendLogin:
         """Sign somebody in, as if at another app, *age* seconds ago."""
-        self._pretend.users.setdefault(user_id, "password")
-        session = self._pretend.sign_in(user_id, tuple(amr), age)
+        self._store.users.setdefault(user_id, "password")
+        session = self._store.sign_in(user_id, tuple(amr), age)
         return PretendLogin(session, (self.browser.name, session.token))
 
     def code_for(self, user_id: str) -> str:
         """Return the code that was last sent to somebody."""
-        return self._pretend.codes[user_id]
+        return self._store.codes[user_id]
+
+    def totp_for(self, user_id: str) -> str:
+        """Return what somebody's authenticator app shows; they have one from the first call on.
+
+        Each call returns a new code, which serves once, in place of the one before.
+        """
+        self._store.users.setdefault(user_id, "password")
+        self._store.authenticators[user_id] = code = f"{secrets.randbelow(10**6):06}"
+        return code
 
     def end(self, login: PretendLogin) -> None:
         """End a session, as another app does that signs the user out. Nobody is told by this."""
-        self._pretend.end(login.session)
+        end(login.session)
 
     def is_live(self, login: PretendLogin) -> bool:
         """Whether a session lives."""
@@ -187,9 +209,11 @@ class SessionWorker:
         if self._planned[task]:
             answered = self._planned[task].pop(0)
         elif task is Task.ABOUT:
-            answered = _pretend.about(app.app_id, ISSUER, [self._public_key])
+            granted = self._store.capabilities
+            answered = model.about(app.app_id, granted, ISSUER, [self._public_key])
         else:
-            answered = self._pretend.answer(task, content["payload"])
+            call = Call(task, app.app_id, content["request_id"], content["payload"])
+            answered = self._pretend.answer(call)
         if isinstance(answered, Unavailable):
             raise answered
         answer = {
@@ -211,46 +235,6 @@ class SessionWorker:
         return {"kty": "RSA", "kid": "test", "alg": "RS256", "use": "sig", "e": e, "n": n}
 
 
-class _Driver:
-    """Takes the place of the driver of a client."""
-
-    def __init__(self, worker: SessionWorker | None, app: App) -> None:
-        self._worker = worker
-        self._app = app
-
-    def run(self, life: Steps[R]) -> R:
-        try:
-            step = next(life)
-            while True:
-                step = self._do(life, step)
-        except StopIteration as end:
-            value: R = end.value
-            return value
-
-    def _do(self, life: Steps[R], step: Ask | Rest) -> Ask | Rest:
-        if self._worker is None:
-            raise AssertionError("a test that reaches a client needs the fixture session_worker")
-        if isinstance(step, Rest):
-            return life.send(None)  # nobody waits in a test
-        try:
-            raw = self._worker._answer(self._app, step)  # noqa: SLF001 - of this file
-        except Unavailable as error:
-            return life.throw(error)
-        return life.send(raw)
-
-    def close(self) -> None:
-        """Close nothing."""
-
-
-class _AsyncDriver(_Driver):
-    async def run(self, life: Steps[R]) -> R:  # type: ignore[override]
-        await asyncio.sleep(0)
-        return super().run(life)
-
-    async def aclose(self) -> None:
-        """Close nothing."""
-
-
 @pytest.fixture(autouse=True)
 def no_session_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """See to it that no test reaches a real worker by mistake."""
@@ -267,11 +251,13 @@ def session_worker(monkeypatch: pytest.MonkeyPatch) -> SessionWorker:
 
 
 def _put_behind_all_clients(worker: SessionWorker | None, patch: pytest.MonkeyPatch) -> None:
-    def blocking(client: Any) -> _Driver:
-        return _Driver(worker, client._app)  # noqa: SLF001 - of this package
+    answer = None if worker is None else worker._answer  # noqa: SLF001 - of this file
 
-    def awaiting(client: Any) -> _AsyncDriver:
-        return _AsyncDriver(worker, client._app)  # noqa: SLF001
+    def blocking(client: Any) -> Driver:
+        return Driver(answer, client._app)  # noqa: SLF001 - of this package
+
+    def awaiting(client: Any) -> AsyncDriver:
+        return AsyncDriver(answer, client._app)  # noqa: SLF001
 
     patch.setattr(SessionClient, "_driver", property(blocking))
     patch.setattr(AsyncSessionClient, "_driver", property(awaiting))

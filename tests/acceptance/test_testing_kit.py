@@ -2,90 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import count
-
 import pytest
 
-from sandbox.stack import Stack
 from session_client import (
-    AppKey,
     Authenticated,
     Code,
     Denied,
+    InvalidRequest,
     IssueOtp,
     LoginRequired,
     Password,
     SendOtp,
-    SessionClient,
     StepUpRequired,
+    Totp,
+    Unauthorized,
 )
 from session_client.begun import CodeIssued, CodeSent
-from session_client.testing import SessionWorker, session_worker
+from tests.acceptance.kit_rig import PASSWORD, World, pretended, real, session_worker, world
 
-__all__ = ["session_worker"]
+__all__ = ["pretended", "real", "session_worker", "world"]
 
-PASSWORD = "a password"
 MFA = ("mfa",)
-
-
-@dataclass
-class World:
-    """Two apps of one worker, real or not."""
-
-    forum: SessionClient
-    shop: SessionClient
-    add_user: Callable[[str], None]
-    code_for: Callable[[str], str]
-
-    def login(self, user_id: str, replaces: str | None = None) -> Authenticated:
-        answer = self.forum.authenticate(Password(user_id, PASSWORD), replaces=replaces, timeout=30)
-        assert isinstance(answer, Authenticated)
-        return answer
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[World]:
-    numbers, methods = count(), "password,otp,otp_direct"
-    with Stack() as stack:
-        stack.migrate()
-        keys = {app: stack.add_app(app, "--methods", methods) for app in ("forum", "shop")}
-        stack.worker()
-        forum, shop = (
-            SessionClient(broker_url=stack.broker_url, app_id=app, app_key=key)
-            for app, key in keys.items()
-        )
-        with forum, shop:
-            yield World(
-                forum,
-                shop,
-                lambda user: stack.mosaic.add_user(
-                    user, password=PASSWORD, phone=f"+44163296{next(numbers):04}"
-                ),
-                lambda user: stack.mosaic.outbox.sent(user)[-1].code,
-            )
-
-
-@pytest.fixture
-def pretended(session_worker: SessionWorker) -> World:
-    forum, shop = (
-        SessionClient(broker_url="redis://nobody", app_id=app, app_key=AppKey.generate())
-        for app in ("forum", "shop")
-    )
-    session_worker.allow("silent_by_user")  # as the apps of the real one may
-    return World(
-        forum,
-        shop,
-        lambda user: session_worker.add_user(user, PASSWORD),
-        session_worker.code_for,
-    )
-
-
-@pytest.fixture(params=["real", "pretended"])
-def world(request: pytest.FixtureRequest) -> World:
-    found: World = request.getfixturevalue(request.param)
-    return found
 
 
 def test_a_login_is_known_at_the_other_app_by_token_and_by_reference(world: World) -> None:
@@ -263,3 +200,57 @@ def test_nobody_adds_a_factor_to_a_session_that_has_ended(world: World) -> None:
 
     assert late == LoginRequired("logged_out")
     assert world.forum.start(IssueOtp(), step_up=login.browser_token) == late
+
+
+def test_what_an_app_does_not_share_it_can_neither_see_nor_end(world: World) -> None:
+    world.add_user("nina")
+    login = world.login("nina")
+
+    by_reference = world.shop.silent_auth(user_id="nina", session_ref=login.session_ref)
+    with pytest.raises(Unauthorized, match="not_permitted"):
+        world.shop.logout(user_id="nina", session_ref=login.session_ref)
+    with pytest.raises(InvalidRequest, match="no_session"):
+        world.shop.logout(user_id="nina", session_ref="0" * 8 + login.session_ref[8:])
+
+    assert by_reference == LoginRequired("no_session")
+    assert world.shop.status(user_id="nina") == ()
+    assert len(world.forum.status(user_id="nina")) == 1
+
+
+def test_power_over_people_who_are_not_there_is_given_by_the_operator(world: World) -> None:
+    world.add_user("olga")
+    world.login("olga")
+
+    with pytest.raises(Unauthorized, match="not_permitted"):
+        world.forum.logout(user_id="olga", everywhere=True)
+    with pytest.raises(Unauthorized, match="not_permitted"):
+        world.forum.revoke_user("olga")
+
+    assert len(world.forum.status(user_id="olga")) == 1
+
+
+def test_a_receipt_can_be_asked_for_again(world: World) -> None:
+    world.add_user("pia")
+    login = world.login("pia")
+
+    receipt = world.forum.logout(browser_token=login.browser_token, wait="idp", timeout=30)
+
+    assert receipt.receipt_id is not None
+    assert (receipt.idp_confirmed, receipt.session_refs) == (1, (login.session_ref,))
+    assert world.forum.receipt(receipt.receipt_id) == receipt
+    with pytest.raises(InvalidRequest, match="no_receipt"):
+        world.forum.receipt("0" * 8 + receipt.receipt_id[8:])
+
+
+def test_two_tabs_at_once_may_both_add_a_factor(world: World) -> None:
+    world.add_user("quin")
+    token = world.login("quin").browser_token
+
+    first = world.forum.authenticate(Totp(world.totp_for("quin")), step_up=token)
+    second = world.forum.authenticate(Password("quin", PASSWORD), step_up=token)
+
+    assert isinstance(first, Authenticated)
+    assert isinstance(second, Authenticated)
+    assert second.browser_token is None  # the newer one stays in the browser
+    assert isinstance(world.shop.silent_auth(browser_token=first.browser_token), Authenticated)
+    assert world.forum.start(IssueOtp(), step_up=token) == LoginRequired("token_replaced")

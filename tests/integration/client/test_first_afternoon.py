@@ -57,7 +57,7 @@ def test_the_flask_app_and_its_test(session_worker: SessionWorker) -> None:
 
 
 def test_what_the_pretend_worker_does_not_know_is_planned(session_worker: SessionWorker) -> None:
-    run(A_PLAN)["test_a_ticket_is_passed_on"](session_worker)
+    run(A_PLAN)["test_a_login_of_our_own_is_registered"](session_worker)
 
 
 def test_the_fastapi_app(session_worker: SessionWorker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from flask import Flask
@@ -14,7 +15,10 @@ from session_client import (
     AppKey,
     AsyncSessionClient,
     Authenticated,
+    BeginSocial,
     BeginWebauthn,
+    Code,
+    CodeIssued,
     Denied,
     InvalidNotice,
     IssueLink,
@@ -24,6 +28,7 @@ from session_client import (
     LoginRequired,
     LogoutNotice,
     LogoutReceipt,
+    MobileBiometrics,
     NotAnswered,
     Password,
     Registered,
@@ -35,8 +40,10 @@ from session_client import (
     Unauthorized,
     Webauthn,
     WebauthnBegun,
+    times,
 )
-from session_client._planned import Planned
+from session_client._pretend.planned import Planned
+from session_client.contract import challenge_of
 from session_client.flask import MemoryMarks, Sessions
 from session_client.logins import Authenticate, Start
 from session_client.requests import (
@@ -54,6 +61,7 @@ __all__ = ["no_session_worker", "session_worker"]  # an app names the plugin in 
 
 CLIENT = SessionClient(broker_url="redis://nobody", app_id="shop", app_key=AppKey.generate())
 TOKEN = "msb1_" + "y" * 43
+VERIFIER = "v" * 43
 
 
 def issue_ticket() -> object:
@@ -161,19 +169,20 @@ def test_a_policy_and_an_age_hold_for_all(session_worker: SessionWorker) -> None
 @pytest.mark.parametrize(
     ("ask", "request_class"),
     [
-        (issue_ticket, "IssueTicket"),
-        (begin_webauthn, "Start"),
-        (lambda: CLIENT.authenticate(Webauthn("signed"), login="l"), "Authenticate"),
-        (lambda: CLIENT.silent_auth(ticket="t" * 43, verifier="v" * 43), "SilentAuth"),
-        (lambda: CLIENT.refresh("r"), "Refresh"),
+        (register, "Register"),
+        (confirm, "ConfirmNotice"),
+        (lambda: CLIENT.start(BeginSocial("google", "https://a.example")), "Start"),
+        (
+            lambda: CLIENT.authenticate(MobileBiometrics("c", "signed", "k", "ada")),
+            "Authenticate",
+        ),
+        (lambda: CLIENT.logout(user_id="ada", session_id="s"), "Logout"),
     ],
-    ids=["ticket", "start", "authenticate", "silent_auth", "refresh"],
+    ids=["register", "confirm", "start", "authenticate", "logout"],
 )
 def test_what_the_model_does_not_know_says_how_to_plan_it(
     session_worker: SessionWorker, ask: Callable[[], object], request_class: str
 ) -> None:
-    session_worker.allow("silent_by_user")
-
     with pytest.raises(NotPretended, match=rf"session_worker\.next\({request_class}, …\)") as no:
         ask()
 
@@ -243,16 +252,93 @@ def test_a_link_and_a_code_that_the_app_brings_can_be_begun(session_worker: Sess
     assert answer.amr == ("eml",)
 
 
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let so much time pass, for the client too."""
+    now = times.now
+    monkeypatch.setattr(times, "now", lambda: now() + timedelta(seconds=seconds))
+
+
+def test_what_lasts_a_while_is_over_after_it(
+    session_worker: SessionWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_worker.allow("offline")
+    session_worker.allow_tickets("shop", "shop", "https://shop.example/transfer")
+    _, token = session_worker.sign_in("ada").cookie
+    carried = [
+        CLIENT.ticket(browser_token=token, for_app="shop", challenge=challenge_of(VERIFIER))
+        for _ in range(2)
+    ]
+    first, second = (given.ticket for given in carried if isinstance(given, Ticket))
+    arrived = CLIENT.silent_auth(ticket=first, verifier=VERIFIER, replaces=token)
+    assert isinstance(arrived, Authenticated)
+    refreshing = str(arrived.tokens.refresh_token)
+    CLIENT.refresh(refreshing)
+    code = CLIENT.start(IssueOtp("ada", "user_id"))
+    assert isinstance(code, CodeIssued)
+
+    just_replaced = LoginRequired("token_replaced")
+    assert CLIENT.authenticate(Totp("1"), step_up=token) == just_replaced  # not by a factor
+    later(monkeypatch, 31)
+    assert CLIENT.silent_auth(browser_token=token) == LoginRequired("no_session")
+    assert CLIENT.authenticate(Totp("1"), step_up=token) == LoginRequired("no_session")
+    later(monkeypatch, 30)
+    late = CLIENT.silent_auth(ticket=second, verifier=VERIFIER)
+    assert late == LoginRequired("ticket_refused")
+    assert CLIENT.refresh(refreshing) == LoginRequired("refresh_refused")
+    later(monkeypatch, 540)
+    assert CLIENT.authenticate(Code(code.code), login=code.login) == Denied("code_expired")
+
+
+def test_nothing_is_refreshed_without_the_capability_nor_beyond_the_policy(
+    session_worker: SessionWorker,
+) -> None:
+    session_worker.add_user("ada")
+    plain = CLIENT.authenticate(Password("ada", "password"))
+    assert isinstance(plain, Authenticated)
+    assert plain.tokens.refresh_token is None
+    with pytest.raises(Unauthorized, match="not_permitted"):
+        CLIENT.refresh("made up")
+
+    session_worker.allow("offline")
+    answer = CLIENT.authenticate(Password("ada", "password"))
+    assert isinstance(answer, Authenticated)
+    session_worker.policy = ["mfa"]
+
+    assert isinstance(CLIENT.refresh(str(answer.tokens.refresh_token)), StepUpRequired)
+
+
+def test_a_passkey_and_an_authenticator_app_make_their_user(session_worker: SessionWorker) -> None:
+    begun = CLIENT.start(BeginWebauthn())
+    assert isinstance(begun, WebauthnBegun)
+    signed = session_worker.add_passkey("ada").answer(begun.options)
+
+    by_passkey = CLIENT.authenticate(Webauthn(signed), login=begun.login)
+    by_code = CLIENT.authenticate(Totp(session_worker.totp_for("bob"), "bob", "user_id"))
+
+    assert isinstance(by_passkey, Authenticated)
+    assert isinstance(by_code, Authenticated)
+    assert (by_passkey.user_id, by_code.user_id) == ("ada", "bob")
+
+
 def test_a_capability_is_given_by_name(session_worker: SessionWorker) -> None:
     session_worker.sign_in("ada")
     with pytest.raises(Unauthorized, match="not_permitted"):
         CLIENT.silent_auth(user_id="ada")
 
-    session_worker.allow("silent_by_user")
+    for capability in ("silent_by_user", "logout_user", "revoke_user"):
+        session_worker.allow(capability)
 
     assert isinstance(CLIENT.silent_auth(user_id="ada"), Authenticated)
     receipt = CLIENT.logout(user_id="ada", everywhere=True, wait="all")
     assert receipt.sessions_ended == 1
+    session_worker.sign_in("ada")  # at another app, and not known to this one
+    revoked = CLIENT.revoke_user("ada", wait="idp")
+    assert (revoked.sessions_ended, revoked.idp_user, revoked.session_refs) == (
+        1,
+        "confirmed",
+        receipt.session_refs,
+    )
+    assert CLIENT.check().capabilities == {"silent_by_user", "logout_user", "revoke_user"}
 
 
 def test_it_stands_behind_async_clients_too(session_worker: SessionWorker) -> None:

@@ -36,8 +36,8 @@ Planned: TypeAlias = (
 class NotPretended(Exception):  # noqa: N818 - reads as the state it reports
     """The pretend worker does not know this call: plan its answer by `SessionWorker.next`.
 
-    It knows silent sign-ins, passwords, codes, links, lists of sessions and logouts. ``request``
-    is the class that `SessionWorker.next` takes.
+    It knows all but registrations, social logins, signatures of phones, confirmed notices, and
+    logouts by Mosaic's own id. ``request`` is the class that `SessionWorker.next` takes.
     """
 
     def __init__(self, what: str, request: str) -> None:

@@ -1,0 +1,54 @@
+"""The pretend worker as a whole: which task is answered by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from session_client import contract
+from session_client._pretend import sign_in, sign_out
+from session_client._pretend.logins import Logins
+from session_client._pretend.planned import NotPretended, Told
+from session_client._pretend.store import Call, Store
+from session_client.contract import Task, Verdict
+
+# What a test has to plan, by the classes of requests that are planned with.
+_UNKNOWN: Final = {Task.REGISTER: "Register", Task.CONFIRM_NOTICE: "ConfirmNotice"}
+
+
+class Pretend:
+    """Answers as the worker would, from what is in its store."""
+
+    def __init__(self) -> None:
+        self.store = store = Store()
+        logins = Logins(store)
+        self._handlers: Mapping[Task, Callable[[Call], Told]] = {
+            Task.SILENT_AUTH: lambda call: sign_in.silent_auth(store, call),
+            Task.REFRESH: lambda call: sign_in.refresh(store, call),
+            Task.TICKET: lambda call: sign_in.issue_ticket(store, call),
+            Task.START: logins.start,
+            Task.AUTHENTICATE: logins.authenticate,
+            Task.STATUS: lambda call: sign_out.status(store, call),
+            Task.LOGOUT: lambda call: sign_out.logout(store, call),
+            Task.REVOKE_USER: lambda call: sign_out.revoke(store, call),
+            Task.RECEIPT: lambda call: sign_out.receipt(store, call),
+        }
+
+    def answer(self, call: Call) -> Told:
+        """Return what the worker would answer."""
+        if call.task in _UNKNOWN:
+            raise NotPretended(call.task.value, _UNKNOWN[call.task])
+        return self._handlers[call.task](call)
+
+
+def about(app_id: str, capabilities: set[str], issuer: str, keys: list[dict[str, str]]) -> Told:
+    """Return what the worker says of an app."""
+    data = {
+        "app_id": app_id,
+        "capabilities": sorted(capabilities),
+        "methods": [method.value for method in contract.Method],
+        "notice_issuer": issuer,
+        "notice_audience": f"client-{app_id}",
+        "notice_keys": keys,
+    }
+    return Told(Verdict.OK, None, data)
