@@ -14,14 +14,15 @@ CPU_TIMES_NOOP_MOONSHOT: Final = 1.5
 BROWSER_TIMES_USER: Final = 1.03
 LOGIN_TIMES_SILENT: Final = 1.5
 CLIENT_TIMES_NOOP: Final = 0.6
-TIMES_PEER: Final = 2.0
-PER_SECOND_MOONSHOT: Final = 333.0
-ADDED_P50_MS: Final = 10.0
-ADDED_P99_MS: Final = 40.0
+TIMES_PEER: Final = 2.3
+# What Mosaic documents as its limit for one application.
+PER_SECOND: Final = 333.0
+ADDED_P50_MS: Final = 5.0
+ADDED_P99_MS: Final = 15.0
 BURST_CALLS: Final = 1
 ROWS_PER_SECOND: Final = 20_000.0
-BUSY_TIMES_QUIET: Final = 1.3
-LOOKUP_TIMES_SMALL: Final = 1.2
+BUSY_TIMES_QUIET: Final = 1.5
+LOOKUP_TIMES_SMALL: Final = 1.5
 MEMORY_GROWTH: Final = 0.05
 
 
@@ -107,9 +108,9 @@ def _throughput(figures: Figures) -> Iterator[Verdict]:
     if best is not None:
         yield Verdict(
             "all parts on this machine's cores, best of the pools",
-            f"moonshot {PER_SECOND_MOONSHOT:g}/s",
+            f"≥ {PER_SECOND:g}/s",
             f"{best:.0f}/s",
-            "moonshot" if best >= PER_SECOND_MOONSHOT else "missed",
+            _met(best >= PER_SECOND),
         )
 
 

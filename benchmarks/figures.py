@@ -82,6 +82,12 @@ class Lookup:
     sessions: int
     p50_ms: float
     p99_ms: float
+    database_bytes: int  # tables and indexes
+
+    @property
+    def session_bytes(self) -> float:
+        """What one session occupies, with what belongs to it."""
+        return self.database_bytes / self.sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

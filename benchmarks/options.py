@@ -35,7 +35,7 @@ class Options:
     threads: int
     processes: int
     client_threads: int
-    sessions: int
+    maintenance_sizes: tuple[int, ...]
     lookup_sizes: tuple[int, ...]
     memory_requests: int
     settings: dict[str, str]
@@ -72,14 +72,14 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--memory-requests", type=int, default=0, help="more requests, to see memory grow")
     add("--set", type=_assignment, action="append", default=[], help="our worker: FIELD=VALUE")
     add("--quick", action="store_true", help="one round of a second, 20,000 sessions")
-    add("--full", action="store_true", help="100,000 requests for memory, 10^7 rows for lookup")
+    add("--full", action="store_true", help="100,000 requests for memory; also 10^7 sessions")
     add("--profile", action="store_true", help="py-spy our worker under load instead")
     add("--name", default="", help="of the files that are kept, in place of the time")
     add("--folder", type=Path, default=None, help="in place of benchmarks/results")
     told = parser.parse_args(arguments)
     if told.quick:
         told.rounds, told.seconds, told.warm_up, told.sessions = 1, 1.0, 100, 20_000
-    sizes = (10_000, told.sessions, 10_000_000) if told.full else (10_000, told.sessions)
+    large = (told.sessions, 10_000_000) if told.full else (told.sessions,)
     return Options(
         only=told.only,
         subjects=told.subjects,
@@ -91,8 +91,8 @@ def parse(arguments: Sequence[str]) -> Options:
         threads=told.threads,
         processes=told.processes,
         client_threads=told.client_threads,
-        sessions=told.sessions,
-        lookup_sizes=sizes,
+        maintenance_sizes=large,
+        lookup_sizes=(10_000, *large),
         memory_requests=100_000 if told.full else told.memory_requests,
         settings=dict(told.set),
         profile=told.profile,

@@ -87,4 +87,25 @@ def _waits(figures: Figures, axis: Any) -> None:
     axis.legend(frameon=False)
 
 
-_PANELS: Final = ((_cpu, "samples"), (_rate, "samples"), (_waits, "latency"))
+def _growth(figures: Figures, axis: Any) -> None:
+    small = figures.lookup[0]
+    sizes = [each.sessions for each in figures.lookup]
+    axis.plot(
+        sizes, [each.p50_ms / small.p50_ms for each in figures.lookup], "o-", label="look-up, p50"
+    )
+    for job in dict.fromkeys(each.job for each in figures.maintenance):
+        found = [each for each in figures.maintenance if each.job == job]
+        times = [each.busy_p99_ms / each.quiet_p99_ms for each in found]
+        axis.plot([each.sessions for each in found], times, "s--", label=f"p99 beside {job}")
+    axis.set_xscale("log")
+    axis.set_ylim(bottom=0)
+    axis.set_title("Times the small or the quiet store, by sessions")
+    axis.legend(frameon=False)
+
+
+_PANELS: Final = (
+    (_cpu, "samples"),
+    (_rate, "samples"),
+    (_waits, "latency"),
+    (_growth, "lookup"),
+)

@@ -43,15 +43,17 @@ def _take(name: str, measure: Callable[[], None], figures: Figures) -> None:
 
 
 def _in_a_full_store(stage: Stage, options: Options, ground: Ground, figures: Figures) -> None:
-    sizes = set(options.lookup_sizes) if options.wants("lookup") else {options.sessions}
+    wants_lookup = options.wants("lookup")
     grounds = {}
-    for size in sorted(sizes):
+    for size in options.lookup_sizes if wants_lookup else options.maintenance_sizes:
         sys.stderr.write(f"  writing {size:,} sessions\n")
         grounds[size] = prepare_ours(stage, f"bulk{size}", ground.peer_database)
         bulk.fill(grounds[size].our_database, size)
-    if options.wants("lookup"):
+    if wants_lookup:
         databases = {size: each.our_database for size, each in grounds.items()}
         figures.lookup = lookup.measure(stage, databases)
     if options.wants("maintenance"):
-        big = grounds[options.sessions]
-        figures.maintenance = maintenance.measure(big, options, figures.samples)
+        for size in options.maintenance_sizes:
+            figures.maintenance += maintenance.measure(
+                grounds[size], size, options, figures.samples
+            )

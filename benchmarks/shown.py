@@ -10,6 +10,9 @@ from benchmarks import aims, summary
 from benchmarks.figures import Figures
 from benchmarks.tables import Table
 
+# What Mosaic documents as its limits: of one application, and of one address.
+_RATES: Final = (333, 1500)
+_HEADROOM: Final = 0.7
 _PARTS: Final = (
     "worker_cpu_ms",
     "client_cpu_ms",
@@ -23,6 +26,7 @@ def tables_of(figures: Figures) -> Iterator[Table]:
     """Return a table for each kind of figure that was taken."""
     makers = (
         (_throughput, figures.samples),
+        (_capacity, _busiest(figures.samples)),
         (_latency, figures.latency),
         (_burst, figures.burst),
         (_costs, figures.costs),
@@ -77,6 +81,40 @@ def _busyness(samples: list[Any]) -> str:
         f"per core: what one core would do if the worker had it to itself. Strangers kept "
         f"{strangers:.1f} cores busy meanwhile (median)."
     )
+
+
+def _busiest(samples: list[Any]) -> list[Any]:
+    """Return, of each of our requests, what it takes of each part on threads while Mosaic waits."""
+    settings = [each for each in summary.settings_of(samples) if each[0] == "threads"]
+    if not settings:
+        return []
+    pool, latency = max(settings, key=lambda each: each[1])
+    found = []
+    for subject in ("ours", "browser", "login"):
+        if subject in summary.subjects_of(samples):
+            taken = {p: summary.median(samples, subject, pool, latency, p) or 0.0 for p in _PARTS}
+            found.append((subject, taken))
+    return found
+
+
+def _capacity(found: list[Any]) -> Table:
+    rows = [
+        [
+            f"{rate:,}/s",
+            subject,
+            f"{rate * taken['worker_cpu_ms'] / 1000 / _HEADROOM:.1f}",
+            f"{rate * taken['postgres_cpu_ms'] / 1000:.2f}",
+            f"{rate * taken['redis_cpu_ms'] / 1000:.2f}",
+        ]
+        for rate in _RATES
+        for subject, taken in found
+    ]
+    head = ["requests", "subject", "worker cores", "PostgreSQL cores", "Redis cores"]
+    note = (
+        "Extrapolated: the CPU of one request, measured above on threads, times the rate. Workers "
+        f"with {_HEADROOM:.0%} of their cores busy; PostgreSQL and Redis fully."
+    )
+    return Table("Capacity", head, rows, note)
 
 
 def _latency(found: list[Any]) -> Table:
@@ -153,10 +191,18 @@ def _maintenance(found: list[Any]) -> Table:
 
 def _lookup(found: list[Any]) -> Table:
     rows = [
-        [f"{e.sessions:,}", f"{e.p50_ms:.3f}", f"{e.p99_ms:.3f}", _times(e.p50_ms, found[0].p50_ms)]
-        for e in found
+        [
+            f"{each.sessions:,}",
+            f"{each.p50_ms:.3f}",
+            f"{each.p99_ms:.3f}",
+            _times(each.p50_ms, found[0].p50_ms),
+            f"{each.database_bytes / 2**20:,.0f}",
+            f"{each.session_bytes:,.0f}",
+        ]
+        for each in found
     ]
-    return Table("Looking up a user's sessions", ["sessions", "p50 ms", "p99 ms", "x"], rows)
+    head = ["sessions", "p50 ms", "p99 ms", "x", "store MiB", "bytes a session"]
+    return Table("Looking up a user's sessions", head, rows)
 
 
 def _memory(found: list[Any]) -> Table:

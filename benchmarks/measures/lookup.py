@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Final
 
+from sqlalchemy import create_engine, text
+
 from benchmarks import bulk
 from benchmarks.figures import Lookup
 from benchmarks.stage import Stage, services_of
@@ -33,7 +35,7 @@ def measure(stage: Stage, databases: dict[int, str]) -> list[Lookup]:
     finally:
         for services in stores.values():
             services.close()
-    found = [_lookup(size, times) for size, times in taken.items()]
+    found = [_lookup(size, times, databases[size]) for size, times in taken.items()]
     sys.stderr.writelines(f"  lookup   {each}\n" for each in found)
     return found
 
@@ -50,9 +52,23 @@ def _look_up(services: Services, size: int, choose: random.Random) -> list[float
     return taken
 
 
-def _lookup(size: int, times: list[float]) -> Lookup:
+def _lookup(size: int, times: list[float], url: str) -> Lookup:
     return Lookup(
         sessions=size,
         p50_ms=statistics.median(times),
         p99_ms=statistics.quantiles(times, n=100)[98],
+        database_bytes=_size(url),
     )
+
+
+def _size(url: str) -> int:
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            query = text(
+                "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r'"
+                " AND relnamespace = 'public'::regnamespace"
+            )
+            return int(connection.execute(query).scalar_one())
+    finally:
+        engine.dispose()

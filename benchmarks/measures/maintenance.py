@@ -27,8 +27,8 @@ _BUDGET_SECONDS: Final = 20.0
 _PROBE_SECONDS: Final = 2.0
 
 
-def measure(big: Ground, options: Options, samples: list[Sample]) -> list[Job]:
-    """Run each job once, in a store that `bulk.fill` has filled."""
+def measure(big: Ground, size: int, options: Options, samples: list[Sample]) -> list[Job]:
+    """Run each job once, in a store that `bulk.fill` has filled with *size* sessions."""
     big.stage.mosaic.set_latency(0)
     found = []
     with (
@@ -44,7 +44,7 @@ def measure(big: Ground, options: Options, samples: list[Sample]) -> list[Job]:
             found.append(
                 Job(
                     job=job,
-                    sessions=options.sessions,
+                    sessions=size,
                     rows=int(done["rows"]),
                     seconds=done["seconds"],
                     per_second=rate,
