@@ -43,9 +43,9 @@ def _as_kombu_spells_it(url: str) -> str:
 _broker = _settings.broker_url.get_secret_value()
 _place, _sentinels = sentinels.split(_broker) if is_redis(_broker) else (_broker, {})
 # Not `broker_url`: the environment's CELERY_BROKER_URL, as it is spelt there, would win over it.
-broker_read_url = broker_write_url = _as_kombu_spells_it(_place)
+broker_read_url = broker_write_url = _as_kombu_spells_it(broker.kombu_url(_place))
 broker_transport = _TRANSPORT if is_redis(_broker) else None
-broker_use_ssl = broker.tls_options(_broker)  # without it jobs would go in clear over rediss://
+broker_use_ssl = broker.tls_options(_broker)  # else jobs go in clear, or to anybody's certificate
 broker_transport_options = _sentinels | broker.transport_options(
     client_name="session-worker", visibility_timeout_seconds=_settings.visibility_timeout_seconds
 )

@@ -27,7 +27,7 @@ BROKER_URL = config("SESSION_BROKER_URL")  # Celery reads BROKER_URL by itself: 
 APP_ID = config("SESSION_APP_ID")
 SESSIONS_DB = config("SESSIONS_DB")
 
-app = Celery("desk", broker=BROKER_URL)
+app = Celery("desk", broker=broker.kombu_url(BROKER_URL))
 # As the worker does it, but what is under way is noted under keys of this app's own: the others'
 # jobs are none of its business.
 app.conf.broker_transport_options = broker.transport_options(

@@ -9,17 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from alembic import command, context
 from alembic.runtime.migration import MigrationInfo
 from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from migrations.target import database_url, head, revision_of
-from models import Base
+from models import Base, OperatorAction
 from worker.errors import ConfigurationError
+from worker.sessions import operator_trail
+from worker.sessions.operator_trail import Action
 from worker.storage.database import make_engine
 from worker.storage.prepared import refuses_writes
 
@@ -29,6 +32,7 @@ LOCK_PAUSE_SECONDS = 1.0
 LOCK_PATIENCE_SECONDS = 60.0
 LOCK_NOT_AVAILABLE = "55P03"
 NO_PERMISSION = "42501"
+_IS_NEW = "is_new"
 ADVISORY_LOCK = 0x4D6F7361  # "Mosa": two deployments at once take turns
 
 
@@ -43,10 +47,39 @@ def ignore(_: str) -> None:
     """Say nothing."""
 
 
-def _say_step(*_: Any, **told: Any) -> None:
+def _after_step(*_: Any, **told: Any) -> None:
+    """Write a step down, in its own transaction, and say it."""
     step: MigrationInfo = told["step"]
     script: Any = step.up_revision
+    _record(told["ctx"].connection, step)
     _say(f"{'up to' if step.is_upgrade else 'back from'} {script.revision}: {script.doc}")
+
+
+def _record(connection: Connection, step: MigrationInfo) -> None:
+    """Write in the operators' trail who did it, where the schema has one that we can write to.
+
+    A new database is made, and not changed.
+    """
+    there = inspect(connection)
+    table = OperatorAction.__tablename__
+    if context.config.attributes[_IS_NEW] or not there.has_table(table):
+        return
+    # Of another release's trail we know nothing.
+    if {c.name for c in OperatorAction.__table__.columns} != {
+        column["name"] for column in there.get_columns(table)
+    }:
+        return
+    operator_trail.record(
+        connection,
+        Action.SCHEMA_CHANGED,
+        at=datetime.now(UTC),
+        before={"revision": _one(step.source_revision_ids)},
+        after={"revision": _one(step.destination_revision_ids)},
+    )
+
+
+def _one(revisions: tuple[str, ...]) -> str | None:
+    return revisions[0] if revisions else None
 
 
 def _migrate(connection: Connection) -> None:
@@ -55,7 +88,7 @@ def _migrate(connection: Connection) -> None:
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,
-        on_version_apply=_say_step,
+        on_version_apply=_after_step,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -149,6 +182,7 @@ def run() -> None:
         return
     with _connected() as connection, _our_turn(connection):
         before = revision_of(connection)
+        context.config.attributes[_IS_NEW] = before is None
         connection.commit()
         _migrate_patiently(connection)
         _say_where(connection, before)

@@ -1,7 +1,7 @@
 """A private RabbitMQ: own ports on 127.0.0.1, own temporary folder, gone with the test.
 
 The binaries come from the machine (Debian: `apt-get install rabbitmq-server`); without them there
-is none. It has two virtual hosts, for the two kinds of queues.
+is none. It has two virtual hosts, for the two kinds of queues, and the management API.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,16 +34,49 @@ def find_rabbitmq() -> Path | None:
 
 
 class RabbitMQ:
-    """One server process, and the name service that Erlang asks for."""
+    """One server process, and the name service that Erlang asks for.
 
-    def __init__(self) -> None:
+    With *authority* (PEM) it speaks TLS as well, on `tls_port`, with those who have a certificate
+    of it, as *client* is one. *server* is its own; each file holds its key too.
+    """
+
+    def __init__(
+        self,
+        authority: Path | None = None,
+        server: Path | None = None,
+        client: Path | None = None,
+    ) -> None:
         self.port = free_port()
+        self.tls_port = free_port()
+        self._authority = authority
+        self._certificate = server
+        self._client = client
+        self._api_port = free_port()
+        self._environment: dict[str, str] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-rabbitmq-"))
         self._exit = ExitStack()
 
     def url(self, kind: str) -> str:
         """Where queues that are declared without saying so are of *kind*."""
         return f"amqp://guest:guest@{HOST}:{self.port}/{kind}"
+
+    def tls_url(self, kind: str) -> str:
+        """The same in TLS, with the client's certificate."""
+        ours = f"ssl_certfile={self._client}&ssl_keyfile={self._client}"
+        return (
+            f"amqps://guest:guest@{HOST}:{self.tls_port}/{kind}"
+            f"?ssl_ca_certs={self._authority}&{ours}"
+        )
+
+    @property
+    def api_url(self) -> str:
+        """Where its management API is."""
+        return f"http://guest:guest@{HOST}:{self._api_port}"
+
+    def control(self, *words: str) -> None:
+        """Run `rabbitmqctl`."""
+        command: list[str | Path] = [_SERVER.with_name("rabbitmqctl"), *words]
+        subprocess.run(command, env=self._environment, check=True, capture_output=True)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -67,7 +101,7 @@ class RabbitMQ:
 
     def _start(self) -> None:
         names_port = free_port()
-        environment = {
+        environment = self._environment = {
             "PATH": os.defpath,
             "HOME": str(self._folder),
             "ERL_EPMD_PORT": str(names_port),
@@ -83,8 +117,16 @@ class RabbitMQ:
         }
         definitions = self._folder / "definitions.json"
         definitions.write_text(json.dumps(_definitions()), encoding="utf-8")
+        (self._folder / "plugins").write_text("[rabbitmq_management].", encoding="utf-8")
+        lines = [
+            f"load_definitions = {definitions}",
+            f"management.tcp.ip = {HOST}",
+            f"management.tcp.port = {self._api_port}",
+            "collect_statistics_interval = 1000",  # the API tells of policies as late as that
+            *self._tls(),
+        ]
         configuration = self._folder / "rabbitmq.conf"
-        configuration.write_text(f"load_definitions = {definitions}\n", encoding="utf-8")
+        configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         # Not left to Erlang, whose name service would outlive it.
         self._run(["epmd", "-port", str(names_port), "-address", HOST], environment)
         server = self._server = self._run([_SERVER], environment)
@@ -96,6 +138,18 @@ class RabbitMQ:
         if server.returncode is not None:
             told = (self._folder / "output").read_text(errors="replace")
             raise RuntimeError(f"RabbitMQ did not start:\n{told}")
+
+    def _tls(self) -> list[str]:
+        if self._authority is None:
+            return []
+        return [
+            f"listeners.ssl.1 = {HOST}:{self.tls_port}",
+            f"ssl_options.certfile = {self._certificate}",
+            f"ssl_options.keyfile = {self._certificate}",
+            f"ssl_options.cacertfile = {self._authority}",
+            "ssl_options.verify = verify_peer",
+            "ssl_options.fail_if_no_peer_cert = true",
+        ]
 
     def _run(self, command: list[str | Path], environment: dict[str, str]) -> LeashedProcess:
         with (self._folder / "output").open("ab") as output:

@@ -38,7 +38,7 @@ class CeleryPublisher:
         # A pool of our own: the app's would follow CELERY_BROKER_URL of the process it runs in,
         # which in a Celery-using app is that app's broker and not ours.
         connection = Connection(
-            broker_url,
+            broker.kombu_url(broker_url),
             transport_options=options,
             connect_timeout=1.0,
             ssl=broker.tls_options(broker_url) or False,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from kombu import Exchange, Queue
 
-from session_client import contract
+from session_client import amqps, contract
 from session_client.errors import ConfigurationError
 
 # More than twice the longest job (60 s): a job that is still running must never come again.
@@ -70,10 +70,17 @@ def _own_keys(app_id: str) -> dict[str, str]:
 def tls_options(url: str) -> dict[str, Any] | None:
     """Return what kombu must be told of TLS for the broker at *url*; ``?ssl_…`` in it wins.
 
-    By itself kombu looks at no certificate, and knows that ``rediss`` means TLS only by the name of
-    its own transport.
+    By itself kombu looks at no certificate of a Redis, at no name in one of a RabbitMQ, and knows
+    that ``rediss`` means TLS only by the name of its own transport.
     """
+    if url.startswith(f"{amqps.SCHEME}://"):
+        return amqps.split(url)[1]
     return {"ssl_cert_reqs": "required"} if url.startswith("rediss://") else None
+
+
+def kombu_url(url: str) -> str:
+    """Return what kombu is to take for the broker's URL: without what `tls_options` tells it."""
+    return amqps.split(url)[0] if url.startswith(f"{amqps.SCHEME}://") else url
 
 
 def queues() -> tuple[Queue, ...]:

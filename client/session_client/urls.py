@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import redis.connection
 
-from session_client import sentinels
+from session_client import amqps, sentinels
 from session_client.errors import ConfigurationError
 
 _REDIS: Final = ("redis", "rediss")
@@ -43,6 +43,11 @@ def _check_broker(url: str) -> None:
         _check_redis("broker_url", url)
     elif scheme.partition("+")[0] not in _celerys():
         raise ConfigurationError(f"broker_url: not a kind of broker that is known; {_EXAMPLE}")
+    elif scheme == amqps.SCHEME:
+        try:
+            amqps.split(url)
+        except ValueError as error:
+            raise ConfigurationError(f"broker_url: {error}") from None
 
 
 def _celerys() -> Collection[str]:

@@ -6,13 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox.ports import HOST
+from sandbox.rabbitmq import RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
+from tests.certificates import make_certificates
 
 __all__ = [
     "SHORT_TIMES",
     "own_redis",
     "patient_mosaic",
+    "rabbitmq",
     "stack",
 ]
 
@@ -33,6 +37,16 @@ SHORT_TIMES = {
 def own_redis() -> Iterator[RedisServer]:
     """A Redis that this test may break."""
     with RedisServer(appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A RabbitMQ, with TLS too, of all tests of a process: it takes long to start."""
+    if find_rabbitmq() is None:
+        pytest.skip("install rabbitmq-server")
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    with RabbitMQ(*make_certificates(folder, HOST, "client")) as server:
         yield server
 
 

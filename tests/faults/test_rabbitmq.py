@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from contextlib import closing
 from typing import Any
 
 import pytest
 from kombu import Connection, Queue
 from prometheus_client import CollectorRegistry, generate_latest
-from pydantic import SecretStr
 
 from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
@@ -20,10 +18,10 @@ from sandbox.stack import Stack
 from session_client import Authenticated, LoginRequired, SessionClient
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
+from tests.faults.rabbitmq_rig import brokered_by
 from tests.integration.cli.cli_rig import run, told
 from tests.integration.outbox.propagation_rig import by_queue
 from tests.stage import Stage
-from worker import wiring
 from worker.celery_support import other_brokers
 from worker.errors import BrokerUnavailable
 from worker.monitoring.gauges import Facts, sources
@@ -34,12 +32,6 @@ pytestmark = pytest.mark.skipif(find_rabbitmq() is None, reason="install rabbitm
 
 # A queue of one connection is never a quorum queue.
 OF_HALL = {"x-queue-type": "classic"}
-
-
-@pytest.fixture(scope="module")
-def rabbitmq() -> Iterator[RabbitMQ]:
-    with RabbitMQ() as server:
-        yield server
 
 
 @pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
@@ -75,16 +67,6 @@ def test_a_job_of_a_worker_that_was_killed_is_done_by_the_next(
 
 
 # --- what operators see
-
-
-@contextmanager
-def brokered_by(url: str, stage: Stage) -> Iterator[Services]:
-    """The stage's services with *url* as their broker, and its Redis for the rest."""
-    update = {"redis_url": stage.settings.broker_url, "broker_url": SecretStr(url)}
-    settings = stage.settings.model_copy(update=update)
-    services = replace(stage.services, settings=settings, broker=None)
-    with wiring.use(services):
-        yield services
 
 
 def put(connection: Connection, queue: str, messages: int, **kind: Any) -> None:

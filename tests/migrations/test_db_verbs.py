@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from alembic import command
 from click.testing import CliRunner, Result
+from sqlalchemy import select, text
 
 from migrations import target
+from models import OperatorAction
 from sandbox.ports import free_port
 from worker.cli.root import commands
+from worker.storage.database import make_engine
 
 
 @pytest.fixture
@@ -97,3 +102,55 @@ def test_a_database_that_cannot_be_used_is_one_line(
     assert result.stderr.count("\n") == 1
     assert why in result.stderr
     assert "canary" not in result.stderr
+
+
+def trail(url: str) -> list[tuple[str, str, Any, Any]]:
+    """What the operators' trail holds, oldest first."""
+    engine = make_engine(url, pool_size=1)
+    try:
+        with engine.connect() as connection:
+            query = select(OperatorAction.__table__).order_by(OperatorAction.id)
+            return [
+                (row.operator, row.action, row.before, row.after)
+                for row in connection.execute(query)
+            ]
+    finally:
+        engine.dispose()
+
+
+def test_who_changed_the_schema_of_a_database_in_use_is_in_the_operators_trail(url: str) -> None:
+    before_the_trail = "0005"
+    command.upgrade(target.config_for(url), before_the_trail)
+    words = ("--as", "grace, ticket 4711", "db", "upgrade")
+    done = CliRunner().invoke(commands, words, catch_exceptions=False)
+    db("upgrade")  # does nothing, and is nothing to remember
+
+    revisions = [step.revision for step in target.steps()]
+    later = list(pairwise(revisions[revisions.index(before_the_trail) :]))
+    assert done.exit_code == 0
+    found = trail(url)
+    assert [row[1:] for row in found] == [
+        ("schema_changed", {"revision": before}, {"revision": after}) for before, after in later
+    ]
+    assert {row[0].partition(" (")[0] for row in found} == {"grace, ticket 4711"}
+
+
+def test_a_new_database_is_made_and_not_changed(url: str) -> None:
+    db("upgrade")
+
+    assert trail(url) == []
+
+
+def test_a_trail_of_another_release_is_left_alone(url: str) -> None:
+    db("upgrade")
+    engine = make_engine(url, pool_size=1)
+    with engine.begin() as connection:
+        # Stands at a step after the trail was made, as the next release's would.
+        connection.execute(text("ALTER TABLE operator_actions ADD COLUMN more TEXT"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
+        connection.execute(text("ALTER TABLE notices DROP COLUMN published_at"))
+    engine.dispose()
+
+    command.upgrade(target.config_for(url), "0004")
+
+    assert trail(url) == []

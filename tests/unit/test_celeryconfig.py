@@ -65,3 +65,19 @@ def test_what_the_url_says_about_tls_wins(connect: Connect) -> None:
     connection = connect("rediss://h/0?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem")
 
     assert connection.ssl == {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/ca.pem"}
+
+
+def test_amqps_means_tls_with_a_certificate_of_that_name(connect: Connect) -> None:
+    connection = connect("amqps://u:p@h/v?ssl_ca_certs=/ca.pem&heartbeat=10")
+
+    assert connection.ssl == {
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "server_hostname": "h",
+        "ca_certs": "/ca.pem",
+    }
+    assert (connection.hostname, connection.virtual_host) == ("h", "v")
+    assert connection.heartbeat == 10
+
+
+def test_whoever_wants_no_certificate_looked_at_says_so(connect: Connect) -> None:
+    assert connect("amqps://h/v?ssl_cert_reqs=none").ssl == {"cert_reqs": ssl.CERT_NONE}

@@ -32,6 +32,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "database_url": ("postgresql+psycopg://u:p@db/sessions", None),
     "broker_url": ("rediss://broker:6380/2", None),
     "redis_url": ("redis://cache:6379/1", None),
+    "rabbitmq_api_url": ("http://u:p@broker:15672", None),
     "encryption_keys": (f"k2:{OTHER_KEY},k1:{KEY}", None),
     "lookup_key": (KEY, None),
     "mosaic_region": ("eu", "eu"),
@@ -88,7 +89,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "log_format": ("console", "console"),
 }
 SECRETS = (
-    *("database_url", "broker_url", "redis_url"),
+    *("database_url", "broker_url", "redis_url", "rabbitmq_api_url"),
     *("encryption_keys", "lookup_key", "notice_signing_keys", "mosaic_proxy"),
 )
 
@@ -279,6 +280,18 @@ MALFORMED = {
         f"redis://mymaster/0?sentinels=host:26379,{CANARY}",
         f"redis://mymaster/0?sentinel_password={CANARY}",
         f"unix:///{CANARY}?sentinels=host:26379",
+        f"amqps://u:{CANARY}@host/v?ssl_ca={CANARY}",
+        f"amqps://u:p@host/v?ssl_cert_reqs={CANARY}",
+        f"amqps://u:{CANARY}@one/v;amqps://u:{CANARY}@two/v",
+        f"amqps://u:{CANARY}@[one/v",
+    ],
+    "rabbitmq_api_url": [
+        CANARY,
+        f"amqp://u:{CANARY}@host:15672",
+        f"http://{CANARY}:15672",
+        f"http://{CANARY}@host:15672",
+        f"http://u:{CANARY}@host:99999",
+        f"http://u:{CANARY}@host:15672/?{CANARY}",
     ],
     "redis_url": [f"amqp://u:{CANARY}@host", f"redis://[{CANARY}/0"],
     "encryption_keys": [
@@ -515,6 +528,7 @@ def secretive() -> Settings:
         redis_url=f"rediss://user:{CANARY}@cache:6379/0?password={CANARY}",
         notice_signing_keys=PEM,
         mosaic_proxy=f"http://user:{CANARY}@proxy:3128",
+        rabbitmq_api_url=f"http://user:{CANARY}@broker:15672",
     )
 
 
@@ -538,6 +552,7 @@ def test_the_description_masks_keys_and_passwords() -> None:
     assert shown["CELERY_BROKER_URL"] == "redis://***@broker:6379/0"
     assert shown["REDIS_URL"] == "rediss://***@cache:6379/0"
     assert shown["MOSAIC_SESSIONS_MOSAIC_PROXY"] == "http://***@proxy:3128"
+    assert shown["MOSAIC_SESSIONS_RABBITMQ_API_URL"] == "http://***@broker:15672"
 
 
 def test_the_description_holds_every_setting_by_its_variable() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from kombu import Connection
+from kombu import Connection, pools
 from kombu.exceptions import OperationalError
 
+from session_client import broker
+from worker.celery_support.queue_heads import Waiting
 from worker.errors import BrokerUnavailable
 from worker.settings.validators import is_amqp
 
@@ -18,7 +21,7 @@ _NOT_FOUND: Final = 404
 
 def check(url: str) -> None:
     """Raise `BrokerUnavailable` unless the broker at *url* can be connected to."""
-    with _connected(url):
+    with connected(url):
         pass
 
 
@@ -28,9 +31,32 @@ def depths(url: str, queues: Iterable[str]) -> dict[str, int]:
     Nobody has declared a queue that does not exist, so nothing waits in it: 0. A queue that the
     broker does not let us ask about is left out. Raises `BrokerUnavailable`.
     """
-    with _connected(url) as connection:
+    with connected(url) as connection:
         asked = {queue: _depth(connection, queue) for queue in queues}
     return {queue: count for queue, count in asked.items() if count is not None}
+
+
+def waiting_in(url: str, queue: str) -> Waiting | None:
+    """Return what lies in one queue, or None where the broker at *url* does not say it.
+
+    For whoever asks often: the connection is kept. Raises `BrokerUnavailable`.
+    """
+    if not is_amqp(url):
+        return None
+    with pools.connections[_unconnected(url)].acquire(block=True) as connection:
+        count = _asked_again_if_broken(connection, queue)
+    return None if count is None else Waiting(count, None, is_head_shown=False)
+
+
+def _asked_again_if_broken(connection: Connection, queue: str) -> int | None:
+    # It may have died since it was last used, and nobody noticed.
+    try:
+        with _in_our_words(connection):
+            return _depth(connection, queue)
+    except BrokerUnavailable:
+        connection.collect()
+    with _in_our_words(connection):
+        return _depth(connection, queue)
 
 
 def _depth(connection: Connection, queue: str) -> int | None:
@@ -45,21 +71,49 @@ def _depth(connection: Connection, queue: str) -> int | None:
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[Connection]:
+def connected(url: str) -> Iterator[Connection]:
+    """Give a connection to the broker at *url*. Raises `BrokerUnavailable`, within as well."""
+    with _unconnected(url) as connection, _in_our_words(connection):
+        yield connection
+
+
+def _unconnected(url: str) -> Connection:
     # Without them a broker that hangs after the connection was made would be awaited for ever.
     patience = {"read_timeout": _TIMEOUT_SECONDS, "write_timeout": _TIMEOUT_SECONDS}
-    options = patience if is_amqp(url) else {}
-    with Connection(url, connect_timeout=_TIMEOUT_SECONDS, transport_options=options) as connection:
-        refusals = (*connection.connection_errors, *connection.channel_errors)
-        try:
-            connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
-            yield connection
-        except (OSError, OperationalError):
-            raise BrokerUnavailable(
-                "the broker does not answer: is it running, and is CELERY_BROKER_URL right?"
-            ) from None
-        except refusals as refusal:  # its own words may quote what was sent
-            raise BrokerUnavailable(
-                f"the broker refuses us ({type(refusal).__name__}): are user, password and "
-                "virtual host in CELERY_BROKER_URL right?"
-            ) from None
+    return Connection(
+        broker.kombu_url(url),
+        connect_timeout=_TIMEOUT_SECONDS,
+        transport_options=patience if is_amqp(url) else {},
+        ssl=broker.tls_options(url) or False,
+    )
+
+
+@contextmanager
+def _in_our_words(connection: Connection) -> Iterator[None]:
+    refusals = (*connection.connection_errors, *connection.channel_errors)
+    try:
+        connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
+        yield
+    except (OSError, OperationalError) as error:
+        raise BrokerUnavailable(
+            f"the broker does not answer{_cause(error)}: is it running, and is CELERY_BROKER_URL "
+            "right?"
+        ) from None
+    except refusals as refusal:  # its own words may quote what was sent
+        raise BrokerUnavailable(
+            f"the broker refuses us ({type(refusal).__name__}): are user, password and "
+            "virtual host in CELERY_BROKER_URL right?"
+        ) from None
+
+
+def _cause(error: BaseException | None) -> str:
+    """Say what is wrong with TLS or with a file of its; nothing of anything else."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f", its certificate is not accepted ({error.verify_message})"
+        if isinstance(error, ssl.SSLError):
+            return f", TLS fails ({error.reason or type(error).__name__})"
+        if isinstance(error, FileNotFoundError | PermissionError):
+            return f", a file that CELERY_BROKER_URL names cannot be read ({error.strerror})"
+        error = error.__cause__ or error.__context__
+    return ""

@@ -43,7 +43,12 @@ class Waiting:
     is_head_shown: bool = True  # RabbitMQ shows no message to whom it does not give it
 
     def holds(self, published_at: datetime) -> bool:
-        """Whether a message published then is still among them: none that is older was taken."""
+        """Whether a message published then is still among them: none that is older was taken.
+
+        Where the broker shows none of them, any of them may be it.
+        """
+        if not self.is_head_shown:
+            return self.count > 0
         oldest = None if self.head is None else self.head.published_at
         return oldest is not None and oldest <= published_at
 

@@ -24,7 +24,7 @@ from worker.errors import (
 )
 from worker.mosaic import MosaicApp
 from worker.mosaic.responses import Endpoint
-from worker.operations import health
+from worker.operations import health, queue_depth
 from worker.wiring import Services, utc_now
 
 _SERVER_ERRORS: Final = 500
@@ -77,8 +77,8 @@ def notices(services: Services, app: Row[Any]) -> str:
     if app.notice_method is None:
         return "wants none"
     if app.notice_method == NoticeMethod.QUEUE:
-        # How many may wait there is asked of Redis alone.
-        bound = "" if services.broker else "; the broker is no Redis: limit its length there"
+        is_bounded = queue_depth.is_told_by(services.settings.broker_url.get_secret_value())
+        bound = "" if is_bounded else "; this broker tells no depth: limit its length there"
         return f"by queue {app.notice_address}{bound}"
     if not services.notices.can_sign:
         raise ConfigurationError(

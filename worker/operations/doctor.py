@@ -6,7 +6,7 @@ a user meets it: each app's key set, client and notice address.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -18,15 +18,21 @@ from sqlalchemy import select
 from migrations import target
 from models import App
 from worker.app_registry import SILENT_BY_USER
-from worker.errors import (
-    ConfigurationError,
-    SessionWorkerError,
-)
+from worker.errors import ConfigurationError, SessionWorkerError
 from worker.logout.guards import refuse_jumped_clock
-from worker.operations import app_trials, ground, health, key_check, redis_rights
+from worker.operations import (
+    app_trials,
+    ground,
+    health,
+    key_check,
+    key_rotation,
+    rabbitmq_checks,
+    redis_rights,
+)
+from worker.operations.checks import Check, Hint
 from worker.operations.health import Part
 from worker.settings.environment import proxies, variable_name
-from worker.settings.validators import is_redis
+from worker.settings.validators import is_amqp, is_redis
 from worker.storage.pooler import is_pooled
 from worker.storage.redis_client import connect_redis
 from worker.wiring import Services
@@ -52,13 +58,6 @@ class Finding:
     says: str
 
 
-class _Hint(Exception):  # noqa: N818 - it is none
-    """What may be meant, and may be the cause of trouble."""
-
-
-Check = Callable[[], str]
-
-
 def examine(services: Services, *, test_notices: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Check everything, one by one; the apps *test_notices* are sent a signed notice of nobody."""
     said: set[str] = set()
@@ -79,7 +78,7 @@ def _finding(name: str, check: Check) -> Finding:
     try:
         with ground.in_operators_words():
             return Finding(name, Level.GOOD, check())
-    except _Hint as hint:
+    except Hint as hint:
         return Finding(name, Level.HINT, str(hint))
     except SessionWorkerError as error:
         return Finding(name, Level.WRONG, str(error))
@@ -92,9 +91,12 @@ def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple
     yield "database connection", partial(_pooler, services)
     yield "database clock", partial(_database_clock, services)
     yield "keys", partial(_keys, services)
+    yield "key rotation", partial(_key_rotation, services)
     for name, url in _redises(services).items():
         yield name, partial(_redis, services, name, url)
         yield f"{name} rights", partial(_rights, url)
+    if is_amqp(services.settings.broker_url.get_secret_value()):
+        yield from rabbitmq_checks.checks(services.settings)
     yield "visibility timeouts", partial(_peers, services)
     yield from _of_apps(services, test_notices)
     yield "proxies", partial(_proxies, services)
@@ -128,6 +130,18 @@ def _database_clock(services: Services) -> str:
 def _keys(services: Services) -> str:
     key_check.check(services.store, services.keyring)
     return "open what is stored"
+
+
+def _key_rotation(services: Services) -> str:
+    with services.store.read() as connection:
+        found = key_rotation.unfinished(connection)
+    if found is not None:
+        raise Hint(
+            f"begun at {found.begun_at:%Y-%m-%d %H:%M:%S}Z by {found.operator} and not done. "
+            "Unless it is under way, repeat `mosaic-sessions keys rotate`; until one is done, the "
+            "old key must stay in the ring"
+        )
+    return "none was left unfinished"
 
 
 # --- Redis
@@ -211,12 +225,12 @@ def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tupl
 
 
 def _no_apps() -> str:
-    raise _Hint("there is none yet: mosaic-sessions apps add")
+    raise Hint("there is none yet: mosaic-sessions apps add")
 
 
 def _absent_users(services: Services) -> str:
     if services.settings.session_absolute_cap_seconds is None:
-        raise _Hint(
+        raise Hint(
             f"{SILENT_BY_USER} lets it keep sessions of users who are away alive for ever: "
             f"set {variable_name('session_absolute_cap_seconds')}, or deny it"
         )
@@ -227,7 +241,7 @@ def _proxies(services: Services) -> str:
     if services.settings.mosaic_proxy is not None:
         return f"{variable_name('mosaic_proxy')} for calls to Mosaic, none for those to apps"
     if found := proxies():
-        raise _Hint(
+        raise Hint(
             f"{', '.join(found)} set, and not used: calls to Mosaic and to apps go straight. Let "
             f"this machine reach them, or set {variable_name('mosaic_proxy')}, for Mosaic alone"
         )

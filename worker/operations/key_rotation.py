@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from models import App, AppKey, IdpSession, LoginCall
+from models import App, AppKey, IdpSession, LoginCall, OperatorAction
 from worker.app_registry import app_key_place, client_secret_place
 from worker.sessions import operator_trail
 from worker.sessions.operator_trail import Action
@@ -59,6 +60,27 @@ def reseal(services: Services) -> Iterator[tuple[str, int]]:
             totals[column.name] += changed
             yield column.name, changed
     _note(services, Action.KEY_ROTATION_DONE, dict(totals))
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A rotation that was begun and is not done: it is under way, or was stopped or killed."""
+
+    begun_at: datetime
+    operator: str
+
+
+def unfinished(connection: Connection) -> Unfinished | None:
+    """Return the latest rotation, unless it is done, or nobody remembers any."""
+    row = connection.execute(
+        select(OperatorAction.at, OperatorAction.operator, OperatorAction.action)
+        .where(OperatorAction.action.in_((Action.KEY_ROTATION_BEGUN, Action.KEY_ROTATION_DONE)))
+        .order_by(OperatorAction.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None or row.action == Action.KEY_ROTATION_DONE:
+        return None
+    return Unfinished(row.at, row.operator)
 
 
 def _note(services: Services, action: Action, told: dict[str, Any]) -> None:

@@ -26,8 +26,10 @@ from sqlalchemy import (
 from models import App, IdpSession, Notice, NoticeMethod
 from session_client import contract, sealing, times
 from worker import metrics
-from worker.celery_support.queue_heads import look
+from worker.celery_support import other_brokers
+from worker.celery_support.queue_heads import Waiting, look
 from worker.errors import (
+    BrokerUnavailable,
     NoticeRefused,
     NoticeUndelivered,
     OperatorMustAct,
@@ -123,17 +125,26 @@ def _tell(
 
 def _check_room(services: Services, queue: str, published_at: datetime | None) -> None:
     """Raise `NoticeUndelivered` where the notice lies in the queue already, or too many do."""
-    if services.broker is None:
-        return  # another broker bounds its queues itself
-    try:
-        (waiting,) = look(services.broker, [queue])
-    except redis.RedisError as error:
-        raise NoticeUndelivered(f"the broker cannot be asked ({cause_of(error)})") from None
+    waiting = _look(services, queue)
+    if waiting is None:
+        return
     what = f"{waiting.count} messages wait in queue {queue}: does the app's own worker take them?"
     if published_at is not None and waiting.holds(published_at):
         raise NoticeUndelivered(f"not taken yet, {what}")
     if waiting.count >= services.settings.notice_queue_max_messages:
         raise NoticeUndelivered(f"the queue is full, {what}")
+
+
+def _look(services: Services, queue: str) -> Waiting | None:
+    """Return what lies in the app's queue; None where the broker tells nobody."""
+    try:
+        if services.broker is None:
+            return other_brokers.waiting_in(services.settings.broker_url.get_secret_value(), queue)
+        return look(services.broker, [queue])[0]
+    except redis.RedisError as error:
+        raise NoticeUndelivered(f"the broker cannot be asked ({cause_of(error)})") from None
+    except BrokerUnavailable as error:
+        raise NoticeUndelivered(str(error)) from None
 
 
 def _sealed(services: Services, app_id: str, told: _Told, lease: Lease) -> str:

@@ -39,6 +39,7 @@ class Action(StrEnum):
     REVOCATIONS_REPLAYED = "revocations_replayed"
     KEY_ROTATION_BEGUN = "key_rotation_begun"
     KEY_ROTATION_DONE = "key_rotation_done"
+    SCHEMA_CHANGED = "schema_changed"
 
 
 _claimed: ContextVar[str | None] = ContextVar("operator", default=None)

@@ -28,6 +28,7 @@ from worker.settings.display import explain
 from worker.settings.environment import collect, value_of, variable_name
 from worker.settings.validators import (
     BaseUrl,
+    check_api_url,
     check_broker_url,
     check_ca_certificates,
     check_database_url,
@@ -69,6 +70,9 @@ class Settings(BaseModel):
     redis_url: Annotated[SecretStr, secret_url(check_redis_url)] | None = None
     """The Redis of answers, caches and budgets. Unset, it is the broker's; needed when the broker
     is no Redis."""
+    rabbitmq_api_url: Annotated[SecretStr, secret(check_api_url)] | None = None
+    """`http://user:password@host:15672` of the management API of a RabbitMQ that is the broker, for
+    `doctor` alone: it looks there for policies that would lose jobs."""
 
     # Keys
 

@@ -22,7 +22,7 @@ from redis.connection import parse_url
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from session_client import sentinels
+from session_client import amqps, sentinels
 
 KEY_BYTES: Final = 32
 SMALLEST_RSA_BITS: Final = 2048  # RFC 7518 section 3.3
@@ -159,8 +159,11 @@ def check_database_url(url: str) -> str:
 def check_broker_url(url: str) -> str:
     """Return *url*; a Redis must be one that can be read, and is spelt as redis-py does."""
     known = as_redis_py_spells_it(url)
-    # Another kind of broker is Celery's to judge.
-    return check_redis_url(known) if is_redis(known) else known
+    if is_redis(known):
+        return check_redis_url(known)
+    if known.startswith(f"{amqps.SCHEME}://"):
+        amqps.split(known)
+    return known  # the rest of another kind of broker is Celery's to judge
 
 
 def check_redis_url(url: str) -> str:
@@ -195,6 +198,19 @@ def check_http_url(url: str) -> str:
     if not is_usable or set("?#@") & set(url):
         raise ValueError("needs an http(s) URL without user, query and fragment")
     return url.rstrip("/")
+
+
+def check_api_url(url: str) -> str:
+    """Return *url* if it is an http(s) one with user and password. It is never quoted."""
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in {"http", "https"} and parts.port != 0
+        is_usable = is_usable and all((parts.hostname, parts.username, parts.password))
+    except ValueError:
+        is_usable = False
+    if not is_usable or set("?#") & set(url):
+        raise ValueError("needs http://user:password@host:port, or https://")
+    return url
 
 
 def check_proxy_url(url: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any, Final
 import httpx
 import pytest
 import redis
-from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
 from models import NoticeMethod
@@ -25,65 +22,28 @@ from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
 from tests.certificates import make_certificate, server_context
+from tests.disguise import Disguise
 from tests.integration.backchannel.notices_rig import (
-    ISSUER,
     Receiver,
     answer,
-    rsa_pem,
     saying,
     token_in,
 )
 from tests.integration.cli.cli_rig import run, told
 from tests.integration.mosaic.mosaic_rig import RawServer
+from tests.integration.operations.doctor_rig import (
+    PASSWORD,
+    WORKER,
+    Plant,
+    elsewhere,
+    findings,
+    living,
+)
 from tests.stage import ENCRYPTION_KEY, Stage, redis_client
-from worker import wiring
 from worker.celery_support import heartbeat
 from worker.operations.redis_rights import COMMANDS, refused
-from worker.tasks import maintenance
 
-PASSWORD = "pw-canary-88"
 ROOT: Final = Path(__file__).parents[3]
-WORKER: Final = {
-    "hostname": "worker@here",
-    "queues": ["auth", "idp", "login", "logout", "maintenance", "notify", "sessions"],
-    "visibility_timeout": 180,
-    "started_at": "2020-01-01T00:00:00+00:00",
-}
-
-Plant = Callable[[Stage], AbstractContextManager[None]]
-
-
-@contextmanager
-def living(
-    store_url: str, redis_url: str, mosaic: SimulatorServer, **settings: str
-) -> Iterator[Stage]:
-    """An app, a worker that lives, and beat's work done."""
-    notices = {
-        "notice_issuer": ISSUER,
-        "notice_signing_keys": rsa_pem("first"),
-        "notice_private_addresses": "true",
-    }
-    with Stage(store_url, redis_url, mosaic, **(notices | settings)) as stage:
-        stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
-        maintenance.sweep()
-        maintenance.expire_sessions()
-        stage.add_app("shop", silent_by_user=False)
-        yield stage
-
-
-@contextmanager
-def elsewhere(stage: Stage, **settings: Any) -> Iterator[None]:
-    """Let the doctor run with other *settings*."""
-    secret = {"database_url", "broker_url", "redis_url", "encryption_keys", "mosaic_proxy"}
-    changed = {n: SecretStr(v) if n in secret else v for n, v in settings.items()}
-    there = wiring.build(stage.settings.model_copy(update=changed), now=stage.now)
-    with closing(there), wiring.use(there):
-        yield
-
-
-def findings(level: str, expect: int) -> dict[str, str]:
-    found = told("doctor", expect=expect)
-    return {one["check"]: one["says"] for one in found if one["level"] == level}
 
 
 def test_who_may_keep_a_session_alive_for_ever_is_named(
@@ -186,13 +146,6 @@ def few_rights(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def dead_amqp(stage: Stage) -> Iterator[None]:
-    url = f"amqp://user:{PASSWORD}@{HOST}:{free_port()}//"
-    with elsewhere(stage, broker_url=url, redis_url=stage.settings.cache_url):
-        yield
-
-
-@contextmanager
 def other_timeout(stage: Stage) -> Iterator[None]:
     facts = json.dumps(WORKER | {"visibility_timeout": 60})
     stage.services.redis.set(heartbeat.key_of_this_process(), facts, ex=600)
@@ -280,7 +233,6 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
         "CELERY_BROKER_URL rights",
         ("our user may not use evalsha, script|load, hset:", "docs/operations.md"),
     ),
-    "a broker of another kind": (dead_amqp, "broker", ("the broker does not answer",)),
     "a peer with another time-out": (other_timeout, "visibility timeouts", ("worker@here", "60 s")),
     "no worker": (no_worker, "workers", ("no worker is alive: start one",)),
     "a wrong key set": (wrong_key_set, "shop: key set", ("/wrong/jwks: 404", "--jwks-url")),
@@ -383,36 +335,10 @@ def test_a_database_whose_clock_is_another_is_told(
 # --- what may be meant
 
 
-class Pooler:
-    """Passes everything on, and says another process serves the session, as a pooler does."""
-
-    def __init__(self, port: int) -> None:
-        self._upstream = port
-        self._socket = socket.create_server((HOST, 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._socket.accept()
-                server = socket.create_connection((HOST, self._upstream))
-                for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
-
-    def _pump(self, one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError), one, other:
-            while chunk := one.recv(65536):
-                other.sendall(self._disguised(chunk))
-
-    @staticmethod
-    def _disguised(chunk: bytes) -> bytes:
-        head, key, rest = chunk.partition(b"K\x00\x00\x00\x0c")  # BackendKeyData
-        return head + key + b"\x00\x00\x00\x07" + rest[4:] if key else chunk
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+def by_a_pooler(chunk: bytes) -> bytes:
+    """Say that another process serves the session, as a pooler does."""
+    head, key, rest = chunk.partition(b"K\x00\x00\x00\x0c")  # BackendKeyData
+    return head + key + b"\x00\x00\x00\x07" + rest[4:] if key else chunk
 
 
 def test_a_connection_pooler_is_named(
@@ -421,7 +347,7 @@ def test_a_connection_pooler_is_named(
     url = make_url(postgres_url)
     with (
         living(postgres_url, redis_url, mosaic) as stage,
-        closing(Pooler(url.port or 5432)) as pooler,
+        closing(Disguise(url.port or 5432, by_a_pooler)) as pooler,
         elsewhere(
             stage,
             database_url=url.set(port=pooler.port).render_as_string(hide_password=False),
