@@ -105,3 +105,29 @@ def test_every_file_of_ours_that_is_named_is_there(document: Path) -> None:
     named = re.findall(r"`((?:worker|models|client|tests|simulator|docs)/[\w/.-]+)`", text)
 
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def pictures() -> list[tuple[Path, Path]]:
+    """Each picture that a page shows, with the page."""
+    return [
+        (document, document.parent / found)
+        for document in DOCUMENTS
+        for found in re.findall(
+            r"!\[[^]]+\]\(([^)]+\.(?:svg|png))\)", document.read_text("utf-8"), re.DOTALL
+        )
+    ]
+
+
+def test_every_picture_that_a_page_shows_is_there_and_none_is_shown_nowhere() -> None:
+    shown = {picture.resolve() for _, picture in pictures()}
+
+    assert shown == set((ROOT / "docs" / "images").iterdir())
+
+
+def test_every_drawing_says_what_it_shows_and_can_be_read_in_the_dark() -> None:
+    for _, path in pictures():
+        if path.suffix == ".svg":
+            drawing = ET.parse(path).getroot()  # noqa: S314 - ours
+            names = {element.tag.rpartition("}")[2] for element in drawing.iter()}
+            assert {"title", "desc"} <= names, path
+            assert "prefers-color-scheme: dark" in path.read_text("utf-8"), path
