@@ -1,62 +1,40 @@
-"""The other apps are told when a session ends, until they say so or it is too late."""
+"""The other apps are told when a session ends: which of them, of which end, and while they link."""
 
 from __future__ import annotations
 
 import functools
 import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import pytest
-from structlog.testing import capture_logs
 
-from models import EndCause, IdpSession, new_id
-from session_client import open_notice
-from session_client.contract import LOGOUT_NOTICE_TASK, Reason, Verdict
-from session_client.errors import InvalidNotice
+from models import EndCause, IdpSession
+from session_client.contract import Reason, Verdict
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.backchannel.notices_rig import (
-    ISSUER,
-    Receiver,
-    answer,
-    saying,
-    token_in,
-    verify_logout_token,
-)
 from tests.integration.outbox.propagation_rig import (
     ASK,
-    QUEUE,
     Broker,
     by_post,
     by_queue,
-    confirm,
     deliver,
     notices,
-    owed,
-    receipt,
     signing,
     the_notice,
     waits_for_a_lock,
 )
 from tests.integration.storage.pg_locks import patient_locks
-from tests.stage import Stage, claims_of, redis_client
-from worker.backchannel import build_notice_sender
-from worker.errors import NoticeUndelivered, StoreUnavailable
+from tests.stage import Stage
+from worker.errors import StoreUnavailable
 from worker.logout import end_sessions
 from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
-from worker.operations import apps
-from worker.outbox import app_notices, notice_delivery
+from worker.outbox import app_notices
 from worker.sign_in import slide
 from worker.storage.database import Store
-from worker.tasks import notices as tasks
-
-# --- who is told of which end
 
 
 @pytest.fixture
@@ -138,7 +116,8 @@ def test_an_end_is_told_to_all_that_share_the_session_and_want_to_know_but_who_l
     assert len(rows) == len(TOLD[cause])
     assert {(row.idp_session_id, row.cause, row.closed_at) for row in rows} == {(ref, cause, None)}
     assert [row.idp_session_id for row in crowd.logouts()] == [ref] * (cause in TOLD_MOSAIC)
-    assert [event for event in crowd.events() if event[0] == "ended"] == [("ended", cause)]
+    noted = [event for event in crowd.events() if event[0] in {"ended", "expired"}]
+    assert noted == [("expired", "1") if cause is EndCause.EXPIRED else ("ended", cause)]
     assert (crowd.session(ref).sealed_session_id is None) == (cause not in TOLD_MOSAIC)
 
 
@@ -159,7 +138,7 @@ def test_an_end_whose_notices_cannot_be_written_is_none(
     assert crowd.session(ref).ended_at is None
     assert crowd.session(ref).sealed_session_id is not None
     assert notices(crowd) == crowd.logouts() == []
-    assert "ended" not in {event for event, _ in crowd.events()}
+    assert {"ended", "expired"}.isdisjoint(event for event, _ in crowd.events())
 
 
 def test_an_app_that_gets_tokens_from_another_session_is_told_that_its_first_is_gone(
@@ -217,9 +196,6 @@ def test_more_sessions_than_fit_in_one_statement_are_told_of(
 
     assert {row.idp_session_id for row in notices(crowd)} == refs
     assert len(notices(crowd)) == 5
-
-
-# --- an app that links itself while the session ends
 
 
 def test_an_app_whose_tokens_came_too_late_has_no_share_and_is_owed_nothing(
@@ -314,427 +290,3 @@ def test_a_logout_that_waits_for_a_link_under_way_tells_the_app_that_linked(
         assert asking.result().verdict is Verdict.AUTHENTICATED
         assert leaving.result().apps_pending == ("forum",)
         assert the_notice(stage).app_id == "forum"
-
-
-# --- by back-channel
-
-
-@pytest.fixture
-def sender(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with signing(store_url, redis_url, mosaic, notice_timeout_seconds="15") as stage:
-        stage.add_app("shop")
-        yield stage
-
-
-def test_an_app_that_answers_200_has_confirmed(sender: Stage) -> None:
-    with Receiver(saying(answer())) as receiver:
-        by_post(sender, "forum", f"{receiver.url}/logout")
-        notice_id = owed(sender)
-
-        assert deliver(sender, notice_id) == "confirmed"
-        assert deliver(sender, notice_id) is None
-
-    (request,) = receiver.requests
-    claims = verify_logout_token(
-        token_in(request),
-        sender.services.notices.public_keys(),
-        issuer=ISSUER,
-        audience="client-forum",
-        now=sender.now(),
-    )
-    row = the_notice(sender)
-    assert (claims["sub"], claims["sid"]) == ("ada", str(row.idp_session_id))
-    assert claims["jti"] == str(notice_id)
-    assert (row.outcome, row.attempts, row.lease_token) == ("confirmed", 1, None)
-    assert sender.events()[-1] == ("app_confirmed", None)
-
-
-def test_an_app_that_answers_400_has_refused_for_good_and_visibly(sender: Stage) -> None:
-    with Receiver(saying(answer("400 Bad Request"))) as receiver:
-        by_post(sender, "forum", receiver.url)
-        notice_id = owed(sender)
-
-        assert deliver(sender, notice_id) == "failed"
-        assert deliver(sender, notice_id) is None
-
-    row = the_notice(sender)
-    assert len(receiver.requests) == row.attempts == 1
-    assert row.outcome == "failed"
-    assert "400" in row.last_error
-    assert sender.events()[-1] == ("app_given_up", None)
-
-
-def test_a_worker_without_signing_keys_leaves_the_notice_to_one_that_has_them(
-    sender: Stage,
-) -> None:
-    unsigned = sender.settings.model_copy(update={"notice_signing_keys": None})
-    with (
-        Receiver(saying(answer())) as receiver,
-        closing(build_notice_sender(unsigned, sender.now)) as without_keys,
-    ):
-        by_post(sender, "forum", receiver.url)
-        notice_id = owed(sender)
-        keyless = replace(sender.services, notices=without_keys)
-        with capture_logs() as logs:
-            assert notice_delivery.deliver(keyless, notice_id, Broker()) is None
-        put_off = the_notice(sender)
-        sender.pass_time(minutes=6)
-
-        assert deliver(sender, notice_id) == "confirmed"
-
-    assert (put_off.closed_at, put_off.lease_token) == (None, None)
-    assert "MOSAIC_SESSIONS_NOTICE_SIGNING_KEYS" in put_off.last_error
-    (told,) = [line for line in logs if line["log_level"] == "error"]
-    assert (told["event"], told["app"]) == ("operator_must_act", "forum")
-
-
-def test_a_notice_that_nobody_could_sign_before_the_horizon_has_failed(sender: Stage) -> None:
-    unsigned = sender.settings.model_copy(update={"notice_signing_keys": None})
-    with closing(build_notice_sender(unsigned, sender.now)) as without_keys:
-        by_post(sender, "forum", "http://127.0.0.1:1/logout")
-        notice_id = owed(sender)
-        sender.pass_time(days=4)
-
-        keyless = replace(sender.services, notices=without_keys)
-        assert notice_delivery.deliver(keyless, notice_id, Broker()) == "failed"
-
-
-@pytest.mark.parametrize("trouble", ["500", "silence", "hang-up"])
-def test_an_app_in_trouble_is_told_again_and_again_with_one_id(sender: Stage, trouble: str) -> None:
-    healed, over = threading.Event(), threading.Event()
-
-    def talk(connection: Any) -> None:
-        if healed.is_set():
-            connection.sendall(answer().encode())
-        elif trouble == "500":
-            connection.sendall(answer("500 Oh").encode())
-        elif trouble == "silence":
-            over.wait(2.5)
-
-    with Receiver(talk) as receiver:
-        by_post(sender, "forum", receiver.url)
-        notice_id = owed(sender)
-        pauses = []
-        patient = sender.services
-        if trouble == "silence":  # the only one that has to be waited for
-            hasty = patient.settings.model_copy(update={"notice_timeout_seconds": 2.0})
-            sender.services = replace(patient, settings=hasty)
-        for attempt in (1, 2):
-            assert deliver(sender, notice_id) is None
-            row = the_notice(sender)
-            assert (row.attempts, row.closed_at, row.leased_until) == (attempt, None, None)
-            assert row.last_error.startswith("NoticeUndelivered")
-            pauses.append(row.next_attempt_at - sender.now())
-            assert deliver(sender, notice_id) is None  # before its time: nobody is told
-            sender.pass_time(minutes=6)
-        healed.set()
-        over.set()
-        sender.services = patient
-        assert deliver(sender, notice_id) == "confirmed"
-
-    assert all(pause > timedelta(seconds=1) for pause in pauses)
-    told = [claims_of(token_in(request))["jti"] for request in receiver.requests]
-    assert told == [str(notice_id)] * 3
-
-
-def test_a_notice_not_taken_before_the_horizon_has_failed_visibly(sender: Stage) -> None:
-    with Receiver(saying(answer("503 Later"))) as receiver:
-        by_post(sender, "forum", receiver.url)
-        notice_id = owed(sender)
-        sender.pass_time(days=2, hours=23)
-        assert deliver(sender, notice_id) is None
-        sender.pass_time(hours=2)
-        assert deliver(sender, notice_id) == "failed"
-
-    row = the_notice(sender)
-    assert row.outcome == "failed"
-    assert "503" in row.last_error
-    assert sender.events()[-1] == ("app_given_up", None)
-
-
-def test_failed_notices_are_opened_again_on_request_and_others_are_not(sender: Stage) -> None:
-    statuses = ["400 No", "200 OK"]
-
-    def talk(connection: Any) -> None:
-        connection.sendall(answer(statuses.pop(0)).encode())
-
-    with Receiver(talk) as receiver:
-        by_post(sender, "forum", receiver.url)
-        notice_id = owed(sender)
-        assert app_notices.replay_failed(sender.services) == 0  # it is open
-        deliver(sender, notice_id)
-        assert app_notices.replay_failed(sender.services, "shop") == 0
-        sender.pass_time(days=4)
-
-        assert app_notices.replay_failed(sender.services, "forum") == 1
-        assert deliver(sender, notice_id) == "confirmed"
-
-    told = [claims_of(token_in(request))["jti"] for request in receiver.requests]
-    assert told == [str(notice_id)] * 2
-    assert app_notices.replay_failed(sender.services) == 0  # it is confirmed
-
-
-# --- leases
-
-
-class Gated:
-    """An app that holds its answers until the test lets it go."""
-
-    def __init__(self) -> None:
-        self.arrived = threading.Semaphore(0)
-        self.let_go = threading.Event()
-        self.calls = 0
-
-    def __call__(self, *_: Any) -> datetime:
-        self.calls += 1
-        self.arrived.release()
-        assert self.let_go.wait(60)
-        return datetime.now(UTC)
-
-    def wait_arrived(self) -> None:
-        assert self.arrived.acquire(timeout=60)
-
-
-@pytest.fixture
-def queued(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with Stage(store_url, redis_url, mosaic) as stage:
-        stage.add_app("shop")
-        by_queue(stage, "forum")
-        yield stage
-
-
-def test_while_one_worker_tells_the_app_another_leaves_the_notice_alone(sender: Stage) -> None:
-    gate = Gated()
-
-    def talk(connection: Any) -> None:
-        gate()
-        connection.sendall(answer().encode())
-
-    with Receiver(talk) as receiver:
-        by_post(sender, "forum", receiver.url)
-        notice_id = owed(sender)
-        with sender.meanwhile(lambda: deliver(sender, notice_id)) as working:
-            gate.wait_arrived()
-            assert deliver(sender, notice_id) is None
-            gate.let_go.set()
-
-    assert working.result() == "confirmed"
-    assert len(receiver.requests) == 1
-
-
-def test_many_workers_at_once_tell_the_app_once(queued: Stage) -> None:
-    notice_id = owed(queued)
-    broker = Broker()
-
-    queued.at_once(*[lambda: deliver(queued, notice_id, broker)] * 6)
-
-    assert len(broker.messages) == 1
-    assert the_notice(queued).attempts == 1
-
-
-def _die(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _killed(stage: Stage, notice_id: UUID) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        notice_delivery.deliver(stage.services, notice_id, _die)
-
-
-def test_a_dead_workers_notice_is_taken_over_when_its_lease_ends(queued: Stage) -> None:
-    notice_id = owed(queued)
-    broker = Broker()
-    _killed(queued, notice_id)
-
-    assert deliver(queued, notice_id, broker) is None
-    assert broker.messages == []
-    queued.pass_time(seconds=61)
-    deliver(queued, notice_id, broker)
-
-    assert len(broker.messages) == 1
-    assert (the_notice(queued).attempts, the_notice(queued).crashes) == (2, 1)
-
-
-@pytest.mark.parametrize("late_error", [None, NoticeUndelivered("late")])
-def test_a_worker_that_lost_its_lease_cannot_write_back(
-    queued: Stage, late_error: Exception | None
-) -> None:
-    notice_id = owed(queued)
-    gate, heirs_gate = Gated(), Gated()
-
-    def late(*arguments: Any) -> datetime:
-        published_at = gate(*arguments)
-        if late_error is not None:
-            raise late_error
-        return published_at
-
-    with queued.meanwhile(
-        lambda: notice_delivery.deliver(queued.services, notice_id, late)
-    ) as working:
-        gate.wait_arrived()
-        queued.pass_time(seconds=61)
-        with queued.meanwhile(
-            lambda: notice_delivery.deliver(queued.services, notice_id, heirs_gate)
-        ) as heir:
-            heirs_gate.wait_arrived()
-            taken_over = the_notice(queued)
-            gate.let_go.set()
-            assert working.result(60) is None
-            assert the_notice(queued) == taken_over
-            heirs_gate.let_go.set()
-
-    assert heir.result() is None
-    row = the_notice(queued)
-    assert (row.attempts, row.lease_token, row.last_error) == (2, None, None)
-
-
-def test_a_confirmation_takes_the_lease_from_whoever_is_still_telling(queued: Stage) -> None:
-    notice_id = owed(queued)
-    gate = Gated()
-    queued.pass_time(days=4)  # past the horizon: the worker would close it as failed
-
-    with queued.meanwhile(
-        lambda: notice_delivery.deliver(queued.services, notice_id, gate)
-    ) as working:
-        gate.wait_arrived()
-        confirm(queued, notice_id)
-        gate.let_go.set()
-
-    assert working.result() is None
-    assert the_notice(queued).outcome == "confirmed"
-
-
-# --- by queue
-
-
-def test_a_message_goes_to_the_apps_own_queue_and_to_no_other(stage: Stage, redis_url: str) -> None:
-    stage.add_app("shop")
-    by_queue(stage, "forum")
-    with redis_client(redis_url) as client:
-        notice_id = owed(stage)
-        before = client.llen("logout")
-
-        tasks.deliver(str(notice_id))
-
-        assert client.llen(QUEUE) == 1
-        assert client.llen("logout") == before
-    assert the_notice(stage).closed_at is None
-
-
-def test_a_message_is_sealed_to_the_app_and_says_what_ended(queued: Stage) -> None:
-    notice_id = owed(queued)
-    broker = Broker()
-
-    assert deliver(queued, notice_id, broker) is None
-
-    ((queue, task, kwargs),) = broker.messages
-    assert (queue, task, kwargs["app_id"]) == (QUEUE, LOGOUT_NOTICE_TASK, "forum")
-    (session,) = queued.sessions()
-    opened = broker.open_last(queued)
-    assert (opened.notice_id, opened.user_id) == (str(notice_id), "ada")
-    assert (opened.session_ref, opened.cause) == (str(session.id), "logout")
-    assert opened.ended_at == session.ended_at
-    with pytest.raises(InvalidNotice):
-        open_notice(kwargs["envelope"], app_id="forum", app_keys=[queued.keys["shop"]])
-
-
-def test_it_is_sent_again_until_the_app_confirms_and_then_no_more(queued: Stage) -> None:
-    notice_id = owed(queued)
-    broker = Broker()
-    for _ in range(3):
-        deliver(queued, notice_id, broker)
-        queued.pass_time(minutes=6)
-
-    assert confirm(queued, broker.open_last(queued).notice_id).verdict is Verdict.OK
-    assert deliver(queued, notice_id, broker) is None
-
-    assert len(broker.messages) == 3
-    ids = {
-        open_notice(m[2]["envelope"], app_id="forum", app_keys=[queued.keys["forum"]]).notice_id
-        for m in broker.messages
-    }
-    assert ids == {str(notice_id)}
-    assert the_notice(queued).outcome == "confirmed"
-    assert queued.events()[-1] == ("app_confirmed", None)
-
-
-def test_while_a_key_is_rotated_every_key_gets_its_turn(queued: Stage) -> None:
-    notice_id = owed(queued)
-    broker = Broker()
-    old = queued.keys["forum"]
-    new = apps.rotate_key(queued.services, "forum")
-    queued.services.apps._apps.clear()
-
-    for _ in range(4):
-        deliver(queued, notice_id, broker)
-        queued.pass_time(minutes=6)
-
-    def opens(envelope: str, key: Any) -> bool:
-        with suppress(InvalidNotice):
-            open_notice(envelope, app_id="forum", app_keys=[key])
-            return True
-        return False
-
-    envelopes = [kwargs["envelope"] for _, _, kwargs in broker.messages]
-    assert [opens(envelope, old) for envelope in envelopes] == [True, False, True, False]
-    assert [opens(envelope, new) for envelope in envelopes] == [False, True, False, True]
-
-
-def test_a_broker_that_takes_nothing_puts_the_message_off(queued: Stage) -> None:
-    notice_id = owed(queued)
-    broker = Broker()
-    broker.error = NoticeUndelivered("the broker took no message")
-
-    assert deliver(queued, notice_id, broker) is None
-    assert "no message" in the_notice(queued).last_error
-    queued.pass_time(minutes=1)
-    broker.error = None
-    deliver(queued, notice_id, broker)
-
-    assert len(broker.messages) == 1
-    assert the_notice(queued).last_error is None
-
-
-def test_a_confirmation_by_another_app_changes_nothing(queued: Stage) -> None:
-    notice_id = owed(queued)
-    before = queued.dump()
-
-    answers = [confirm(queued, notice_id, "shop"), confirm(queued, new_id(), "forum")]
-
-    assert {given.verdict for given in answers} == {Verdict.OK}  # it does not tell what exists
-    assert queued.dump() == before
-
-
-def test_confirming_again_changes_nothing(queued: Stage) -> None:
-    notice_id = owed(queued)
-    confirm(queued, notice_id)
-    before = queued.dump()
-    queued.pass_time(hours=1)
-
-    assert confirm(queued, notice_id).verdict is Verdict.OK
-    assert queued.dump() == before
-
-
-def test_confirmations_at_once_are_one(queued: Stage) -> None:
-    notice_id = owed(queued)
-
-    queued.at_once(*[lambda: confirm(queued, notice_id)] * 4)
-
-    assert queued.events().count(("app_confirmed", None)) == 1
-
-
-def test_a_late_confirmation_is_better_than_a_failure(queued: Stage) -> None:
-    ref = queued.registered("ada", "shop")
-    queued.silent_auth("ada", "forum")
-    receipt_id = queued.log_out(session_ref=str(ref)).receipt_id
-    notice_id = the_notice(queued).id
-    queued.pass_time(days=4)
-    assert deliver(queued, notice_id) == "failed"
-    assert "not confirmed in time" in the_notice(queued).last_error
-    assert receipt(queued, receipt_id).apps_failed == ("forum",)
-
-    confirm(queued, notice_id)
-
-    assert the_notice(queued).outcome == "confirmed"
-    assert receipt(queued, receipt_id).apps_confirmed == ("forum",)
-    assert app_notices.replay_failed(queued.services) == 0
