@@ -31,8 +31,8 @@ from session_client import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """Everything that an answer of the worker may hold."""
+class Heard(LogoutReceipt):
+    """Everything that an answer of the worker may hold, a receipt among it."""
 
     verdict: Verdict
     request_id: str
@@ -53,17 +53,6 @@ class Heard:
     transfer_url: str | None = None
     expires_in: int | None = None
     sessions: tuple[SessionInfo, ...] = ()
-    receipt_id: str | None = None
-    sessions_ended: int = 0
-    idp_confirmed: int = 0
-    idp_pending: int = 0
-    idp_unconfirmed: int = 0
-    idp_failed: int = 0
-    idp_user: str | None = None
-    apps_confirmed: tuple[str, ...] = ()
-    apps_pending: tuple[str, ...] = ()
-    apps_failed: tuple[str, ...] = ()
-    session_refs: tuple[str, ...] = ()
 
     @classmethod
     def from_wire(cls, content: Mapping[str, Any]) -> Heard:
@@ -90,10 +79,7 @@ class Heard:
 
     def has_reached(self, wanted: LogoutWait) -> bool:
         """Whether a receipt has nothing pending of what *wanted* waits for."""
-        receipt = LogoutReceipt(
-            idp_pending=self.idp_pending, idp_user=self.idp_user, apps_pending=self.apps_pending
-        )
-        return self.is_yes and receipt.has_reached(wanted)
+        return self.is_yes and LogoutReceipt.has_reached(self, wanted)
 
 
 def _session(data: dict[str, Any]) -> SessionInfo:

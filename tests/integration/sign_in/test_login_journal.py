@@ -23,7 +23,6 @@ from tests.integration.sign_in.login_rig import (
     by_sms,
     by_totp,
     calls,
-    furnish,
     last_code,
     log_in,
     prove,
@@ -34,14 +33,9 @@ from worker.maintenance import purge
 from worker.maintenance.scrub import scrub_answers
 from worker.sign_in import store_session
 
+pytestmark = pytest.mark.usefixtures("people")
+
 PROVE = Endpoint.PASSWORD_AUTHENTICATE
-
-
-@pytest.fixture(autouse=True)
-def _people(request: pytest.FixtureRequest) -> None:
-    for name in ("stage", "sqlite_stage"):
-        if name in request.fixturenames:
-            furnish(request.getfixturevalue(name))
 
 
 def proof(stage: Stage, **fields: Any) -> Sent:

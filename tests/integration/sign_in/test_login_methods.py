@@ -16,19 +16,13 @@ from tests.integration.sign_in.login_rig import (
     browse,
     by_sms,
     by_totp,
-    furnish,
     log_in,
     prove,
     visit,
 )
 from tests.stage import Stage, claims_of
 
-
-@pytest.fixture(autouse=True)
-def _people(request: pytest.FixtureRequest) -> None:
-    for name in ("stage", "sqlite_stage"):
-        if name in request.fixturenames:
-            furnish(request.getfixturevalue(name))
+pytestmark = pytest.mark.usefixtures("people")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -20,7 +20,6 @@ from tests.integration.sign_in.login_rig import (
     browse,
     by_sms,
     calls,
-    furnish,
     last_code,
     log_in,
     prove,
@@ -28,12 +27,7 @@ from tests.integration.sign_in.login_rig import (
 )
 from tests.stage import Stage
 
-
-@pytest.fixture(autouse=True)
-def _people(request: pytest.FixtureRequest) -> None:
-    for name in ("stage", "sqlite_stage"):
-        if name in request.fixturenames:
-            furnish(request.getfixturevalue(name))
+pytestmark = pytest.mark.usefixtures("people")
 
 
 # --- grants

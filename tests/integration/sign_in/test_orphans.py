@@ -16,7 +16,6 @@ from tests.integration.sign_in.login_rig import (
     begin,
     browse,
     by_sms,
-    furnish,
     last_code,
     log_in,
     prove,
@@ -28,16 +27,11 @@ from worker.sign_in import orphans
 from worker.tasks import wake_ups
 from worker.tasks.logouts import END_ORPHANS
 
+pytestmark = pytest.mark.usefixtures("people")
+
 PROVE = Endpoint.PASSWORD_AUTHENTICATE
 LIST = Endpoint.SESSIONS_LIST
 FACTOR = Endpoint.OTP_AUTHENTICATE
-
-
-@pytest.fixture(autouse=True)
-def _people(request: pytest.FixtureRequest) -> None:
-    for name in ("stage", "sqlite_stage"):
-        if name in request.fixturenames:
-            furnish(request.getfixturevalue(name))
 
 
 @pytest.fixture(autouse=True)

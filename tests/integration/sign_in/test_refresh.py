@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -30,13 +30,10 @@ OFFLINE = ("offline", "logout_user")
 
 
 @pytest.fixture(autouse=True)
-def _people(request: pytest.FixtureRequest) -> None:
-    for name in ("stage", "sqlite_stage"):
-        if name in request.fixturenames:
-            stage = request.getfixturevalue(name)
-            furnish(stage)
-            for app_id in ("shop", "forum"):
-                apps.set_app(stage.services, app_id, allow=OFFLINE)
+def _offline(people: Sequence[Stage]) -> None:
+    for stage in people:
+        for app_id in ("shop", "forum"):
+            apps.set_app(stage.services, app_id, allow=OFFLINE)
 
 
 def asked(token: str) -> requests.Refresh:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,33 +15,16 @@ from simulator.controls.gates import wait_until
 from tests.integration.traffic.traffic_rig import (
     Process,
     Starter,
+    lead,
     plan,
     publish,
     slow_refill,
-    starting,
     waiting,
 )
 from worker.errors import HeldBack, StoreUnavailable
 from worker.traffic import InProgress, Lead, SharedAnswer, Superseded, single_flight
 
 ANSWER, LEASE = "mosaic-sessions:flight:call:answer", "mosaic-sessions:flight:call:lease"
-
-
-@pytest.fixture
-def start(redis_url: str) -> Iterator[Starter]:
-    with starting(redis_url) as start:
-        yield start
-
-
-@pytest.fixture
-def process(start: Starter) -> Process:
-    return start()
-
-
-def lead(process: Process, **changes: Any) -> Lead:
-    joined = process.single_flight.join(plan(**changes))
-    assert isinstance(joined, Lead)
-    return joined
 
 
 def test_the_first_leads_and_the_others_get_what_it_publishes(

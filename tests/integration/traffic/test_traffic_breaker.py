@@ -21,7 +21,6 @@ from tests.integration.traffic.traffic_rig import (
     another_process,
     end,
     pass_redis_time,
-    starting,
 )
 from tests.stage import Stage, patient_redis
 from worker.errors import (
@@ -39,12 +38,6 @@ from worker.traffic import Lane, breakers
 
 ASK, TELL = "session/authenticate", "session/logout"
 SHORT = 0.5
-
-
-@pytest.fixture
-def start(redis_url: str) -> Iterator[Starter]:
-    with starting(redis_url) as start:
-        yield start
 
 
 @pytest.fixture

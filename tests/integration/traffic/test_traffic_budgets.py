@@ -20,7 +20,6 @@ from tests.integration.traffic.traffic_rig import (
     Starter,
     pass_redis_time,
     slow_refill,
-    starting,
 )
 from tests.stage import Stage, patient_redis
 from worker.errors import HeldBack
@@ -31,12 +30,6 @@ from worker.traffic.single_flight import SingleFlight
 ASK, TELL = "session/authenticate", "session/logout"
 ROOT = Path(__file__).parents[3]
 PLENTY = 10**6
-
-
-@pytest.fixture
-def start(redis_url: str) -> Iterator[Starter]:
-    with starting(redis_url) as start:
-        yield start
 
 
 @pytest.fixture

@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from tests.integration.traffic.traffic_rig import Process, Starter, plan, publish, starting
-from worker.traffic import Lead, SharedAnswer
+from tests.integration.traffic.traffic_rig import Process, Starter, lead, plan, publish
+from worker.traffic import SharedAnswer
 
 ANSWER = "mosaic-sessions:flight:call:answer"
-
-
-@pytest.fixture
-def start(redis_url: str) -> Iterator[Starter]:
-    with starting(redis_url) as start:
-        yield start
-
-
-@pytest.fixture
-def process(start: Starter) -> Process:
-    return start()
-
-
-def lead(process: Process, **changes: Any) -> Lead:
-    joined = process.single_flight.join(plan(**changes))
-    assert isinstance(joined, Lead)
-    return joined
 
 
 def now_us() -> int:

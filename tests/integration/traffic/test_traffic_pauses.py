@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import select, update
 
@@ -20,7 +18,6 @@ from tests.integration.traffic.traffic_rig import (
     end,
     pass_redis_time,
     seconds,
-    starting,
 )
 from tests.stage import Stage
 from worker.errors import MosaicRateLimited
@@ -28,12 +25,6 @@ from worker.outbox.mosaic_logouts import end_at_idp
 from worker.traffic import Lane
 
 ASK, TELL = "session/authenticate", "session/logout"
-
-
-@pytest.fixture
-def start(redis_url: str) -> Iterator[Starter]:
-    with starting(redis_url) as start:
-        yield start
 
 
 def limited(

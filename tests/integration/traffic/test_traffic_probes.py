@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from session_client.contract import Reason
-from tests.integration.traffic.traffic_rig import Process, Starter, end, pass_redis_time, starting
+from tests.integration.traffic.traffic_rig import Process, Starter, end, pass_redis_time
 from worker.errors import MosaicTimedOut, MosaicUnavailable
 
 SHORT = 0.5
-
-
-@pytest.fixture
-def start(redis_url: str) -> Iterator[Starter]:
-    with starting(redis_url) as start:
-        yield start
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -22,12 +21,6 @@ from worker.errors import MosaicRateLimited
 from worker.traffic import BreakerState, Lane, TrafficState
 
 PLENTY = 10**6
-
-
-@pytest.fixture
-def start(redis_url: str) -> Iterator[Starter]:
-    with starting(redis_url) as start:
-        yield start
 
 
 def left(process: Process, *apps: Client) -> dict[tuple[str, Lane], float]:

@@ -148,6 +148,13 @@ def end(
     return None
 
 
+def lead(process: Process, **changes: Any) -> Lead:
+    """Be the one who calls Mosaic for all who ask the same."""
+    joined = process.single_flight.join(plan(**changes))
+    assert isinstance(joined, Lead)
+    return joined
+
+
 def publish(
     traffic: Traffic,
     lead: Lead,

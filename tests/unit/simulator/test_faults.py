@@ -50,11 +50,6 @@ def server() -> Iterator[SimulatorServer]:
 
 
 @pytest.fixture
-def state(server: SimulatorServer) -> MosaicState:
-    return server.state
-
-
-@pytest.fixture
 def shop(server: SimulatorServer) -> Iterator[App]:
     app = App(server, "shop")
     yield app
