@@ -24,7 +24,10 @@ def told(*, idp: int = 0, apps: str = "", verdict: str = "ok") -> dict[str, Any]
 def log_out(
     *receipts: dict[str, Any] | None, wait: str = "all", timeout: float = 20.0
 ) -> tuple[LogoutReceipt, list[Ask]]:
-    """Log out, and be told these one by one, None for silence; then the last one for ever."""
+    """Log out, and be told these one by one, None for silence; then the last one for ever.
+
+    No question about the receipt waits for long: an answer that is lost must not end the wait.
+    """
     until = time.monotonic() + timeout
     life = call.life(App("shop", KEY), Logout(user_id="ada", session_id="s", wait=wait), until)
     answers = [told(idp=1, apps="web"), *receipts]
@@ -37,6 +40,8 @@ def log_out(
             if isinstance(step, Rest):
                 time.sleep(max(0.0, step.until - time.monotonic()))
                 continue
+            if asked:
+                assert step.until - time.monotonic() <= call.QUESTION_TIMEOUT_SECONDS
             asked.append(step)
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
             if answer is not None:
