@@ -20,6 +20,7 @@ from sqlalchemy import (
 from models import (
     UtcDateTime,
 )
+from worker.maintenance.pace import Pace
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -56,23 +57,26 @@ BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 def in_batches(services: Services, name: str, work: Work) -> Counts:
     """Repeat *work*, a short transaction each, until nothing is left or the time is up.
 
-    Not faster than `maintenance_rows_per_second`: what it leaves of the store's time is the users'.
+    It gives way while users wait (`Pace`), and is never faster than
+    `maintenance_rows_per_second`.
     """
     settings = services.settings
-    begin = time.monotonic()
+    pace = Pace(name, settings.maintenance_rows_per_second)
+    ends_at = time.monotonic() + settings.maintenance_budget_seconds
     total = 0
     while True:
+        begin = time.monotonic()
         with services.store.write() as connection:
             done = work(connection)
         total += done.rows
         if done.is_last:
             return Counts({name: total})
         now = time.monotonic()
-        goes_on_at = max(now, begin + total / settings.maintenance_rows_per_second)
-        if goes_on_at >= begin + settings.maintenance_budget_seconds:
+        rest = pace.rest(done.rows, now - begin)
+        if now + rest >= ends_at:
             log.warning("maintenance_out_of_time", what=name, rows=total)
             return Counts({name: total}, is_complete=False)
-        time.sleep(goes_on_at - now)
+        time.sleep(rest)
 
 
 def count(services: Services, table: Any, where: ColumnElement[bool]) -> int:

@@ -190,8 +190,8 @@ class Settings(BaseModel):
     maintenance_batch: int = Field(default=500, ge=1, le=10_000)
     """Rows that expiry and purging take in one transaction."""
     maintenance_rows_per_second: int = Field(default=25_000, ge=1)
-    """Rows a second, at most. With batches of 100 and 10000 rows a second the p99 of users beside
-    it was 1.7 times the quiet one, with the defaults 2 to 4 times."""
+    """Rows a second, at most. By itself it goes slower while its batches take longer than they
+    would alone, as they do while users sign in."""
     maintenance_budget_seconds: float = Field(default=30.0, gt=0)
     """The time of one run; the next goes on."""
     sweep_every_seconds: float = Field(default=5.0, gt=0)
