@@ -9,23 +9,40 @@ from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models import EndCause, IdpSession, Logout, new_id
-from worker.outbox.app_notices import add_notices
+from worker.outbox.app_notices import add_notices, anybody_listens
 from worker.sessions import audit
 from worker.sessions.audit import Cause
 from worker.wiring import Services
 
 # Mosaic has ended these sessions itself; for all other causes it must be told.
 _KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
+# By whether it is expiry, which ends by far the most and has nobody to name.
+_RETURNED: Final[dict[bool, tuple[Any, ...]]] = {
+    True: (IdpSession.id, IdpSession.expires_at),
+    False: (IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """What one call has ended, and the deliveries to wake, after the commit."""
 
+    count: int = 0
+    # None of them where they need only be counted.
     sessions: tuple[UUID, ...] = ()
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()
@@ -62,9 +79,7 @@ class Ending:
                 version=IdpSession.version + 1,
                 **_scrubbed_if(cause in _KNOWN_TO_MOSAIC),
             )
-            .returning(
-                IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at
-            )
+            .returning(*_RETURNED[cause is EndCause.EXPIRED])
         )
 
     def run(
@@ -78,6 +93,8 @@ class Ending:
         left alone, so repeating is harmless. *told* is what `which` was left to be told.
         """
         now, cause, by = services.now(), self._cause, self._by
+        if self._need_only_be_counted(connection):
+            return self._execute_and_count(connection, now, told)
         ended = self._execute_and_note(connection, now, told)
         if not ended:
             return Ended()
@@ -88,13 +105,41 @@ class Ending:
         sessions = tuple(row.id for row in ended)
         notices = add_notices(connection, services, sessions, cause, self._initiating_app)
         logouts = tuple(delivery["id"] for delivery in deliveries)
-        return Ended(sessions, logouts, tuple(notices), max(row.expires_at for row in ended))
+        until = max(row.expires_at for row in ended)
+        return Ended(len(sessions), sessions, logouts, tuple(notices), until)
+
+    def _need_only_be_counted(self, connection: Connection) -> bool:
+        """Whether nobody is told of any of them. To fetch them takes as long as to end them."""
+        return (
+            self._cause is EndCause.EXPIRED
+            and connection.dialect.name != "sqlite"
+            and not anybody_listens(connection, self._cause, self._initiating_app)
+        )
+
+    def _execute_and_count(
+        self, connection: Connection, now: datetime, told: Mapping[str, Any]
+    ) -> Ended:
+        """End the sessions, with one event for all, and return how many there were."""
+        count, until = connection.execute(self._counting, {**told, "ends_at": now}).one()
+        if count:
+            audit.record(connection, [audit.expired(count, at=now, by=self._by)])
+        return Ended(count, expiring_until=until)
+
+    @cached_property
+    def _counting(self) -> Select[int, datetime]:
+        ended = self._end.cte("ended")
+        return select(func.count(), func.max(ended.c.expires_at)).select_from(ended)
 
     def _execute_and_note(
         self, connection: Connection, now: datetime, told: Mapping[str, Any]
     ) -> Sequence[Row[Any]]:
-        """End the sessions, with one event for each, and return them."""
+        """End the sessions and note it: with one event for each, of expiry with one for all."""
         told = {**told, "ends_at": now}
+        if self._cause is EndCause.EXPIRED:
+            rows = connection.execute(self._end, told).all()
+            if rows:
+                audit.record(connection, [audit.expired(len(rows), at=now, by=self._by)])
+            return rows
         if connection.dialect.name != "sqlite":
             return connection.execute(self._with_trail, {**told, **audit.told_at(now)}).all()
         rows = connection.execute(self._end, told).all()

@@ -26,7 +26,7 @@ from worker.sessions import operator_trail
 from worker.sessions.audit import Cause
 from worker.sessions.caps import has_caps, last_idle_expiry, past_a_cap
 from worker.sessions.operator_trail import Action
-from worker.storage.sql import first_free
+from worker.storage.sql import among_first_free
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -74,7 +74,7 @@ def _ender(services: Services, overdue: ColumnElement[bool], cause: EndCause) ->
         .order_by(IdpSession.expires_at, IdpSession.id)
     )
     # Said again beside the batch: a session may be renewed after it was chosen.
-    batch = IdpSession.id.in_(first_free(rest, limit)) & overdue
+    batch = among_first_free(rest, limit, is_sqlite=services.store.is_sqlite) & overdue
     ending = Ending(batch, cause, by=_BY_TIME)
     lifetime = services.settings.session_lifetime
     reached = BEGINNING
@@ -83,6 +83,6 @@ def _ender(services: Services, overdue: ColumnElement[bool], cause: EndCause) ->
         nonlocal reached
         ended = ending.run(connection, services, lifetime=lifetime, reached=reached)
         reached = ended.expiring_until or reached
-        return Batch(len(ended.sessions), is_last=len(ended.sessions) < limit)
+        return Batch(ended.count, is_last=ended.count < limit)
 
     return end_batch

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, null, select, update
 
 from models import CallOutcome, LoginCall
 from worker.maintenance.batches import Batch, Counts, Work, in_batches
-from worker.storage.sql import first_free
+from worker.storage.sql import among_first_free
 from worker.wiring import Services
 
 _OUTCOME_UNKNOWN: Final = {"outcome": CallOutcome.UNKNOWN.value}
@@ -39,7 +39,8 @@ def _updater(
     services: Services, which: ColumnElement[bool], values: dict[str, object | datetime]
 ) -> Work:
     limit = services.settings.maintenance_batch
-    batch = LoginCall.id.in_(first_free(select(LoginCall.id).where(which), limit))
+    rest = select(LoginCall.id).where(which)
+    batch = among_first_free(rest, limit, is_sqlite=services.store.is_sqlite)
     statement = update(LoginCall).where(batch, which).values(values).returning(LoginCall.id)
 
     def update_batch(connection: Connection) -> Batch:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Integer, case, cast, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from models import SessionEvent
@@ -27,10 +27,14 @@ _SETTLED_AFTER: Final = timedelta(seconds=1)
 EVENTS: Final = {
     "logins": (audit.REGISTERED, audit.SIGNED_IN),
     "silent authentications": (audit.AUTHENTICATED,),
-    "sessions ended": (audit.ENDED,),
+    "sessions ended": (audit.ENDED, audit.EXPIRED),
     "confirmed by Mosaic": (audit.IDP_CONFIRMED,),
     "confirmed by apps": (audit.APP_CONFIRMED,),
 }
+# How often what a row tells has happened.
+_HAPPENED: Final = case(
+    (SessionEvent.event == audit.EXPIRED, cast(SessionEvent.detail, Integer)), else_=1
+)
 
 
 class Live:
@@ -97,9 +101,9 @@ class Live:
 
     def _counts(self, since: datetime, until: datetime) -> dict[str, int]:
         query = (
-            select(SessionEvent.event, func.count())
+            select(SessionEvent.event, func.sum(_HAPPENED))
             .where(SessionEvent.at > since, SessionEvent.at <= until)
             .group_by(SessionEvent.event)
         )
         with self._services.store.read() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+            return {row[0]: int(row[1]) for row in connection.execute(query)}

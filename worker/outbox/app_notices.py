@@ -48,15 +48,9 @@ def add_notices(
     In the caller's transaction. An app without an address is not told; of an expiry only those
     are told that asked for it.
     """
-    is_sqlite = connection.dialect.name == "sqlite"
-    anybody, sharing = _listeners(
-        is_expiry=cause is EndCause.EXPIRED,
-        has_initiating_app=initiating_app is not None,
-        is_sqlite=is_sqlite,
-    )
-    told = {} if initiating_app is None else {"informed": initiating_app}
-    if connection.execute(anybody, told).first() is None:
+    if not anybody_listens(connection, cause, initiating_app):
         return []  # asked first: of many ended sessions it is dear to ask who shares them
+    _, sharing, told = _listeners_to(connection, cause, initiating_app)
     now = services.now()
     rows = [
         _delivery(services, row.idp_session_id, row.app_id, cause, now)
@@ -69,6 +63,24 @@ def add_notices(
     if rows:
         connection.execute(insert(Notice), rows)
     return [row["id"] for row in rows]
+
+
+def anybody_listens(connection: Connection, cause: EndCause, initiating_app: str | None) -> bool:
+    """Whether any app at all wants to hear of such an end, but for the one that is *informed*."""
+    anybody, _, told = _listeners_to(connection, cause, initiating_app)
+    return connection.execute(anybody, told).first() is not None
+
+
+def _listeners_to(
+    connection: Connection, cause: EndCause, initiating_app: str | None
+) -> tuple[Select[str], Select[UUID, str], dict[str, str]]:
+    """Return the statements of `_listeners`, and what they are told."""
+    statements = _listeners(
+        is_expiry=cause is EndCause.EXPIRED,
+        has_initiating_app=initiating_app is not None,
+        is_sqlite=connection.dialect.name == "sqlite",
+    )
+    return (*statements, {} if initiating_app is None else {"informed": initiating_app})
 
 
 @cache  # putting them together takes as long as running them

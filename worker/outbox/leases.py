@@ -20,7 +20,7 @@ from models import Logout, Notice, UserRevocation, new_id
 from worker.errors import BreakerOpen, HeldBack, TryLater
 from worker.sessions import operator_trail
 from worker.sessions.operator_trail import Action
-from worker.storage.sql import first_free
+from worker.storage.sql import among_first_free
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -167,9 +167,9 @@ def wake_due(services: Services, kind: DeliveryKind) -> list[UUID]:
         .where(*_workable(kind, now), kind.woken_at <= woken_before)
         .order_by(kind.attempts, kind.next_attempt_at)
     )
-    batch = first_free(due, SWEEP_BATCH)
+    batch = among_first_free(due, SWEEP_BATCH, is_sqlite=services.store.is_sqlite)
     with services.store.write() as connection:
-        woken = update(kind).where(kind.id.in_(batch)).values(woken_at=now)
+        woken = update(kind).where(batch).values(woken_at=now)
         rows = connection.execute(woken.returning(kind.attempts, kind.next_attempt_at, kind.id))
         return [row.id for row in sorted(rows)]  # an update returns them in any order
 

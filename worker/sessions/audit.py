@@ -1,4 +1,4 @@
-"""The audit trail: one row for each thing that happens to a session."""
+"""The audit trail: one row for each thing that happens to a session, but for expiry."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ FACTOR_ADDED: Final = "factor_added"
 AUTHENTICATED: Final = "authenticated"
 REFRESHED: Final = "refreshed"
 ENDED: Final = "ended"
+# One for all that a transaction found past their time; the detail is how many. A row each would
+# cost more than ending them does, to say what their `expires_at` has said all the while.
+EXPIRED: Final = "expired"
 IDP_CONFIRMED: Final = "idp_confirmed"
 IDP_GIVEN_UP: Final = "idp_given_up"
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
@@ -82,6 +85,11 @@ def event(  # noqa: PLR0913 - the columns of the trail
         "detail": detail,
         "correlation_id": by.correlation_id,
     }
+
+
+def expired(count: int, *, at: datetime, by: Cause) -> dict[str, Any]:
+    """Return the row that says that *count* sessions have expired."""
+    return event(EXPIRED, at=at, session=None, user_id=None, by=by, detail=str(count))
 
 
 def record(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, any_, bindparam, case, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, any_, bindparam, case, func, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
@@ -18,16 +18,20 @@ from models import UtcDateTime
 T = TypeVar("T")
 
 
-def first_free(rows: Select[Any], limit: int) -> Select[Any]:
-    """Return the keys of the first *limit* of *rows* that nobody else is writing to, locked.
+def among_first_free(rows: Select[Any], limit: int, *, is_sqlite: bool) -> ColumnElement[bool]:
+    """Return the condition to be of the first *limit* of *rows* that nobody writes to, locked.
 
-    A common table expression, since PostgreSQL evaluates that once: a plain subquery it may run
-    again for each row it compares, and then all rows are taken, in one long transaction. SQLite
-    knows no FOR UPDATE, and needs none: it has one writer at a time.
+    *rows* select a key. PostgreSQL makes an array of the keys, once, and looks each of them up. Of
+    a plain subquery it may think that reading the whole table is quicker, or run it again for each
+    row it compares: then all rows are taken, in one long transaction. SQLite knows no FOR UPDATE,
+    and needs none: it has one writer at a time.
     """
-    batch = locked(rows, limit).cte("batch")
-    (key,) = batch.c
-    return select(key)
+    (key,) = rows.selected_columns
+    batch = locked(rows, limit)
+    if is_sqlite:
+        return key.in_(batch)
+    keys = batch.correlate(None).scalar_subquery()
+    return key == any_(func.array(keys, type_=ARRAY(key.type)))
 
 
 def locked(rows: Select[Any], limit: int) -> Select[Any]:

@@ -72,11 +72,11 @@ def change(stage: Stage, refs: list[UUID], **values: datetime) -> None:
         connection.execute(update(IdpSession).where(IdpSession.id.in_(refs)).values(**values))
 
 
-def trail(stage: Stage) -> list[Any]:
-    """Return what was written for each session that ended, oldest first."""
-    ended = select(SessionEvent.__table__).where(SessionEvent.event == "ended")
+def trail(stage: Stage, name: str) -> list[Any]:
+    """Return what was written of that name, oldest first."""
+    named = select(SessionEvent.__table__).where(SessionEvent.event == name)
     with stage.services.store.read() as connection:
-        return list(connection.execute(ended.order_by(SessionEvent.id)).all())
+        return list(connection.execute(named.order_by(SessionEvent.id)).all())
 
 
 def live(stage: Stage) -> set[UUID]:
@@ -86,32 +86,55 @@ def live(stage: Stage) -> set[UUID]:
 # --- expiry
 
 
-def test_each_session_is_ended_once_with_one_full_row_in_the_trail(
+def test_each_session_is_ended_once_with_one_row_in_the_trail_for_all_of_a_batch(
     store_url: str, stage_with: StageWith
 ) -> None:
     stage = stage_with(store_url)
-    refs = overdue(stage)
+    overdue(stage)
     young = stage.registered("bob")
-    begin_ms = time.time_ns() // 1_000_000
 
     assert expire(stage) == {"expired": MANY}
 
     assert live(stage) == {young}
+    ended = [session for session in stage.sessions() if session.id != young]
+    for session in ended:
+        assert (session.end_cause, session.sealed_session_id) == ("expired", None)
+        assert session.version == 2
+    rows = trail(stage, "expired")
+    assert {row.at: row.detail for row in rows} == {
+        at: str(count) for at, count in Counter(session.ended_at for session in ended).items()
+    }
+    assert [row.detail for row in rows] == [str(BATCH), str(BATCH), "1"]
+    for row in rows:
+        assert row.correlation_id == "maintenance.expire_sessions"
+        assert (row.idp_session_id, row.user_id, row.app_id) == (None, None, None)
+    assert trail(stage, "ended") == []
+    assert expire(stage) == {"expired": 0}
+    assert trail(stage, "expired") == rows
+
+
+def test_each_session_past_a_cap_has_one_full_row_in_the_trail(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url, session_absolute_cap_seconds="86400")
+    refs = [stage.registered(f"user-{number}") for number in range(MANY)]
+    stage.pass_time(days=2)
+    begin_ms = time.time_ns() // 1_000_000
+
+    assert expire(stage) == {"expired": 0, "capped": MANY}
+
     sessions = {session.id: session for session in stage.sessions()}
-    rows = trail(stage)
+    rows = trail(stage, "ended")
     assert Counter(row.idp_session_id for row in rows) == Counter(refs)
     assert len({row.id for row in rows}) == MANY
     for row in rows:
         session = sessions[row.idp_session_id]
         assert (row.user_id, row.at) == (session.user_id, session.ended_at)
-        assert (row.app_id, row.detail) == (None, "expired")
+        assert (row.app_id, row.detail) == (None, "cap_reached")
         assert row.correlation_id == "maintenance.expire_sessions"
         # They tell the time, like all our ids (RFC 9562, section 5.7).
         assert (row.id.version, row.id.variant) == (UUID7, RFC_4122)
         assert begin_ms <= row.id.int >> 80 <= time.time_ns() // 1_000_000
-        assert (session.end_cause, session.sealed_session_id) == ("expired", None)
-        assert session.version == 2
-    assert expire(stage) == {"expired": 0}
 
 
 def test_each_app_that_asked_is_told_once_of_each_expired_session(
@@ -145,8 +168,6 @@ def test_all_past_a_cap_are_ended_in_batches_and_mosaic_is_owed_each(
 
     assert Counter(row.idp_session_id for row in stage.logouts()) == Counter(refs)
     assert [(row.idp_session_id, row.app_id) for row in notices(stage)] == [(refs[0], "forum")]
-    assert {(row.detail, row.app_id) for row in trail(stage)} == {("cap_reached", None)}
-    assert len(trail(stage)) == MANY
 
 
 def test_a_batch_takes_as_few_statements_however_large(
@@ -158,8 +179,71 @@ def test_a_batch_takes_as_few_statements_however_large(
     with writes(stage) as written:
         assert expire(stage) == {"expired": 30}
 
+    assert [" ".join(statement.split()[:3]) for statement in written] == [
+        "WITH ended AS",
+        "INSERT INTO session_events",
+    ]
+
+
+def test_a_batch_past_a_cap_takes_as_few_statements_for_the_trail_however_large(
+    postgres_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(postgres_url, maintenance_batch="1000", session_absolute_cap_seconds="86400")
+    for number in range(30):
+        stage.registered(f"user-{number}")
+    stage.pass_time(days=2)
+
+    with writes(stage) as written:
+        assert expire(stage) == {"expired": 0, "capped": 30}
+
     # Row by row the trail alone would be thirty.
-    assert [statement.split()[0] for statement in written] == ["WITH"]
+    assert [one for one in written if "session_events" in one and "WITH" not in one] == []
+
+
+def test_a_batch_reads_no_more_than_its_own_rows_however_many_are_overdue(
+    postgres_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(postgres_url, maintenance_batch="500")
+    multiply(stage, overdue(stage, 1)[0], 5000)
+
+    with plans(stage) as explained:
+        done = expire_sessions(stage.services, override_guard=True)
+
+    assert done.rows == {"expired": 5001}
+    assert len(explained) == 11
+    assert [plan for plan in explained if "Seq Scan on idp_sessions" in plan] == []
+
+
+def multiply(stage: Stage, session: UUID, count: int) -> None:
+    """Have so many sessions more like this one."""
+    columns = [column.name for column in IdpSession.__table__.columns]
+    own = {"id": "gen_random_uuid()", "session_hash": "sha256(n::text::bytea)"}
+    with stage.services.store.write() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO idp_sessions ({', '.join(columns)})"  # noqa: S608 - our own names
+            f" SELECT {', '.join(own.get(name, name) for name in columns)}"
+            f" FROM idp_sessions, generate_series(1, {count}) AS n WHERE id = '{session}'"
+        )
+    with stage.services.store.read() as connection:
+        connection.exec_driver_sql("ANALYZE idp_sessions")
+
+
+@contextmanager
+def plans(stage: Stage) -> Iterator[list[str]]:
+    """Collect how PostgreSQL means to end sessions, each time before it does."""
+    found: list[str] = []
+
+    def note(connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if "UPDATE idp_sessions" in statement and "EXPLAIN" not in statement:
+            plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()
+            found.append("\n".join(plan))
+
+    engine = stage.services.store.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 @contextmanager
