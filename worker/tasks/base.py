@@ -15,6 +15,7 @@ from worker.metrics import Rejection
 class QuietTask(Task):  # type: ignore[type-arg]
     """A task whose arguments no log, event or dashboard shows."""
 
+    Strategy = "worker.celery_support.hand_over:hand_over"
     ignore_result = True
     typing = False  # a wrong argument is answered by the task, not raised at it
     # Caps the runs of a job that kills its process; Celery's own delay would be three minutes.
