@@ -1,6 +1,7 @@
 """The registered apps, opened and kept for a few seconds.
 
-A change by an operator takes effect within `RELOAD_AFTER_SECONDS`; a key id we do not know is
+A change by an operator takes effect within `RELOAD_AFTER_SECONDS`, and one thread looks for it a
+little earlier: else all threads would, each the same, every few seconds. A key id we do not know is
 looked for in the database at once, so that a fresh key works immediately. So is an app, but one
 that is not there only once a second: whoever can publish could name it again and again.
 """
@@ -26,6 +27,7 @@ from worker.storage.database import Store
 from worker.storage.encryption import KeyRing
 
 RELOAD_AFTER_SECONDS: Final = 5.0
+RENEW_AFTER_SECONDS: Final = 4.0
 _RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS: Final = 0.5
 _UNKNOWN_FOR_SECONDS: Final = 1.0
 _MAX_APPS: Final = 10_000
@@ -81,6 +83,7 @@ class AppRegistry:
         self._apps: dict[str, KnownApp] = {}
         self._unknown: dict[str, float] = {}  # until when they are believed not to be there
         self._lock = threading.Lock()
+        self._renewing = threading.Lock()  # held by the one thread that looks early
 
     def find(self, app_id: str, kid: str | None = None) -> KnownApp | None:
         """Return the app, reread when it is old or does not have the key *kid*.
@@ -89,9 +92,20 @@ class AppRegistry:
         """
         known = self._apps.get(app_id)
         if known is not None and not self._is_stale(known, kid):
-            return known
+            return self._renewed(known) if self._is_due(known) else known
         if known is None and self._unknown.get(app_id, 0.0) > self._monotonic():
             return None
+        return self._reload(app_id, known)
+
+    def _renewed(self, known: KnownApp) -> KnownApp | None:
+        if not self._renewing.acquire(blocking=False):
+            return known
+        try:
+            return self._reload(known.app_id, known)
+        finally:
+            self._renewing.release()
+
+    def _reload(self, app_id: str, known: KnownApp | None) -> KnownApp | None:
         try:
             with self._store.read() as connection:
                 fresh = self._load(connection, app_id)
@@ -121,6 +135,9 @@ class AppRegistry:
         if kid is not None and kid not in known.keys:
             return age > _RELOAD_FOR_UNKNOWN_KEY_AFTER_SECONDS
         return age > RELOAD_AFTER_SECONDS
+
+    def _is_due(self, known: KnownApp) -> bool:
+        return self._monotonic() - known.loaded_at > RENEW_AFTER_SECONDS
 
     def _remember(self, app_id: str, app: KnownApp | None) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from session_client import requests
 from session_client.contract import Reason
 from session_client.keys import AppKey
 from tests.stage import Stage
-from worker.app_registry import AppRegistry
+from worker.app_registry import RENEW_AFTER_SECONDS, AppRegistry
 
 
 @dataclass
@@ -51,6 +53,62 @@ def statements(stage: Stage) -> Iterator[list[str]]:
         yield asked
     finally:
         event.remove(engine, "before_cursor_execute", keep)
+
+
+def test_one_thread_looks_early_for_changes_and_the_others_do_not_wait(
+    stage: Stage, apps: AppRegistry, clock: Clock
+) -> None:
+    stage.add_app("shop")
+    known = apps.find("shop")
+    clock.seconds += RENEW_AFTER_SECONDS + 0.1
+    has_begun, go = threading.Event(), threading.Event()
+    looks: list[str] = []
+
+    def hold(*_: Any) -> None:
+        looks.append(threading.current_thread().name)
+        has_begun.set()
+        assert go.wait(60)
+
+    found: list[Any] = []
+    early = threading.Thread(target=lambda: found.append(apps.find("shop")), name="early")
+    engine = stage.services.store.engine
+    event.listen(engine, "before_cursor_execute", hold)
+    try:
+        early.start()
+        assert has_begun.wait(60)
+        meanwhile = apps.find("shop")
+        go.set()
+        early.join(60)
+        afterwards = apps.find("shop")
+    finally:
+        event.remove(engine, "before_cursor_execute", hold)
+
+    assert set(looks) == {"early"}
+    assert known is not None
+    assert meanwhile is known
+    assert found[0].loaded_at == clock.seconds
+    assert afterwards is found[0]
+
+
+def test_who_looks_early_in_vain_is_served_with_what_is_known(
+    stage: Stage, apps: AppRegistry, clock: Clock
+) -> None:
+    stage.add_app("shop")
+    known = apps.find("shop")
+    clock.seconds += RENEW_AFTER_SECONDS + 0.1
+
+    def fail(*_: Any) -> None:
+        raise OperationalError("", None, Exception("canary"))
+
+    engine = stage.services.store.engine
+    event.listen(engine, "before_cursor_execute", fail)
+    try:
+        found = [apps.find("shop") for _ in range(2)]
+    finally:
+        event.remove(engine, "before_cursor_execute", fail)
+
+    assert found == [known, known]
+    assert apps.find("shop") is not known  # nor is it kept from looking again
 
 
 def test_an_app_nobody_registered_costs_one_query_a_second(
