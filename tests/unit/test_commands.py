@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 from uuid import UUID
 
@@ -291,3 +292,18 @@ def test_as_many_fields_as_a_request_may_have_are_looked_at(task: Task) -> None:
 
     payload["one more"] = 0
     assert refusal(task, payload).detail == "more than 256 fields"
+
+
+def test_an_identifier_may_hold_all_but_control_characters_and_lone_surrogates() -> None:
+    characters = [*map(chr, range(0x3000)), "\ud800", "\udfff", "😀", "\U000e0001"]
+
+    def is_refused(character: str) -> bool:
+        try:
+            parse(Task.STATUS, {"user_id": f"a{character}b"})
+        except InvalidRequest:
+            return True
+        return False
+
+    refused = {character for character in characters if is_refused(character)}
+
+    assert refused == {c for c in characters if unicodedata.category(c) in {"Cc", "Cs"}}

@@ -16,6 +16,8 @@ from session_client.contract import Method
 def _is_storable(text: str) -> str:
     # PostgreSQL refuses NUL and no database takes half a surrogate pair; control characters in
     # an identifier are somebody playing with our logs.
+    if text.isprintable():  # the shorter look: an ID token has a thousand characters
+        return text
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
         raise ValueError("control characters and lone surrogates are not allowed")
     return text
