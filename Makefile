@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev dev-app dev-user examples test test-node matrix test-quick test-browser soak bench lint format lock clean
+.PHONY: help setup demo dev dev-app dev-user examples test test-node matrix test-quick test-browser test-servers soak bench lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,13 @@ $(READY)-browser: $(READY) requirements/browser.txt
 
 test-browser: $(READY)-browser  ## people at a real browser (needs Debian's chromium), with pictures for docs/
 	@$(BIN)/python -m pytest -q tests/browser
+
+$(READY)-servers: $(READY) requirements/servers.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/servers.txt
+	@touch $@
+
+test-servers: $(READY)-servers  ## the example apps under gunicorn (threads, gevent), uWSGI and uvicorn
+	@$(BIN)/python -m pytest -q tests/servers
 
 soak: $(READY)  ## minutes of life with a bad network (SOAK_MINUTES=10): nothing lost, nothing leaked
 	@$(BIN)/python -m pytest -q tests/soak

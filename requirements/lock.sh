@@ -10,3 +10,4 @@ compile pyproject.toml --output-file requirements/run.txt
 compile pyproject.toml --group dev --output-file requirements/dev.txt
 compile --group pyproject.toml:browser --constraints requirements/dev.txt --output-file requirements/browser.txt
 compile --group pyproject.toml:bench --constraints requirements/dev.txt --output-file requirements/bench.txt
+compile --group pyproject.toml:servers --constraints requirements/dev.txt --output-file requirements/servers.txt

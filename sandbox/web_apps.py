@@ -46,7 +46,7 @@ def web_apps() -> Iterator[tuple[Stack, dict[str, str]]]:
         for number, (app, port) in enumerate(ports.items(), start=1):
             notices = f"http://{HOST}:{port}/logout-notice"
             key = stack.add_app(app, "--methods", "password,otp,webauthn", "--notice-url", notices)
-            environment = _environment(stack, app, key, number)
+            environment = environment_of(stack, app, key, number)
             if app == "bank":
                 _run(stack, environment, "django-admin", "migrate", "--verbosity", "0")
             words = [*_COMMANDS[app], f"{HOST}:{port}" if app == "bank" else str(port)]
@@ -84,7 +84,8 @@ def _notices() -> dict[str, object]:
     }
 
 
-def _environment(stack: Stack, app: str, key: str, number: int) -> dict[str, str]:
+def environment_of(stack: Stack, app: str, key: str, number: int) -> dict[str, str]:
+    """Return what an app of the examples reads; *number* is the Redis database of its marks."""
     secret = secrets.token_urlsafe(32)
     return {
         **base_variables(),

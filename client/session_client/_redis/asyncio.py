@@ -27,6 +27,7 @@ from session_client._redis import causes
 from session_client._redis.asyncio_line import ON_SERVER_SECONDS, SILENCE_SECONDS, Line
 from session_client._redis.call_table import CallTable, Waiter
 from session_client._redis.settings import Place
+from session_client._redis.turns import Turns
 from session_client.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -46,8 +47,11 @@ def driver(broker_url: str, reply_url: str, app: App, *, max_waiting: int) -> As
     if not urls.is_redis(broker_url):
         raise ConfigurationError("broker_url: the asyncio client needs a Redis")
     name = f"app-{app.app_id}"
-    places = Place(broker_url, name), Place(reply_url, name)
-    return AsyncDriver(lambda: Link(*places, app, max_waiting))
+    replies = Place(reply_url, name)
+    publish = replies if broker_url == reply_url else Place(broker_url, name)
+    for place in {replies, publish}:
+        place.read_certificates()
+    return AsyncDriver(lambda: Link(publish, replies, app, max_waiting))
 
 
 class AsyncDriver:
@@ -61,6 +65,7 @@ class AsyncDriver:
         """Do what *life* asks for until it ends. Raises what it raises."""
         link = self._link()
         waiters: dict[str, Waiter] = {}
+        await link.turns.take()
         try:
             step = next(life)
             while True:
@@ -108,6 +113,7 @@ class Link:
         self._app = app
         self._box = requests.new_request_id()
         self.calls = CallTable(max_waiting)
+        self.turns = Turns()
         self._outgoing: list[tuple[Waiter, Ask]] = []
         self._publish = Line(publish)
         self._replies = Line(replies)

@@ -7,7 +7,9 @@ from __future__ import annotations
 # its own first call would hang for ever.
 import email.parser  # noqa: F401
 import encodings.idna  # noqa: F401
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection as AsyncConnection
     from redis.connection import AbstractConnection
 
+# Those that were renewed meanwhile are read after that.
+_CERTIFICATES_LAST_SECONDS: Final = 300.0
+
 
 class Place:
     """A Redis, and how it is connected to: no pool, no retries, answers as bytes."""
@@ -29,6 +34,8 @@ class Place:
         # redis-py's pools count the connections they made and refuse the 101st, also when the
         # earlier ones are long closed. So one is used only to understand the URL.
         self._class, self._options = self._understood(ConnectionPool, SSLConnection, Retry)
+        self._tls: Any = None
+        self._tls_is_good_until = 0.0
 
     def connection(self) -> AbstractConnection:
         """Return a connection that is not connected yet."""
@@ -42,7 +49,21 @@ class Place:
 
         made, options = self._understood(asyncio.ConnectionPool, asyncio.SSLConnection, AsyncRetry)
         connection: AsyncConnection = made(**options)
+        if hasattr(connection, "ssl_context"):
+            # One for all of them: to read the certificates takes longer than an event loop may wait
+            # for, and redis-py would do it for each connection.
+            if time.monotonic() >= self._tls_is_good_until:
+                self._tls = connection.ssl_context
+                self._tls_is_good_until = time.monotonic() + _CERTIFICATES_LAST_SECONDS
+            connection.ssl_context = self._tls
         return connection
+
+    def read_certificates(self) -> None:
+        """Do so before an event loop would wait for it; a call tells what is wrong with them."""
+        with suppress(Exception):  # whatever OpenSSL, redis-py or the disk says
+            tls: Any = getattr(self.for_asyncio(), "ssl_context", None)
+            if tls is not None:
+                tls.get()
 
     def _understood(self, pool: Any, tls: Any, retry: Any) -> tuple[Any, dict[str, Any]]:
         found = sentinels.follow(pool.from_url(self._url, **sentinels.RESP2))
