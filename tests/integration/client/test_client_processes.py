@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import time
@@ -21,10 +22,21 @@ client = SessionClient(broker_url=sys.argv[1], app_id="shop", app_key=sys.argv[2
 """
 
 
-def run(script: str, url: str, **environment: str) -> str:
+def run(script: str, url: str, *arguments: str, **environment: str) -> str:
     """Run *script* in a process of its own, where every warning is an error; return its output."""
     done = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, "-X", "dev", "-W", "error", "-c", BEGIN + script, url, KEY.text()],
+        [
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "error",
+            "-c",
+            BEGIN + script,
+            url,
+            KEY.text(),
+            *arguments,
+        ],
         cwd=ROOT,
         env={**base_variables(), "PYTHONPATH": "client"} | environment,
         capture_output=True,
@@ -123,6 +135,54 @@ print(sorted(set(sys.modules) - before))
 """
     with Responder(redis_url):
         assert run(script, redis_url) == "[]\n"
+
+
+FORK_AT_MOMENTS = """
+step, first = int(sys.argv[3]), int(sys.argv[4])
+passed, reached, go_on = 0, threading.Event(), threading.Event()
+def at_moments(frame, event, arg):
+    global passed
+    passed += 1
+    if passed % step == first:
+        reached.set(); go_on.wait(); go_on.clear()
+def first_call():
+    sys.setprofile(at_moments)
+    try: assert client.status(user_id="ada", timeout=100) == ()
+    finally: sys.setprofile(None)
+asking = threading.Thread(target=first_call, daemon=True)
+asking.start()
+forks = 0
+while asking.is_alive():
+    if not reached.wait(0.01): continue
+    reached.clear()
+    pid = os.fork()
+    if pid == 0: os._exit(0 if client.status(user_id="ada", timeout=30) == () else 1)
+    for _ in range(4000):
+        done, code = os.waitpid(pid, os.WNOHANG)
+        if done: break
+        time.sleep(0.005)
+    else:
+        os.kill(pid, 9)
+        sys.exit(f"the child of moment {passed} hangs")
+    assert code == 0, code
+    forks += 1
+    go_on.set()
+asking.join()
+print(forks)
+"""
+
+
+@pytest.mark.parametrize("turn", range(2))
+def test_a_fork_at_any_moment_of_anothers_first_call_leaves_a_child_that_calls(
+    redis_url: str, turn: int
+) -> None:
+    """Whatever lock that thread holds just then, the child must not need it."""
+    step = 401  # of some twenty thousand moments; others in each run
+    first = secrets.randbelow(step)
+    with Responder(redis_url):
+        forks = int(run(FORK_AT_MOMENTS, redis_url, str(step), str(first)))
+
+    assert forks > 20
 
 
 def test_settings_of_another_celery_do_not_divert_messages(redis_url: str, tmp_path: Path) -> None:
