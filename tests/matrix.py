@@ -1,7 +1,8 @@
 """`make matrix`: the client beside the oldest, some and the newest of what apps have.
 
 Each row is a virtual environment with the client and pinned libraries, in which `client_smoke` runs
-against a real Redis, plain and behind TLS. A row whose Python is not on this machine takes ours,
+against a real Redis, plain and behind TLS. Where web frameworks are among them `framework_smoke`
+runs in its place, with the testing kit. A row whose Python is not on this machine takes another,
 and says so.
 """
 
@@ -26,13 +27,22 @@ from tests.integration.client.client_rig import KEY, Responder
 
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "client_smoke.py"
+WEB_SMOKE = ROOT / "tests" / "framework_smoke.py"
 # Python, and what stands beside the client; the last row takes the newest of everything.
+WEB = ("pytest", "httpx<0.28")  # what the smoke of the frameworks itself needs
 ROWS: dict[str, tuple[str, ...]] = {
     "oldest": ("3.10", "redis==4.6.0", "cryptography==38.0.4"),
     "celery 5.3": ("3.10", "redis==5.0.8", "hiredis<3", "cryptography==42.0.8", "celery==5.3.6"),
     "celery 5.6": ("3.12", "redis==6.4.0", "hiredis", "cryptography", "celery==5.6.0"),
-    "newest": ("3.13", "redis", "hiredis", "cryptography", "celery"),
-}
+    "newest": ("3.14 or 3.13", "redis", "hiredis", "cryptography", "celery"),
+    # The floors that client/pyproject.toml names. Flask 2.3 asks for any Werkzeug, and runs with
+    # those of its own time.
+    "oldest web": (
+        "3.10", "flask==2.3.0", "werkzeug<3", "starlette==0.37.0", "itsdangerous==2.1.2",
+        "django==4.2", "redis==4.6.0", "cryptography==38.0.4", *WEB,
+    ),
+    "newest web": ("3.14 or 3.13", "flask", "starlette", "itsdangerous", "django", *WEB),
+}  # fmt: skip
 
 
 def main() -> int:
@@ -52,16 +62,30 @@ def main() -> int:
 
 def run(name: str, folder: Path, found: dict[str, str]) -> str:
     """Return how the row went."""
-    version, *libraries = ROWS[name]
-    python = interpreter(version)
-    shown = version if python else f"{sys.version_info[0]}.{sys.version_info[1]} for {version}"
+    wanted, *libraries = ROWS[name]
+    found_pythons = {version: interpreter(version) for version in wanted.split(" or ")}
+    python = next(filter(None, found_pythons.values()), None)
+    missing = [version for version, path in found_pythons.items() if path is None]
+    shown = version_of(python or sys.executable) + "".join(f", no {each} here" for each in missing)
     home = folder / name.replace(" ", "-")
     environment = home / "bin" / "python"
+    smoke: list[str | Path] = [
+        "-W",
+        "error",
+        SMOKE,
+        json.dumps(found | celery(libraries)),
+        KEY.text(),
+    ]
+    if set(WEB) <= set(libraries):
+        # A copy: beside ours pytest would read the settings of the tests that need all of dev.txt.
+        alone = made(folder / f"{home.name}-smoke")
+        smoke = ["-W", "error", "-m", "pytest", "-q", "-p", "session_client.testing",
+                 "-p", "no:cacheprovider", shutil.copy(WEB_SMOKE, alone)]  # fmt: skip
     steps: tuple[list[str | Path], ...] = (
         [python or sys.executable, "-m", "venv", home],
         [environment, "-m", "pip", "install", "-q", "--disable-pip-version-check",
          ROOT / "client", *libraries],
-        [environment, "-W", "error", SMOKE, json.dumps(found | celery(libraries)), KEY.text()],
+        [environment, *smoke],
     )  # fmt: skip
     for step in steps:
         done = subprocess.run(  # noqa: S603 - our own commands
@@ -75,6 +99,12 @@ def run(name: str, folder: Path, found: dict[str, str]) -> str:
 def celery(libraries: list[str]) -> dict[str, str]:
     """Whether Celery is there for a broker that is no Redis."""
     return {"celery": "yes"} if any(each.startswith("celery") for each in libraries) else {}
+
+
+def version_of(python: str) -> str:
+    """Return which Python that is."""
+    told = "import sys; print(*sys.version_info[:2], sep='.')"
+    return subprocess.check_output([python, "-c", told], text=True).strip()  # noqa: S603
 
 
 def interpreter(version: str) -> str | None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from session_client import AppKey, AsyncSessionClient
-from session_client._redis import settings
 from session_client._redis.settings import Place
 from session_client._redis.turns import AT_ONCE, Turns
 from tests.certificates import make_certificate
@@ -17,7 +16,8 @@ from tests.certificates import make_certificate
 
 async def begin_all(turns: Turns, many: int, cancelled: frozenset[int]) -> dict[int, list[int]]:
     """Have *many* calls begin at once; return which began in which turn of the loop."""
-    turn, begun = 0, {}
+    turn = 0
+    begun: dict[int, list[int]] = {}
 
     async def count() -> None:
         nonlocal turn
@@ -80,7 +80,7 @@ def test_certificates_are_read_once_for_some_minutes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([1.0, 1.0, 2.0, 302.0, 302.0])
-    monkeypatch.setattr(settings.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("session_client._redis.settings.time.monotonic", lambda: next(clock))
     place = Place(url_of(tmp_path), "app-shop")
 
     place.read_certificates()
