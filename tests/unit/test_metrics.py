@@ -243,7 +243,7 @@ def test_a_message_that_claims_to_be_new_for_ever_is_found_out() -> None:
 
 
 def documented() -> dict[str, list[str]]:
-    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(mosaic_sessions_\w+)` \|([^|]*)\|", page, re.MULTILINE)
     return {name: re.findall(r"`(\w+)`", labels) for name, labels in rows}
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from migrations.target import config_for
 from sandbox.ports import free_port
 from simulator.server import SimulatorServer
+from tests.faults.rabbitmq_rig import brokered_by
 from tests.stage import Stage
 from worker import wiring
 from worker.cli.root import commands
@@ -157,6 +158,7 @@ def test_without_a_database_every_verb_says_so(redis_url: str, mosaic: Simulator
                 assert "DATABASE_URL right" in result.output
 
 
+@pytest.mark.usefixtures("redis_server")  # which sets what celeryconfig reads
 def test_without_redis_every_verb_says_so(sqlite_url: str, mosaic: SimulatorServer) -> None:
     url = f"redis://:pw-canary@127.0.0.1:{free_port()}/0"
     with Stage(sqlite_url, url, mosaic) as stage, pytest.MonkeyPatch.context() as patch:
@@ -164,6 +166,18 @@ def test_without_redis_every_verb_says_so(sqlite_url: str, mosaic: SimulatorServ
         stage.add_app("shop")
         for verb in RUNNABLE:
             check(verb, run(*words_of(verb)))
+
+
+def test_without_its_rabbitmq_every_verb_says_so(sqlite_stage: Stage) -> None:
+    url = f"amqp://user:pw-canary@127.0.0.1:{free_port()}/sessions"
+    with brokered_by(url, sqlite_stage), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", sqlite_stage.settings.store_url)
+        sqlite_stage.add_app("shop")
+        for verb in RUNNABLE:
+            result = run(*words_of(verb))
+            check(verb, result)
+            if verb in {"status", "doctor", "top"}:
+                assert "the broker does not answer" in result.output, (verb, result.output)
 
 
 def test_on_a_schema_that_is_behind_every_verb_says_so(
