@@ -31,6 +31,7 @@ from worker.operations import (
 )
 from worker.operations.checks import Check, Hint
 from worker.operations.health import Part
+from worker.operations.key_rotation import Unfinished
 from worker.settings.environment import proxies, variable_name
 from worker.settings.validators import is_amqp, is_redis
 from worker.storage.pooler import is_pooled
@@ -91,7 +92,7 @@ def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple
     yield "database connection", partial(_pooler, services)
     yield "database clock", partial(_database_clock, services)
     yield "keys", partial(_keys, services)
-    yield "key rotation", partial(_key_rotation, services)
+    yield from _of_rotation(services)
     for name, url in _redises(services).items():
         yield name, partial(_redis, services, name, url)
         yield f"{name} rights", partial(_rights, url)
@@ -132,9 +133,16 @@ def _keys(services: Services) -> str:
     return "open what is stored"
 
 
-def _key_rotation(services: Services) -> str:
-    with services.store.read() as connection:
-        found = key_rotation.unfinished(connection)
+def _of_rotation(services: Services) -> Iterator[tuple[str, Check]]:
+    try:
+        with ground.in_operators_words(), services.store.read() as connection:
+            found = key_rotation.unfinished(connection)
+    except SessionWorkerError:
+        return  # said of the database
+    yield "key rotation", partial(_key_rotation, found)
+
+
+def _key_rotation(found: Unfinished | None) -> str:
     if found is not None:
         raise Hint(
             f"begun at {found.begun_at:%Y-%m-%d %H:%M:%S}Z by {found.operator} and not done. "

@@ -293,6 +293,19 @@ def test_all_is_good_where_nothing_is_wrong(
     assert "desk: notices" in checks
 
 
+def test_a_database_without_a_table_is_not_blamed_for_keys_that_nobody_rotates(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, tmp_path: Path
+) -> None:
+    with (
+        living(sqlite_url, redis_url, mosaic) as stage,
+        elsewhere(stage, database_url=f"sqlite:///{tmp_path / 'empty.db'}"),
+    ):
+        found = findings("wrong", expect=1)
+
+    assert "the database is at nothing" in found["database"]
+    assert "key rotation" not in found
+
+
 def test_a_signed_notice_is_sent_where_it_is_asked_for(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
