@@ -45,6 +45,9 @@ from session_client.contract import Reason
 class SessionWorkerError(Exception):
     """Root of all errors this project raises on purpose."""
 
+    # Of one that a call to Mosaic ends with: whether Mosaic may have got the request.
+    was_sent = True
+
 
 class RequestRefused(SessionWorkerError):  # noqa: N818 - names say what happened
     """The app gets a typed refusal; nothing was changed."""
@@ -77,8 +80,6 @@ class MosaicUnavailable(TryLater):
     """Mosaic gave no usable answer. A call that changes something may have worked."""
 
     reason = Reason.IDP_UNAVAILABLE
-    # Whether Mosaic may have got the request.
-    was_sent = True
 
 
 class OutcomeUnknown(MosaicUnavailable):

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.errors import MosaicContractBroken, MosaicUnavailable, OutcomeUnknown, PageInstead
+from worker.errors import (
+    MosaicContractBroken,
+    MosaicUnavailable,
+    OutcomeUnknown,
+    PageInstead,
+    SessionWorkerError,
+)
 from worker.http_client import HttpAnswer
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
@@ -102,7 +108,7 @@ class AuthorisedCalls:
             return None
         try:
             return self._client_token(observer, app, deadline)
-        except MosaicUnavailable as error:
+        except SessionWorkerError as error:
             error.was_sent = False  # of the call itself, nothing
             raise
 

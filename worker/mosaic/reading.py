@@ -37,6 +37,7 @@ _OUTCOMES: Final = {
     Meaning.UNAVAILABLE: CallOutcome.UNAVAILABLE,
     Meaning.PAGE: CallOutcome.UNAVAILABLE,
     Meaning.RATE_LIMITED: CallOutcome.RATE_LIMITED,
+    Meaning.ELSEWHERE: CallOutcome.CONTRACT_BROKEN,
     Meaning.CONTRACT_BROKEN: CallOutcome.CONTRACT_BROKEN,
 }
 
@@ -84,6 +85,7 @@ class Reading:
                 return MosaicRateLimited(text, retry_after=asked.answer.retry_after)
             case meaning:
                 error = _ERRORS[meaning](text)
+                error.was_sent = meaning is not Meaning.ELSEWHERE
         if isinstance(error, TryLater) and asked.answer.retry_after is not None:
             error.retry_after = asked.answer.retry_after
         return error
@@ -95,6 +97,7 @@ _ERRORS: Final[dict[Meaning, type[SessionWorkerError]]] = {
     Meaning.CLIENT_REFUSED: ClientRefused,
     Meaning.UNAVAILABLE: MosaicUnavailable,
     Meaning.PAGE: PageInstead,
+    Meaning.ELSEWHERE: MosaicContractBroken,
     Meaning.CONTRACT_BROKEN: MosaicContractBroken,
 }
 _TOKEN_NOT_ACCEPTED: Final = frozenset({401, 403})

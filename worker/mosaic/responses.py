@@ -59,6 +59,7 @@ class Meaning(Enum):
     UNAVAILABLE = auto()
     PAGE = auto()  # unavailable, too: something on the way there answered instead
     RATE_LIMITED = auto()
+    ELSEWHERE = auto()  # the contract is broken, but by somebody who is not Mosaic
     CONTRACT_BROKEN = auto()
 
 
@@ -240,9 +241,9 @@ TABLE: Final = (
     Row((_E.JWKS,), (429,), _anything, _M.UNAVAILABLE, "no key set"),
     Row(_EVERYWHERE, (429,), _anything, _M.RATE_LIMITED, "rate limited"),
     # Who answered is not Mosaic: a wrong address, or something on the way there.
-    Row(_EVERYWHERE, _3XX, _anything, _M.CONTRACT_BROKEN, _REDIRECT),
+    Row(_EVERYWHERE, _3XX, _anything, _M.ELSEWHERE, _REDIRECT),
     Row((_E.LOGOUT,), (404,), _is_no_json, _M.CONTRACT_BROKEN, _NO_WORD),
-    Row(_EVERYWHERE, _NO_SUCH_PATH, _is_no_json, _M.CONTRACT_BROKEN, _WRONG_ADDRESS),
+    Row(_EVERYWHERE, _NO_SUCH_PATH, _is_no_json, _M.ELSEWHERE, _WRONG_ADDRESS),
     Row((_E.TOKEN,), (401,), _is_no_json, _M.CLIENT_REFUSED, _WRONG_CLIENT),
     Row((*_SESSION_CALLS, *_LOGINS), (401,), _is_no_json, _M.CLIENT_REFUSED, _NOT_LET_IN),
     Row(_EVERYWHERE, (200, *_4XX, *_5XX), _is_no_json, _M.PAGE, "a page, not an answer"),

@@ -207,7 +207,7 @@ def forget(services: Services, call: UUID) -> None:
 
 def give_up(services: Services, call: UUID, error: SessionWorkerError) -> None:
     """Write down that the call failed; take it back where no byte of it has left."""
-    if isinstance(error, HeldBack) or not getattr(error, "was_sent", True):
+    if isinstance(error, HeldBack) or not error.was_sent:
         forget(services, call)
     else:
         close_alone(services, call, CallOutcome.REFUSED, failure_of(error))

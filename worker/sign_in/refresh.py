@@ -127,12 +127,12 @@ def _exchange(
         return journal.PROOF_USED
     except SessionGone:
         return _end(exchange, unchanged(session), EndCause.GONE_AT_IDP)
-    except MosaicContractBroken as error:
-        return _unreadable(exchange, error)
     except OutcomeUnknown as unknown:
         return _unknown(exchange, unknown)
-    except SessionWorkerError:
-        # Not sent, or refused for another's sake: the token is as good as before.
+    except SessionWorkerError as error:
+        if error.was_sent and isinstance(error, MosaicContractBroken):
+            return _unreadable(exchange, error)
+        # It never reached Mosaic, or was refused for another's sake: the token is good as before.
         journal.forget(services, call)
         raise
     return _settle(exchange, body)

@@ -412,7 +412,7 @@ def test_tokens_that_do_not_verify_are_given_to_nobody(sqlite_stage: Stage) -> N
 
 def test_what_nobody_can_make_sense_of_uses_the_token_up_perhaps(sqlite_stage: Stage) -> None:
     state = sqlite_stage.mosaic.state
-    for status in (302, 404, 418):
+    for status in (404, 418):
         _, token = signed_in(sqlite_stage)
         state.faults.add(REFRESH, "status", status=status, times=1)
 
@@ -505,6 +505,36 @@ def test_what_mosaic_did_not_take_may_be_sent_under_the_same_id(
 
     assert held_back.verdict is Verdict.TEMPORARILY_UNAVAILABLE
     assert held_back.retry_after is not None
+    assert answer.verdict is Verdict.AUTHENTICATED
+
+
+def set_url(stage: Stage, **urls: str) -> None:
+    """Have an operator set addresses of the shop's, and nobody remember anything from before."""
+    apps.set_app(stage.services, "shop", **urls)
+    stage.services.apps._apps.clear()
+    stage.services.redis.flushall()
+    stage.services.mosaic._client_tokens._slots.clear()
+
+
+@pytest.mark.parametrize("elsewhere", ["no client token", "no such path", "a redirect"])
+def test_a_wrong_address_uses_no_token_up(stage: Stage, elsewhere: str) -> None:
+    """Whoever answers there is not Mosaic: each app would lose the tokens of all who are away."""
+    _, token = signed_in(stage)
+    faults = stage.mosaic.state.faults
+    if elsewhere == "no client token":
+        set_url(stage, token_url=f"{stage.mosaic.url}/elsewhere")
+    elif elsewhere == "no such path":
+        faults.add(REFRESH, "status", status=404, text="<html>not here</html>", times=1)
+    else:
+        faults.add(REFRESH, "status", status=302, times=1)
+    sealed = stage.seal("shop", asked(token))
+
+    refused = stage.deliver(sealed)
+    set_url(stage, token_url=stage.mosaic.token_url)
+    answer = stage.deliver(sealed)
+
+    assert refused.verdict is Verdict.TEMPORARILY_UNAVAILABLE
+    assert refused.reason != Reason.OUTCOME_UNKNOWN
     assert answer.verdict is Verdict.AUTHENTICATED
 
 
