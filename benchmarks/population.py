@@ -15,7 +15,7 @@ from session_client.keys import AppKey
 from worker.app_registry import SILENT_BY_USER
 from worker.operations.app_description import NewApp
 from worker.operations.apps import add_app
-from worker.sessions.queries import session_id_place
+from worker.sessions import mosaic_ids
 from worker.storage.encryption import Hashed
 from worker.wiring import Services
 
@@ -62,7 +62,7 @@ def sign_in_all(services: Services) -> None:
                 "id": row_id,
                 "user_id": user,
                 "session_hash": services.keyring.lookup_hash(session_id),
-                "sealed_session_id": services.keyring.seal(session_id, session_id_place(row_id)),
+                "sealed_session_id": services.keyring.seal(session_id, mosaic_ids.place_of(row_id)),
                 "registered_by": people.app_of(number),
                 "amr": ["pwd"],
                 "authenticated_at": now,

@@ -33,7 +33,7 @@ from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
 from worker.outbox.leases import wake_due
 from worker.outbox.mosaic_logouts import end_at_idp
-from worker.sessions.queries import session_id_place
+from worker.sessions import mosaic_ids
 
 APPS = ("shop", "forum")
 JUMPS = (1.0, 600.0, 86_400.0, 14.01 * 86_400.0)
@@ -253,7 +253,7 @@ class SessionLife(RuleBasedStateMachine):
         open_id = self.stage.services.keyring.open
         for row in self.stage.sessions():
             if row.end_cause == "logout" and row.id not in self.logged_out:
-                place = session_id_place(row.id)
+                place = mosaic_ids.place_of(row.id)
                 self.logged_out[row.id] = open_id(row.sealed_session_id, place)
 
 

@@ -17,7 +17,7 @@ from worker.logout import receipts, unknown_sessions
 from worker.logout.end_sessions import end_sessions
 from worker.logout.receipts import LogoutCall
 from worker.requests.outcomes import Outcome
-from worker.sessions import app_links, browser_tokens, queries
+from worker.sessions import app_links, browser_tokens, mosaic_ids, queries
 from worker.sessions.watermarks import lock_user, raise_device_watermark, raise_watermark
 from worker.wiring import Services
 
@@ -55,7 +55,7 @@ def _log_out(connection: Connection, services: Services, request: LogoutCall) ->
     ended = end_sessions(
         connection,
         services,
-        in_scope,
+        queries.locked_in_order(in_scope),
         EndCause.LOGOUT,
         by=request.by,
         lifetime=request.app.mosaic.session_lifetime,
@@ -125,7 +125,7 @@ def _named_session(connection: Connection, services: Services, request: LogoutCa
     else:
         assert command.session_id is not None, "one of the two is given"  # noqa: S101
         session_hash = services.keyring.lookup_hash(command.session_id)
-        session = queries.by_hash(connection, session_hash)
+        session = mosaic_ids.find(connection, session_hash)
     if session is None:
         raise InvalidRequest(Reason.NO_SESSION)
     # Who has the session id has proven the session. Were the app to share it as well, a logout that

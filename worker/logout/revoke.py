@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement
 from models import EndCause
 from worker.logout.end_sessions import Ended, end_sessions
 from worker.logout.guards import refuse_too_many
-from worker.sessions import operator_trail
+from worker.sessions import operator_trail, queries
 from worker.sessions.audit import Cause
 from worker.sessions.operator_trail import Action
 from worker.sessions.watermarks import lock_user, raise_watermark
@@ -48,7 +48,7 @@ def revoke(  # noqa: PLR0913 - said by name
         ended = end_sessions(
             connection,
             services,
-            which,
+            queries.locked_in_order(which),
             EndCause.REVOKED,
             by=Cause(None, f"{BY_OPERATOR}: {reason}"[:200]),
             lifetime=services.settings.session_lifetime,

@@ -18,7 +18,7 @@ from worker.logout.logout import commit_once
 from worker.requests.commands import RevokeUserCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import audit
+from worker.sessions import audit, queries
 from worker.sessions.watermarks import lock_user, raise_watermark
 from worker.wiring import Services
 
@@ -47,7 +47,7 @@ def _revoke(connection: Connection, services: Services, request: RevokeUserCall)
     ended = end_sessions(
         connection,
         services,
-        theirs,
+        queries.locked_in_order(theirs),
         EndCause.REVOKED,
         by=request.by,
         lifetime=request.app.mosaic.session_lifetime,

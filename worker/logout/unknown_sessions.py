@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from models import EndCause, IdpSession, Logout, new_id
 from worker.logout.end_sessions import add_deliveries, delivery
 from worker.logout.receipts import LogoutCall
-from worker.sessions import app_links, audit, queries
+from worker.sessions import app_links, audit, mosaic_ids
 from worker.sessions.queries import Session
 from worker.storage.sql import upsert
 from worker.wiring import Services
@@ -58,7 +58,7 @@ def tell_of_expired(
     known = select(Logout.id).where(Logout.idp_session_id == session.id)
     if connection.execute(known).first() is not None:
         return ()  # somebody asked before
-    sealed = services.keyring.seal(session_id, queries.session_id_place(session.id))
+    sealed = services.keyring.seal(session_id, mosaic_ids.place_of(session.id))
     connection.execute(
         update(IdpSession).where(IdpSession.id == session.id).values(sealed_session_id=sealed)
     )
@@ -66,7 +66,7 @@ def tell_of_expired(
 
 
 def _find(connection: Connection, services: Services, session_id: str) -> Session | None:
-    return queries.by_hash(connection, services.keyring.lookup_hash(session_id))
+    return mosaic_ids.find(connection, services.keyring.lookup_hash(session_id))
 
 
 def _insert(
@@ -76,7 +76,7 @@ def _insert(
         id=session,
         user_id=request.command.user_id,
         session_hash=services.keyring.lookup_hash(session_id),
-        sealed_session_id=services.keyring.seal(session_id, queries.session_id_place(session)),
+        sealed_session_id=services.keyring.seal(session_id, mosaic_ids.place_of(session)),
         registered_by=request.app.app_id,
         amr=[],
         authenticated_at=request.opened_at,

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, select
 from models import App, AppKey, IdpSession
 from worker.app_registry import app_key_place, client_secret_place
 from worker.errors import ConfigurationError
-from worker.sessions import queries
+from worker.sessions import mosaic_ids
 from worker.settings.environment import variable_name
 from worker.storage.database import Store
 from worker.storage.encryption import KeyRing, SealedValueUnreadable, kid_of
@@ -53,7 +53,7 @@ def _newest_sessions(connection: Connection) -> list[Row[Any]]:
 
 
 def _of_session(session: Row[Any]) -> Sealed:
-    return session.sealed_session_id, queries.session_id_place(session.id)
+    return session.sealed_session_id, mosaic_ids.place_of(session.id)
 
 
 def _of_apps(connection: Connection) -> Iterable[Sealed]:
@@ -118,7 +118,7 @@ def _check_lookup_key(connection: Connection, keyring: KeyRing, newest: Sequence
 
 def _finds(connection: Connection, keyring: KeyRing, row_id: object, session_id: bytes) -> bool:
     # By an id it had earlier, too: Mosaic may be changing it at this moment.
-    found = queries.by_hash(connection, keyring.lookup_hash(session_id.decode()))
+    found = mosaic_ids.find(connection, keyring.lookup_hash(session_id.decode()))
     return found is not None and found.id == row_id
 
 

@@ -17,9 +17,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models import App, AppKey, IdpSession, LoginCall, OperatorAction
 from worker.app_registry import app_key_place, client_secret_place
-from worker.sessions import operator_trail
+from worker.sessions import mosaic_ids, operator_trail
 from worker.sessions.operator_trail import Action
-from worker.sessions.queries import session_id_place
 from worker.sign_in.journal import answer_place
 from worker.storage.encryption import kid_of
 from worker.wiring import Services
@@ -38,7 +37,7 @@ class _Sealed:
 _COLUMNS: Final = (
     _Sealed("client secrets", App.app_id, App.sealed_client_secret, client_secret_place),
     _Sealed("app keys", AppKey.id, AppKey.sealed_secret, app_key_place),
-    _Sealed("session ids", IdpSession.id, IdpSession.sealed_session_id, session_id_place),
+    _Sealed("session ids", IdpSession.id, IdpSession.sealed_session_id, mosaic_ids.place_of),
     _Sealed("answers of logins", LoginCall.id, LoginCall.sealed_answer, answer_place),
 )
 

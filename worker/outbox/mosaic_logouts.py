@@ -16,7 +16,7 @@ from worker import metrics
 from worker.errors import LogoutRefused, OperatorMustAct, SessionWorkerError, UserRefused
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, Lease
-from worker.sessions import audit, queries
+from worker.sessions import audit, mosaic_ids, queries
 from worker.sessions.audit import Cause
 from worker.wiring import Services
 
@@ -75,9 +75,7 @@ def _claim(services: Services, logout: UUID) -> _Claim | None:
 def _tell_mosaic(services: Services, claim: _Claim) -> None:
     """Try the client of the app that asked, then that of the app that registered the session."""
     assert claim.sealed_session_id is not None, "kept while the delivery is open"  # noqa: S101
-    session_id = services.keyring.open(
-        claim.sealed_session_id, queries.session_id_place(claim.session)
-    )
+    session_id = services.keyring.open(claim.sealed_session_id, mosaic_ids.place_of(claim.session))
     refusal: SessionWorkerError = OperatorMustAct(
         "no app that is registered for its Mosaic can log this session out: register one anew"
     )

@@ -16,11 +16,10 @@ from sqlalchemy import (
     select,
 )
 
-from models import AppSession, EndCause, IdpSession, SessionAlias
+from models import AppSession, EndCause, IdpSession
 from session_client.contract import Reason
 from worker.sessions.caps import effective_expiry, has_caps, reaches_within_caps
 from worker.settings.model import Settings
-from worker.storage.encryption import KeyRing
 from worker.wiring import Services
 
 COLUMNS: Final = (
@@ -69,17 +68,6 @@ class Session:
         Such a row has no time but that of its logout (`logout.unknown_sessions`).
         """
         return self.amr_as_of != self.ended_at
-
-
-def session_id_place(session: UUID) -> str:
-    """Return what a sealed session id is bound to."""
-    return f"idp_sessions:{session}:session_id"
-
-
-def open_session_id(keyring: KeyRing, session: Session) -> str:
-    """Return Mosaic's id of a live session."""
-    assert session.sealed_session_id is not None, "a live session has its id"  # noqa: S101
-    return keyring.open(session.sealed_session_id, session_id_place(session.id))
 
 
 def _usable_from(device_id: Any) -> ColumnElement[bool]:
@@ -145,7 +133,7 @@ def why_none(services: Services, user_id: str, device_id: str | None, now: datet
         .limit(1)
     )
     with services.store.read() as connection:
-        newest = _one(connection, query)
+        newest = one(connection, query)
     if newest is None:
         return Reason.NO_SESSION
     return why_unusable(services.settings, newest, now) or Reason.EXPIRED
@@ -201,26 +189,26 @@ def reason_for(end_cause: str | None) -> Reason:
     }.get(end_cause or "", Reason.EXPIRED)
 
 
-def _by_for_update(query: Select[*tuple[Any, ...]]) -> dict[bool, Select[*tuple[Any, ...]]]:
-    # SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
+def by_for_update(query: Select[*tuple[Any, ...]]) -> dict[bool, Select[*tuple[Any, ...]]]:
+    """Return *query* without and with locks; other writers of its rows wait for our commit.
+
+    SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
+    """
     return {False: query, True: query.with_for_update()}
 
 
-_SESSION_HASH: Final = bindparam("session_hash", type_=IdpSession.session_hash.type)
-# A session id that the session had earlier; also for who inserts one.
-ALIASED: Final = select(SessionAlias.idp_session_id).where(
-    SessionAlias.session_hash == _SESSION_HASH
-)
-_CURRENT: Final = _by_for_update(select(*COLUMNS).where(IdpSession.session_hash == _SESSION_HASH))
-_EARLIER: Final = _by_for_update(select(*COLUMNS).where(IdpSession.id.in_(ALIASED)))
-_BY_ID: Final = _by_for_update(
+_BY_ID: Final = by_for_update(
     select(*COLUMNS).where(IdpSession.id == bindparam("session", type_=IdpSession.id.type))
 )
 
 
 def by_id(connection: Connection, session: UUID, *, for_update: bool = False) -> Session | None:
-    """Return one session, live or ended; *for_update* as in `by_hash`."""
-    return _one(connection, _BY_ID[for_update], {"session": session})
+    """Return one session, live or ended.
+
+    With *for_update* other writers of the row wait for our commit: what is decided from the row
+    still holds when it is written.
+    """
+    return one(connection, _BY_ID[for_update], {"session": session})
 
 
 _LIVE: Final = select(IdpSession.id).where(
@@ -233,28 +221,25 @@ def is_live(services: Services, session: UUID) -> bool:
     return bool(services.store.run(_LIVE, {"session": session}))
 
 
-def by_hash(
-    connection: Connection, session_hash: bytes, *, for_update: bool = False
-) -> Session | None:
-    """Return the session a session id belongs to, also by an id it had earlier.
-
-    With *for_update* other writers of the row wait for our commit: what is decided from the row
-    still holds when it is written.
-    """
-    told = {"session_hash": session_hash}
-    # In this order: an id that is changed in between is an alias by the time we look there.
-    return _one(connection, _CURRENT[for_update], told) or _one(
-        connection, _EARLIER[for_update], told
-    )
-
-
-def _one(
+def one(
     connection: Connection,
     query: Select[*tuple[Any, ...]],
     told: Mapping[str, Any] | None = None,
 ) -> Session | None:
+    """Return the session that *query* for `COLUMNS` finds, if it finds one."""
     row = connection.execute(query, told).one_or_none()
     return None if row is None else from_columns(row)
+
+
+def locked_in_order(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition that a session is live and among *which*, for a statement that ends it.
+
+    It locks them by their ids first, as `lock_in_order` does. A statement by itself locks rows as
+    it comes upon them: two that end several of the same sessions would wait for each other.
+    """
+    among = select(IdpSession.id).where(IdpSession.ended_at.is_(None), which)
+    in_order = among.order_by(IdpSession.id).with_for_update().cte("in_order")
+    return IdpSession.id.in_(select(in_order.c.id))
 
 
 def lock_in_order(connection: Connection, *sessions: UUID) -> None:

@@ -13,7 +13,7 @@ from models import IdpSession, TokenOrigin, new_id
 from worker.mosaic import Identity
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
-from worker.sessions import queries
+from worker.sessions import mosaic_ids, queries
 from worker.sessions.queries import Session
 from worker.storage.sql import in_each_dialect
 from worker.wiring import Services
@@ -48,7 +48,7 @@ def open_session(
     there is no row to lock, and no older one to replace.
     """
     identity, session = login.identity, new_id()
-    place = queries.session_id_place(session)
+    place = mosaic_ids.place_of(session)
     values: dict[str, Any] = {
         "id": session,
         "user_id": identity.user_id,
@@ -73,7 +73,7 @@ def open_session(
 def _unless_known(insert: Any) -> Any:
     # Two registrations of one session at once: the second finds the first one's row.
     values = [bindparam(column.key, type_=column.type) for column in queries.COLUMNS]
-    row = select(*values).where(~queries.ALIASED.exists())
+    row = select(*values).where(~mosaic_ids.ALIASED.exists())
     return (
         insert(IdpSession)
         .from_select(list(queries.COLUMNS), row, include_defaults=False)

@@ -29,7 +29,7 @@ from worker.errors import (
 from worker.metrics import Saving
 from worker.mosaic import Identity, SilentAuthCall, SilentAuthOptions, Tokens
 from worker.requests.outcomes import Outcome, failure_of
-from worker.sessions import queries
+from worker.sessions import mosaic_ids, queries
 from worker.sessions.queries import Session
 from worker.sign_in.commit import SilentAuthRequest, aged, end, settle, step_up, unchanged
 from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded
@@ -139,7 +139,7 @@ def _ask(
     options: SilentAuthOptions,
     lead: Lead,
 ) -> Outcome | Again:
-    session_id = queries.open_session_id(services.keyring, session)
+    session_id = mosaic_ids.open_id_of(services.keyring, session)
     call = SilentAuthCall(session_id=session_id, user_id=session.user_id, options=options)
     try:
         tokens, identity = _ask_mosaic(services, request, call, lead)

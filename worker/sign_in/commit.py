@@ -13,10 +13,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, update
+from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.exc import IntegrityError
 
-from models import EndCause, IdpSession, SessionAlias
+from models import EndCause, IdpSession
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.app_registry import KnownApp
@@ -26,12 +26,11 @@ from worker.policy import Shortfall
 from worker.requests.commands import SilentAuthCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import app_links, audit, queries
+from worker.sessions import app_links, audit, mosaic_ids, queries
 from worker.sessions.caps import effective_expiry
 from worker.sessions.queries import Session
 from worker.sign_in import refresh_tokens, slide
 from worker.storage.encryption import KeyRing
-from worker.storage.sql import upsert
 from worker.wiring import Services
 
 SilentAuthRequest = OpenedRequest[SilentAuthCommand]
@@ -156,10 +155,11 @@ def _settle_at_once(use: _Use) -> Settled | None:
 
 def _settle_in(connection: Connection, use: _Use) -> Settled | None:
     request, session = use.request, use.session
+    other = _of_new_id(connection, use)
     expires_at = slide.slide(connection, session, use.at, use.slid_to)
     if expires_at is None:
         return None
-    version = _keep_new_id(connection, use)
+    version = _keep_new_id(connection, use, other)
     if version is None:
         return None
     if use.shortfall:
@@ -180,20 +180,34 @@ def unchanged(session: Session) -> ColumnElement[bool]:
     )
 
 
-def _keep_new_id(connection: Connection, use: _Use) -> int | None:
+def _of_new_id(connection: Connection, use: _Use) -> Session | None:
+    """Return the other session here that has the id Mosaic answered with, locked with ours.
+
+    So that its logout comes before our commit or after it, and never in between.
+    """
+    if use.new_hash == use.session.session_hash:
+        return None
+    other = mosaic_ids.find(connection, use.new_hash)
+    if other is None or other.id == use.session.id:
+        return None
+    queries.lock_in_order(connection, use.session.id, other.id)
+    return queries.by_id(connection, other.id)
+
+
+def _keep_new_id(connection: Connection, use: _Use, other: Session | None) -> int | None:
     """Store the id Mosaic returned; when it is a new one, the old one stays as an alias.
 
     Logouts by apps that know only the old id must still find the session. Returns the row's
     version; None when the new id is that of a session logged out here: then this one is as well,
     whatever Mosaic knows yet.
     """
-    session, new_hash = use.session, use.new_hash
-    if new_hash == session.session_hash:
+    session = use.session
+    if use.new_hash == session.session_hash:
         return session.version
-    # Locked, so that its logout comes before our commit or after it, and never in between.
-    other = queries.by_hash(connection, new_hash, for_update=True)
-    if other is None or other.id == session.id:
-        _rename(connection, use)
+    if other is None:
+        mosaic_ids.give_new(
+            connection, use.services.keyring, session, use.tokens.session_id, use.at
+        )
         return session.version + 1
     # Two rows for one session at Mosaic, each found by its own id: an app registered the new id
     # before we met it. Both stay what they are, unless the other one must never be used again.
@@ -202,28 +216,6 @@ def _keep_new_id(connection: Connection, use: _Use) -> int | None:
     cause = EndCause(other.end_cause)
     _end_in(connection, use.services, use.request, IdpSession.id == session.id, cause)
     return None
-
-
-def _rename(connection: Connection, use: _Use) -> None:
-    session, session_id = use.session, use.tokens.session_id
-    alias = {
-        "session_hash": session.session_hash,
-        "idp_session_id": session.id,
-        "created_at": use.at,
-    }
-    known = upsert(connection, SessionAlias).values(alias)
-    connection.execute(known.on_conflict_do_nothing())  # it may have had this id twice
-    connection.execute(
-        update(IdpSession)
-        .where(IdpSession.id == session.id)
-        .values(
-            session_hash=use.new_hash,
-            sealed_session_id=use.services.keyring.seal(
-                session_id, queries.session_id_place(session.id)
-            ),
-            version=IdpSession.version + 1,
-        )
-    )
 
 
 def end(

@@ -22,7 +22,7 @@ from worker.logout.end_sessions import add_deliveries, delivery
 from worker.mosaic import ListedSession
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
-from worker.sessions import audit, queries
+from worker.sessions import audit, mosaic_ids
 from worker.sessions.audit import Cause
 from worker.wiring import Services
 
@@ -66,22 +66,28 @@ def owe_end(
 ) -> tuple[UUID, ...]:
     """Owe Mosaic the end of a session that is ended here and that it has just used again.
 
-    Returns the deliveries to wake; none where one is open already.
+    Also where it has confirmed that end before. Returns the deliveries to wake; none where one is
+    open already.
     """
-    session = queries.by_hash(connection, services.keyring.lookup_hash(session_id))
+    session = mosaic_ids.find(connection, services.keyring.lookup_hash(session_id))
     if session is None or session.ended_at is None:
         return ()
-    is_open = (Logout.idp_session_id == session.id) & Logout.closed_at.is_(None)
-    if connection.execute(select(Logout.id).where(is_open)).first() is not None:
+    of_session = Logout.idp_session_id == session.id
+    known = connection.execute(select(Logout.closed_at).where(of_session)).one_or_none()
+    if known is not None and known.closed_at is None:
         return ()
-    sealed = services.keyring.seal(session_id, queries.session_id_place(session.id))
+    sealed = services.keyring.seal(session_id, mosaic_ids.place_of(session.id))
     connection.execute(
         update(IdpSession).where(IdpSession.id == session.id).values(sealed_session_id=sealed)
     )
     now = services.now()
     give_up_at = now + request.app.mosaic.session_lifetime
     owed = delivery(session.id, request.app.app_id, now, give_up_at)
-    add_deliveries(connection, [owed])
+    if known is None:
+        add_deliveries(connection, [owed])
+    else:  # a session has one delivery, which begins anew
+        anew = {"closed_at": None, "outcome": None, "attempts": 0, "crashes": 0}
+        connection.execute(update(Logout).where(of_session).values(**owed, **anew))
     return (owed["id"],)
 
 
@@ -165,7 +171,7 @@ def _end_of(
 
 def _is_known(services: Services, session_id: str) -> bool:
     with services.store.read() as connection:
-        return queries.by_hash(connection, services.keyring.lookup_hash(session_id)) is not None
+        return mosaic_ids.find(connection, services.keyring.lookup_hash(session_id)) is not None
 
 
 def _note(services: Services, user_id: str, call: Row[Any], *, is_ended: bool) -> bool:

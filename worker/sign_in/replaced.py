@@ -20,13 +20,15 @@ from worker.wiring import Services
 def lock_with_replaced(
     connection: Connection, services: Services, token: str | None, session: UUID | None
 ) -> None:
-    """Lock a session that is there, and the one that *token* names, before either is written.
+    """Lock the session that *token* names, and *session* if it is there, before either is written.
 
-    Two browsers that come with each other's token would else wait for each other.
+    Two browsers that come with each other's token would else wait for each other. So would a login
+    that has inserted a session, and whoever has locked the one it replaces and is to give it the
+    new one's id.
     """
     before = None if token is None else browser_tokens.find_session(connection, services, token)
-    if session is not None and before is not None:
-        queries.lock_in_order(connection, session, before.id)
+    if before is not None:
+        queries.lock_in_order(connection, before.id, *([] if session is None else [session]))
 
 
 def end_replaced(

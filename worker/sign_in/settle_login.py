@@ -31,7 +31,7 @@ from worker.mosaic import Identity, LoginFacts, SilentAuthCall, Tokens
 from worker.requests.login_commands import AuthenticateCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import audit, queries
+from worker.sessions import audit, mosaic_ids, queries
 from worker.sign_in import journal, known_browser, limits, orphans, store_session
 from worker.sign_in.active_login import ActiveLogin, open_session
 from worker.sign_in.commit import shown_tokens, step_up
@@ -71,7 +71,7 @@ class Attempt:
         """Mosaic's id of the session to add a factor to."""
         if self.raised is None:
             return None
-        return queries.open_session_id(self.services.keyring, self.raised.session)
+        return mosaic_ids.open_id_of(self.services.keyring, self.raised.session)
 
     @property
     def expected_user(self) -> str | None:
@@ -211,9 +211,12 @@ def _somebody_else(login: Attempt, call: UUID, tokens: Tokens, identity: Identit
     active = _active(login, tokens, identity)
     with services.store.write() as connection:
         session_hash = services.keyring.lookup_hash(tokens.session_id)
+        known = mosaic_ids.find(connection, session_hash)
+        there = [known, None if raised is None else raised.session]
+        queries.lock_in_order(connection, *(session.id for session in there if session))
         found = open_session(
             connection, services, request, active, services.now()
-        ) or queries.by_hash(connection, session_hash, for_update=True)
+        ) or mosaic_ids.find(connection, session_hash)
         assert found is not None, "just inserted, or there before"  # noqa: S101
         both = {found.id} if raised is None else {found.id, raised.session.id}
         ended = end_sessions(

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, update
 
-from models import EndCause, IdpSession, SessionAlias, TokenOrigin
+from models import EndCause, IdpSession, TokenOrigin
 from session_client.contract import Reason, Verdict
 from worker.errors import SessionChanged, WrongSubject
 from worker.logout.end_sessions import Ended, end_sessions
@@ -21,13 +21,13 @@ from worker.mosaic import Identity
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import app_links, audit, browser_tokens, queries
+from worker.sessions import app_links, audit, browser_tokens, mosaic_ids, queries
 from worker.sessions.caps import effective_expiry, is_past_the_absolute_cap
 from worker.sessions.queries import Session
 from worker.sessions.watermarks import is_before_device_watermark, is_before_watermark, lock_user
 from worker.sign_in.active_login import ActiveLogin, open_session
 from worker.sign_in.replaced import end_replaced, lock_with_replaced
-from worker.storage.sql import not_before, upsert
+from worker.storage.sql import not_before
 from worker.wiring import Services
 
 
@@ -105,8 +105,10 @@ def _open(
 ) -> Session | None:
     """Return the session that *login* opens; None for one that is known."""
     if login.replaces is not None:
-        known = queries.by_hash(connection, services.keyring.lookup_hash(login.session_id))
-        own = None if known is None else known.id
+        own = login.into
+        if own is None:
+            known = mosaic_ids.find(connection, services.keyring.lookup_hash(login.session_id))
+            own = None if known is None else known.id
         lock_with_replaced(connection, services, login.replaces, own)
     if login.into is not None:
         return None
@@ -117,7 +119,7 @@ def _locked(connection: Connection, services: Services, login: ActiveLogin) -> S
     """Return a known session; of two tokens at once the older sees what the newer has proved."""
     if login.into is None:
         session_hash = services.keyring.lookup_hash(login.session_id)
-        session = queries.by_hash(connection, session_hash, for_update=True)
+        session = mosaic_ids.find(connection, session_hash, for_update=True)
     else:
         session = queries.by_id(connection, login.into, for_update=True)
     assert session is not None, "it was there before"  # noqa: S101
@@ -133,22 +135,10 @@ def _keep_new_id(
     session_hash = services.keyring.lookup_hash(session_id)
     if session_hash == session.session_hash:
         return
-    other = queries.by_hash(connection, session_hash, for_update=True)
+    other = mosaic_ids.find(connection, session_hash)
     if other is not None and other.id != session.id:
         raise SessionChanged
-    alias = {
-        "session_hash": session.session_hash,
-        "idp_session_id": session.id,
-        "created_at": services.now(),
-    }
-    known = upsert(connection, SessionAlias).values(alias)
-    connection.execute(known.on_conflict_do_nothing())
-    sealed = services.keyring.seal(session_id, queries.session_id_place(session.id))
-    connection.execute(
-        update(IdpSession)
-        .where(IdpSession.id == session.id)
-        .values(session_hash=session_hash, sealed_session_id=sealed, version=IdpSession.version + 1)
-    )
+    mosaic_ids.give_new(connection, services.keyring, session, session_id, services.now())
 
 
 def _is_late(

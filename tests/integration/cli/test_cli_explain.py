@@ -22,7 +22,7 @@ from tests.integration.outbox.propagation_rig import (
 )
 from tests.stage import Stage
 from worker.outbox.leases import MAX_CRASHES
-from worker.sessions.queries import session_id_place
+from worker.sessions import mosaic_ids
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_nothing_secret_is_told(sqlite_stage: Stage) -> None:
 
 
 def opened_id(stage: Stage, row: Any) -> str:
-    return stage.services.keyring.open(row.sealed_session_id, session_id_place(row.id))
+    return stage.services.keyring.open(row.sealed_session_id, mosaic_ids.place_of(row.id))
 
 
 def test_what_nobody_knows_is_said_to_be_unknown(sqlite_stage: Stage) -> None:

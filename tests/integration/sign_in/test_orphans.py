@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from models import LoginCall
-from session_client import methods
+from session_client import methods, requests
 from session_client.contract import Reason, Verdict
 from simulator.controls.devices import totp_code
 from simulator.idp.endpoints import Endpoint
@@ -239,3 +239,31 @@ def test_a_factor_that_was_not_added_or_cannot_be_asked_about_is_unknown(
     assert second.reason == Reason.OUTCOME_UNKNOWN
     assert browse(stage, first.browser_token).verdict is Verdict.AUTHENTICATED
     assert live(stage) == 1
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_a_factor_of_a_session_that_was_logged_out_meanwhile_has_it_end_once_more(
+    stage: Stage, *, is_confirmed: bool
+) -> None:
+    """Mosaic may have used it again after it heard of the logout: only one that follows is sure."""
+    token = log_in(stage).browser_token
+    begun = begin(stage, methods.IssueOtp(), step_up=token)
+    proof = methods.Code(begun["code"])
+    with (
+        stage.mosaic.state.gates.hold(FACTOR) as gate,
+        stage.meanwhile(
+            lambda: prove(stage, proof, login=begun["login"], step_up=token)
+        ) as proving,
+    ):
+        gate.wait_arrived()
+        stage.ask("shop", requests.Logout(browser_token=token))
+        if is_confirmed:
+            assert stage.tell_mosaic() == ["confirmed"]
+        gate.release()
+
+    answer = proving.result()
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert (answer.tokens, answer.browser_token) == (None, None)
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert {session.sealed_session_id for session in stage.sessions()} == {None}

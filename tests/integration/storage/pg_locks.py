@@ -15,7 +15,8 @@ from worker.storage import database
 @contextmanager
 def patient_locks() -> Iterator[None]:
     """Make stores that wait long for a row: on a busy machine others keep theirs for seconds."""
-    patient = " -c lock_timeout=60000 -c statement_timeout=60000"
+    times = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    patient = "".join(f" -c {name}=60000" for name in times)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "PG_OPTIONS", database.PG_OPTIONS + patient)
         yield
