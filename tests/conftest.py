@@ -180,3 +180,12 @@ def sqlite_stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> It
     """The same on SQLite alone, for what no database changes."""
     with patient_redis(), Stage(sqlite_url, redis_url, mosaic) as stage:
         yield stage
+
+
+@pytest.fixture
+def postgres_stage(
+    empty_postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> Iterator[Stage]:
+    """The same on PostgreSQL alone, for what SQLite cannot."""
+    with patient_redis(), Stage(empty_postgres_url, redis_url, mosaic) as stage:
+        yield stage

@@ -7,7 +7,7 @@ random bits, of which only a keyed hash is stored.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -42,6 +42,14 @@ class Presented:
 
     session: Session
     replaced_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that the browser is to get, and what is stored of it."""
+
+    value: str = field(repr=False)
+    token_hash: bytes
 
 
 def find(services: Services, token: str) -> Presented | None:
@@ -99,16 +107,22 @@ def issue(  # noqa: PLR0913 - the columns of a row
         _replace_all_but_newest(connection, session, keeps, now)
     if replaces_all and not is_first:
         connection.execute(delete(Ticket).where(Ticket.idp_session_id == session))
-    token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    token = make(services.keyring)
     row = {
-        "token_hash": _hash_of(services.keyring, token),
+        "token_hash": token.token_hash,
         "idp_session_id": session,
         "issued_to": issued_to,
         "origin": origin.value,
         "issued_at": now,
     }
     connection.execute(_ISSUE, row)
-    return token
+    return token.value
+
+
+def make(keyring: KeyRing) -> NewToken:
+    """Return a new token."""
+    value = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    return NewToken(value, keyring.keyed_hash(Hashed.BROWSER_TOKEN, value))
 
 
 def replace(connection: Connection, services: Services, token: str) -> None:

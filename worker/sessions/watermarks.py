@@ -25,9 +25,13 @@ def lock_user(connection: Connection, user_id: str) -> None:
     registration looks for a watermark that is not there yet. SQLite has one writer anyway.
     """
     if connection.dialect.name != "sqlite":
-        digest = hashlib.sha256(b"watermark:" + user_id.encode()).digest()
-        key = int.from_bytes(digest[:8], "big", signed=True)
-        connection.execute(_LOCK, {"key": key})
+        connection.execute(_LOCK, {"key": lock_of(user_id)})
+
+
+def lock_of(user_id: str) -> int:
+    """Return the key of a user's advisory lock."""
+    digest = hashlib.sha256(b"watermark:" + user_id.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def raise_watermark(connection: Connection, user_id: str, now: datetime) -> datetime:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from models import IdpSession, TokenOrigin, new_id
 from worker.mosaic import Identity
@@ -47,13 +47,21 @@ def open_session(
     It is as the token proves it. Nobody else sees it before our commit, and nothing refers to it:
     there is no row to lock, and no older one to replace.
     """
+    values = row_of(services, request, login, now)
+    inserted = connection.execute(_INSERT[connection.dialect.name], values).one_or_none()
+    return None if inserted is None else Session(**values)
+
+
+def row_of(
+    services: Services, request: OpenedRequest[Command], login: ActiveLogin, now: datetime
+) -> dict[str, Any]:
+    """Return the row of a session that *login* opens now."""
     identity, session = login.identity, new_id()
-    place = mosaic_ids.place_of(session)
-    values: dict[str, Any] = {
+    return {
         "id": session,
         "user_id": identity.user_id,
         "session_hash": services.keyring.lookup_hash(login.session_id),
-        "sealed_session_id": services.keyring.seal(login.session_id, place),
+        "sealed_session_id": services.keyring.seal(login.session_id, mosaic_ids.place_of(session)),
         "device_id": login.device_id,
         "registered_by": request.app.app_id,
         "amr": sorted(set(identity.amr or ())),
@@ -66,20 +74,25 @@ def open_session(
         "end_cause": None,
         "version": 1,
     }
-    inserted = connection.execute(_INSERT[connection.dialect.name], values).one_or_none()
-    return None if inserted is None else Session(**values)
 
 
-def _unless_known(insert: Any) -> Any:
-    # Two registrations of one session at once: the second finds the first one's row.
-    values = [bindparam(column.key, type_=column.type) for column in queries.COLUMNS]
-    row = select(*values).where(~mosaic_ids.ALIASED.exists())
+def unless_known(insert: Any, row: Select[*tuple[Any, ...]]) -> Any:
+    """Return what inserts the session that *row* selects, and returns its id.
+
+    Nothing where its id is known, also as one that a session had earlier. Of two registrations of
+    one session at once the second finds the first one's row.
+    """
     return (
         insert(IdpSession)
-        .from_select(list(queries.COLUMNS), row, include_defaults=False)
+        .from_select(
+            list(queries.COLUMNS),
+            row.where(~mosaic_ids.ALIASED.exists()),
+            include_defaults=False,
+        )
         .on_conflict_do_nothing(index_elements=[IdpSession.session_hash])
         .returning(IdpSession.id)
     )
 
 
-_INSERT: Final = in_each_dialect(_unless_known)
+_ROW: Final = select(*(bindparam(column.key, type_=column.type) for column in queries.COLUMNS))
+_INSERT: Final = in_each_dialect(lambda insert: unless_known(insert, _ROW))

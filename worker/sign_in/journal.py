@@ -157,18 +157,20 @@ def close(  # noqa: PLR0913 - what is written
     Whether it was still open: if not, somebody has said by now that its outcome is unknown, and
     what it brought must be thrown away. Without *keeps_proof* another call may bring it again.
     """
-    sealed = None
-    if answer is not None:
-        sealed = services.keyring.seal(json.dumps(answer.to_wire()), answer_place(call))
     changes = {
         "closed_at": services.now(),
         "outcome": how.value,
-        "sealed_answer": sealed,
+        "sealed_answer": None if answer is None else sealed(services, call, answer),
         "idp_session_id": session,
         **({} if keeps_proof else {"proof_hash": None}),
     }
     closed = connection.execute(_CLOSE, {"call": call, **changes})
     return closed.one_or_none() is not None
+
+
+def sealed(services: Services, call: UUID, answer: Outcome) -> bytes:
+    """Return what is kept of the answer to a call, for whoever repeats its request."""
+    return services.keyring.seal(json.dumps(answer.to_wire()), answer_place(call))
 
 
 def close_alone(

@@ -24,7 +24,7 @@ from worker.errors import HeldBack, LoginRefused
 from worker.sessions import audit
 from worker.sessions.audit import Cause
 from worker.storage.encryption import Hashed
-from worker.storage.redis_scripts import Script, read_script
+from worker.storage.redis_scripts import Call, Script, read_script
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -136,7 +136,12 @@ def give_back(services: Services, buckets: Sequence[Bucket]) -> None:
     """Take back what `count` counted: it was no failure."""
     if buckets:
         with suppress(redis.RedisError):  # then it counts until its time is over
-            services.scripts.run(_GIVE_BACK, [bucket.key for bucket in buckets], [])
+            services.scripts.run_all(giving_back(buckets))
+
+
+def giving_back(buckets: Sequence[Bucket]) -> Call:
+    """Return what `give_back` does, to go to Redis with the answer."""
+    return Call(_GIVE_BACK, [bucket.key for bucket in buckets], [])
 
 
 def _run(

@@ -95,7 +95,7 @@ def may_have_left(connection: Connection, app_id: str, subject: bytes | None) ->
     """Whether an earlier login of *subject* at the app may have left a session at Mosaic."""
     if subject is None:
         return False
-    return connection.execute(_ANY_UNHEARD, _of(app_id, subject)).first() is not None
+    return connection.execute(ANY_UNHEARD, _of(app_id, subject)).first() is not None
 
 
 def end_unheard(services: Services, login: UUID) -> int:
@@ -133,7 +133,7 @@ _UNHEARD: Final = select(LoginCall.__table__).where(
     LoginCall.outcome == CallOutcome.UNKNOWN.value,
     LoginCall.kind == CallKind.LOGIN.value,
 )
-_ANY_UNHEARD: Final = _UNHEARD.with_only_columns(LoginCall.id).limit(1)
+ANY_UNHEARD: Final = _UNHEARD.with_only_columns(LoginCall.id).limit(1)
 
 
 def _of(app_id: str, subject: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ What cannot be used is thrown away, and the session it opened at Mosaic is ended
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -37,6 +37,7 @@ from worker.sign_in.active_login import ActiveLogin, open_session
 from worker.sign_in.commit import shown_tokens, step_up
 from worker.sign_in.limits import Bucket, Guesser
 from worker.sign_in.login_handle import LoginHandle
+from worker.sign_in.open_at_once import open_at_once
 from worker.sign_in.step_up_session import Raised
 from worker.sign_in.store_session import Stored
 from worker.wiring import Services
@@ -122,16 +123,36 @@ def _require_fresh(login: Attempt, identity: Identity) -> None:
 
 
 def _store(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
-    services, request = login.services, login.request
     active = _active(login, tokens, identity)
     live_at = time.monotonic()
+    opened = open_at_once(
+        login.services,
+        login.request,
+        active,
+        call,
+        login.guesser.subject,
+        lambda stored: _answer(login, tokens, identity, stored),
+    )
+    outcome, has_orphans = opened or _store_in_steps(login, call, active, tokens, identity)
+    return replace(
+        outcome,
+        orphans=(call,) if has_orphans else (),
+        # So that a logout that is committed before they are pushed keeps the tokens back.
+        live_at=live_at if "tokens" in outcome.data else None,
+    )
+
+
+def _store_in_steps(
+    login: Attempt, call: UUID, active: ActiveLogin, tokens: Tokens, identity: Identity
+) -> tuple[Outcome, bool]:
+    services, request = login.services, login.request
+    has_orphans = False
     with services.store.write() as connection:
         stored = store_session.store(connection, services, request, active)
         if isinstance(stored, Outcome):
             owed = orphans.owe_end(connection, services, request, tokens.session_id)
-            outcome, session, has_orphans = stored, None, False
+            outcome, session = replace(stored, logouts=(*stored.logouts, *owed)), None
         else:
-            owed = ()
             has_orphans = login.raised is None and orphans.may_have_left(
                 connection, request.app.app_id, login.guesser.subject
             )
@@ -141,16 +162,7 @@ def _store(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Ou
         )
         if not is_open:
             raise _Overtaken
-    return Outcome(
-        outcome.verdict,
-        outcome.reason,
-        data=outcome.data,
-        logouts=(*outcome.logouts, *owed),
-        notices=outcome.notices,
-        orphans=(call,) if has_orphans else (),
-        # So that a logout that is committed before they are pushed keeps the tokens back.
-        live_at=live_at if "tokens" in outcome.data else None,
-    )
+    return outcome, has_orphans
 
 
 def _active(login: Attempt, tokens: Tokens, identity: Identity) -> ActiveLogin:

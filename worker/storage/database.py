@@ -12,7 +12,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Connection,
+    Engine,
+    Select,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+)
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -132,17 +144,33 @@ class Store:
         if self.is_sqlite:
             with self.read() as connection:
                 return connection.execute(statement, parameters).all()
-        ready = self._ready.get(statement)
-        if ready is None:
-            ready = self._ready[statement] = DriverStatement(statement, self.engine.dialect)
-        try:
-            rows = ready.run(self.engine, parameters)
-        except SQLAlchemyError as error:
-            _raise_in_our_words(error)
+        rows = self._run_ready(statement, parameters)
         if rows is not None:
             return rows
         with self.write() as connection:  # behind a pooler, where it needs its time-outs
             return connection.execute(statement, parameters).all()
+
+    def run_in_turn(
+        self, lock: int, statement: Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Do as `run` does, on PostgreSQL, once nobody else holds the advisory lock *lock*."""
+        rows = self._run_ready(statement, parameters, lock)
+        if rows is not None:
+            return rows
+        with self.write() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(literal(lock, BigInteger()))))
+            return connection.execute(statement, parameters).all()
+
+    def _run_ready(
+        self, statement: Select[Any], parameters: Mapping[str, Any], lock: int | None = None
+    ) -> Sequence[Sequence[Any]] | None:
+        ready = self._ready.get(statement)
+        if ready is None:
+            ready = self._ready[statement] = DriverStatement(statement, self.engine.dialect)
+        try:
+            return ready.run(self.engine, parameters, lock)
+        except SQLAlchemyError as error:
+            _raise_in_our_words(error)
 
     def close(self) -> None:
         """Close all connections."""

@@ -52,8 +52,12 @@ class DriverStatement:
         out = {at: _type(c.type, dialect).result_processor(dialect, None) for at, c in columns}
         self._out = {at: process for at, process in out.items() if process is not None}
 
-    def run(self, engine: Engine, parameters: Mapping[str, Any]) -> list[list[Any]] | None:
+    def run(
+        self, engine: Engine, parameters: Mapping[str, Any], lock: int | None = None
+    ) -> list[list[Any]] | None:
         """Return the rows. Raises `sqlalchemy.exc.DBAPIError` as SQLAlchemy itself would.
+
+        With *lock* it begins once nobody else holds that, by what it then finds committed.
 
         None, and nothing was run, where a pooler stands before the database: a statement by itself
         has no time-outs there.
@@ -61,7 +65,7 @@ class DriverStatement:
         told = {**self._constants, **parameters}
         for name, process in self._into.items():
             told[name] = process(told[name])
-        rows = self._fetch(engine, told)
+        rows = self._fetch(engine, told, lock)
         if rows is None:
             return None
         for row in rows:
@@ -69,7 +73,9 @@ class DriverStatement:
                 row[at] = process(row[at])
         return rows
 
-    def _fetch(self, engine: Engine, told: Mapping[str, Any]) -> list[list[Any]] | None:
+    def _fetch(
+        self, engine: Engine, told: Mapping[str, Any], lock: int | None
+    ) -> list[list[Any]] | None:
         # Plain blocks: as context managers they cost a good part of what the statement does.
         driver_error = engine.dialect.loaded_dbapi.Error
         try:
@@ -80,8 +86,12 @@ class DriverStatement:
             if is_pooled(connection.dbapi_connection):
                 return None
             cursor = connection.cursor()
+            if lock is not None:  # in one trip
+                cursor.execute(f"BEGIN; SELECT pg_advisory_xact_lock({lock:d})")
             cursor.execute(self._sql, told)
-            return [list(row) for row in cursor.fetchall()]
+            rows = [list(row) for row in cursor.fetchall()]
+            if lock is not None:
+                cursor.execute("COMMIT")
         except driver_error as error:
             # It has read the answer, or lost the connection: then the others are as dead.
             is_lost = refuses_writes(error) or engine.dialect.is_disconnect(
@@ -93,6 +103,8 @@ class DriverStatement:
         except BaseException as error:
             connection.invalidate(error)  # whoever gets it next must not read our answer
             raise
+        else:
+            return rows
         finally:
             connection.close()
 

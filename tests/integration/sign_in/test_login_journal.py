@@ -31,7 +31,7 @@ from tests.integration.sign_in.login_rig import (
 from tests.stage import Sent, Stage
 from worker.maintenance import purge
 from worker.maintenance.scrub import scrub_answers
-from worker.sign_in import store_session
+from worker.sign_in import settle_login
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -197,7 +197,7 @@ def test_a_worker_killed_in_between_leaves_an_unknown_outcome(
 
     sent = proof(stage)
     with monkeypatch.context() as patch:
-        patch.setattr(store_session, "store", killed)
+        patch.setattr(settle_login, "open_at_once", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.run(sent)
     stage.pass_time(seconds=60)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
+import pytest
 from sqlalchemy import event
 
 from session_client.contract import Verdict
@@ -27,12 +29,40 @@ def statements(stage: Stage) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-def test_a_login_looks_for_nothing_that_a_new_session_cannot_have(stage: Stage) -> None:
+def test_a_login_looks_for_nothing_that_a_new_session_cannot_have(sqlite_stage: Stage) -> None:
     """No row to lock or to change, no older token, no ticket: it is inserted as it shall be."""
-    furnish(stage)
+    furnish(sqlite_stage)
 
-    with statements(stage) as run:
-        assert log_in(stage).verdict is Verdict.AUTHENTICATED
+    with statements(sqlite_stage) as run:
+        assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
 
     changing = [text for text in run if text.startswith(("UPDATE", "DELETE")) or "FOR UP" in text]
     assert [text.split()[:2] for text in changing] == [["UPDATE", "login_calls"]]
+
+
+@pytest.mark.parametrize("brings", ["no token", "one of a session that has ended"])
+def test_on_postgresql_a_login_is_stored_in_one_statement(
+    postgres_stage: Stage, monkeypatch: pytest.MonkeyPatch, brings: str
+) -> None:
+    furnish(postgres_stage)
+    token = log_in(postgres_stage).browser_token
+    postgres_stage.log_out("ada", session_ref=str(postgres_stage.sessions()[0].id))
+    sent: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def note(cursor: Any, query: Any, *arguments: Any, **named: Any) -> Any:
+        sent.append(" ".join(str(query).split()))
+        return execute(cursor, query, *arguments, **named)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", note)
+    replaces = token if brings.startswith("one") else None
+    assert log_in(postgres_stage, replaces=replaces).verdict is Verdict.AUTHENTICATED
+
+    begun = next(place for place, text in enumerate(sent) if text.startswith("BEGIN"))
+    assert [text.split()[0] for text in sent[begun:]] == ["BEGIN;", "WITH", "COMMIT"]
+    known = 1 if replaces is None else 2  # was it asked before; what its browser had
+    assert [text.split()[0] for text in sent[:begun]] == [
+        "SELECT",
+        "WITH",
+        *["SELECT"] * (known - 1),
+    ]
