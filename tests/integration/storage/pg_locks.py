@@ -11,6 +11,12 @@ from sqlalchemy import text
 from tests.stage import Stage
 from worker.storage import database
 
+# A server is shared with other tests.
+ADVISORY_LOCKS = (
+    "(SELECT granted FROM pg_locks JOIN pg_database AS here ON here.oid = pg_locks.database"
+    " WHERE locktype = 'advisory' AND here.datname = current_database()) AS advisory_locks"
+)
+
 
 @contextmanager
 def patient_locks() -> Iterator[None]:

@@ -33,6 +33,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from models import App, AppSession, IdpSession, SessionEvent, new_id
 from sandbox.ports import free_port
 from sandbox.postgres_server import PostgresServer
+from simulator.controls.gates import wait_until
+from tests.integration.storage.pg_locks import ADVISORY_LOCKS
 from worker.errors import StoreUnavailable
 from worker.sessions import audit
 from worker.sessions.queries import _CANDIDATES
@@ -43,6 +45,7 @@ from worker.storage.prepared import DriverStatement
 
 NOW = datetime(2031, 3, 9, 11, 30, 15, 123456, tzinfo=UTC)
 POOL = 4
+LOCK = -(2**62)  # as the locks of users are: half of them negative
 WHO_AM_I: Select[Any] = select(func.pg_backend_pid())
 SLEEP: Select[Any] = select(func.pg_sleep(bindparam("seconds", type_=Float)), literal("theirs"))
 DIE: Select[Any] = select(func.pg_terminate_backend(func.pg_backend_pid()))
@@ -313,6 +316,39 @@ def test_what_it_writes_is_committed_when_it_returns(store: Store, postgres_url:
     with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
         found = other.execute("SELECT user_id FROM session_events").fetchall()
     assert found == [("canary-user",)]
+
+
+def test_a_statement_in_turn_waits_for_its_lock_and_sees_what_was_committed(
+    store: Store, postgres_url: str
+) -> None:
+    session_id = add_sessions(store)
+    events: Select[Any] = select(SessionEvent.user_id)
+    with (
+        psycopg.connect(postgres_url.replace("+psycopg", "")) as other,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        waiting = thread.submit(store.run_in_turn, LOCK, events, {})
+        held = f"SELECT count(*) FROM {ADVISORY_LOCKS} WHERE NOT granted"  # noqa: S608 - ours
+        wait_until(lambda: other.execute(held).fetchone() == (1,), 60)
+        store.run(slide._ALL_IN_ONE, renewal(session_id))
+        other.commit()
+
+        assert waiting.result() == [["canary-user"]]
+
+
+def test_a_statement_in_turn_that_fails_leaves_no_lock_and_nothing_written(store: Store) -> None:
+    session_id = add_sessions(store)
+    refused = renewal(session_id, event_user_id="canary\0user")
+
+    for _ in range(POOL + 1):
+        with pytest.raises(DataError):
+            store.run_in_turn(LOCK, slide._ALL_IN_ONE, refused)
+
+    advisory: Select[Any] = select(func.count()).select_from(text(ADVISORY_LOCKS))
+    assert store.run(advisory, {}) == [[0]]
+    assert by_reading(store, select(SessionEvent.id), {}) == []
+    assert store.run_in_turn(LOCK, slide._ALL_IN_ONE, renewal(session_id)) != []
 
 
 def test_statements_are_made_once(store: Store) -> None:

@@ -22,6 +22,7 @@ from sandbox.postgres_server import PostgresDatabases
 from sandbox.processes import poll_until
 from session_client.contract import Verdict
 from simulator.server import SimulatorServer
+from tests.integration.storage.pg_locks import ADVISORY_LOCKS
 from tests.stage import Stage
 from worker.errors import StoreUnavailable
 from worker.storage import database
@@ -132,6 +133,13 @@ def test_nothing_is_prepared(store: Store) -> None:
         with store.read() as connection:
             assert connection.execute(prepared).scalar_one() == 0
             assert is_pooled(connection.connection.driver_connection)
+
+
+def test_a_statement_in_turn_holds_its_lock_for_one_transaction(store: Store) -> None:
+    is_held: Select[Any] = select(func.count()).select_from(text(ADVISORY_LOCKS))
+
+    assert store.run_in_turn(ADVISORY_LOCK, is_held, {}) == [(1,)]
+    assert store.run(is_held, {}) == [(0,)]
 
 
 def test_a_deployment_waits_for_its_turn_and_leaves_no_lock(
