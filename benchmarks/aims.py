@@ -20,6 +20,10 @@ PER_SECOND: Final = 333.0
 ADDED_P50_MS: Final = 5.0
 ADDED_P99_MS: Final = 15.0
 BURST_CALLS: Final = 1
+CROWD_ENDS_SECONDS: Final = 1.2
+CROWD_LATE_MS: Final = 50.0
+IMPORT_MS: Final = 60.0
+IMPORT_MIB: Final = 20.0
 ROWS_PER_SECOND: Final = 20_000.0
 BUSY_TIMES_QUIET: Final = 1.5
 LOOKUP_TIMES_SMALL: Final = 1.5
@@ -45,6 +49,8 @@ def verdicts(figures: Figures) -> list[Verdict]:
         *_throughput(figures),
         *_latency(figures),
         *_burst(figures),
+        *_crowd(figures),
+        *_import(figures),
         *_maintenance(figures),
         *_lookup(figures),
         *_memory(figures),
@@ -139,6 +145,32 @@ def _burst(figures: Figures) -> Iterator[Verdict]:
                 f"{each.mosaic_calls}",
                 _met(each.mosaic_calls <= BURST_CALLS),
             )
+
+
+def _crowd(figures: Figures) -> Iterator[Verdict]:
+    for each in figures.crowd:
+        yield Verdict(
+            f"last of 500 async calls that nobody answers in a second, {each.broker}",
+            f"≤ {CROWD_ENDS_SECONDS:g} s",
+            f"{each.last_ended_seconds:.2f} s",
+            _met(each.last_ended_seconds <= CROWD_ENDS_SECONDS),
+        )
+        yield Verdict(
+            f"their event loop late, {each.broker}",
+            f"≤ {CROWD_LATE_MS:g} ms",
+            f"{each.late_ms:.0f} ms ({each.longest_turn_cpu_ms:.0f} of CPU in one turn)",
+            _met(each.late_ms <= CROWD_LATE_MS),
+        )
+
+
+def _import(figures: Figures) -> Iterator[Verdict]:
+    for each in figures.imports:
+        yield Verdict(
+            "the client's import over redis-py's",
+            f"≤ {IMPORT_MS:g} ms, {IMPORT_MIB:g} MiB",
+            f"{each.cpu_ms:.0f} ms, {each.memory_mib:.1f} MiB",
+            _met(each.cpu_ms <= IMPORT_MS and each.memory_mib <= IMPORT_MIB),
+        )
 
 
 def _maintenance(figures: Figures) -> Iterator[Verdict]:

@@ -108,6 +108,24 @@ class Job:
         return self.rows / self.seconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """An async app that asks much at once, and nobody answers. Medians of the rounds."""
+
+    broker: str
+    last_ended_seconds: float
+    late_ms: float  # its event loop
+    longest_turn_cpu_ms: float  # of that loop: the part that a busy machine does not stretch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """The client, imported and made, over redis-py alone. Medians of the rounds."""
+
+    cpu_ms: float
+    memory_mib: float
+
+
 @dataclass(slots=True)
 class Figures:
     """Everything that was measured."""
@@ -116,6 +134,8 @@ class Figures:
     memory: list[Memory] = field(default_factory=list)
     latency: list[Waits] = field(default_factory=list)
     burst: list[Burst] = field(default_factory=list)
+    crowd: list[Crowd] = field(default_factory=list)
+    imports: list[Import] = field(default_factory=list)
     costs: list[Costs] = field(default_factory=list)
     lookup: list[Lookup] = field(default_factory=list)
     maintenance: list[Job] = field(default_factory=list)

@@ -14,6 +14,7 @@ MEASURES: Final = (
     "throughput",
     "latency",
     "burst",
+    "client",
     "costs",
     "maintenance",
     "lookup",

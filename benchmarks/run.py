@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from benchmarks import bulk
 from benchmarks.figures import Figures
-from benchmarks.measures import burst, costs, latency, lookup, maintenance, throughput
+from benchmarks.measures import burst, client, costs, latency, lookup, maintenance, throughput
 from benchmarks.options import Options
 from benchmarks.stage import Stage
 from benchmarks.workers import Ground, prepare, prepare_ours
@@ -21,6 +21,7 @@ def run(stage: Stage, options: Options) -> Figures:
     measures: dict[str, Callable[[], None]] = {
         "costs": lambda: figures.costs.extend(costs.measure(ground, options)),
         "burst": lambda: figures.burst.extend(burst.measure(ground, options)),
+        "client": lambda: _client(figures),
         "throughput": lambda: throughput.measure(ground, options, figures),
         "latency": lambda: figures.latency.extend(
             latency.measure(ground, options, figures.samples)
@@ -40,6 +41,11 @@ def _take(name: str, measure: Callable[[], None], figures: Figures) -> None:
     except Exception:  # noqa: BLE001 - whatever it is, minutes of other figures is worth keeping
         traceback.print_exc()
         figures.failed.append(name)
+
+
+def _client(figures: Figures) -> None:
+    figures.imports = client.imports()
+    figures.crowd = client.crowds()
 
 
 def _in_a_full_store(stage: Stage, options: Options, ground: Ground, figures: Figures) -> None:

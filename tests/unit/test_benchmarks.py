@@ -14,7 +14,7 @@ from joserfc.jwk import KeySet
 
 from benchmarks import aims, counting, people, shown
 from benchmarks.fake_mosaic import Connection, State
-from benchmarks.figures import Burst, Figures, Memory, Sample
+from benchmarks.figures import Burst, Crowd, Figures, Import, Memory, Sample
 from benchmarks.percentiles import percentile
 from benchmarks.tables import Table
 
@@ -152,6 +152,16 @@ def sample(subject: str, *, per_second: float, cpu: float) -> Sample:
 
 def words_of(figures: Figures) -> list[str]:
     return [verdict.word for verdict in aims.verdicts(figures)]
+
+
+def test_the_clients_own_aims_are_each_held_by_themselves() -> None:
+    good = Crowd(broker="TLS", last_ended_seconds=1.2, late_ms=50.0, longest_turn_cpu_ms=9.0)
+    bad = Crowd(broker="TLS", last_ended_seconds=1.3, late_ms=51.0, longest_turn_cpu_ms=9.0)
+    imports = [Import(cpu_ms=c, memory_mib=m) for c, m in ((60.0, 20.0), (61.0, 1.0), (1.0, 21.0))]
+
+    assert words_of(Figures(crowd=[good])) == ["met", "met"]
+    assert words_of(Figures(crowd=[bad])) == ["missed", "missed"]
+    assert words_of(Figures(imports=imports)) == ["met", "missed", "missed"]
 
 
 def test_each_aim_is_held_against_the_median_of_its_rounds() -> None:
