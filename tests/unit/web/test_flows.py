@@ -122,6 +122,18 @@ def test_a_login_that_is_too_weak_gets_the_cookie_to_step_up_with_and_no_session
     assert OTHER_TOKEN in cookies_of(changes.headers)
 
 
+@pytest.mark.parametrize("user_id", ["ada", "bob"])
+def test_a_login_that_is_too_weak_finds_nothing_of_somebody_else(user_id: str) -> None:
+    weak = StepUpRequired(
+        reason="amr_missing", user_id=user_id, session_ref="r", browser_token=OTHER_TOKEN
+    )
+    rig = Rig(Worker(authenticate=weak))
+
+    _, changes = rig.run(visit(form(), rig, local("ada")).log_in(PROOF))
+
+    assert changes.empties is (user_id == "bob")
+
+
 def test_a_login_that_is_refused_changes_nothing() -> None:
     for refusal in (Denied("invalid_credentials"), LoginRequired("no_session")):
         rig = Rig(Worker(authenticate=refusal))
