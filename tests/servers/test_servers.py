@@ -29,7 +29,7 @@ from sandbox.web_apps import environment_of
 from session_client import Registered, SessionClient
 
 ROOT = Path(__file__).parents[2]
-CALLS = 300
+CALLS, ASYNC_CALLS = 300, 120
 PEOPLE = 30
 AT_ONCE = 16
 # Without the root certificates, which no page here needs: they would cost more than all else.
@@ -110,16 +110,16 @@ class Served:
         except httpx.TransportError:
             return False
 
-    def load_many(self, path: str, people: dict[str, str], at_once: int) -> list[str]:
+    def load_many(self, path: str, people: dict[str, str], calls: int) -> list[str]:
         """Have people load a page each in turn; return what is not theirs."""
-        turns = [*people] * (CALLS // len(people))
+        turns = [*people] * (calls // len(people))
 
         def wrong(user: str) -> str:
             answer = self.load(path, people[user])
             is_theirs = re.search(rf"\b{user}\b", answer.text) is not None
             return "" if is_theirs else f"{answer.status_code} {answer.text[:80]}"
 
-        with ThreadPoolExecutor(at_once) as threads:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
             return [each for each in threads.map(wrong, turns) if each]
 
 
@@ -159,22 +159,23 @@ def _migrate_bank(scene: Scene) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 def test_every_call_is_answered_to_whom_it_is_about(scene: Scene, server: str) -> None:
     with scene.served("shop", *SERVERS[server]) as shop:
-        wrong = shop.load_many("/", scene.people, AT_ONCE)
+        wrong = shop.load_many("/", scene.people, CALLS)
 
         assert wrong == []
         if "gevent" in server:
             started = shop.process.log_text().count("Booting worker")
-            assert started >= (5 if "few requests" in server else 2)
+            has_begun_anew = started > 2
+            assert has_begun_anew == ("few requests" in server)
 
 
 @pytest.mark.parametrize("app", ASYNC_APPS)
 def test_an_async_server_answers_every_call_too(scene: Scene, app: str) -> None:
     name, path, command = ASYNC_APPS[app]
     with scene.served(name, *command) as served:
-        assert served.load_many(path, scene.people, AT_ONCE) == []
+        assert served.load_many(path, scene.people, ASYNC_CALLS) == []
 
 
-@pytest.mark.parametrize("app", ASYNC_APPS)
+@pytest.mark.parametrize("app", ["fastapi", "django, an async view"])
 def test_calls_that_nobody_answers_hold_up_no_other(scene: Scene, app: str) -> None:
     name, path, command = ASYNC_APPS[app]
     with scene.served(name, *command) as served, ThreadPoolExecutor(PEOPLE) as threads:
