@@ -12,7 +12,7 @@ from session_client._core import call, message
 from session_client._core.app import App
 from session_client._core.call import Steps
 from session_client.contract import Task
-from session_client.errors import ConfigurationError
+from session_client.errors import ConfigurationError, NotAnswered
 from session_client.reading import Answered
 from session_client.requests.base import TIMEOUT_SECONDS, Request
 from session_client.values import About, LogoutNotice
@@ -22,6 +22,10 @@ log = logging.getLogger("session_client")
 WARN_ABOVE_SECONDS: Final = 10.0
 # A key that is new to us may as well be a forger's: it must not cost a question each time.
 ASK_AGAIN_SECONDS: Final = 30.0
+# What is published at a wrong place is taken by nobody, and no broker objects.
+_NOBODY_THERE: Final = (
+    "no answer in time: does a worker run, at this broker, and at this database number of it?"
+)
 _MOST: Final = contract.MAX_CLOCK_SKEW.total_seconds()
 
 
@@ -66,7 +70,10 @@ class Check(Request["About"]):
     def life(self, app: App, until: float) -> Steps[About]:
         """Ask, and look at the clock before anything else."""
         sealed = message.seal(self, app_id=app.app_id, key=app.key)
-        answer = yield from call.heard(app, sealed, until, type(self))
+        try:
+            answer = yield from call.heard(app, sealed, until, type(self))
+        except NotAnswered:
+            raise NotAnswered(_NOBODY_THERE, request_id=sealed.request_id) from None
         if answer.answered_at is not None:
             _check_clock(_offset(answer))
         about = call.value_of(self, call.about_people(sealed, answer))

@@ -26,8 +26,10 @@ from session_client import (
     ConfigurationError,
     LoginRequired,
     Logout,
+    NotAnswered,
     Reason,
     Registered,
+    SessionClient,
     SessionInfo,
     Status,
     Unauthorized,
@@ -256,6 +258,17 @@ def test_a_key_that_is_wrong_shows_at_start_up(apps: Apps) -> None:
         pytest.raises(Unauthorized, match=Reason.WRONG_KEY),
     ):
         client.check(timeout=PATIENT)
+
+
+def test_a_database_number_that_is_wrong_shows_at_start_up(apps: Apps) -> None:
+    elsewhere = f"{apps.stack.broker_url.rpartition('/')[0]}/7"
+    with (
+        SessionClient(
+            broker_url=elsewhere, app_id="shop", app_key=AppKey.generate().text()
+        ) as client,
+        pytest.raises(NotAnswered, match="does a worker run, at this broker, and at this database"),
+    ):
+        client.check(timeout=1)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,33 @@ def test_a_form_with_nothing_in_it_is_refused_and_is_no_fault(browser: Browser, 
     assert browser.send(app, "/login", {"user": "x" * 9999, "password": "x"}).status_code == 403
 
 
+@pytest.mark.parametrize("app", ["shop", "bank"])
+def test_a_login_form_that_is_sent_twice_at_once_signs_in(browser: Browser, app: str) -> None:
+    browser.open(app)
+    with ThreadPoolExecutor(2) as threads:
+        sent = [threads.submit(browser.sign_in, "eve", app) for _ in range(2)]
+        for each in sent:
+            each.result(timeout=60)
+
+    assert browser.who_is_in("shop") == "eve"
+    assert browser.who_is_in("forum") == "eve"
+    browser.send("shop", "/logout")
+    assert not any(browser.is_in(each) for each in APPS)
+
+
+def test_a_code_that_is_sent_twice_at_once_steps_up(apps: WebApps, browser: Browser) -> None:
+    browser.sign_in("eve")
+    browser.open("bank")
+    browser.send("bank", "/step-up", {"send": ""})
+    code = {"code": apps.code_for("eve")}
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda _: browser.send("bank", "/step-up", code), range(2)))
+
+    # Mosaic takes a code once. The page that hears of that says so, and signs nobody out.
+    assert {answer.status_code for answer in answers} <= {303, 403, 409}
+    assert browser.who_is_in("bank") == "eve"
+
+
 def test_a_wrong_password_is_refused_and_changes_nothing(browser: Browser) -> None:
     browser.sign_in("bob")
 
