@@ -59,7 +59,7 @@ class _Job:
     """Stands for its Request while it runs: `state.active_requests` tells who is at work."""
 
     __slots__ = (
-        *("__weakref__", "acknowledged", "id", "name", "task", "time_start"),
+        *("__weakref__", "acknowledged", "eventer", "id", "name", "task", "time_start"),
         *("_ack", "_app", "_consumer", "_message", "_reject"),
     )
 
@@ -71,6 +71,7 @@ class _Job:
         self.id = message.headers["id"]
         self.acknowledged = False
         self.time_start: float | None = None
+        self.eventer = consumer.event_dispatcher  # Celery puts in another when it connects again
         self._app = app
         self._consumer = consumer
         self._message = message
@@ -96,9 +97,9 @@ class _Job:
             self._ack(strategy.logger, self._consumer.connection_errors)
         self.acknowledged = True
 
-    def cancel(self, pool: Any, signal: Any = None, **how: Any) -> None:
-        """Do what a Request does: the worker must stop at once."""
-        self._request().cancel(pool, signal, **how)
+    def __getattr__(self, name: str) -> Any:
+        # To stop it or to show it: seldom, and Celery's own to know.
+        return getattr(self._request(), name)
 
     def _context(self, args: Any, kwargs: Any) -> dict[str, Any]:
         message = self._message
@@ -132,7 +133,7 @@ class _Job:
             on_reject=self._reject,
             app=self._app,
             hostname=consumer.hostname,
-            eventer=consumer.event_dispatcher,
+            eventer=self.eventer,
             task=self.task,
             connection_errors=consumer.connection_errors,
             utc=self._app.uses_utc_timezone(),

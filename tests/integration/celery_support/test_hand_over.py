@@ -16,6 +16,7 @@ import pytest
 from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
 from celery.worker import state
+from celery.worker.request import Request
 
 from sandbox.processes import poll_until
 from session_client import contract
@@ -25,6 +26,8 @@ from worker.tasks.base import QuietTask
 
 PATIENCE_SECONDS = 60
 CELERYS = "celery.worker.strategy:default"
+# All that Celery may come to ask of a job that runs, whatever it asks today.
+ASKED_OF_A_REQUEST = [name for name in vars(Request) if not name.startswith("__")]
 
 Serving = Callable[[], AbstractContextManager[None]]
 
@@ -157,6 +160,10 @@ def test_it_is_seen_who_is_at_work_and_since_when(app: Celery, serving: Serving)
         (job,) = state.active_requests
         seen = (job.id, job.name, job.acknowledged, job.task.acks_late)
         since = job.time_start
+        # As Celery does when it has connected again, and for `inspect active`.
+        asked = {name: getattr(job, name) for name in ASKED_OF_A_REQUEST}
+        job.eventer = asked["eventer"]
+        told = (job.info()["id"], job.info()["name"], job.info()["time_start"])
         # As a worker does that is told to stop at once. Threads cannot be killed.
         with pytest.raises(NotImplementedError):
             job.cancel(SafeThreadPool(limit=1))
@@ -164,6 +171,7 @@ def test_it_is_seen_who_is_at_work_and_since_when(app: Celery, serving: Serving)
         poll_until(lambda: not state.active_requests, PATIENCE_SECONDS, what="the task to end")
 
     assert seen == (sent.id, "wait", False, True)
+    assert told == (sent.id, "wait", since)
     assert begun_at - 1 <= since <= time.time()
     assert (type(job).__name__ == "Request") is not is_handed_over(app)
     assert job.acknowledged
