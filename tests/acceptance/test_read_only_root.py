@@ -67,7 +67,8 @@ def program(name: str) -> str:
 def stack(redis_server: RedisServer, postgres_url: str) -> Iterator[Stack]:
     settings = {"metrics_port": free_port(), "beat_port": free_port()}
     with Stack(redis=redis_server, database_url=postgres_url, settings=settings) as stack:
-        for name in ("HOME", "TMPDIR"):
+        # The last would have each process write down which lines it ran.
+        for name in ("HOME", "TMPDIR", "COVERAGE_PROCESS_CONFIG"):
             stack.environment.pop(name, None)
         yield stack
 

@@ -11,11 +11,13 @@ Before and after touching it: `make bench ARGS="--only throughput"`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from celery import signals
+from celery.app import trace
 from celery.worker import state, strategy
 from kombu.utils.imports import symbol_by_name
 
@@ -30,13 +32,17 @@ def hand_over(task: Any, app: Any, consumer: Any) -> _Handler:
     """Return what the consumer does with a message for *task*: a ``Task.Strategy``."""
     by_request: _Handler = strategy.default(task, app, consumer)
     pool = consumer.pool
+    is_logged = strategy.logger.isEnabledFor(logging.INFO)
     if not isinstance(pool, SafeThreadPool):
         return by_request
 
     def handle(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
-        if callbacks or _needs_request(message):
+        if callbacks or _needs_request(message) or _sends_events(task, consumer):
             by_request(message, body, ack, reject, callbacks)
             return
+        if is_logged:
+            told = {"id": message.headers["id"], "name": task.name}
+            strategy.logger.info(trace.LOG_RECEIVED, told, extra={"data": told})
         job = _Job(task, app, consumer, message, ack, reject)
         pool.apply_async(job.run, callback=job.end)
 
@@ -53,6 +59,12 @@ def _needs_request(message: Any) -> bool:
         or headers["id"] in state.revoked
         or any(embed.values())
     )
+
+
+def _sends_events(task: Any, consumer: Any) -> bool:
+    """Whether a monitor hears of each task (``celery worker -E``): Celery's Request tells it."""
+    dispatcher = consumer.event_dispatcher
+    return bool(dispatcher and dispatcher.enabled and task.send_events)
 
 
 class _Job:

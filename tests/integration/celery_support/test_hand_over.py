@@ -261,6 +261,21 @@ def test_whoever_wants_to_see_requests_sees_them(app: Celery, serving: Serving) 
     assert seen == [sent.id]
 
 
+def test_whoever_watches_events_hears_of_each_task(app: Celery, serving: Serving) -> None:
+    app.conf.worker_send_task_events = True
+    kinds: list[str] = []
+
+    @app.task(name="look", shared=False)
+    def look() -> None:
+        kinds.extend(type(job).__name__ for job in state.active_requests)
+
+    with serving():
+        app.send_task("look")
+        poll_until(lambda: kinds, PATIENCE_SECONDS, what="the task to run")
+
+    assert kinds == ["Request"]  # which sends them
+
+
 def test_another_pool_is_given_requests(app: Celery, serving: Callable[..., Any]) -> None:
     kinds: list[str] = []
 
