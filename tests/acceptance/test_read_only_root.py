@@ -34,6 +34,7 @@ for place in /run /dev/shm /var/tmp /tmp /; do
     test ! -d "$place" || mount -o remount,bind,ro "$place" || exit 99
 done
 cd /proc
+unset COVERAGE_PROCESS_CONFIG  # each process would write down which lines it ran
 exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs \\
     --inh-caps {READ} --ambient-caps {READ} --bounding-set {READ} "$@"
 """
@@ -67,8 +68,7 @@ def program(name: str) -> str:
 def stack(redis_server: RedisServer, postgres_url: str) -> Iterator[Stack]:
     settings = {"metrics_port": free_port(), "beat_port": free_port()}
     with Stack(redis=redis_server, database_url=postgres_url, settings=settings) as stack:
-        # The last would have each process write down which lines it ran.
-        for name in ("HOME", "TMPDIR", "COVERAGE_PROCESS_CONFIG"):
+        for name in ("HOME", "TMPDIR"):
             stack.environment.pop(name, None)
         yield stack
 
