@@ -238,17 +238,19 @@ def locked_in_order(which: ColumnElement[bool]) -> ColumnElement[bool]:
     it comes upon them: two that end several of the same sessions would wait for each other.
     """
     among = select(IdpSession.id).where(IdpSession.ended_at.is_(None), which)
-    in_order = among.order_by(IdpSession.id).with_for_update().cte("in_order")
+    in_order = among.order_by(IdpSession.id).with_for_update(key_share=True).cte("in_order")
     return IdpSession.id.in_(select(in_order.c.id))
 
 
 def lock_in_order(connection: Connection, *sessions: UUID) -> None:
     """Lock the rows of sessions, all callers in the same order: none waits for another in a ring.
 
-    That is for who writes to several in one transaction.
+    That is for who writes to several in one transaction. Rows that refer to them may still be
+    written meanwhile (FOR NO KEY UPDATE): a notice or a delivery of one session would else wait
+    for us while its writer holds another.
     """
     rows = select(IdpSession.id).where(IdpSession.id.in_(sessions)).order_by(IdpSession.id)
-    connection.execute(rows.with_for_update())
+    connection.execute(rows.with_for_update(key_share=True))
 
 
 def from_columns(row: Iterable[Any]) -> Session:

@@ -36,7 +36,7 @@ def test_jobs_that_fail_outside_the_task_leave_the_slot_usable(unrecordable: Cel
     runs: list[str] = []
     seen = threading.Lock()
 
-    @unrecordable.task(name="job")
+    @unrecordable.task(name="job", shared=False)
     def job(name: str) -> None:
         with seen:
             runs.append(name)

@@ -32,6 +32,7 @@ from tests.stage import Stage, patient_redis
 from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
+from worker.sessions import queries
 from worker.storage import database
 
 ASK = "session/authenticate"
@@ -290,6 +291,20 @@ def test_no_two_writers_wait_for_each_other(apps: Stage, failures: list[str], fl
             if verdict in {Verdict.OK, Verdict.AUTHENTICATED}:
                 for which in ENDS.get(each, ()):
                     assert world.is_over(browsers[which]), story
+
+
+def test_what_refers_to_a_locked_session_can_be_written(apps: Stage) -> None:
+    session = apps.registered("ada", "shop")
+    store = apps.services.store
+    ended = select(IdpSession.id).where(queries.locked_in_order(IdpSession.id == session))
+    for lock in (lambda c: queries.lock_in_order(c, session), lambda c: c.execute(ended)):
+        with store.write() as holder:
+            lock(holder)
+            with store.write() as connection:
+                connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+                # What the database does for a row that refers to the session.
+                key = select(IdpSession.id).where(IdpSession.id == session)
+                connection.execute(key.with_for_update(read=True, key_share=True))
 
 
 def one_behind_the_other(stage: Stage, held: UUID, acts: list[Act]) -> list[Any]:
