@@ -253,7 +253,7 @@ class Demo:
             40,
             what="beat to expire the session",
         )
-        expired = self._query("SELECT count(*) FROM session_events WHERE detail = 'expired'")
+        expired = self._query("SELECT count(*) FROM idp_sessions WHERE end_cause = 'expired'")
         return f"{expired} expired, 0 left live"
 
     def leaks(self) -> str:
