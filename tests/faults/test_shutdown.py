@@ -109,3 +109,30 @@ def test_what_a_worker_killed_at_the_end_of_its_grace_left_behind_is_done_by_the
     told_of_all(stack)
     # Told again at most where the worker died with the answer.
     assert LOGOUTS <= stack.mosaic.calls.count(LOGOUT) <= LOGOUTS + 4
+
+
+@POOLS
+@pytest.mark.usefixtures("patient_mosaic")
+def test_a_worker_told_to_stop_at_once_ends_and_the_next_does_what_it_left(
+    stack: Stack, client: SessionClient, pool: str
+) -> None:
+    """SIGQUIT, and again while it waits for its jobs (Celery's soft shutdown)."""
+    first = stack.worker("-P", pool, "-c", "2", name="first")
+    stack.beat()
+    session = registered(stack, client)
+
+    with stack.mosaic.gates.hold(LOGOUT) as gate:
+        client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+        gate.wait_arrived(1, timeout_seconds=30)
+        first.send(signal.SIGQUIT)
+        first.wait_for_line("Initiating Soft Shutdown")
+        first.send(signal.SIGQUIT)
+        first.wait_for_line("Waiting gracefully for cold shutdown")
+        gate.release()
+        first.wait(timeout=SOFT_LIMIT_SECONDS + 5)
+    stack.worker("-P", pool, "-c", "2", name="second")
+
+    wait_until_mosaic_is_told(stack, timeout=120)
+    assert "NotImplementedError" not in first.log_text()
+    assert "Traceback" not in first.log_text()
+    assert stack.mosaic.live_sessions() == []

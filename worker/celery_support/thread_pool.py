@@ -92,6 +92,13 @@ class SafeThreadPool(BasePool):
         for thread in self._threads:
             thread.join()
 
+    def terminate_job(self, pid: Any, signal: Any = None) -> None:
+        """Let it end by itself: no thread can be killed, and each job has its time limits.
+
+        Celery asks for it when a worker is told again to stop. Its own pool of threads raises
+        here, by which the worker would end before it has closed anything.
+        """
+
     def on_terminate(self) -> None:
         """Wait likewise: a job cut off in the middle may have called Mosaic and not written it."""
         self.on_stop()

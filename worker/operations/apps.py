@@ -96,7 +96,7 @@ def set_app(
     it is. Workers serve the app like this once they have reread it.
     """
     with services.store.write() as connection:
-        query = select(App.__table__).where(App.app_id == app_id).with_for_update()
+        query = select(App.__table__).where(App.app_id == app_id).with_for_update(key_share=True)
         app = connection.execute(query).one_or_none()
         if app is None:
             raise _no_app(app_id)
@@ -171,7 +171,7 @@ def set_notice(
     with services.store.write() as connection:
         _require(connection, app_id)
         if notify_on_expiry is None:
-            before = select(App.notify_on_expiry).where(App.app_id == app_id).with_for_update()
+            before = select(App.notify_on_expiry).where(App.app_id == app_id)
             notify_on_expiry = connection.execute(before).scalar_one() and method is not None
         check_notice(services, method, address, notify_on_expiry)
         was = _remembered(connection, app_id)
@@ -237,8 +237,9 @@ def _remembered(connection: Connection, app_id: str) -> dict[str, Any]:
 
 
 def _require(connection: Connection, app_id: str) -> None:
-    # Locked: what is written down as before must be what the change finds.
-    query = select(App.app_id).where(App.app_id == app_id).with_for_update()
+    # Locked: what is written down as before must be what the change finds. Users go on signing in:
+    # who writes a row that refers to the app does not wait for us.
+    query = select(App.app_id).where(App.app_id == app_id).with_for_update(key_share=True)
     if connection.execute(query).first() is None:
         raise _no_app(app_id)
 

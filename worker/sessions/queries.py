@@ -192,9 +192,10 @@ def reason_for(end_cause: str | None) -> Reason:
 def by_for_update(query: Select[*tuple[Any, ...]]) -> dict[bool, Select[*tuple[Any, ...]]]:
     """Return *query* without and with locks; other writers of its rows wait for our commit.
 
-    SQLite knows no FOR UPDATE and needs none: it has one writer at a time.
+    Not those who write rows that refer to them (FOR NO KEY UPDATE), as of `lock_in_order`. SQLite
+    knows no FOR UPDATE and needs none: it has one writer at a time.
     """
-    return {False: query, True: query.with_for_update()}
+    return {False: query, True: query.with_for_update(key_share=True)}
 
 
 _BY_ID: Final = by_for_update(

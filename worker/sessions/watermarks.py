@@ -6,16 +6,13 @@ import hashlib
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, literal, or_, select
 
 from models import ALL_APPS, DeviceWatermark, UserWatermark, UtcDateTime
 from worker.storage.sql import not_before, upsert
 
 # Built once: every login runs them.
 _LOCK: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger())))
-_OF_USER: Final = select(UserWatermark.logged_out_at).where(
-    UserWatermark.user_id == bindparam("user_id")
-)
 
 
 def lock_user(connection: Connection, user_id: str) -> None:
@@ -52,20 +49,51 @@ def raise_device_watermark(
 
 def is_before_watermark(connection: Connection, user_id: str, authenticated_at: datetime) -> bool:
     """Whether a login at *authenticated_at* came before the user was logged out everywhere."""
-    logged_out_at = connection.execute(_OF_USER, {"user_id": user_id}).scalar_one_or_none()
-    return _is_before(authenticated_at, logged_out_at)
+    told = {"user_id": user_id, "logged_in_at": authenticated_at}
+    return bool(connection.execute(_USER_LOGGED_OUT_SINCE, told).scalar_one())
 
 
 def is_before_device_watermark(
     connection: Connection, user_id: str, device_id: str, app_id: str, authenticated_at: datetime
 ) -> bool:
     """Whether a login of the app came before the user was logged out from its device."""
-    latest = select(func.max(DeviceWatermark.logged_out_at)).where(
+    told = {"user_id": user_id, "device_id": device_id, "app_id": app_id}
+    told_when = {**told, "logged_in_at": authenticated_at}
+    return bool(connection.execute(_DEVICE_LOGGED_OUT_SINCE, told_when).scalar_one())
+
+
+def user_logged_out_since(user_id: Any, logged_in_at: Any) -> ColumnElement[bool]:
+    """Return the condition that the user was logged out everywhere after a login.
+
+    Compared as it is: 12:00:00 in a token may be 12:00:00.9, and so from after a logout at
+    12:00:00.5. It is treated as from before; the user logs in once more.
+    """
+    later = select(UserWatermark.user_id).where(
+        UserWatermark.user_id == user_id, UserWatermark.logged_out_at > logged_in_at
+    )
+    return later.exists()
+
+
+def device_logged_out_since(
+    user_id: Any, device_id: Any, app_id: Any, logged_in_at: Any
+) -> ColumnElement[bool]:
+    """Return the condition that the device was, in the app or in all; compared likewise."""
+    later = select(DeviceWatermark.user_id).where(
         DeviceWatermark.user_id == user_id,
         DeviceWatermark.device_id == device_id,
-        DeviceWatermark.app_id.in_([app_id, ALL_APPS]),
+        or_(DeviceWatermark.app_id == app_id, DeviceWatermark.app_id == ALL_APPS),
+        DeviceWatermark.logged_out_at > logged_in_at,
     )
-    return _is_before(authenticated_at, connection.execute(latest).scalar_one())
+    return later.exists()
+
+
+_LOGGED_IN_AT: Final = bindparam("logged_in_at", type_=UtcDateTime())
+_USER_LOGGED_OUT_SINCE: Final = select(user_logged_out_since(bindparam("user_id"), _LOGGED_IN_AT))
+_DEVICE_LOGGED_OUT_SINCE: Final = select(
+    device_logged_out_since(
+        bindparam("user_id"), bindparam("device_id"), bindparam("app_id"), _LOGGED_IN_AT
+    )
+)
 
 
 def _raise(connection: Connection, table: Any, key: dict[str, str], now: datetime) -> datetime:
@@ -87,9 +115,3 @@ def _as_of(connection: Connection, now: datetime) -> ColumnElement[datetime]:
     if connection.dialect.name == "sqlite":
         return ours  # the same machine's
     return func.greatest(ours, func.statement_timestamp())
-
-
-def _is_before(authenticated_at: datetime, logged_out_at: datetime | None) -> bool:
-    # Compared as it is: 12:00:00 in a token may be 12:00:00.9, and so from after a logout at
-    # 12:00:00.5. It is treated as from before; the user logs in once more.
-    return logged_out_at is not None and authenticated_at < logged_out_at

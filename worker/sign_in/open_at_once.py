@@ -15,15 +15,12 @@ from sqlalchemy import ColumnElement, Select, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from models import (
-    ALL_APPS,
     AppSession,
     BrowserToken,
     CallOutcome,
-    DeviceWatermark,
     IdpSession,
     LoginCall,
     SessionEvent,
-    UserWatermark,
 )
 from worker.logout.end_sessions import Ended
 from worker.requests.command_fields import Command
@@ -31,7 +28,7 @@ from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import app_links, audit, browser_tokens, queries
 from worker.sessions.caps import effective_expiry
-from worker.sessions.watermarks import lock_of
+from worker.sessions.watermarks import device_logged_out_since, lock_of, user_logged_out_since
 from worker.sign_in import journal, orphans
 from worker.sign_in.active_login import ActiveLogin, row_of, unless_known
 from worker.sign_in.store_session import Stored
@@ -124,16 +121,7 @@ def _logged_out_since() -> ColumnElement[bool]:
         _of, (IdpSession.user_id, IdpSession.device_id, IdpSession.registered_by)
     )
     at = _of(IdpSession.authenticated_at)
-    of_user = select(UserWatermark.user_id).where(
-        UserWatermark.user_id == user, UserWatermark.logged_out_at > at
-    )
-    of_device = select(DeviceWatermark.user_id).where(
-        DeviceWatermark.user_id == user,
-        DeviceWatermark.device_id == device,
-        or_(DeviceWatermark.app_id == app_id, DeviceWatermark.app_id == ALL_APPS),
-        DeviceWatermark.logged_out_at > at,
-    )
-    return or_(of_user.exists(), of_device.exists())
+    return or_(user_logged_out_since(user, at), device_logged_out_since(user, device, app_id, at))
 
 
 def _statement() -> Select[Any]:

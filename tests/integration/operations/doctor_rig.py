@@ -10,8 +10,8 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from simulator.server import SimulatorServer
-from tests.integration.backchannel.notices_rig import ISSUER, rsa_pem
 from tests.integration.cli.cli_rig import told
+from tests.integration.outbox.propagation_rig import signing
 from tests.stage import Stage
 from worker import wiring
 from worker.celery_support import heartbeat
@@ -34,12 +34,7 @@ def living(
     store_url: str, redis_url: str, mosaic: SimulatorServer, **settings: str
 ) -> Iterator[Stage]:
     """An app, a worker that lives, and beat's work done."""
-    notices = {
-        "notice_issuer": ISSUER,
-        "notice_signing_keys": rsa_pem("first"),
-        "notice_private_addresses": "true",
-    }
-    with Stage(store_url, redis_url, mosaic, **(notices | settings)) as stage:
+    with signing(store_url, redis_url, mosaic, **settings) as stage:
         stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
         maintenance.sweep()
         maintenance.expire_sessions()
