@@ -64,7 +64,10 @@ def _needs_request(message: Any) -> bool:
 def _sends_events(task: Any, consumer: Any) -> bool:
     """Whether a monitor hears of each task (``celery worker -E``): Celery's Request tells it."""
     dispatcher = consumer.event_dispatcher
-    return bool(dispatcher and dispatcher.enabled and task.send_events)
+    if not (dispatcher and dispatcher.enabled and task.send_events):
+        return False
+    # Without -E it still sends the worker's own, its heartbeat. No groups at all stand for each.
+    return not dispatcher.groups or "task" in dispatcher.groups
 
 
 class _Job:

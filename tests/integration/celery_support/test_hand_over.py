@@ -58,7 +58,12 @@ def serving(app: Celery) -> Serving:
     @contextmanager
     def serve(pool: Any = SafeThreadPool) -> Iterator[None]:
         with start_worker(
-            app, pool=pool, concurrency=2, perform_ping_check=False, shutdown_timeout=60
+            app,
+            pool=pool,
+            concurrency=2,
+            perform_ping_check=False,
+            shutdown_timeout=60,
+            without_heartbeat=False,  # as a worker is that somebody starts: it sends its own events
         ):
             yield
 
