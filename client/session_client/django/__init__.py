@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from session_client.django.awaited import abegin, acomplete, alog_in, alog_out, atokens
     from session_client.django.views import (
         back,
         begin,
@@ -28,11 +29,27 @@ if TYPE_CHECKING:
         who_is_in,
     )
 
-__all__ = ["back", "begin", "complete", "log_in", "log_out", "signed_in", "tokens", "who_is_in"]
+__all__ = [
+    "abegin",
+    "acomplete",
+    "alog_in",
+    "alog_out",
+    "atokens",
+    "back",
+    "begin",
+    "complete",
+    "log_in",
+    "log_out",
+    "signed_in",
+    "tokens",
+    "who_is_in",
+]
+_AWAITED = {"abegin", "acomplete", "alog_in", "alog_out", "atokens"}
 
 
 def __getattr__(name: str) -> Any:
     # Not at import: Django loads this package before there are models.
     if name not in __all__:
         raise AttributeError(name)
-    return getattr(import_module("session_client.django.views"), name)
+    module = "awaited" if name in _AWAITED else "views"
+    return getattr(import_module(f"session_client.django.{module}"), name)

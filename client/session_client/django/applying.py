@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.asyncio import async_unsafe
 from django.utils.cache import patch_vary_headers
 
 from session_client import web
@@ -27,6 +28,8 @@ def run(steps: Steps[T]) -> T:
     return web.run(steps, settings.client, settings.options)
 
 
+# Else it would hold up all requests of the loop, and a login be sent before the database refuses.
+@async_unsafe("this waits for the worker: in an async view await alog_in, alog_out and so on")
 def visit(request: HttpRequest) -> web.Visit:
     """Describe a request to a page that signs in or out."""
     return web.Visit(incoming(request), configured().options, local_of(request), time.time())

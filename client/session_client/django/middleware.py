@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 
@@ -18,12 +19,27 @@ from session_client.web import Passed, TurnedAway
 class Middleware:
     """Goes after Django's ``AuthenticationMiddleware``."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response = get_response
+    sync_capable = True
+    async_capable = True
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def __init__(
+        self, get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
+    ) -> None:
+        self._get_response: Callable[[HttpRequest], Any] = get_response
+        self._is_awaited = iscoroutinefunction(get_response)
+        if self._is_awaited:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
         """Answer, with what was decided about the browser's cookies."""
-        response = self._get_response(request)
+        if self._is_awaited:
+            return self._awaited(request)
+        response: HttpResponse = self._get_response(request)
+        applying.add_headers(request, response)
+        return response
+
+    async def _awaited(self, request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = await self._get_response(request)
         applying.add_headers(request, response)
         return response
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 
-from session_client import AppKey, Denied, SendOtp
+from session_client import AppKey, Authenticated, Denied, Password, SendOtp
 from session_client.browser_cookie import BrowserCookie
 from session_client.requests import Wishes
 from session_client.testing import SessionWorker, session_worker
@@ -349,3 +353,98 @@ def test_the_backend_proves_nobody_and_the_model_needs_no_migration() -> None:
     assert Backend().authenticate(None, username="ada", password="x") is None
     assert str(Mark(name="ended:x")) == "ended:x"
     call_command("makemigrations", "mosaic_sessions", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.fixture
+def awaited(settings: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Takes a request under ASGI, through all middleware, to the view of this name."""
+    from django.http import HttpResponse  # noqa: PLC0415
+    from django.test import AsyncClient, override_settings  # noqa: PLC0415
+    from django.urls import include, path  # noqa: PLC0415
+    from django.views import View  # noqa: PLC0415
+
+    from session_client.django import (  # noqa: PLC0415
+        abegin,
+        alog_in,
+        alog_out,
+        atokens,
+        back,
+        log_in,
+        signed_in,
+        who_is_in,
+    )
+
+    @signed_in
+    async def home(request: Any) -> Any:
+        tokens = await atokens(request, Wishes(resource="https://api.example.com"))
+        assert tokens.access_token
+        return HttpResponse(who_is_in(request).user_id)
+
+    class Page(View):
+        async def get(self, request: Any) -> Any:
+            return HttpResponse((await request.auser()).get_username())
+
+    async def login(request: Any) -> Any:
+        answer = await alog_in(request, Password("ada", request.POST["password"]))
+        return back(request) if isinstance(answer, Authenticated) else HttpResponse(status=403)
+
+    async def blocks(request: Any) -> Any:
+        log_in(request, Password("ada", "secret"))
+
+    async def begins(request: Any) -> Any:
+        return HttpResponse(type(await abegin(request, SendOtp("sms"), step_up=True)).__name__)
+
+    urls = ModuleType("awaited_urls")
+    urls.urlpatterns = [  # type: ignore[attr-defined]
+        path("", home),
+        path("page", signed_in(Page.as_view())),
+        path("login", login),
+        path("blocks", blocks),
+        path("begins", begins),
+        path("logout", alog_out),
+        path("", include("session_client.django.urls")),
+    ]
+    monkeypatch.setitem(sys.modules, "awaited_urls", urls)
+    client = AsyncClient()
+
+    def send(method: str, where: str, *form: Any, **headers: str) -> Any:
+        async def ask() -> Any:
+            return await getattr(client, method)(where, *form, secure=True, headers=headers)
+
+        with override_settings(ROOT_URLCONF="awaited_urls", ALLOWED_HOSTS=["testserver"]):
+            return asyncio.run(ask())
+
+    return send
+
+
+def test_async_views_sign_in_and_out(
+    session_worker: SessionWorker, awaited: Callable[..., Any]
+) -> None:
+    session_worker.add_user("ada", "secret")
+    page, form = session_worker.page, session_worker.form
+
+    assert awaited("get", "/", **page).headers["Location"] == "/login?next=/"
+    assert awaited("post", "/login", {"password": "x"}, **form).status_code == 403
+    signed_in = awaited("post", "/login?next=/page", {"password": "secret"}, **form)
+    assert (signed_in.status_code, signed_in.headers["Location"]) == (303, "/page")
+    assert awaited("get", "/page", **page).content == b"ada"
+    assert awaited("get", "/", **page).content == b"ada"
+    assert awaited("post", "/begins", **form).content == b"CodeSent"
+    foreign = {**form, "sec-fetch-site": "cross-site"}
+    assert awaited("post", "/logout", **foreign).status_code == 403
+    assert awaited("get", "/page", **page).content == b"ada"
+    assert awaited("post", "/logout", **form).status_code == 303
+    assert awaited("get", "/page", **page).headers["Location"] == "/login?next=/page"
+
+
+def test_what_blocks_is_refused_in_an_async_view_before_anybody_is_asked(
+    session_worker: SessionWorker, awaited: Callable[..., Any]
+) -> None:
+    session_worker.add_user("ada", "secret")
+    awaited("post", "/login", {"password": "secret"}, **session_worker.form)
+    asked = len(session_worker.calls)
+
+    with pytest.raises(SynchronousOnlyOperation, match="alog_in"):
+        awaited("post", "/blocks", **session_worker.form)
+
+    assert len(session_worker.calls) == asked
