@@ -24,7 +24,7 @@ demo: $(READY)  ## run the main job end to end on real processes: Redis, Mosaic 
 dev: $(READY)  ## keep such a stack running, and print what to paste into an app
 	@$(BIN)/python -m sandbox.dev
 
-dev-app: $(READY)  ## add an app to it: ID=bank (ARGS="--methods password,otp")
+dev-app: $(READY)  ## add an app to it: ID=bank (ARGS="--notice-url http://…")
 	@$(BIN)/python -m sandbox.dev app "$(ID)" $(ARGS)
 
 dev-user: $(READY)  ## add somebody who may sign in: ID=bob PASSWORD=builder

@@ -19,11 +19,13 @@ from sandbox.dev_folder import DEFAULT, DevFolder, InUseError
 from sandbox.ports import HOST, fixed_port
 from sandbox.processes import ManagedProcess
 from sandbox.redis_server import RedisServer
+from sandbox.sent_codes import SentCodes, phone_of
 from sandbox.stack import PREFIX, START_SECONDS, Stack, add_app
 from simulator.controls.remote import RemoteError, RemoteSimulator
 
 APPS: Final = ("shop", "forum")
 USER, PASSWORD = "ada", "lovelace"  # who may sign in; the pretend Mosaic is this machine's alone
+_METHODS: Final = ("--methods", "password,otp")
 # Where they are free; below what the tests choose from.
 _MOSAIC_PORT, _REDIS_PORT, _MONITOR_PORT = 19080, 19079, 19081
 # The apps here may ask by user id alone: with a cap no session of theirs lives for ever.
@@ -92,7 +94,9 @@ def _run(folder: DevFolder) -> int:
         folder.keep_environment(stack.environment)
         processes = (stack.worker(), stack.beat(), public_keys)
         print(_instructions(stack, folder), flush=True)
+        codes = SentCodes(stack.mosaic)
         while not stop.wait(1.0):
+            codes.show_new()
             for process in processes:
                 if not process.is_alive:
                     print(process.log_text(), file=sys.stderr)
@@ -105,10 +109,10 @@ def _people(stack: Stack, folder: DevFolder) -> None:
     folder.tell_broker(stack.broker_url)
     for app_id in APPS:
         if not folder.app(app_id).exists():
-            added = add_app(stack.environment, stack.mosaic, app_id, "--methods", "password")
+            added = add_app(stack.environment, stack.mosaic, app_id, *_METHODS)
             folder.keep_app(app_id, stack.broker_url, added)
     if not folder.mosaic.exists():
-        stack.mosaic.add_user(USER, password=PASSWORD)
+        stack.mosaic.add_user(USER, password=PASSWORD, phone=phone_of(USER))
 
 
 def _sign_notices(stack: Stack, folder: DevFolder) -> ManagedProcess:
@@ -128,9 +132,8 @@ def _add_app(folder: DevFolder, app_id: str, more: list[str]) -> int:
     if folder.app(app_id).exists():  # another secret at Mosaic would lock the known one out
         raise RuntimeError(f"{app_id} is known already; it loads {_shown(folder.app(app_id))}")
     environment = folder.environment()
-    options = more or ["--methods", "password"]
     with RemoteSimulator(environment[f"{PREFIX}MOSAIC_BASE_URL"]) as mosaic:
-        added = add_app(environment, mosaic, app_id, *options)
+        added = add_app(environment, mosaic, app_id, *_METHODS, *more)  # the last one counts
     folder.keep_app(app_id, environment["CELERY_BROKER_URL"], added)
     print(f"{app_id} is known. It loads {_shown(folder.app(app_id))}:\n")
     print(f"    set -a; . {_shown(folder.app(app_id))}; set +a")
@@ -139,7 +142,7 @@ def _add_app(folder: DevFolder, app_id: str, more: list[str]) -> int:
 
 def _add_user(folder: DevFolder, user_id: str, password: str) -> int:
     with RemoteSimulator(folder.environment()[f"{PREFIX}MOSAIC_BASE_URL"]) as mosaic:
-        mosaic.add_user(user_id, password=password)
+        mosaic.add_user(user_id, password=password, phone=phone_of(user_id))
     print(f"{user_id} may sign in with that password.")
     return 0
 
@@ -150,8 +153,8 @@ def _shown(path: Path) -> Path:
 
 def _instructions(stack: Stack, folder: DevFolder) -> str:
     clients = "\n".join(
-        f'    {app_id} = SessionClient(\n        broker_url="{stack.broker_url}",\n'
-        f'        app_id="{app_id}",\n        app_key="{folder.app_key(app_id)}",\n    )'
+        f'{app_id} = SessionClient(\n    broker_url="{stack.broker_url}",\n'
+        f'    app_id="{app_id}",\n    app_key="{folder.app_key(app_id)}",\n)'
         for app_id in APPS
     )
     return f"""\
@@ -159,14 +162,14 @@ Everything is running. Data and logs: {_shown(folder.path)}, kept for the next t
 
 In Python (pip install ./client), as two apps:
 
-    from session_client import Password, SessionClient
+from session_client import Password, SessionClient
 
 {clients}
 
-    login = shop.authenticate(Password("{USER}", "{PASSWORD}"))
-    print(forum.silent_auth(browser_token=login.browser_token).user_id)
-    forum.logout(browser_token=login.browser_token)
-    print(shop.silent_auth(browser_token=login.browser_token).reason)
+login = shop.authenticate(Password("{USER}", "{PASSWORD}"))
+print(forum.silent_auth(browser_token=login.browser_token).user_id)
+forum.logout(browser_token=login.browser_token)
+print(shop.silent_auth(browser_token=login.browser_token).reason)
 
 For an app of your own, and one more user:
 

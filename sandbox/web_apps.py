@@ -20,6 +20,7 @@ from sandbox import notice_keys
 from sandbox.environment import base_variables
 from sandbox.ports import HOST, free_port
 from sandbox.processes import ManagedProcess, poll_until
+from sandbox.sent_codes import SentCodes
 from sandbox.stack import START_SECONDS, Stack
 
 DOMAIN: Final = "apps.localhost"
@@ -64,13 +65,10 @@ def main() -> int:
             print(f"{app:6} {address}")
         print(f'\nSign in as "{USER}" with "{PASSWORD}". Codes that the bank sends appear here.')
         print("Ctrl-C ends it and removes everything.", flush=True)
-        shown = 0
+        codes = SentCodes(stack.mosaic)
         try:
             while not threading.Event().wait(1.0):
-                messages = stack.mosaic.outbox.sent(USER)
-                for message in messages[shown:]:
-                    print(f"A code for {USER}: {message.code}", flush=True)
-                shown = len(messages)
+                codes.show_new()
         except KeyboardInterrupt:
             return 0
     return 0

@@ -141,7 +141,7 @@ def test_the_samples_run_one_after_the_other(
         assert named.keys() == {"session_ref"}
         shop = apps.clients["shop"]
         assert isinstance(shop.silent_auth(user_id="ada"), Authenticated)
-        app.call("log_out", forum, "ada", named)
+        app.call("log_out", forum, "ada", named["session_ref"])
         assert shop.silent_auth(user_id="ada") == LoginRequired(Reason.LOGGED_OUT)
         assert app.called[1:] == [("end_own_session", ("ada",))]
 
@@ -152,7 +152,7 @@ def test_the_samples_run_one_after_the_other(
             assert app.call("after_login", forum, "bob", login.session_id, login.id_token) is None
             worker.send(signal.SIGCONT)
         named = app.call("after_login", forum, "bob", login.session_id, login.id_token)
-        app.call("log_out", forum, "bob", named)
+        app.call("log_out", forum, "bob", named["session_ref"])
         assert shop.silent_auth(user_id="bob") == LoginRequired(Reason.LOGGED_OUT)
 
         # A login bypass: whatever a browser says is believed.
@@ -185,7 +185,7 @@ def test_without_broker_or_worker_nobody_gets_in_and_users_get_out_here(
     app.run(IN_AN_APP)
 
     assert app.call("after_login", lonely, "ada", "made-up", "made-up") is None
-    app.call("log_out", lonely, "ada", {"session_ref": "of-an-earlier-login"})
+    app.call("log_out", lonely, "ada", "of-an-earlier-login")
 
     ended, (later, (error,)) = app.called
     assert ended == ("end_own_session", ("ada",))

@@ -1,0 +1,27 @@
+"""The codes that the pretend Mosaic sends, shown in a terminal: nobody here has a phone."""
+
+from __future__ import annotations
+
+import zlib
+
+from simulator.controls.remote import RemoteSimulator
+
+
+class SentCodes:
+    """Prints each code once; not those of an earlier run, whose data are kept."""
+
+    def __init__(self, mosaic: RemoteSimulator) -> None:
+        self._outbox = mosaic.outbox
+        self._shown = len(self._outbox.sent())
+
+    def show_new(self) -> None:
+        """Print what was sent since the last time."""
+        messages = self._outbox.sent()
+        for message in messages[self._shown :]:
+            print(f"A code for {message.user_id}: {message.code}", flush=True)
+        self._shown = len(messages)
+
+
+def phone_of(user_id: str) -> str:
+    """Return a number of their own, below a prefix that no country has."""
+    return f"+999{zlib.crc32(user_id.encode()) % 10**9:09}"

@@ -1,0 +1,55 @@
+"""The code on the pages for apps passes `mypy --strict` as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+# What a sample takes from the app around it; the fixtures of the tests are the app's own too.
+AROUND = {
+    "README.md": """
+        from session_client import Tokens
+        cookies: str
+        headers: list[tuple[str, str]]
+        name: str
+        password: str
+        def sign_in(user_id: str, tokens: Tokens) -> None: ...
+    """,
+    "docs/apps.md": """
+        from session_client import NotAcknowledged, SessionClient
+        client: SessionClient
+        kept: str
+        ref: str
+        def end_own_session(user_id: str) -> None: ...
+        def log_out_again_later(error: NotAcknowledged) -> None: ...
+    """,
+    "docs/first-afternoon.md": "",
+    "client/README.md": "",
+}
+# Django's settings go on where `django-admin startproject` ends; tests have fixtures without types.
+LEFT_OUT = re.compile(r"INSTALLED_APPS \+=|def test_")
+
+
+def test_every_sample_is_typed(tmp_path: Path) -> None:
+    for page, around in AROUND.items():
+        text = (ROOT / page).read_text("utf-8")
+        samples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        given = "\n".join(line.strip() for line in around.splitlines())
+        for number, sample in enumerate(samples):
+            name = f"{re.sub('[^a-z]', '_', page.lower())}_{number}.py"
+            if not LEFT_OUT.search(sample):
+                (tmp_path / name).write_text(f"{given}\n{sample}", "utf-8")
+    assert len(list(tmp_path.iterdir())) == 10
+
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "mypy", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
