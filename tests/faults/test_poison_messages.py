@@ -43,13 +43,26 @@ MORE: dict[str, Any] = {
 }
 AFTERWARDS = ("callbacks", "errbacks", "chain")
 
+# Arguments, named arguments and what is to be sent afterwards, each of every other kind.
+GOOD_CONTENT: list[Any] = [[], {}, {}]
+KINDS: tuple[Any, ...] = (None, True, 7, CANARY, [CANARY], {CANARY: CANARY})
+
+
+def content_with(place: int, value: Any) -> list[Any]:
+    return [*GOOD_CONTENT[:place], value, *GOOD_CONTENT[place + 1 :]]
+
+
 POISON: dict[str, bytes] = {
+    **{
+        f"part {place} of the content is {value!r}": raw(TASK, content=content_with(place, value))
+        for place in range(len(GOOD_CONTENT))
+        for value in KINDS
+    },
     "content is an object": raw(TASK, content={"canary": CANARY}),
     "content is a short list": raw(TASK, content=[CANARY]),
     "content is a number": raw(TASK, content=42),
     "body is no JSON": raw(TASK, body=b64(f"{{{CANARY}".encode())),
     "body is no base64": raw(TASK, body=f"%%%{CANARY}%%%"),
-    "kwargs are a list": raw(TASK, content=[[], [CANARY], {}]),
     "no id header": raw(TASK, headers={"lang": "py", "task": TASK, "canary": CANARY}),
     "id is an object": raw(TASK, more_headers={"id": {"a": CANARY}}),
     "no headers": raw(TASK, headers={}),
