@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev dev-app dev-user examples test test-node matrix test-quick test-browser test-servers soak bench lint format lock clean
+.PHONY: help setup demo dev dev-app dev-user examples test test-node matrix test-quick test-browser test-servers test-deploy soak bench lint format lock clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,13 @@ $(READY)-servers: $(READY) requirements/servers.txt
 
 test-servers: $(READY)-servers  ## the example apps under gunicorn (threads, gevent), uWSGI and uvicorn
 	@$(BIN)/python -m pytest -q tests/servers
+
+$(READY)-deploy: $(READY) requirements/deploy.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
+	@touch $@
+
+test-deploy: $(READY)-deploy  ## deploy/ by the linters of its formats: hadolint, compose, Kubernetes' schemas, systemd-analyze
+	@$(BIN)/python -m pytest -q tests/deploy
 
 soak: $(READY)  ## minutes of life with a bad network (SOAK_MINUTES=10): nothing lost, nothing leaked
 	@$(BIN)/python -m pytest -q tests/soak

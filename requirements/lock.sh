@@ -11,3 +11,4 @@ compile pyproject.toml --group dev --output-file requirements/dev.txt
 compile --group pyproject.toml:browser --constraints requirements/dev.txt --output-file requirements/browser.txt
 compile --group pyproject.toml:bench --constraints requirements/dev.txt --output-file requirements/bench.txt
 compile --group pyproject.toml:servers --constraints requirements/dev.txt --output-file requirements/servers.txt
+compile --group pyproject.toml:deploy --constraints requirements/dev.txt --output-file requirements/deploy.txt

@@ -20,12 +20,12 @@ class Names(click.ParamType[tuple[str, ...]]):
     name = "names"
 
     def __init__(self, known: Sequence[str] = ()) -> None:
-        self._known = known
+        self.known = known
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
         """Show which names there are."""
         del param, ctx
-        return f"[{','.join(self._known)}]" if self._known else None
+        return f"[{','.join(self.known)}]" if self.known else None
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -36,9 +36,9 @@ class Names(click.ParamType[tuple[str, ...]]):
         names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",")))
         if not all(names):
             self.fail("a name is missing: they stand with one comma between them", param, ctx)
-        unknown = [name for name in names if self._known and name not in self._known]
+        unknown = [name for name in names if self.known and name not in self.known]
         if unknown:
-            self.fail(f"{unknown[0]!r} is none of {', '.join(self._known)}", param, ctx)
+            self.fail(f"{unknown[0]!r} is none of {', '.join(self.known)}", param, ctx)
         return names
 
 

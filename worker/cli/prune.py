@@ -6,8 +6,7 @@ import click
 
 from worker.cli import common, output
 from worker.cli.common import services
-from worker.maintenance import expire, purge
-from worker.maintenance.batches import Counts
+from worker.operations import prune as operations
 
 
 @click.command()
@@ -17,10 +16,9 @@ from worker.maintenance.batches import Counts
 @output.as_json_option
 def prune(*, dry_run: bool, history: bool, override_guard: bool, as_json: bool) -> None:
     """Mark sessions past their expiry as ended; safe at any time, also beside beat."""
-    counts = expire.expire_sessions(services(), dry_run=dry_run, override_guard=override_guard)
-    if history:
-        purged = purge.purge_history(services(), dry_run=dry_run)
-        counts = Counts(counts.rows | purged.rows, counts.is_complete and purged.is_complete)
+    counts = operations.prune(
+        services(), dry_run=dry_run, history=history, override_guard=override_guard
+    )
     if as_json:
         output.print_json({**counts.rows, "is_complete": counts.is_complete, "dry_run": dry_run})
         return

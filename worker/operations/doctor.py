@@ -18,7 +18,8 @@ from sqlalchemy import select
 from migrations import target
 from models import App
 from worker.app_registry import SILENT_BY_USER
-from worker.errors import ConfigurationError, SessionWorkerError
+from worker.celery_support import heartbeat
+from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
 from worker.logout.guards import refuse_jumped_clock
 from worker.operations import (
     app_trials,
@@ -30,8 +31,9 @@ from worker.operations import (
     redis_rights,
 )
 from worker.operations.checks import Check, Hint
-from worker.operations.health import Part
+from worker.operations.health import Health, Part
 from worker.operations.key_rotation import Unfinished
+from worker.operations.lateness import schedules_of
 from worker.settings.environment import proxies, variable_name
 from worker.settings.validators import is_amqp, is_redis
 from worker.storage.pooler import is_pooled
@@ -62,17 +64,18 @@ class Finding:
 def examine(services: Services, *, test_notices: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Check everything, one by one; the apps *test_notices* are sent a signed notice of nobody."""
     said: set[str] = set()
-    for name, check in _checks(services, test_notices):
-        finding = _finding(name, check)
-        yield finding
+    for finding in _findings(services, test_notices):
+        # What is away is asked for many things, and says the same each time.
+        if finding.level is Level.GOOD or finding.says not in said:
+            yield finding
         said.add(finding.says)
+
+
+def _findings(services: Services, test_notices: tuple[str, ...]) -> Iterator[Finding]:
+    for name, check in _checks(services, test_notices):
+        yield _finding(name, check)
     for part in _RUNNING:
-        problems = health.examine(services, [part]).problems
-        if not problems:
-            yield Finding(part, Level.GOOD, "as it must be")
-        for problem in problems:
-            if problem not in said:
-                yield Finding(part, Level.WRONG, problem)
+        yield from _of_part(services, part)
 
 
 def _finding(name: str, check: Check) -> Finding:
@@ -87,23 +90,57 @@ def _finding(name: str, check: Check) -> Finding:
         return Finding(name, Level.WRONG, health.redis_trouble(error))
 
 
+def _of_part(services: Services, part: Part) -> Iterator[Finding]:
+    found = health.examine(services, [part])
+    for problem in found.problems:
+        yield Finding(part, Level.WRONG, problem)
+    if not found.problems and part is Part.SWEEP:
+        yield _finding(part, partial(_beats_work, services, found))
+    elif not found.problems:
+        yield Finding(part, Level.GOOD, "as it must be")
+
+
+def _beats_work(services: Services, found: Health) -> str:
+    """Say when beat's work was done: `health` blames nobody while no worker has lived for long."""
+    schedules = schedules_of(services.settings)
+    runs = {schedules[run]: age for run, age in (found.last_runs or {}).items()}
+    told = ", ".join(schedule.told(age) for schedule, age in runs.items())
+    if all(schedule.is_in_time(age) for schedule, age in runs.items()):
+        return told
+    if not heartbeat.living_workers(services.redis):
+        raise ConfigurationError(f"{told}: a worker does it when beat runs, and none is alive")
+    raise Hint(f"{told}: the workers have just begun. Look again in a quarter of an hour")
+
+
 def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple[str, Check]]:
     yield "database", partial(_database, services)
-    yield "database connection", partial(_pooler, services)
-    yield "database clock", partial(_database_clock, services)
-    yield "keys", partial(_keys, services)
-    yield from _of_rotation(services)
+    is_database_there = _answers(services)
+    if is_database_there:
+        yield "database connection", partial(_pooler, services)
+        yield "database clock", partial(_database_clock, services)
+        yield "keys", partial(_keys, services)
+        yield from _of_rotation(services)
     for name, url in _redises(services).items():
         yield name, partial(_redis, services, name, url)
         yield f"{name} rights", partial(_rights, url)
     if is_amqp(services.settings.broker_url.get_secret_value()):
         yield from rabbitmq_checks.checks(services.settings)
     yield "visibility timeouts", partial(_peers, services)
-    yield from _of_apps(services, test_notices)
+    if is_database_there:
+        yield from _of_apps(services, test_notices)
     yield "proxies", partial(_proxies, services)
 
 
 # --- the database
+
+
+def _answers(services: Services) -> bool:
+    """Whether there is a database to ask at all; one that is silent is waited for each time."""
+    try:
+        with services.store.read():
+            return True
+    except StoreUnavailable:
+        return False
 
 
 def _database(services: Services) -> str:

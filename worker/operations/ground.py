@@ -98,14 +98,15 @@ def in_operators_words() -> Iterator[None]:
         yield
     except StoreUnavailable as error:
         # A wrong password looks the same: drivers tell it only in words, in many languages.
-        raise NotReady(_cannot_be_used(str(error))) from None
+        raise NotReady(cannot_be_used(str(error))) from None
     except SQLAlchemyError as error:
         if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_PERMISSION:
             raise ConfigurationError(MAY_NOT_WRITE) from None
-        raise ConfigurationError(_cannot_be_used(type(error).__name__)) from None
+        raise ConfigurationError(cannot_be_used(type(error).__name__)) from None
 
 
-def _cannot_be_used(cause: str) -> str:
+def cannot_be_used(cause: str) -> str:
+    """Say that the database cannot be used, and what to look at."""
     return (
         f"the database cannot be used: {cause}. Is it running, and is DATABASE_URL right "
         "(mosaic-sessions config)?"

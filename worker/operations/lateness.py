@@ -40,8 +40,11 @@ class Schedule:
             return None
         if seconds is None and all(self.is_in_time(_uptime(worker, now)) for worker in workers):
             return None
-        when = self.never if seconds is None else f"{self.last} {seconds:.0f} s ago"
-        return f"{when}: {self.what_to_do}"
+        return f"{self.told(seconds)}: {self.what_to_do}"
+
+    def told(self, seconds: float | None) -> str:
+        """Say when the last run was."""
+        return self.never if seconds is None else f"{self.last} {seconds:.0f} s ago"
 
 
 def schedules_of(settings: Settings) -> dict[Run, Schedule]:

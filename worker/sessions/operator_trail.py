@@ -34,6 +34,7 @@ class Action(StrEnum):
     APP_KEY_RETIRED = "app_key_retired"
     SESSIONS_REVOKED = "sessions_revoked"
     GUARD_OVERRIDDEN = "guard_overridden"
+    PRUNED = "pruned"
     NOTICES_REPLAYED = "notices_replayed"
     LOGOUTS_REPLAYED = "logouts_replayed"
     REVOCATIONS_REPLAYED = "revocations_replayed"

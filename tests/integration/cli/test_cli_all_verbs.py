@@ -3,80 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import pytest
 from alembic import command
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from migrations.target import config_for
 from sandbox.ports import free_port
 from simulator.server import SimulatorServer
 from tests.faults.rabbitmq_rig import brokered_by
+from tests.integration.cli.verbs_rig import EXAMPLES, RUNNABLE, VERBS, call, words_of
 from tests.stage import Stage
 from worker import wiring
-from worker.cli.root import commands
+from worker.cli.app_options import Names
 from worker.settings import model as settings_module
 
 ROOT: Final = Path(__file__).parents[3]
-REF: Final = "00000000-0000-7000-8000-000000000000"
-# What an argument or a required option may be. By name; no verb may need another one.
-EXAMPLES: Final = {
-    "app_id": "shop",
-    "kid": "k1",
-    "ref": REF,
-    "receipt_id": REF,
-    "user_id": "ada",
-    "client_id": "client-new",
-    "reason": "a test",
-}
-# What a verb needs beyond that to do anything, or to end.
-ALSO: Final = {
-    "apps add": ("--client-secret-file", "-"),
-    "apps set": ("--max-age", "60"),
-    "apps set-notice": ("--none",),
-    "sessions revoke": ("--yes",),
-    "top": ("--once",),
-}
-SERVES_FOR_EVER: Final = {"monitor"}
 NO_JSON: Final = {"audit export", "monitor", "top"}  # lines of JSON; a server; a screen
 # They look at what is down, and report it: with `--json` for machines.
 REPORTS: Final = {"status", "doctor", "top", "db check"}
-
-
-def verbs(group: click.Group = commands, *before: str) -> Iterator[tuple[str, click.Command]]:
-    for name, found in sorted(group.commands.items()):
-        if isinstance(found, click.Group):
-            yield from verbs(found, *before, name)
-        else:
-            yield " ".join((*before, name)), found
-
-
 WITHOUT_KEYS: Final = {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}
-
-VERBS: Final = dict(verbs())
-RUNNABLE: Final = sorted(VERBS.keys() - SERVES_FOR_EVER)
-
-
-def words_of(verb: str) -> list[str]:
-    """A call of *verb* that can be meant."""
-    given: list[str] = []
-    for parameter in VERBS[verb].params:
-        name = parameter.name or ""
-        if isinstance(parameter, click.Argument) and parameter.required:
-            given.append(EXAMPLES[name])
-        elif parameter.required:
-            given += [parameter.opts[0], EXAMPLES[name]]
-        elif name == "ref":
-            given.append(EXAMPLES[name])
-    return [*verb.split(), *given, *ALSO.get(verb, ())]
-
-
-def run(*words: str) -> Result:
-    return CliRunner().invoke(commands, words, input="secret\n")
 
 
 def documented() -> set[int]:
@@ -100,8 +49,8 @@ def check(verb: str, result: Result) -> None:
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_wrong_arguments_are_told_in_a_line_that_names_the_help(verb: str) -> None:
-    unknown = run(*words_of(verb), "--no-such-option")
-    too_many = run(*words_of(verb), "one", "more")
+    unknown = call(*words_of(verb), "--no-such-option")
+    too_many = call(*words_of(verb), "one", "more")
 
     for result in (unknown, too_many):
         assert result.exit_code == 2, result.output
@@ -109,16 +58,43 @@ def test_wrong_arguments_are_told_in_a_line_that_names_the_help(verb: str) -> No
         assert f"({verb} --help)" in result.stderr.replace("commands ", "")
 
 
+def nonsense(parameter: click.Parameter) -> str | None:
+    """What its value can never be; None where any text may be meant, or it takes none."""
+    kind: click.ParamType[Any] = parameter.type
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return None
+    if isinstance(kind, click.File):
+        return "/no/such/file"
+    text = kind is click.STRING or (isinstance(kind, Names) and not kind.known)
+    return None if text else "nonsense"
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_a_value_that_cannot_be_meant_is_told_with_the_option_it_is_of(verb: str) -> None:
+    for parameter in VERBS[verb].params:
+        value = nonsense(parameter)
+        if value is None:
+            continue
+        if isinstance(parameter, click.Argument):
+            words = [value if w == EXAMPLES[parameter.name or ""] else w for w in words_of(verb)]
+        else:
+            words = [*words_of(verb), parameter.opts[0], value]
+        result = call(*words)
+        assert result.exit_code == 2, (words, result.output)
+        check(verb, result)
+        assert parameter.opts[0].upper().strip("-") in result.stderr.upper(), result.stderr
+
+
 def test_before_the_verb_likewise_and_nothing_at_all_prints_the_help() -> None:
-    unknown = run("--no-such-option")
-    misspelt = run("app", "list")
+    unknown = call("--no-such-option")
+    misspelt = call("app", "list")
 
     for result in (unknown, misspelt):
         check("", result)
         assert result.exit_code == 2
     for words in ((), ("apps",)):
-        assert run(*words).exit_code == 2
-        assert "Usage:" in run(*words).output
+        assert call(*words).exit_code == 2
+        assert "Usage:" in call(*words).output
 
 
 def test_every_verb_speaks_json_and_has_a_help() -> None:
@@ -141,7 +117,7 @@ def test_without_settings_every_verb_says_which_is_missing(
     for verb in RUNNABLE:
         if verb == "keys generate" or verb.startswith("db "):
             continue  # one needs none; DATABASE_URL has a default
-        result = run(*words_of(verb))
+        result = call(*words_of(verb))
         assert result.exit_code == 78, (verb, result.output)
         check(verb, result)
 
@@ -151,7 +127,7 @@ def test_without_a_database_every_verb_says_so(redis_url: str, mosaic: Simulator
     with Stage(url, redis_url, mosaic), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", url)
         for verb in RUNNABLE:
-            result = run(*words_of(verb))
+            result = call(*words_of(verb))
             check(verb, result)
             if result.exit_code and verb != "keys jwks":
                 assert "the database " in result.output, (verb, result.output)
@@ -165,7 +141,7 @@ def test_without_redis_every_verb_says_so(sqlite_url: str, mosaic: SimulatorServ
         patch.setenv("DATABASE_URL", sqlite_url)
         stage.add_app("shop")
         for verb in RUNNABLE:
-            check(verb, run(*words_of(verb)))
+            check(verb, call(*words_of(verb)))
 
 
 def test_without_its_rabbitmq_every_verb_says_so(sqlite_stage: Stage) -> None:
@@ -174,7 +150,7 @@ def test_without_its_rabbitmq_every_verb_says_so(sqlite_stage: Stage) -> None:
         patch.setenv("DATABASE_URL", sqlite_stage.settings.store_url)
         sqlite_stage.add_app("shop")
         for verb in RUNNABLE:
-            result = run(*words_of(verb))
+            result = call(*words_of(verb))
             check(verb, result)
             if verb in {"status", "doctor", "top"}:
                 assert "the broker does not answer" in result.output, (verb, result.output)
@@ -190,7 +166,7 @@ def test_on_a_schema_that_is_behind_every_verb_says_so(
         for verb in RUNNABLE:
             if verb == "db upgrade":
                 continue
-            result = run(*words_of(verb))
+            result = call(*words_of(verb))
             check(verb, result)
             if result.exit_code == 78 and verb != "keys jwks":
                 assert "alembic upgrade head" in result.stderr, (verb, result.stderr)
@@ -207,7 +183,7 @@ def test_with_other_keys_what_seals_is_refused_and_the_rest_works(
     with Stage(sqlite_url, redis_url, mosaic, **other), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", sqlite_url)
         for verb in RUNNABLE:
-            result = run(*words_of(verb))
+            result = call(*words_of(verb))
             check(verb, result)
             if result.exit_code == 78 and verb != "keys jwks":
                 refused.add(verb)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,7 @@ from tests.integration.backchannel.notices_rig import (
     saying,
     token_in,
 )
-from tests.integration.cli.cli_rig import run, told
+from tests.integration.cli.cli_rig import make_older, run, told
 from tests.integration.mosaic.mosaic_rig import RawServer
 from tests.integration.operations.doctor_rig import (
     PASSWORD,
@@ -41,6 +42,8 @@ from tests.integration.operations.doctor_rig import (
 )
 from tests.stage import ENCRYPTION_KEY, Stage, redis_client
 from worker.celery_support import heartbeat
+from worker.maintenance import last_runs
+from worker.maintenance.last_runs import Run
 from worker.operations.redis_rights import COMMANDS, refused
 
 ROOT: Final = Path(__file__).parents[3]
@@ -158,6 +161,29 @@ def no_worker(stage: Stage) -> Iterator[None]:
     yield
 
 
+def forget_runs(stage: Stage) -> None:
+    stage.services.redis.delete(*(last_runs.key_of(run) for run in Run))
+
+
+@contextmanager
+def no_worker_ever(stage: Stage) -> Iterator[None]:
+    forget_runs(stage)
+    with no_worker(stage):
+        yield
+
+
+@contextmanager
+def no_beat(stage: Stage) -> Iterator[None]:
+    stage.services.redis.delete(last_runs.key_of(Run.SWEEP))
+    yield
+
+
+@contextmanager
+def stopped_beat(stage: Stage) -> Iterator[None]:
+    make_older(stage, Run.SWEEP, 90)
+    yield
+
+
 # --- Mosaic and apps
 
 
@@ -235,6 +261,13 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
     ),
     "a peer with another time-out": (other_timeout, "visibility timeouts", ("worker@here", "60 s")),
     "no worker": (no_worker, "workers", ("no worker is alive: start one",)),
+    "no worker ever": (
+        no_worker_ever,
+        "sweep",
+        ("there was no sweep", "no session was expired", "when beat runs, and none is alive"),
+    ),
+    "no beat": (no_beat, "sweep", ("there was no sweep: does beat run",)),
+    "a beat that stopped": (stopped_beat, "sweep", ("the last sweep was 9", "does beat run")),
     "a wrong key set": (wrong_key_set, "shop: key set", ("/wrong/jwks: 404", "--jwks-url")),
     "a wrong client secret": (wrong_secret, "shop: client", ("--client-secret-file",)),
     "a clock that is not Mosaic's": (other_clock, "shop: key set", ("apart", "(NTP)")),
@@ -273,6 +306,24 @@ def test_a_fault_is_found_by_its_name(
     assert len(lines) == 1
 
 
+def test_what_is_away_is_told_once_and_not_by_each_check_that_needs_it(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        with away(stage):
+            without_database = findings("wrong", expect=1)
+        with redis_of(stage) as admin:
+            admin.shutdown(nosave=True)
+            without_broker = findings("wrong", expect=1)
+        gone = f"redis://{HOST}:{free_port()}/0"
+        with elsewhere(stage, broker_url=gone, redis_url=None):
+            without_redis = findings("wrong", expect=1)
+
+    assert list(without_database) == ["database"]
+    assert list(without_broker) == ["CELERY_BROKER_URL", "CELERY_BROKER_URL rights"]
+    assert list(without_redis) == ["CELERY_BROKER_URL", "CELERY_BROKER_URL rights"]
+
+
 def test_all_is_good_where_nothing_is_wrong(
     store_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +342,20 @@ def test_all_is_good_where_nothing_is_wrong(
     for check in ("database", "database connection", "database clock", "keys", "proxies"):
         assert check in checks
     assert "desk: notices" in checks
+
+
+def test_when_beats_work_was_done_is_said_and_of_a_worker_just_started_that_none_is_due(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        done = findings("good", expect=0)["sweep"]
+        forget_runs(stage)
+        young = json.dumps(WORKER | {"started_at": stage.now().isoformat()})
+        stage.services.redis.set(heartbeat.key_of_this_process(), young, ex=600)
+        not_yet = findings("hint", expect=0)["sweep"]
+
+    assert re.fullmatch(r"the last sweep was \d+ s ago, sessions were last expired \d+ s ago", done)
+    assert not_yet.startswith("there was no sweep, no session was expired: the workers have just")
 
 
 def test_a_database_without_a_table_is_not_blamed_for_keys_that_nobody_rotates(

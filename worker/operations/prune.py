@@ -1,0 +1,24 @@
+"""What beat does on schedule, done now by an operator: and written down as theirs."""
+
+from __future__ import annotations
+
+from worker.maintenance import expire, purge
+from worker.maintenance.batches import Counts
+from worker.sessions import operator_trail
+from worker.sessions.operator_trail import Action
+from worker.wiring import Services
+
+
+def prune(services: Services, *, dry_run: bool, history: bool, override_guard: bool) -> Counts:
+    """End what has expired, and with *history* delete what is past its retention."""
+    counts = expire.expire_sessions(services, dry_run=dry_run, override_guard=override_guard)
+    if history:
+        purged = purge.purge_history(services, dry_run=dry_run)
+        counts = Counts(counts.rows | purged.rows, counts.is_complete and purged.is_complete)
+    if not dry_run and any(counts.rows.values()):
+        # Each batch has committed by itself: this tells of all of them.
+        with services.store.write() as connection:
+            operator_trail.record(
+                connection, Action.PRUNED, at=services.now(), after=dict(counts.rows)
+            )
+    return counts
