@@ -1,9 +1,9 @@
 """A Mosaic that costs next to nothing per call: `python -m benchmarks.fake_mosaic PORT_FILE`.
 
-A bare asyncio protocol; the answers to silent authentications are signed before the first call. A
-login's is signed when it is asked for: an ID token from before the login began is no proof of it. It
-checks nothing, because whoever is measured is known to ask rightly; `simulator/` is the one that
-checks. Latency is a setting: an answer is written that much later.
+A bare asyncio protocol. The answers to silent authentications are signed before the first call, a
+login's when it is asked for: an ID token from before the login began is no proof of it. It checks
+nothing, because whoever is measured is known to ask rightly; `simulator/` is the one that checks.
+Latency is a setting: an answer is written that much later.
 """
 
 from __future__ import annotations
