@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +32,7 @@ if [ -n "$3" ]; then rm -rf -- "$3"; fi
 
 # However short the grace before it: a kill that takes its time is no reason to leave it behind.
 KILL_TIMEOUT_SECONDS = 60
+FREEZE_TIMEOUT_SECONDS = 60
 
 
 class LeashedProcess:
@@ -82,6 +84,23 @@ class LeashedProcess:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to this one process, unless it has ended."""
         self._process.send_signal(number)
+
+    def freeze(self) -> None:
+        """Stop it with its family, and return once none of their threads runs; until `thaw`.
+
+        The kernel stops a process when the thread that takes the signal gets to run. Until then,
+        which on a busy machine is a while, the other threads go on and may answer somebody.
+        """
+        os.killpg(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + FREEZE_TIMEOUT_SECONDS
+        while not all(state in "TtXZ" for state in _states_of_threads(self.pid)):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"process group {self.pid} does not stop")
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        os.killpg(self.pid, signal.SIGCONT)
 
     def wait(self, timeout: float) -> int:
         """Return its exit code. Raises `subprocess.TimeoutExpired`."""
@@ -147,10 +166,22 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def _states_of_threads(group: int) -> Iterator[str]:
+    """State of each thread of a process group; nothing where there is no /proc (macOS)."""
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        state, _, its_group, *_ = _stat_in(task) or ("", "", "")
+        if its_group == str(group):
+            yield state
+
+
 def _stat(pid: int) -> list[str]:
-    """State, parent and so on, or nothing when the process is gone."""
+    """State, parent, group and so on, or nothing when the process is gone."""
+    return _stat_in(Path("/proc", str(pid)))
+
+
+def _stat_in(folder: Path) -> list[str]:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     return text.rpartition(")")[2].split()  # the name before it may hold spaces

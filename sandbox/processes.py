@@ -9,7 +9,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -153,6 +154,15 @@ class ManagedProcess:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process itself, not to its children."""
         self._running.send(number)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have it and its children hang: they are there, keep their connections, do nothing."""
+        self._running.freeze()
+        try:
+            yield
+        finally:
+            self._running.thaw()
 
     def wait(self, timeout: float) -> int:
         """Return its exit code once it has ended. Raises `TimeoutError`."""

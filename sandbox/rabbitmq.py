@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -80,12 +79,12 @@ class RabbitMQ:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Have it hang: it is there, keeps its connections and does nothing."""
-        os.killpg(self._server.pid, signal.SIGSTOP)
+        """Have it hang, as `ManagedProcess.frozen` does."""
+        self._server.freeze()
         try:
             yield
         finally:
-            os.killpg(self._server.pid, signal.SIGCONT)
+            self._server.thaw()
 
     def __enter__(self) -> Self:
         self._exit.callback(shutil.rmtree, self._folder, ignore_errors=True)

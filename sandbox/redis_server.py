@@ -129,16 +129,17 @@ class RedisServer:
 
     def freeze(self) -> None:
         """Stop answering while every connection stays open, until `thaw`."""
-        self._send(signal.SIGSTOP)
+        self._running.freeze()
 
     def thaw(self) -> None:
         """Go on after `freeze`."""
-        self._send(signal.SIGCONT)
+        self._running.thaw()
 
-    def _send(self, number: signal.Signals) -> None:
+    @property
+    def _running(self) -> LeashedProcess:
         if self._process is None:
             raise RuntimeError("this Redis is not running")
-        self._process.send(number)
+        return self._process
 
     def close(self) -> None:
         """End the server, and remove its folder unless it was given one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -146,11 +145,9 @@ def test_the_samples_run_one_after_the_other(
         assert app.called[1:] == [("end_own_session", ("ada",))]
 
         login = apps.login("bob", "forum")
-        with monkeypatch.context() as patch:
-            waiting(0.5, patch)
-            worker.send(signal.SIGSTOP)  # it is done, but after the app has given up
+        with monkeypatch.context() as patch, worker.frozen():
+            waiting(0.5, patch)  # it is done, but after the app has given up
             assert app.call("after_login", forum, "bob", login.session_id, login.id_token) is None
-            worker.send(signal.SIGCONT)
         named = app.call("after_login", forum, "bob", login.session_id, login.id_token)
         app.call("log_out", forum, "bob", named["session_ref"])
         assert shop.silent_auth(user_id="bob") == LoginRequired(Reason.LOGGED_OUT)

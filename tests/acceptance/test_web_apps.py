@@ -6,8 +6,6 @@ ever sees the page of somebody else.
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -323,16 +321,10 @@ def test_a_worker_that_is_away_is_503_and_never_the_login(apps: WebApps) -> None
     for _, browser in new:
         browser.sign_in("bob", "bank")
 
-    pids = (apps.worker.pid, *apps.worker.children())
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with apps.worker.frozen():
         still_in = known.is_in("forum")
         with ThreadPoolExecutor() as threads:  # each waits for as long as a call may take
             answers = list(threads.map(lambda one: one[1].open(one[0], follow=False), new))
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
     assert still_in
     assert [answer.status_code for answer in answers] == [503] * 3

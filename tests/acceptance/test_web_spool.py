@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from flask import Flask
@@ -40,11 +38,8 @@ def test_a_logout_that_nobody_acknowledged_is_delivered_later(tmp_path: Path) ->
             browser = app.test_client()
             browser.set_cookie("__Host-mosaic-sso", str(login.browser_token))
 
-            os.kill(worker.pid, signal.SIGSTOP)
-            try:
+            with worker.frozen():
                 answer = browser.post("/logout", headers=FORM)
-            finally:
-                os.kill(worker.pid, signal.SIGCONT)
 
             assert (answer.status_code, answer.location) == (303, "/")
             assert browser.get_cookie("__Host-mosaic-sso") is None

@@ -7,7 +7,6 @@ by greenlets after that; processes end after so many requests while others wait.
 from __future__ import annotations
 
 import re
-import signal
 import ssl
 import sys
 import time
@@ -180,8 +179,7 @@ def test_calls_that_nobody_answers_hold_up_no_other(scene: Scene, app: str) -> N
     name, path, command = ASYNC_APPS[app]
     with scene.served(name, *command) as served, ThreadPoolExecutor(PEOPLE) as threads:
         served.load(path)
-        scene.worker.send(signal.SIGSTOP)
-        try:
+        with scene.worker.frozen():
             started = time.monotonic()
             waiting = [threads.submit(served.load, path, each) for each in scene.people.values()]
             poll_until(lambda: _is_asked(scene), 20, what="all calls to be waited for")
@@ -191,8 +189,6 @@ def test_calls_that_nobody_answers_hold_up_no_other(scene: Scene, app: str) -> N
             is_held_up = any(each.done() for each in waiting)
             answers = [each.result() for each in waiting]
             took = time.monotonic() - started
-        finally:
-            scene.worker.send(signal.SIGCONT)
 
     assert [answer.status_code for answer in answers] == [503] * PEOPLE
     assert other.status_code == 200
