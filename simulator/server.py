@@ -18,6 +18,9 @@ from simulator.idp.state import MosaicState
 
 START_SECONDS = 60.0
 STOP_SECONDS = 2.0
+# Far longer than callers keep a connection idle: by its own default uvicorn closes one after 5 s,
+# as httpx does, and a caller that uses it at that moment is cut off.
+KEEP_IDLE_SECONDS = 120
 TICK_SECONDS = 0.005
 
 
@@ -60,6 +63,7 @@ class SimulatorServer:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                timeout_keep_alive=KEEP_IDLE_SECONDS,
             )
         )
         self._thread = Thread(
