@@ -129,7 +129,7 @@ def wake_what_ended(ended: Ended) -> bool:
     # Here, since importing Celery takes longer than most verbs.
     from worker.tasks import wake_ups  # noqa: PLC0415
 
-    return wake_ups.ended(ended)
+    return wake_ups.ended(services(), ended)
 
 
 def wake_what_is_due() -> None:

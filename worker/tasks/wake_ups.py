@@ -10,13 +10,16 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+import redis
 import structlog
 from celery import Task
 from kombu.exceptions import OperationalError
 
 from models import Logout, Notice, UserRevocation
 from session_client.contract import Queue
-from worker.app import app
+from worker.celery_support import other_brokers
+from worker.celery_support.queue_heads import look
+from worker.errors import BrokerUnavailable
 from worker.logout.end_sessions import Ended
 from worker.outbox import leases
 from worker.tasks.logouts import end_at_idp, end_orphans, end_user_at_idp
@@ -54,32 +57,32 @@ def due(services: Services) -> None:
 
     Raises `StoreUnavailable`.
     """
-    if has_room(Queue.IDP):
+    if has_room(services, Queue.IDP):
         logouts(leases.wake_due(services, Logout))
         revocations(leases.wake_due(services, UserRevocation))
-    if has_room(Queue.NOTIFY):
+    if has_room(services, Queue.NOTIFY):
         notices(leases.wake_due(services, Notice))
 
 
-def ended(by_hand: Ended) -> bool:
+def ended(services: Services, by_hand: Ended) -> bool:
     """Wake what was ended by hand; whether all of it was, or some of it is left to the sweep.
 
     Not more than a sweep wakes at once: a message for each of a million would fill Redis.
     """
-    if has_room(Queue.IDP):
+    if has_room(services, Queue.IDP):
         logouts(by_hand.logouts[: leases.SWEEP_BATCH])
-    if has_room(Queue.NOTIFY):
+    if has_room(services, Queue.NOTIFY):
         notices(by_hand.notices[: leases.SWEEP_BATCH])
     return max(len(by_hand.logouts), len(by_hand.notices)) <= leases.SWEEP_BATCH
 
 
-def has_room(queue: Queue) -> bool:
+def has_room(services: Services, queue: Queue) -> bool:
     """Whether the sweep may put a batch of wake-ups on *queue*.
 
     Where nobody takes them each due delivery would get another one every few seconds, for ever, and
     Redis would be full.
     """
-    waiting = _waiting(queue)
+    waiting = _waiting(services, queue)
     if waiting <= leases.SWEEP_BATCH:
         return True
     why = f"nobody takes queue {queue}, or too few do: is a worker with -Q {queue} alive?"
@@ -87,16 +90,15 @@ def has_room(queue: Queue) -> bool:
     return False
 
 
-def _waiting(queue: Queue) -> int:
-    # Not one of the pool's, which may be closed, or dead without anybody having noticed.
-    with app.connection_for_write() as connection:
-        failures = (*connection.connection_errors, *connection.channel_errors)
-        with suppress(OperationalError, *failures):
-            connection.ensure_connection(max_retries=1, interval_start=0)
-            channel: Any = connection.channel()
-            return int(channel.queue_declare(queue.value, passive=True).message_count)
-    # There is no such queue: to Redis, that is an empty one. Or the broker cannot be asked, and the
-    # sweep goes on: one that waited for an answer would wake nobody.
+def _waiting(services: Services, queue: Queue) -> int:
+    # A broker that cannot be asked stops no sweep: one that waited for an answer would wake nobody.
+    with suppress(redis.RedisError, BrokerUnavailable):
+        if services.broker is not None:
+            # Over a connection that is kept. A sweep that made four, each of them after asking a
+            # Sentinel, all with TLS, took as long as the pause between two.
+            return look(services.broker, [queue.value])[0].count
+        url = services.settings.broker_url.get_secret_value()
+        return other_brokers.depths(url, [queue.value]).get(queue.value, 0)
     return 0
 
 

@@ -318,20 +318,36 @@ def test_a_queue_that_cannot_be_asked_stops_no_sweep(queued: Stage, redis_url: s
         assert client.llen("notify") == 1
 
 
-def test_a_broker_that_is_away_when_asked_stops_no_sweep(
-    queued: Stage, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broker_that_is_away_when_asked_stops_no_sweep(queued: Stage, redis_url: str) -> None:
     owe(queued, 1)
     queued.pass_time(seconds=11)
-    nobody = f"redis://127.0.0.1:{free_port()}"
-    connect = celery_app.connection_for_write
-    monkeypatch.setattr(celery_app, "connection_for_write", lambda: connect(nobody))
+    assert queued.services.broker is not None
+    queued.services.broker.connection_pool.connection_kwargs["port"] = free_port()
+    queued.services.broker.connection_pool.disconnect()
     with redis_client(redis_url) as client:
         client.delete("idp", "notify")
 
         maintenance_tasks.sweep()
 
         assert lengths(client) == [1, 1]
+
+
+def test_a_sweep_connects_to_no_broker_anew(queued: Stage, redis_url: str) -> None:
+    owe(queued, 1)
+    maintenance_tasks.sweep()  # from here on there is a connection for each purpose
+    queued.pass_time(seconds=11)
+    with redis_client(redis_url) as client:
+        client.delete("idp", "notify")
+
+        def connections() -> int:
+            told: Any = client.info("stats")
+            return int(told["total_connections_received"])
+
+        before = connections()
+        maintenance_tasks.sweep()
+
+        assert lengths(client) == [1, 1]
+        assert connections() == before
 
 
 # --- history
