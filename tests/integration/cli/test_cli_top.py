@@ -27,7 +27,13 @@ from worker.operations.live import MOMENTS, Live
 
 ROOT: Final = Path(__file__).parents[3]
 ROWS: Final = 15  # fewer than there is to show
-PROGRAM: Final = "from worker.cli import main; main()"
+# A suite that was started in the background ignores Ctrl-C, and hands that on.
+PROGRAM: Final = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from worker.cli import main
+main()
+"""
 
 
 def row(printed: str, name: str) -> str:
@@ -112,11 +118,15 @@ def on_a_terminal(variables: dict[str, str], columns: int, *arguments: str) -> s
     )
     os.close(theirs)
     drawn = b""
-    while drawn.count(b"mosaic-sessions top") < 2:
-        drawn += os.read(ours, 65536)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
-    os.close(ours)
+    try:
+        while drawn.count(b"mosaic-sessions top") < 2:
+            drawn += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()  # or it would go on for ever
+        process.wait()
+        os.close(ours)
     return drawn.decode()
 
 
