@@ -42,27 +42,8 @@ _RETRIES: Final = 5
 _RETRY_MAX_SECONDS: Final = 30
 
 
-def serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
-    """Serve the delivery *task* is running for; it is not repeated."""
-    _serve(task, kwargs, work)
-
-
-def serve_persistently(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
-    """Serve likewise, but try a passing failure again: nobody may be waiting to repeat it."""
-    error = _serve(task, kwargs, work)
-    if error is not None and task.request.retries < _RETRIES:
-        # Short of a third of the visibility timeout: a longer countdown would be delivered twice.
-        countdown = min(2 ** (task.request.retries + 1), _RETRY_MAX_SECONDS)
-        raise task.retry(
-            countdown=countdown,
-            max_retries=_RETRIES,
-            # Celery carries none of the sender's own headers over to the next try.
-            headers={contract.ANSWER_TO: task.request.get(contract.ANSWER_TO)},
-        )
-
-
-def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> TryLater | None:
-    """Return the passing failure that kept the request from being served, if one did."""
+def serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> TryLater | None:
+    """Serve the delivery *task* is running for; return the passing failure that kept it from it."""
     services = wiring.current()
     name = Task(str(task.name))
     queue = (task.request.delivery_info or {}).get("routing_key")
@@ -91,6 +72,20 @@ def _serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Tr
     return _answer(services, message, sender, work)
 
 
+def serve_persistently(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> None:
+    """Serve likewise, but try a passing failure again: the app may not be waiting to repeat it."""
+    error = serve(task, kwargs, work)
+    if error is not None and task.request.retries < _RETRIES:
+        # Short of a third of the visibility timeout: a longer countdown would be delivered twice.
+        countdown = min(2 ** (task.request.retries + 1), _RETRY_MAX_SECONDS)
+        raise task.retry(
+            countdown=countdown,
+            max_retries=_RETRIES,
+            # Celery carries none of the sender's own headers over to the next try.
+            headers={contract.ANSWER_TO: task.request.get(contract.ANSWER_TO)},
+        )
+
+
 def _answer(services: Services, message: Message, sender: Sender, work: Work) -> TryLater | None:
     try:
         request = envelope.check(message, sender, services.now())
@@ -99,12 +94,7 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
             metrics.answer_repeated(message.task)
             return None
         outcome = work(services, request)
-        # After the commit, so that no delivery runs ahead of the row it reads.
-        # The whole user first: that one call may end all the others are about.
-        wake_ups.revocations(outcome.revocations)
-        wake_ups.logouts(outcome.logouts)
-        wake_ups.notices(outcome.notices)
-        wake_ups.orphans(outcome.orphans)
+        wake_ups.those_of(outcome)
     except TryLater as error:
         log.warning("request_put_off", error=type(error).__name__, detail=str(error))
         _reply(services, message, sender, failure_of(error))

@@ -22,6 +22,7 @@ from worker.celery_support.queue_heads import look
 from worker.errors import BrokerUnavailable
 from worker.logout.end_sessions import Ended
 from worker.outbox import leases
+from worker.requests.outcomes import Outcome
 from worker.tasks.logouts import end_at_idp, end_orphans, end_user_at_idp
 from worker.tasks.notices import deliver
 from worker.wiring import Services
@@ -44,12 +45,21 @@ def notices(ids: Iterable[UUID]) -> None:
     _wake(deliver, ids)
 
 
-def orphans(ids: Iterable[UUID]) -> None:
-    """Put a message for each login on the broker that lets sessions nobody heard of be found.
+def those_of(outcome: Outcome) -> None:
+    """Wake what serving a request has left to be done; call it after the commit.
 
-    No sweep sends another: the next login does.
+    Else a delivery could run ahead of the row it reads. No sweep sends another message for orphans:
+    the next login does.
     """
-    _wake(end_orphans, ids)
+    # The whole user first: that one call may end all the others are about.
+    for task, ids in (
+        (end_user_at_idp, outcome.revocations),
+        (end_at_idp, outcome.logouts),
+        (deliver, outcome.notices),
+        (end_orphans, outcome.orphans),
+    ):
+        if ids:
+            _wake(task, ids)
 
 
 def due(services: Services) -> None:

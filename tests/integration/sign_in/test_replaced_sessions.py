@@ -11,6 +11,9 @@ from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.outbox.propagation_rig import by_queue, notices
 from tests.stage import Stage
+from worker.tasks import wake_ups
+from worker.tasks.logouts import END_AT_IDP
+from worker.tasks.notices import DELIVER
 
 NOBODYS = "msb1_" + "x" * 43
 
@@ -50,16 +53,14 @@ def test_a_second_login_ends_the_first_session_everywhere(apps: Stage, user_id: 
 
 def test_its_apps_are_woken_at_once(apps: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only by the sweep: the user has signed in as somebody else, and their pages are open."""
-    woken: dict[str, list[UUID]] = {}
-    for kind in ("logouts", "notices"):
-        monkeypatch.setattr(f"worker.tasks.wake_ups.{kind}", woken.setdefault(kind, []).extend)
+    woken: dict[str, tuple[UUID, ...]] = {}
+    monkeypatch.setattr(wake_ups, "_wake", lambda task, ids: woken.update({task.name: ids}))
     browser = apps.signed_in("ada", "shop")
 
     apps.signed_in("ada", "forum", replaces=browser.browser_token)
 
-    assert woken["notices"] == [row.id for row in notices(apps)]
-    assert woken["logouts"] == [row.id for row in apps.logouts()]
-    assert len(woken["notices"]) == len(woken["logouts"]) == 1
+    (notice,), (logout,) = notices(apps), apps.logouts()
+    assert woken == {DELIVER: (notice.id,), END_AT_IDP: (logout.id,)}
 
 
 def test_another_browser_of_the_user_keeps_its_session(apps: Stage) -> None:

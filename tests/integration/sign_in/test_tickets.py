@@ -35,6 +35,9 @@ from tests.integration.sign_in.ticket_rig import (
 from tests.stage import Stage, claims_of
 from worker.app_registry import RELOAD_AFTER_SECONDS
 from worker.storage.encryption import Hashed
+from worker.tasks import wake_ups
+from worker.tasks.logouts import END_AT_IDP
+from worker.tasks.notices import DELIVER
 
 ROOT = Path(__file__).parents[3]
 
@@ -557,16 +560,14 @@ def test_another_session_of_the_user_ends_as_replaced(hub: Stage, *, too_weak: b
 
 
 def test_its_apps_are_woken_at_once(hub: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    woken: dict[str, list[UUID]] = {}
-    for kind in ("logouts", "notices"):
-        monkeypatch.setattr(f"worker.tasks.wake_ups.{kind}", woken.setdefault(kind, []).extend)
+    woken: dict[str, tuple[UUID, ...]] = {}
+    monkeypatch.setattr(wake_ups, "_wake", lambda task, ids: woken.update({task.name: ids}))
     before = hub.signed_in("ada", "shop")
 
     Visit(hub, hub.signed_in("ada", "hub").browser_token).redeem(replaces=before.browser_token)
 
-    assert woken["notices"] == [row.id for row in notices(hub)]
-    assert woken["logouts"] == [row.id for row in hub.logouts()]
-    assert len(woken["notices"]) == len(woken["logouts"]) == 1
+    (notice,), (logout,) = notices(hub), hub.logouts()
+    assert woken == {DELIVER: (notice.id,), END_AT_IDP: (logout.id,)}
 
 
 def test_where_another_user_is_signed_in_nobody_is_until_the_user_has_said(hub: Stage) -> None:
