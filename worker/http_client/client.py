@@ -22,7 +22,14 @@ import httpx
 from worker.http_client.bounded_transport import bounded_connections, limits
 from worker.http_client.deadline import Deadline
 from worker.http_client.dns import Resolve, Resolver, system_addresses
-from worker.http_client.headers import Headers, charset, content_encoding, date, named, retry_after
+from worker.http_client.headers import (
+    Headers,
+    by_name,
+    charset,
+    content_encoding,
+    date,
+    retry_after,
+)
 from worker.http_client.proxy import REFUSED, cause_of
 from worker.http_client.unpacking import unpacked
 
@@ -144,14 +151,17 @@ class HttpClient:
         with self._connections.exchange(sent) as response:
             if self._has_proxy and response.status == REFUSED:
                 raise httpcore.ProxyError(str(REFUSED))
-            told = named(response.headers)
-            body = self._read_body(response, told)
-            seconds = time.monotonic() - begun_at
+            received = by_name(response.headers)
             return HttpAnswer(
-                response.status, body, retry_after(told), seconds, charset(told), date(told)
+                response.status,
+                self._read_body(response, received),
+                retry_after=retry_after(received),
+                seconds=time.monotonic() - begun_at,
+                charset=charset(received),
+                date=date(received),
             )
 
-    def _read_body(self, response: httpcore.Response, told: Headers) -> bytes | None:
+    def _read_body(self, response: httpcore.Response, headers: Headers) -> bytes | None:
         """Return the body, None when there is more of it than we take."""
         body = bytearray()
         try:
@@ -163,7 +173,7 @@ class HttpClient:
             if self._needs_body:
                 raise
             return None
-        return unpacked(bytes(body), content_encoding(told), self._max_body_bytes)
+        return unpacked(bytes(body), content_encoding(headers), self._max_body_bytes)
 
     def _cause(self, failure: Exception) -> str:
         # What is said of a connection that was not made is about the address. Of one that broke it

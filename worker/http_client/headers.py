@@ -1,27 +1,30 @@
 """What the headers of an answer say, as far as the worker reads them.
 
 Honest servers and the proxies before them write these in more ways than the standards know; what
-cannot be read counts as missing. Names are expected in lower case: see `named`.
+cannot be read counts as missing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 MAX_RETRY_AFTER_SECONDS: Final = 3600.0
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Mapping[bytes, Sequence[str]]  # the values of each, by its name in lower case
 
 _SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:+-]+)', re.IGNORECASE)
 
 
-def named(headers: Headers) -> Headers:
-    """Return *headers* with their names in lower case, as all below expects them."""
-    return [(name.lower(), value) for name, value in headers]
+def by_name(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Return *headers* as all below expects them."""
+    found: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name.lower(), []).append(value.decode("latin-1").strip())
+    return found
 
 
 def retry_after(headers: Headers) -> float | None:
@@ -29,8 +32,8 @@ def retry_after(headers: Headers) -> float | None:
 
     Of several the longest: each server or proxy that wrote one serves nothing before it.
     """
-    asked = _values(headers, b"retry-after")
-    if not asked:  # as in nearly every answer; reading the date would cost it 10 µs
+    asked = headers.get(b"retry-after")
+    if asked is None:  # as in nearly every answer; reading the date would cost it 10 µs
         return None
     sent_at = http_date(_last(headers, b"date")) or datetime.now(UTC)
     waits = [_seconds(text, sent_at) for text in asked]
@@ -69,13 +72,9 @@ def charset(headers: Headers) -> str | None:
 
 def content_encoding(headers: Headers) -> str:
     """Return how the body is packed, in lower case; empty when it is not."""
-    encodings = ",".join(_values(headers, b"content-encoding")).lower().replace(" ", "")
+    encodings = ",".join(headers.get(b"content-encoding", ())).lower().replace(" ", "")
     return "" if encodings == "identity" else encodings
 
 
-def _values(headers: Headers, wanted: bytes) -> list[str]:
-    return [value.decode("latin-1").strip() for name, value in headers if name == wanted]
-
-
 def _last(headers: Headers, wanted: bytes) -> str:
-    return next(reversed(_values(headers, wanted)), "")
+    return headers.get(wanted, ("",))[-1]

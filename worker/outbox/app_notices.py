@@ -43,21 +43,21 @@ def add_notices(
     cause: EndCause,
     initiating_app: str | None,
 ) -> list[UUID]:
-    """Write the deliveries to the apps that share *ended*, but for the one that is *informed*.
+    """Write the deliveries to the apps that share *ended*, but for *initiating_app*, which knows.
 
     In the caller's transaction. An app without an address is not told; of an expiry only those
     are told that asked for it.
     """
     if not anybody_listens(connection, cause, initiating_app):
         return []  # asked first: of many ended sessions it is dear to ask who shares them
-    _, sharing, told = _listeners_to(connection, cause, initiating_app)
+    _, sharing, parameters = _listeners_to(connection, cause, initiating_app)
     now = services.now()
     rows = [
         _delivery(services, row.idp_session_id, row.app_id, cause, now)
         # In slices: SQLite takes no more than 32,766 values, and an operator may end more.
         for start in range(0, len(ended), _SLICE)
         for row in connection.execute(
-            sharing, {**told, "keys": list(ended[start : start + _SLICE])}
+            sharing, {**parameters, "keys": list(ended[start : start + _SLICE])}
         )
     ]
     if rows:
@@ -66,21 +66,21 @@ def add_notices(
 
 
 def anybody_listens(connection: Connection, cause: EndCause, initiating_app: str | None) -> bool:
-    """Whether any app at all wants to hear of such an end, but for the one that is *informed*."""
-    anybody, _, told = _listeners_to(connection, cause, initiating_app)
-    return connection.execute(anybody, told).first() is not None
+    """Whether any app at all wants to hear of such an end, but for *initiating_app*."""
+    anybody, _, parameters = _listeners_to(connection, cause, initiating_app)
+    return connection.execute(anybody, parameters).first() is not None
 
 
 def _listeners_to(
     connection: Connection, cause: EndCause, initiating_app: str | None
 ) -> tuple[Select[str], Select[UUID, str], dict[str, str]]:
-    """Return the statements of `_listeners`, and what they are told."""
+    """Return the statements of `_listeners`, and their parameters."""
     statements = _listeners(
         is_expiry=cause is EndCause.EXPIRED,
         has_initiating_app=initiating_app is not None,
         is_sqlite=connection.dialect.name == "sqlite",
     )
-    return (*statements, {} if initiating_app is None else {"informed": initiating_app})
+    return (*statements, {} if initiating_app is None else {"initiating_app": initiating_app})
 
 
 @cache  # putting them together takes as long as running them
@@ -90,7 +90,7 @@ def _listeners(
     """Return who wants to hear at all, and who of them shares the sessions told as ``keys``."""
     wanted: list[ColumnElement[bool]] = [App.notice_method.is_not(None)]
     if has_initiating_app:
-        wanted.append(App.app_id != bindparam("informed"))
+        wanted.append(App.app_id != bindparam("initiating_app"))
     if is_expiry:
         wanted.append(App.notify_on_expiry.is_(True))
     sharing = (
