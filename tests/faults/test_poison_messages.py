@@ -116,7 +116,7 @@ FORGERIES: dict[str, list[bytes]] = {
 }
 
 # No queue item at all: none of these gets as far as a consumer. More of them, one by one, in
-# tests/integration/celery_support/test_transport_garbage.py.
+# tests/integration/celery_support/test_malformed.py.
 NO_MESSAGE: dict[str, bytes] = {
     "no JSON": b"\xff\xfe not json " + CANARY.encode(),
     "a number": b"42",
