@@ -1,8 +1,8 @@
 """Sliding a session after Mosaic has used it, if it is live and as it was read.
 
-This is promise P1 (docs/why.md). Without the conditions of `_SLIDE` a logout that was committed while Mosaic
-answered would be followed by tokens. The statements are built once: putting one together costs
-more than running it.
+This is promise P1 (docs/why.md). Without the conditions of `_SLIDE` a logout that was committed
+while Mosaic answered would be followed by tokens. The statements are built once: putting one
+together costs more than running it.
 """
 
 from __future__ import annotations
