@@ -17,8 +17,8 @@ import billiard.pool
 import structlog
 
 from worker.app import app
+from worker.logins import journal
 from worker.mosaic.authorised_calls import AuthorisedCalls
-from worker.sign_in import journal
 from worker.tasks import request_handler
 
 __all__ = ["POINTS", "app"]

@@ -17,9 +17,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models import App, AppKey, IdpSession, LoginCall, OperatorAction
 from worker.app_registry import app_key_place, client_secret_place
+from worker.logins.journal import answer_place
 from worker.sessions import mosaic_ids, operator_trail
 from worker.sessions.operator_trail import Action
-from worker.sign_in.journal import answer_place
 from worker.storage.encryption import kid_of
 from worker.wiring import Services
 

@@ -9,8 +9,8 @@ import structlog
 from worker import wiring
 from worker.app import app
 from worker.errors import StoreUnavailable
+from worker.logins import orphans
 from worker.outbox import mosaic_logouts, mosaic_revocations
-from worker.sign_in import orphans
 from worker.tasks.base import only_row_id
 
 log = structlog.get_logger()

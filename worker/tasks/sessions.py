@@ -12,18 +12,10 @@ from celery import Task as CeleryTask
 
 from session_client.contract import Task
 from worker.app import app
+from worker.logins import authenticate, refresh, start
 from worker.logout import logout, receipts, revoke_user
 from worker.outbox import app_notices
-from worker.sign_in import (
-    authenticate,
-    describe_app,
-    list_sessions,
-    refresh,
-    register,
-    silent_auth,
-    start,
-    tickets,
-)
+from worker.sign_in import describe_app, list_sessions, register, silent_auth, tickets
 from worker.tasks import request_handler
 
 Bound = CeleryTask[Any, Any]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, LargeBinary, select
 
 from models import Base
-from tests.integration.sign_in.login_rig import furnish, log_in
+from tests.integration.logins.login_rig import furnish, log_in
 from tests.stage import ENCRYPTION_KEY, Stage
 from worker.app_registry import AppRegistry
 from worker.operations import key_rotation

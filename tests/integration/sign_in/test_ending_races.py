@@ -12,7 +12,7 @@ import pytest
 from session_client import contract, methods, requests
 from session_client.contract import LogoutScope, Verdict
 from session_client.requests import new_verifier
-from tests.integration.sign_in.login_rig import ALL, begin, prove
+from tests.integration.logins.login_rig import ALL, begin, prove
 from tests.stage import Stage
 
 # Two hundred in all: what a seed chooses is the same on each run.

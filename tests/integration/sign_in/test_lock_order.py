@@ -26,7 +26,7 @@ from session_client.requests import new_verifier
 from simulator.controls.devices import totp_code
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.sign_in.login_rig import ALL, prove
+from tests.integration.logins.login_rig import ALL, prove
 from tests.integration.storage.pg_locks import patient_locks
 from tests.stage import Stage, patient_redis
 from worker.logout.revoke import revoke

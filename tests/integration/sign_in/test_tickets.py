@@ -16,8 +16,8 @@ from models import App
 from session_client import LoginRequired, Ticket, contract, requests
 from session_client.contract import TICKET_PATTERN, Reason, Verdict
 from simulator.server import SimulatorServer
+from tests.integration.logins.login_rig import furnish, log_in
 from tests.integration.outbox.propagation_rig import notices
-from tests.integration.sign_in.login_rig import furnish, log_in
 from tests.integration.sign_in.ticket_rig import (
     ASK,
     FORUM_URL,

@@ -32,6 +32,9 @@ from worker.errors import (
     Unauthorized,
     WrongSubject,
 )
+from worker.logins import journal
+from worker.logins.journal import PlannedCall
+from worker.logins.login_steps import seconds_for_call
 from worker.logout.end_sessions import end_sessions
 from worker.mosaic import Identity, Tokens
 from worker.requests.commands import RefreshCommand
@@ -39,10 +42,8 @@ from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import app_links, audit, queries
 from worker.sessions.queries import Session
-from worker.sign_in import journal, refresh_tokens
+from worker.sign_in import refresh_tokens
 from worker.sign_in.commit import shown_tokens, step_up, strength_of, unchanged
-from worker.sign_in.journal import PlannedCall
-from worker.sign_in.login_steps import seconds_for_call
 from worker.sign_in.named_session import is_of_our_mosaic, live_or_why
 from worker.sign_in.refresh_tokens import Grant
 from worker.storage.encryption import Hashed

@@ -25,14 +25,10 @@ from worker.errors import (
     SessionWorkerError,
     UserRefused,
 )
-from worker.mosaic import CALLS, LoginFacts, Shown
-from worker.requests.login_commands import StartCommand
-from worker.requests.outcomes import Outcome, failure_of
-from worker.requests.request import OpenedRequest
-from worker.sign_in import journal, limits
-from worker.sign_in.journal import PlannedCall
-from worker.sign_in.login_handle import LoginHandle, expiry
-from worker.sign_in.login_steps import (
+from worker.logins import journal, limits
+from worker.logins.journal import PlannedCall
+from worker.logins.login_handle import LoginHandle, expiry
+from worker.logins.login_steps import (
     call_mosaic,
     guesser_of,
     open_handle,
@@ -40,7 +36,11 @@ from worker.sign_in.login_steps import (
     seconds_for_call,
     who,
 )
-from worker.sign_in.step_up_session import Raised, find_raised, require_same
+from worker.logins.step_up_session import Raised, find_raised, require_same
+from worker.mosaic import CALLS, LoginFacts, Shown
+from worker.requests.login_commands import StartCommand
+from worker.requests.outcomes import Outcome, failure_of
+from worker.requests.request import OpenedRequest
 from worker.wiring import Services
 
 log = structlog.get_logger()

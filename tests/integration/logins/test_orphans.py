@@ -12,7 +12,7 @@ from session_client import methods, requests
 from session_client.contract import Reason, Verdict
 from simulator.controls.devices import totp_code
 from simulator.idp.endpoints import Endpoint
-from tests.integration.sign_in.login_rig import (
+from tests.integration.logins.login_rig import (
     begin,
     browse,
     by_sms,
@@ -23,7 +23,7 @@ from tests.integration.sign_in.login_rig import (
 from tests.stage import Stage
 from worker.app import app as celery_app
 from worker.errors import StoreUnavailable
-from worker.sign_in import orphans
+from worker.logins import orphans
 from worker.tasks import wake_ups
 from worker.tasks.logouts import END_ORPHANS
 

@@ -16,12 +16,12 @@ from session_client import contract, requests, times
 from session_client.contract import LogoutScope, Reason, Task, Verdict
 from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
-from tests.integration.sign_in.login_rig import ALL, browse, calls, furnish, log_in
+from tests.integration.logins.login_rig import ALL, browse, calls, furnish, log_in
 from tests.stage import Stage, claims_of, patient_redis
+from worker.logins import refresh as refreshing
 from worker.maintenance.purge import purge_history
 from worker.maintenance.scrub import scrub_answers
 from worker.operations import apps
-from worker.sign_in import refresh as refreshing
 from worker.sign_in import refresh_tokens
 from worker.storage.encryption import KeyRing
 

@@ -26,19 +26,20 @@ from worker.errors import (
     TokenRejected,
     WrongSubject,
 )
+from worker.logins import journal, known_browser, limits, orphans
+from worker.logins.limits import Bucket, Guesser
+from worker.logins.login_handle import LoginHandle
+from worker.logins.open_at_once import open_at_once
+from worker.logins.step_up_session import Raised
 from worker.logout.end_sessions import end_sessions
 from worker.mosaic import Identity, LoginFacts, SilentAuthCall, Tokens
 from worker.requests.login_commands import AuthenticateCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import audit, mosaic_ids, queries
-from worker.sign_in import journal, known_browser, limits, orphans, store_session
+from worker.sign_in import store_session
 from worker.sign_in.active_login import ActiveLogin, open_session
 from worker.sign_in.commit import shown_tokens, step_up
-from worker.sign_in.limits import Bucket, Guesser
-from worker.sign_in.login_handle import LoginHandle
-from worker.sign_in.open_at_once import open_at_once
-from worker.sign_in.step_up_session import Raised
 from worker.sign_in.store_session import Stored
 from worker.wiring import Services
 

@@ -11,7 +11,7 @@ from session_client import Wishes, logins, methods, requests
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import LoginStep, Proof
 from simulator.idp.endpoints import Endpoint
-from tests.integration.sign_in.login_rig import (
+from tests.integration.logins.login_rig import (
     BACK,
     MAIL,
     PASSWORD,

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from session_client.contract import Verdict
-from tests.integration.sign_in.login_rig import furnish, log_in
+from tests.integration.logins.login_rig import furnish, log_in
 from tests.stage import Stage
 
 

@@ -12,7 +12,7 @@ from models import SessionEvent
 from session_client import Wishes, methods
 from session_client.contract import Reason, Verdict
 from simulator.idp.endpoints import Endpoint
-from tests.integration.sign_in.login_rig import (
+from tests.integration.logins.login_rig import (
     BACK,
     MAIL,
     PHONE,
@@ -25,9 +25,9 @@ from tests.integration.sign_in.login_rig import (
 )
 from tests.stage import Stage
 from worker.errors import HeldBack
+from worker.logins import limits
+from worker.logins.limits import Guesser
 from worker.sessions.audit import Cause
-from worker.sign_in import limits
-from worker.sign_in.limits import Guesser
 from worker.storage.redis_client import connect_redis
 from worker.storage.redis_scripts import ScriptRunner
 

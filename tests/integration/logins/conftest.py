@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.integration.sign_in.login_rig import furnish
+from tests.integration.logins.login_rig import furnish
 from tests.stage import Stage
 
 

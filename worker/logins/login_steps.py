@@ -9,14 +9,14 @@ from typing import Any, Final
 from session_client.contract import Method, Reason
 from session_client.login_steps import LoginStep
 from worker.errors import InvalidRequest, LoginRefused, Unauthorized
+from worker.logins import journal, known_browser, limits
+from worker.logins.limits import Guesser
+from worker.logins.login_handle import LoginHandle
+from worker.logins.step_up_session import Raised
 from worker.mosaic import LoginFacts, SilentAuthOptions
 from worker.requests.command_fields import Command
 from worker.requests.login_commands import AuthenticateCommand, StartCommand
 from worker.requests.request import OpenedRequest
-from worker.sign_in import journal, known_browser, limits
-from worker.sign_in.limits import Guesser
-from worker.sign_in.login_handle import LoginHandle
-from worker.sign_in.step_up_session import Raised
 from worker.wiring import Services
 
 LoginRequest = OpenedRequest[StartCommand] | OpenedRequest[AuthenticateCommand]

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from models import BrowserToken
 from session_client import Wishes, methods, requests
 from session_client.contract import Reason, Verdict
-from tests.integration.sign_in.login_rig import (
+from tests.integration.logins.login_rig import (
     PASSWORD,
     WAYS,
     browse,

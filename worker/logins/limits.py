@@ -29,9 +29,9 @@ from worker.wiring import Services
 
 log = structlog.get_logger()
 
-_COUNT: Final = read_script("worker.sign_in", "count")
-_LOOK: Final = read_script("worker.sign_in", "look")
-_GIVE_BACK: Final = read_script("worker.sign_in", "give_back")
+_COUNT: Final = read_script("worker.logins", "count")
+_LOOK: Final = read_script("worker.logins", "look")
+_GIVE_BACK: Final = read_script("worker.logins", "give_back")
 
 _PREFIX: Final = "mosaic-sessions:sign-in"
 _MINUTE: Final = 60

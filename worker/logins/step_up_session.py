@@ -14,13 +14,13 @@ from sqlalchemy import Select, bindparam, select
 from models import BrowserToken, TokenOrigin
 from session_client.contract import Reason, Verdict
 from worker.errors import LoginRefused
+from worker.logins.login_handle import LoginHandle
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.sessions import browser_tokens, queries
 from worker.sessions.browser_tokens import Presented
 from worker.sessions.queries import Session
-from worker.sign_in.login_handle import LoginHandle
 from worker.wiring import Services
 
 _NEWER_FACTOR: Final[Select[*tuple[bytes]]] = (

@@ -23,14 +23,10 @@ from worker.errors import (
     SessionWorkerError,
     UserRefused,
 )
-from worker.logout.end_sessions import end_sessions
-from worker.mosaic import LoginFacts
-from worker.requests.outcomes import Outcome, failure_of
-from worker.sign_in import journal, limits
-from worker.sign_in.commit import unchanged
-from worker.sign_in.journal import PlannedCall
-from worker.sign_in.login_handle import LoginHandle
-from worker.sign_in.login_steps import (
+from worker.logins import journal, limits
+from worker.logins.journal import PlannedCall
+from worker.logins.login_handle import LoginHandle
+from worker.logins.login_steps import (
     call_mosaic,
     guesser_of,
     open_handle,
@@ -38,8 +34,12 @@ from worker.sign_in.login_steps import (
     seconds_for_call,
     who,
 )
-from worker.sign_in.settle_login import Attempt, AuthenticateRequest, settle, unheard
-from worker.sign_in.step_up_session import Raised, find_raised, require_same
+from worker.logins.settle_login import Attempt, AuthenticateRequest, settle, unheard
+from worker.logins.step_up_session import Raised, find_raised, require_same
+from worker.logout.end_sessions import end_sessions
+from worker.mosaic import LoginFacts
+from worker.requests.outcomes import Outcome, failure_of
+from worker.sign_in.commit import unchanged
 from worker.wiring import Services
 
 log = structlog.get_logger()

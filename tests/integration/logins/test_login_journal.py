@@ -12,7 +12,7 @@ from models import LoginCall
 from session_client import logins, methods, requests
 from session_client.contract import Reason, Verdict
 from simulator.idp.endpoints import Endpoint
-from tests.integration.sign_in.login_rig import (
+from tests.integration.logins.login_rig import (
     BACK,
     MAIL,
     PASSWORD,
@@ -29,9 +29,9 @@ from tests.integration.sign_in.login_rig import (
     reply_to,
 )
 from tests.stage import Sent, Stage
+from worker.logins import settle_login
 from worker.maintenance import purge
 from worker.maintenance.scrub import scrub_answers
-from worker.sign_in import settle_login
 
 pytestmark = pytest.mark.usefixtures("people")
 

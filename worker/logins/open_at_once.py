@@ -22,6 +22,7 @@ from models import (
     LoginCall,
     SessionEvent,
 )
+from worker.logins import journal, orphans
 from worker.logout.end_sessions import Ended
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome
@@ -29,7 +30,6 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import app_links, audit, browser_tokens, queries
 from worker.sessions.caps import effective_expiry
 from worker.sessions.watermarks import device_logged_out_since, lock_of, user_logged_out_since
-from worker.sign_in import journal, orphans
 from worker.sign_in.active_login import ActiveLogin, row_of, unless_known
 from worker.sign_in.store_session import Stored
 from worker.wiring import Services
