@@ -16,7 +16,7 @@ OURS = {"mosaic-session-worker", "mosaic-session-client"}
 # Loaded by site-packages itself, by coverage, or by Celery, redis-py and SQLAlchemy only where they
 # are there.
 BYSTANDERS = {"setuptools", "coverage", "pip", "psutil", "opentelemetry-api"}
-BYSTANDERS |= {"django", "greenlet"}
+BYSTANDERS |= {"django", "greenlet", "pyyaml", "attrs"}
 
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys

@@ -120,6 +120,19 @@ def replica(stage: Stage) -> Iterator[None]:
         yield
 
 
+def of_another_release(chunk: bytes) -> bytes:
+    return re.sub(rb"redis_version:\d", b"redis_version:5", chunk)
+
+
+@contextmanager
+def old_redis(stage: Stage) -> Iterator[None]:
+    url = make_url(stage.settings.cache_url)
+    with closing(Disguise(url.port or 0, of_another_release)) as old:
+        broker = f"redis://{HOST}:{old.port}/{url.database or 0}"
+        with elsewhere(stage, broker_url=broker, redis_url=stage.settings.cache_url):
+            yield
+
+
 @contextmanager
 def no_redis(stage: Stage) -> Iterator[None]:
     url = f"redis://:{PASSWORD}@{HOST}:{free_port()}/0"
@@ -248,6 +261,7 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
     "keys that are not the store's": (other_keys, "keys", ("key 'k1' is not in the ring",)),
     "a Redis that evicts": (evicting, "CELERY_BROKER_URL", ("Set it to noeviction",)),
     "a replica": (replica, "CELERY_BROKER_URL", ("names a replica", "name its master")),
+    "an old Redis": (old_redis, "CELERY_BROKER_URL", ("names a Redis 5.", "6.2 or newer")),
     "a Redis that is away": (no_redis, "CELERY_BROKER_URL", ("Connection refused", "is CELERY")),
     "a certificate nobody knows": (
         unknown_certificate,
