@@ -1,8 +1,8 @@
-"""Sessions that a login opened at Mosaic and that nobody here may use: they are ended there.
+"""Sessions that a login opened at Mosaic and that no app may use: they are ended there.
 
-Of a login whose answer nobody heard, Mosaic's id is not known. It is looked for once its user is:
-when the same name signs in at the same app again. What is found is ended and never taken over: that
-Mosaic lists a session proves nothing, and other ways to sign in make sessions too.
+Of a login whose answer the worker did not hear, Mosaic's id is not known. It is looked for once its
+user is: when the same name signs in at the same app again. What is found is ended and never taken
+over: that Mosaic lists a session proves nothing, and other ways to sign in make sessions too.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def end_unheard(services: Services, login: UUID) -> int:
     if found is None or app is None:
         return 0
     with services.store.read() as connection:
-        told = _of(found.app_id, found.identifier_hash)
-        calls = connection.execute(_UNHEARD, told).all()
+        subject = _of(found.app_id, found.identifier_hash)
+        calls = connection.execute(_UNHEARD, subject).all()
     if not calls:
         return 0
     try:
@@ -175,7 +175,7 @@ def _is_known(services: Services, session_id: str) -> bool:
 
 
 def _note(services: Services, user_id: str, call: Row[Any], *, is_ended: bool) -> bool:
-    """Have nobody look again; whether nobody has before."""
+    """Have no login look for it again; return whether none has before."""
     looked_for = (
         update(LoginCall)
         .where(LoginCall.id == call.id, LoginCall.identifier_hash.is_not(None))

@@ -100,20 +100,20 @@ def settle(login: Attempt, call: UUID, body: Any) -> Outcome:
 
 def _finish(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
     if login.expected_user not in {None, identity.user_id}:
-        return _somebody_else(login, call, tokens, identity)
+        return _quarantine(login, call, tokens, identity)
     try:
         return _store(login, call, tokens, identity)
     except WrongSubject:
-        return _somebody_else(login, call, tokens, identity)
+        return _quarantine(login, call, tokens, identity)
     except (IntegrityError, SessionChanged, _Overtaken):
-        # Another request has used the handle up, or said that nobody heard of this one.
+        # Another request has used the handle up, or said that the answer of this one was lost.
         opened = {"session_id": tokens.session_id}
         orphans.end(login.services, login.request, opened, keeps=login.session_id)
         return unknown(login, call, "overtaken")
 
 
 class _Overtaken(Exception):  # noqa: N818
-    """The call's row was closed by somebody else: what it brought must be thrown away."""
+    """The call's row was closed by another request: what it brought must be thrown away."""
 
 
 def _require_fresh(login: Attempt, identity: Identity) -> None:
@@ -214,7 +214,7 @@ def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) 
     return Outcome(Verdict.AUTHENTICATED, data=data, logouts=logouts, notices=notices)
 
 
-def _somebody_else(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
+def _quarantine(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
     """Quarantine what Mosaic answered about another user than the one who is to sign in."""
     services, request, raised = login.services, login.request, login.raised
     log.error("session_quarantined", method=login.method, user=identity.user_id)
@@ -245,7 +245,7 @@ def _somebody_else(login: Attempt, call: UUID, tokens: Tokens, identity: Identit
 
 
 def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
-    """Return what there is to say when nobody heard Mosaic's answer.
+    """Return what there is to say when the worker has not heard Mosaic's answer.
 
     The session of a step-up is known: one silent authentication tells whether the factor is there.
     """
@@ -288,7 +288,7 @@ def _is_alone(login: Attempt, call: UUID, raised: Raised) -> bool:
 
 
 def unknown(login: Attempt, call: UUID, detail: str) -> Outcome:
-    """Say that nobody knows what came of the call."""
+    """Say that it is not known what came of the call."""
     log.warning("login_outcome_unknown", method=login.method, detail=detail)
     known = None if login.raised is None else login.raised.session
     return journal.close_unheard(login.services, login.request, call, login.method, known)
