@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -37,9 +38,13 @@ FACTOR = Endpoint.OTP_AUTHENTICATE
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The logins whose messages are on the broker."""
-    ids: list[Any] = []
-    monkeypatch.setattr(wake_ups, "orphans", ids.extend)
-    return ids
+    woken: dict[str, list[Any]] = {END_ORPHANS: []}
+
+    def note(task: Any, ids: Iterable[Any]) -> None:
+        woken.setdefault(task.name, []).extend(ids)
+
+    monkeypatch.setattr(wake_ups, "_wake", note)
+    return woken[END_ORPHANS]
 
 
 def lose(stage: Stage, loss: str = "drop_answer", **fields: Any) -> None:
