@@ -34,6 +34,7 @@ from session_client import (
 )
 from session_client._core.message import Message
 from session_client.spool import drain, logouts
+from session_client.spool.pace import Pace
 
 KEY = AppKey("k1", bytes(range(32)))
 OLD_KEY = AppKey("k0", bytes(32))
@@ -64,10 +65,10 @@ class Client(SessionClient):
         return self
 
     def ask_all(
-        self, messages: Sequence[Message], answer_to: str, until: float
+        self, messages: Sequence[Message], answer_to: str, quiet: float, longest: float
     ) -> Iterator[bytes | None]:
         assert contract.is_request_id(answer_to)
-        assert until > time.monotonic()
+        assert 0 < quiet < longest
         self.on_send()
         self.batches.append(len(messages))
         self.sent += [message.request_id for message in messages]
@@ -603,3 +604,17 @@ def test_the_file_is_never_open_to_others_not_even_while_it_is_made(
     SqliteSpool(tmp_path / "logouts.db")
 
     assert modes == [0o600]
+
+
+def test_as_many_go_out_at_once_as_are_answered_in_a_second() -> None:
+    pace = Pace()
+
+    def after(seconds: float, *, asked: int | None = None, is_answered: bool = True) -> int:
+        asked = pace.limit if asked is None else asked
+        pace.learn(drain.Round(asked=asked, seconds=seconds, is_answered=is_answered))
+        return pace.limit
+
+    assert [after(0.1) for _ in range(5)] == [40, 80, 160, 200, 200]
+    assert [after(1.5), after(2.5), after(9.0)] == [200, 100, 50]
+    assert after(0.1, asked=3) == 50  # all that there was: it tells nothing of more
+    assert [after(5.0, is_answered=False), after(2.5), after(0.1)] == [1, 1, 2]

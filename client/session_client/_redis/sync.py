@@ -80,13 +80,14 @@ class Driver:
             return value
 
     def ask_all(
-        self, messages: Sequence[Message], answer_to: str, until: float
+        self, messages: Sequence[Message], answer_to: str, quiet: float, longest: float
     ) -> Iterator[bytes | None]:
         """Publish *messages*, all of one queue, at once; yield what comes at *answer_to*.
 
-        Until *until*, and None every half second in which nothing did. Raises `BrokerUnavailable`.
+        Until nothing did for *quiet* seconds, for *longest* seconds at most; and None every half
+        second in which nothing did. Raises `BrokerUnavailable`.
         """
-        return self._link().ask_all(messages, answer_to, until)
+        return self._link().ask_all(messages, answer_to, quiet, longest)
 
     def take(self, queue: str, until: float) -> bytes | None:
         """Take the oldest item of *queue*, waiting until *until*. Raises `BrokerUnavailable`."""
@@ -143,9 +144,11 @@ class Link:
             self._turns.release()
 
     def ask_all(
-        self, messages: Sequence[Message], answer_to: str, until: float
+        self, messages: Sequence[Message], answer_to: str, quiet: float, longest: float
     ) -> Iterator[bytes | None]:
         """See `Driver.ask_all`."""
+        began = time.monotonic()
+        until = began + quiet
         if self._make_other is not None:
             self._other = self._other or self._make_other()
             for message in messages:
@@ -156,7 +159,10 @@ class Link:
         inbox = contract.reply_key(messages[0].app_id, answer_to)
         while (now := time.monotonic()) < until - GRACE_SECONDS:
             slice_ends = min(until, now + _LOOK_UP_SECONDS)
-            yield self._replies.exchange(slice_ends, pop=("BLPOP", inbox))
+            answer = self._replies.exchange(slice_ends, pop=("BLPOP", inbox))
+            if answer is not None:
+                until = min(time.monotonic() + quiet, began + longest)
+            yield answer
 
     def take(self, queue: str, until: float) -> bytes | None:
         """Take the oldest item of *queue*."""

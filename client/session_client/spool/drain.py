@@ -19,7 +19,10 @@ from session_client.spool.store import Settlement, SpooledLogout, SpoolStore
 
 LEASE_SECONDS: Final = 30.0
 BATCH: Final = 200
+# Without an answer: while they come, a slow worker is waited for. What were given up in the midst
+# would be sent again behind itself, and answered where nobody listens any more.
 LISTEN_SECONDS: Final = 5.0
+LONGEST_LISTEN_SECONDS: Final = 25.0  # what is claimed must be settled within the lease
 MAX_PAUSE_SECONDS: Final = 10.0
 # Refusals that only say that the request is too old, or that a clock was wrong.
 _SEND_ANEW: Final = frozenset({Reason.DEADLINE_PASSED.value, Reason.CLOCK_SKEW.value})
@@ -30,9 +33,12 @@ class Driver(Protocol):
     """What a round needs of the client's driver."""
 
     def ask_all(
-        self, messages: Sequence[Message], answer_to: str, until: float
+        self, messages: Sequence[Message], answer_to: str, quiet: float, longest: float
     ) -> Iterator[bytes | None]:
-        """Publish all at once, and yield what comes at *answer_to*; None now and then."""
+        """Publish all at once, and yield what comes at *answer_to*; None now and then.
+
+        Ends *quiet* seconds after the last that came, and *longest* seconds after the first word.
+        """
         ...
 
 
@@ -41,6 +47,7 @@ class Round:
     """What one round came to."""
 
     asked: int = 0
+    seconds: float = 0.0  # until all were answered, or nobody was waited for any longer
     settlement: Settlement = field(default_factory=Settlement)
     is_answered: bool = False  # somebody is there
     why_not: str = "no answer in time"
@@ -69,7 +76,7 @@ class Drain:
         self._store = store
 
     def round(self, limit: int, seconds: float, is_over: Callable[[], bool]) -> Round:
-        """Claim *limit* logouts at most and deliver them, for *seconds* at most.
+        """Claim *limit* logouts at most and deliver them, until no answer comes for *seconds*.
 
         Ends early once *is_over*. Raises what the store raises.
         """
@@ -84,7 +91,9 @@ class Drain:
                 on_way[sealed.request_id] = spooled, sealed
         done.asked = len(on_way)
         if on_way:
-            self._deliver(on_way, name, time.monotonic() + seconds, is_over, done)
+            began = time.monotonic()
+            self._deliver(on_way, name, seconds, is_over, done)
+            done.seconds = time.monotonic() - began
         for spooled, sealed in on_way.values():
             self._put_back(spooled, sealed, done.settlement)
         if claimed:
@@ -112,14 +121,15 @@ class Drain:
         self,
         on_way: dict[str, tuple[SpooledLogout, Message]],
         name: str,
-        until: float,
+        seconds: float,
         is_over: Callable[[], bool],
         done: Round,
     ) -> None:
         """Send them, and take out of *on_way* what was answered for good."""
-        ended.SEEN.outlast(until - time.monotonic())
+        ended.SEEN.outlast(LONGEST_LISTEN_SECONDS)
+        sent = [sealed for _, sealed in on_way.values()]
         try:
-            for raw in self._driver.ask_all([m for _, m in on_way.values()], name, until):
+            for raw in self._driver.ask_all(sent, name, seconds, LONGEST_LISTEN_SECONDS):
                 answer = None if raw is None else self._opened(raw, on_way)
                 if answer is not None:
                     done.is_answered = True

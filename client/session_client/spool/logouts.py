@@ -16,6 +16,7 @@ from session_client.keys import AppKey
 from session_client.requests import Logout
 from session_client.spool import drain
 from session_client.spool.drain import Drain, Round
+from session_client.spool.pace import Pace
 from session_client.spool.store import SpoolCounts, SpooledLogout, SpoolStore
 
 if TYPE_CHECKING:
@@ -88,17 +89,18 @@ class LogoutSpool:
         return sealed.request_id
 
     def deliver(self, *, timeout: float = drain.LISTEN_SECONDS) -> int:
-        """Deliver what is due, *timeout* seconds a batch; return how many are acknowledged.
+        """Deliver what is due; return how many are acknowledged.
 
+        A batch is waited for until nobody answers for *timeout* seconds, half a minute at most.
         Stops at the first batch of which nobody acknowledges any: others would wait in vain too.
         """
         delivered = 0
+        pace = Pace()
         while True:
-            acknowledged = len(
-                self._round(drain.BATCH, timeout, lambda: False).settlement.acknowledged
-            )
-            delivered += acknowledged
-            if not acknowledged:
+            done = self._round(pace.limit, timeout, lambda: False)
+            pace.learn(done)
+            delivered += len(done.settlement.acknowledged)
+            if not done.settlement.acknowledged:
                 return delivered
 
     def counts(self) -> SpoolCounts:
@@ -203,15 +205,14 @@ class _Thread:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        # While nobody answers one logout after the other is tried, and the rest is left alone.
-        is_silent = False
+        pace = Pace()
         while not self._is_over:
             self._is_due.clear()
-            limit = 1 if is_silent else drain.BATCH
             is_idle = True
             try:
-                done = self._round(limit, drain.LISTEN_SECONDS, lambda: self._is_over)
-                is_silent, is_idle = done.is_silent, done.is_idle
+                done = self._round(pace.limit, drain.LISTEN_SECONDS, lambda: self._is_over)
+                pace.learn(done)
+                is_idle = done.is_idle
             except Exception:
                 # A store that is locked or full for a while must not end the delivery for good.
                 log.exception("spooled logouts are not delivered; trying again")

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +121,46 @@ spool.deliver()
 
     assert len({request["request_id"] for request in worker.requests}) == 1
     assert SqliteSpool(path).counts() == NOTHING
+
+
+def test_a_worker_that_is_slower_than_a_batch_is_waited_for_and_gets_nothing_twice(
+    redis_url: str, path: Path
+) -> None:
+    def slowly(request: dict[str, Any]) -> list[bytes]:
+        time.sleep(0.1)
+        return [sealed(answer_to(request))]
+
+    with (
+        Responder(redis_url, slowly) as worker,
+        SessionClient(broker_url=redis_url, app_id="shop", app_key=KEY) as client,
+    ):
+        spool = LogoutSpool(client, SqliteSpool(path), thread=False)
+        ids = [spool.logout(user_id="ada", session_id=f"s{n}") for n in range(20)]
+
+        assert spool.deliver(timeout=1.0) == 20
+
+    assert [request["request_id"] for request in worker.requests] == ids
+
+
+def test_two_that_drain_one_spool_to_a_slow_worker_have_nothing_sent_twice(
+    redis_url: str, path: Path
+) -> None:
+    def slowly(request: dict[str, Any]) -> list[bytes]:
+        time.sleep(0.02)
+        return [sealed(answer_to(request))]
+
+    with (
+        Responder(redis_url, slowly) as worker,
+        SessionClient(broker_url=redis_url, app_id="shop", app_key=KEY) as client,
+        ThreadPoolExecutor(2) as both,
+    ):
+        spools = [LogoutSpool(client, SqliteSpool(path), thread=False) for _ in range(2)]
+        for number in range(400):
+            spools[0].logout(user_id="ada", session_id=f"s{number}")
+
+        assert sum(both.map(lambda spool: spool.deliver(timeout=3.0), spools)) == 400
+
+    assert len(worker.requests) == 400
 
 
 def test_two_processes_may_share_one_file(redis_url: str, path: Path) -> None:
