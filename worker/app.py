@@ -14,6 +14,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from session_client import contract, times
 from worker import logs, startup, wiring
+from worker.celery_support import beat_stop
 from worker.celery_support.heartbeat import Heartbeat
 from worker.celery_support.message_guard import seal_wait
 from worker.errors import ConfigurationError, NotReady
@@ -64,6 +65,7 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
 
 @signals.beat_init.connect
 def _watch_beat(sender: Any, **_: Any) -> None:
+    beat_stop.end_when_told(sender)
     liveness.serve_beat(sender)
     watchdog.watch(lambda: liveness.beat_trouble(sender), threading.Event())
 

@@ -136,3 +136,17 @@ def test_a_worker_told_to_stop_at_once_ends_and_the_next_does_what_it_left(
     assert "NotImplementedError" not in first.log_text()
     assert "Traceback" not in first.log_text()
     assert stack.mosaic.live_sessions() == []
+
+
+def test_beat_that_waits_for_its_broker_when_it_is_told_to_stop_stops(stack: Stack) -> None:
+    beat = stack.beat()
+    beat.wait_for_line("maintenance.sweep sent")
+    stack.redis.freeze()
+    sending = beat.log_text().count("Sending due task")
+    poll_until(lambda: beat.log_text().count("Sending due task") > sending, 30)
+
+    beat.send(signal.SIGTERM)
+    # From here on nothing holds it up.
+    stack.redis.thaw()
+
+    assert beat.wait(timeout=30) == 0
