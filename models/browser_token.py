@@ -6,7 +6,6 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
@@ -31,9 +30,8 @@ class BrowserToken(Base):
     __tablename__ = "browser_tokens"
 
     token_hash: Mapped[bytes] = mapped_column(primary_key=True)
-    idp_session_id: Mapped[UUID] = mapped_column(
-        ForeignKey("idp_sessions.id", ondelete="CASCADE"), index=True
-    )
+    # No foreign key: see `Retention.PURGED_ALONG`.
+    idp_session_id: Mapped[UUID] = mapped_column(index=True)
     # The app whose answer carried it. Other apps of its cookie's domain present it too.
     issued_to: Mapped[str]
     origin: Mapped[str]

@@ -108,9 +108,8 @@ class SessionAlias(Base):
     __tablename__ = "session_aliases"
 
     session_hash: Mapped[bytes] = mapped_column(primary_key=True)
-    idp_session_id: Mapped[UUID] = mapped_column(
-        ForeignKey("idp_sessions.id", ondelete="CASCADE"), index=True
-    )
+    # No foreign key: see `Retention.PURGED_ALONG`.
+    idp_session_id: Mapped[UUID] = mapped_column(index=True)
     created_at: Mapped[datetime]
 
 
@@ -119,9 +118,8 @@ class AppSession(Base):
 
     __tablename__ = "app_sessions"
 
-    idp_session_id: Mapped[UUID] = mapped_column(
-        ForeignKey("idp_sessions.id", ondelete="CASCADE"), primary_key=True
-    )
+    # No foreign key: see `Retention.PURGED_ALONG`.
+    idp_session_id: Mapped[UUID] = mapped_column(primary_key=True)
     app_id: Mapped[str] = mapped_column(ForeignKey("apps.app_id"), primary_key=True, index=True)
     # When its first and its latest token were issued, by Mosaic's clock.
     first_authenticated_at: Mapped[datetime]

@@ -40,9 +40,8 @@ class LogoutRequestSession(Base):
     logout_request_id: Mapped[UUID] = mapped_column(
         ForeignKey("logout_requests.id", ondelete="CASCADE"), primary_key=True
     )
-    idp_session_id: Mapped[UUID] = mapped_column(
-        ForeignKey("idp_sessions.id", ondelete="CASCADE"), primary_key=True, index=True
-    )
+    # No foreign key: the session may be purged before the request.
+    idp_session_id: Mapped[UUID] = mapped_column(primary_key=True)
 
 
 class Logout(Delivery, Base):

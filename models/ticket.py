@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey
+from sqlalchemy import CheckConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
@@ -20,9 +20,8 @@ class Ticket(Base):
     )
 
     ticket_hash: Mapped[bytes] = mapped_column(primary_key=True)
-    idp_session_id: Mapped[UUID] = mapped_column(
-        ForeignKey("idp_sessions.id", ondelete="CASCADE"), index=True
-    )
+    # No foreign key: it is gone long before its session is purged.
+    idp_session_id: Mapped[UUID] = mapped_column(index=True)
     from_app: Mapped[str]
     for_app: Mapped[str]
     # SHA-256 of the verifier that the target app keeps in the browser. Without it whoever sees the

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from models import RETENTION, Base, IdpSession, Logout, Retention, new_id
 from models.retention import RETENTION as DECLARED
+from worker.maintenance.purge import PURGED_ALONG
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -47,15 +48,27 @@ def test_every_table_says_how_long_it_keeps_its_rows_and_no_other_does() -> None
     assert RETENTION is DECLARED
 
 
-def test_what_goes_with_its_session_is_deleted_with_it() -> None:
-    for name, retention in RETENTION.items():
+@pytest.mark.parametrize(
+    ("retention", "owner"),
+    [(Retention.WITH_SESSION, "idp_sessions"), (Retention.WITH_REQUEST, "logout_requests")],
+)
+def test_what_goes_with_a_row_is_deleted_with_it_by_the_database(
+    retention: Retention, owner: str
+) -> None:
+    for name, kept in RETENTION.items():
         owners = {
             (key.referred_table.name, key.ondelete)
             for key in Base.metadata.tables[name].constraints
             if isinstance(key, ForeignKeyConstraint)
         }
-        goes_along = {Retention.WITH_SESSION, Retention.EXPIRED_TICKETS}
-        assert (("idp_sessions", "CASCADE") in owners) == (retention in goes_along)
+        if kept is not Retention.OLD_REQUESTS:  # a user's revocation goes with whichever is first
+            assert ((owner, "CASCADE") in owners) == (kept is retention), name
+
+
+def test_what_is_purged_along_with_a_session_is_what_the_purge_deletes() -> None:
+    named = {name for name, kept in RETENTION.items() if kept is Retention.PURGED_ALONG}
+
+    assert {column.class_.__tablename__ for column in PURGED_ALONG} == named
 
 
 def test_every_constraint_and_index_has_a_name() -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    any_,
     delete,
     exists,
+    func,
     inspect,
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models import (
+    AppSession,
+    BrowserToken,
     DeviceWatermark,
     IdpSession,
     LoginCall,
@@ -24,6 +31,7 @@ from models import (
     LogoutRequest,
     Notice,
     OperatorAction,
+    SessionAlias,
     SessionEvent,
     Ticket,
     UserRevocation,
@@ -40,6 +48,12 @@ from worker.wiring import Services
 REMEMBERED_AT_LEAST: Final = 2 * max(contract.MAX_LIFETIME.values())
 # A ticket is good for a minute; until then the trail can still be held against it.
 _TICKETS_KEPT: Final = timedelta(hours=1)
+# What goes with a session (`Retention.PURGED_ALONG`), by what names it there.
+PURGED_ALONG: Final[tuple[InstrumentedAttribute[UUID], ...]] = (
+    AppSession.idp_session_id,
+    BrowserToken.idp_session_id,
+    SessionAlias.idp_session_id,
+)
 
 
 def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
@@ -92,13 +106,11 @@ def _deleter(
 ) -> Work:
     """Return what deletes the rows that are as they are *since* a time up to *until*."""
     table, limit = since.class_, services.settings.maintenance_batch
-    (key,) = inspect(table).primary_key
-    rest = select(key, since).where(since <= until, is_free, since >= REACHED).order_by(since)
+    rest = (
+        select(_key(table), since).where(since <= until, is_free, since >= REACHED).order_by(since)
+    )
     oldest = locked(rest, limit)
-    # Said again by a statement of its own, which sees what was committed before the rows were
-    # locked: a delivery that somebody has come to owe since the batch was looked for.
-    among = among_keys(key, is_sqlite=services.store.is_sqlite)
-    deleting = delete(table).where(among, is_free)
+    deletes = (_delete_in_turn if services.store.is_sqlite else _delete_at_once)(table, is_free)
     reached = BEGINNING
 
     def delete_batch(connection: Connection) -> Batch:
@@ -106,8 +118,51 @@ def _deleter(
         batch = connection.execute(oldest, {"reached": reached}).all()
         if not batch:
             return Batch(0, is_last=True)
-        deleted = connection.execute(deleting, {"keys": [row[0] for row in batch]})
+        deleted = deletes(connection, [row[0] for row in batch])
         reached = batch[-1][1]
-        return Batch(deleted.rowcount, is_last=len(batch) < limit)
+        return Batch(deleted, is_last=len(batch) < limit)
 
     return delete_batch
+
+
+# Deletes those rows of a list of keys that are still free, with what goes along; returns how many.
+# By a statement of its own, which sees what was committed before the rows were locked: a delivery
+# that somebody has come to owe since the batch was looked for.
+Delete = Callable[[Connection, Sequence[Any]], int]
+
+
+def _delete_at_once(table: Any, is_free: ColumnElement[bool]) -> Delete:
+    """In one statement: to fetch the keys and hand them over again takes as long as to delete."""
+    key = _key(table)
+    gone = delete(table).where(among_keys(key, is_sqlite=False), is_free).returning(key).cte("gone")
+    keys = func.array(select(gone).scalar_subquery(), type_=ARRAY(key.type))
+    along = (
+        delete(name.class_).where(name == any_(keys)).cte(f"gone_{name.class_.__tablename__}")
+        for name in _along(table)
+    )
+    statement = select(func.count()).select_from(gone).add_cte(*along)
+    return lambda connection, keys: connection.execute(statement, {"keys": keys}).scalar_one()
+
+
+def _delete_in_turn(table: Any, is_free: ColumnElement[bool]) -> Delete:
+    """For SQLite, which knows no writing CTEs."""
+    key = _key(table)
+    rows = delete(table).where(among_keys(key, is_sqlite=True), is_free).returning(key)
+    along = [delete(name.class_).where(among_keys(name, is_sqlite=True)) for name in _along(table)]
+
+    def delete_rows(connection: Connection, keys: Sequence[Any]) -> int:
+        gone = connection.execute(rows, {"keys": keys}).scalars().all()
+        for statement in along:
+            connection.execute(statement, {"keys": gone})
+        return len(gone)
+
+    return delete_rows
+
+
+def _along(table: Any) -> tuple[InstrumentedAttribute[UUID], ...]:
+    return PURGED_ALONG if table is IdpSession else ()
+
+
+def _key(table: Any) -> Any:
+    (key,) = inspect(table).primary_key
+    return key

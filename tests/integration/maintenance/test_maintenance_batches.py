@@ -13,7 +13,7 @@ from uuid import RFC_4122, UUID
 import pytest
 from sqlalchemy import event, insert, select, update
 
-from models import IdpSession, Logout, SessionEvent
+from models import AppSession, BrowserToken, IdpSession, Logout, SessionAlias, SessionEvent
 from simulator.server import SimulatorServer
 from tests.integration.outbox.propagation_rig import by_queue, notices
 from tests.stage import Stage
@@ -26,6 +26,7 @@ StageWith = Callable[..., Stage]
 BATCH = 3
 MANY = 2 * BATCH + 1
 UUID7 = 7
+NAMING = (AppSession, BrowserToken, SessionAlias)
 
 
 @pytest.fixture
@@ -333,6 +334,40 @@ def test_a_delivery_that_comes_up_after_its_session_was_chosen_is_kept(
 
     assert [session.id for session in stage.sessions()] == [first]
     assert [row.idp_session_id for row in stage.logouts()] == [first]
+    # And nothing of it has gone, though it was chosen.
+    for table in (AppSession, BrowserToken):
+        assert named_in(stage, table) == {first}
+
+
+def test_nothing_that_names_a_session_outlives_it(store_url: str, stage_with: StageWith) -> None:
+    stage = stage_with(store_url)
+    for number in range(MANY):
+        stage.registered(f"user-{number}")
+        stage.mosaic.state.faults.add("session/authenticate", "rotate_session_id", times=1)
+        stage.silent_auth(f"user-{number}", "shop")
+    young = stage.registered("bob")
+    stage.pass_time(days=15)
+    keep = {young} | {stage.registered("ada")}
+    with stage.services.store.write() as connection:
+        later = {"expires_at": stage.now() + timedelta(days=30)}
+        connection.execute(update(IdpSession).where(IdpSession.id == young).values(later))
+    expire(stage)
+    assert len(named_in(stage, SessionAlias)) == MANY
+    stage.pass_time(days=11)
+
+    assert purge(stage) == MANY
+
+    assert {session.id for session in stage.sessions()} == keep
+    assert {table: named_in(stage, table) for table in NAMING} == {
+        AppSession: keep,
+        BrowserToken: keep,
+        SessionAlias: set(),
+    }
+
+
+def named_in(stage: Stage, table: Any) -> set[UUID]:
+    with stage.services.store.read() as connection:
+        return set(connection.execute(select(table.idp_session_id)).scalars())
 
 
 @contextmanager
