@@ -19,19 +19,20 @@ SESSIONS_A_USER: Final = 2
 _SESSIONS: Final = f"""
 INSERT INTO idp_sessions (
     id, user_id, session_hash, sealed_session_id, device_id, registered_by, amr, authenticated_at,
-    amr_as_of, created_at, last_used_at, expires_at, ended_at, end_cause, version)
+    amr_as_of, created_at, last_used_at, expires_at, check_expiry_at, ended_at, end_cause, version)
 SELECT
     uuidv7(), 'bulk-' || lpad((i / {SESSIONS_A_USER})::text, 8, '0'), sha256(i::text::bytea),
     CASE WHEN NOT is_ended THEN decode(repeat(md5(i::text), 4), 'hex') END,
     NULL, '{people.APP_IDS[0]}', '["pwd"]'::json, born, born, born, born,
-    CASE WHEN is_live THEN now() + (1 + i % 13) * interval '1 day'
-         WHEN is_overdue THEN now() - interval '1 hour' - (i % 1000) * interval '1 s'
-         ELSE now() - interval '40 days' END,
+    expires, expires,
     CASE WHEN is_ended THEN now() - interval '40 days' - (i % 100000) * interval '1 s' END,
     CASE WHEN is_ended THEN 'logout' END,
     1
 FROM (
-    SELECT i, is_overdue, is_ended, NOT (is_overdue OR is_ended) AS is_live,
+    SELECT i, is_ended,
+        CASE WHEN is_overdue THEN now() - interval '1 hour' - (i % 1000) * interval '1 s'
+             WHEN is_ended THEN now() - interval '40 days'
+             ELSE now() + (1 + i % 13) * interval '1 day' END AS expires,
         now() - CASE WHEN is_ended THEN interval '50 days' ELSE interval '13 days' END
             + (i % 100000) * interval '1 s' AS born
     FROM (

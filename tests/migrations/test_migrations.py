@@ -53,6 +53,7 @@ def schema(connection: Connection) -> dict[str, Any]:
             "indexes": _postgres_indexes(connection, table)
             if is_postgres
             else _sqlite_indexes(connection, table),
+            "options": _postgres_options(connection, table) if is_postgres else None,
         }
         for table in found.get_table_names()
         if table != "alembic_version"
@@ -72,6 +73,12 @@ def _by_name(found: Any) -> dict[str, Any]:
 def _postgres_indexes(connection: Connection, table: str) -> dict[str, str]:
     query = text("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = :table")
     return {row[0]: row[1] for row in connection.execute(query, {"table": table})}
+
+
+def _postgres_options(connection: Connection, table: str) -> list[str] | None:
+    query = text("SELECT reloptions FROM pg_class WHERE oid = CAST(:table AS regclass)")
+    found: list[str] | None = connection.execute(query, {"table": table}).scalar_one()
+    return found
 
 
 def _sqlite_indexes(connection: Connection, table: str) -> dict[str, str]:

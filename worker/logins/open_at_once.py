@@ -27,10 +27,10 @@ from worker.logout.end_sessions import Ended
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
-from worker.sessions import app_links, audit, browser_tokens, queries
+from worker.sessions import app_links, audit, browser_tokens
 from worker.sessions.caps import effective_expiry
 from worker.sessions.watermarks import device_logged_out_since, lock_of, user_logged_out_since
-from worker.sign_in.active_login import ActiveLogin, row_of, unless_known
+from worker.sign_in.active_login import NEW_ROW, ActiveLogin, row_of, unless_known
 from worker.sign_in.store_session import Stored
 from worker.wiring import Services
 
@@ -129,7 +129,7 @@ def _statement() -> Select[Any]:
     # Locked, so that nobody says meanwhile that its outcome is unknown.
     is_open = (LoginCall.id == call) & LoginCall.closed_at.is_(None)
     open_call = select(LoginCall.id).where(is_open).with_for_update().cte("open_call")
-    row = select(*map(_of, queries.COLUMNS)).select_from(open_call).where(~_logged_out_since())
+    row = select(*NEW_ROW).select_from(open_call).where(~_logged_out_since())
     opened = unless_known(insert, row).cte("opened")
 
     issued_at, app_id = _of(IdpSession.amr_as_of), _of(IdpSession.registered_by)

@@ -32,8 +32,14 @@ from worker.wiring import Services
 _KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
 # By whether it is expiry, which ends by far the most and has nobody to name.
 _RETURNED: Final[dict[bool, tuple[Any, ...]]] = {
-    True: (IdpSession.id, IdpSession.expires_at),
-    False: (IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at),
+    True: (IdpSession.id, IdpSession.check_expiry_at),
+    False: (
+        IdpSession.id,
+        IdpSession.user_id,
+        IdpSession.registered_by,
+        IdpSession.expires_at,
+        IdpSession.check_expiry_at,
+    ),
 }
 
 
@@ -46,8 +52,8 @@ class Ended:
     sessions: tuple[UUID, ...] = ()
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()
-    # The latest time at which any of the sessions would have expired.
-    expiring_until: datetime | None = None
+    # The latest time at which expiry would have looked at any of the sessions.
+    checked_until: datetime | None = None
 
 
 class Ending:
@@ -105,7 +111,7 @@ class Ending:
         sessions = tuple(row.id for row in ended)
         notices = add_notices(connection, services, sessions, cause, self._initiating_app)
         logouts = tuple(delivery["id"] for delivery in deliveries)
-        until = max(row.expires_at for row in ended)
+        until = max(row.check_expiry_at for row in ended)
         return Ended(len(sessions), sessions, logouts, tuple(notices), until)
 
     def _need_only_be_counted(self, connection: Connection) -> bool:
@@ -123,12 +129,12 @@ class Ending:
         count, until = connection.execute(self._counting, {**told, "ends_at": now}).one()
         if count:
             audit.record(connection, [audit.expired(count, at=now, by=self._by)])
-        return Ended(count, expiring_until=until)
+        return Ended(count, checked_until=until)
 
     @cached_property
     def _counting(self) -> Select[int, datetime]:
         ended = self._end.cte("ended")
-        return select(func.count(), func.max(ended.c.expires_at)).select_from(ended)
+        return select(func.count(), func.max(ended.c.check_expiry_at)).select_from(ended)
 
     def _execute_and_note(
         self, connection: Connection, now: datetime, told: Mapping[str, Any]

@@ -40,6 +40,7 @@ class Batch:
 
     rows: int
     is_last: bool
+    uncounted: int = 0  # rows that were written without being what the run counts
 
 
 Work = Callable[[Connection], Batch]
@@ -72,7 +73,7 @@ def in_batches(services: Services, name: str, work: Work) -> Counts:
         if done.is_last:
             return Counts({name: total})
         now = time.monotonic()
-        rest = pace.rest(done.rows, now - begin)
+        rest = pace.rest(done.rows + done.uncounted, now - begin)
         if now + rest >= ends_at:
             log.warning("maintenance_out_of_time", what=name, rows=total)
             return Counts({name: total}, is_complete=False)

@@ -50,23 +50,23 @@ def reaches_within_caps(settings: Settings, now: datetime) -> tuple[datetime, da
 
 
 def past_a_cap(
-    settings: Settings, now: datetime, last_idle_expiry: datetime | None = None
+    settings: Settings, now: datetime, last_idle_check: datetime | None = None
 ) -> ColumnElement[bool]:
-    """Return which sessions are past a cap. With *last_idle_expiry* an index finds them."""
+    """Return which sessions are past a cap. With *last_idle_check* an index finds them."""
     capped: list[ColumnElement[bool]] = [false()]
     if settings.session_absolute_cap_seconds is not None:
         age = timedelta(seconds=settings.session_absolute_cap_seconds)
         capped.append(IdpSession.created_at <= now - age)
     if settings.session_idle_cap_seconds is not None:
         idle = _idle(now, settings.session_idle_cap_seconds)
-        if last_idle_expiry is not None:
-            idle &= IdpSession.expires_at <= last_idle_expiry  # that has an index
+        if last_idle_check is not None:
+            idle &= IdpSession.check_expiry_at <= last_idle_check  # that has an index
         capped.append(idle)
     return or_(*capped)
 
 
-def last_idle_expiry(connection: Connection, settings: Settings, now: datetime) -> datetime | None:
-    """Return when the last of the sessions past the idle cap expires; None without such a cap.
+def last_idle_check(connection: Connection, settings: Settings, now: datetime) -> datetime | None:
+    """Return when expiry looks at the last session past the idle cap; None without such a cap.
 
     Looked for once a run, among all live sessions: how far use has put an expiry off depends on the
     lifetime of an app as it was then, which nobody remembers.
@@ -74,7 +74,7 @@ def last_idle_expiry(connection: Connection, settings: Settings, now: datetime) 
     if settings.session_idle_cap_seconds is None:
         return None
     idle = _idle(now, settings.session_idle_cap_seconds)
-    query = select(func.max(IdpSession.expires_at)).where(IdpSession.ended_at.is_(None), idle)
+    query = select(func.max(IdpSession.check_expiry_at)).where(IdpSession.ended_at.is_(None), idle)
     return connection.execute(query).scalar() or _ALWAYS  # there are none
 
 

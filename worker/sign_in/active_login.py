@@ -77,7 +77,7 @@ def row_of(
 
 
 def unless_known(insert: Any, row: Select[*tuple[Any, ...]]) -> Any:
-    """Return what inserts the session that *row* selects, and returns its id.
+    """Return what inserts the session that *row* selects (`NEW_ROW`), and returns its id.
 
     Nothing where its id is known, also as one that a session had earlier. Of two registrations of
     one session at once the second finds the first one's row.
@@ -85,7 +85,7 @@ def unless_known(insert: Any, row: Select[*tuple[Any, ...]]) -> Any:
     return (
         insert(IdpSession)
         .from_select(
-            list(queries.COLUMNS),
+            [*queries.COLUMNS, IdpSession.check_expiry_at],
             row.where(~mosaic_ids.ALIASED.exists()),
             include_defaults=False,
         )
@@ -94,5 +94,9 @@ def unless_known(insert: Any, row: Select[*tuple[Any, ...]]) -> Any:
     )
 
 
-_ROW: Final = select(*(bindparam(column.key, type_=column.type) for column in queries.COLUMNS))
-_INSERT: Final = in_each_dialect(lambda insert: unless_known(insert, _ROW))
+# What `unless_known` inserts, told as `row_of` returns it. Expiry looks at it when it would expire
+# unused.
+NEW_ROW: Final = tuple(
+    bindparam(column.key, type_=column.type) for column in (*queries.COLUMNS, IdpSession.expires_at)
+)
+_INSERT: Final = in_each_dialect(lambda insert: unless_known(insert, select(*NEW_ROW)))

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import RFC_4122, UUID
 
@@ -114,6 +114,43 @@ def test_each_session_is_ended_once_with_one_row_in_the_trail_for_all_of_a_batch
     assert trail(stage, "expired") == rows
 
 
+def test_a_session_in_use_is_looked_at_again_when_it_expires_now(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url)
+    used = [stage.registered(f"used-{number}") for number in range(MANY)]
+    unused = [stage.registered(f"unused-{number}") for number in range(MANY)]
+    stage.pass_time(days=13)
+    for number in range(MANY):
+        stage.silent_auth(f"used-{number}", "shop")
+    stage.pass_time(days=2)
+
+    assert expire(stage) == {"expired": MANY}
+
+    sessions = {session.id: session for session in stage.sessions()}
+    assert live(stage) == set(used)
+    for ref in used:
+        assert sessions[ref].check_expiry_at == sessions[ref].expires_at > stage.now()
+        assert sessions[ref].version == 1  # who is using it need not begin anew
+    assert {sessions[ref].end_cause for ref in unused} == {"expired"}
+    stage.pass_time(days=13)
+    assert expire(stage) == {"expired": MANY}
+    assert live(stage) == set()
+
+
+def test_a_session_that_was_inserted_without_its_turn_has_it_in_the_next_run(
+    store_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(store_url)
+    (expired, *_), young = overdue(stage), stage.registered("bob")
+    change(stage, [expired, young], check_expiry_at=datetime(1970, 1, 1, tzinfo=UTC))
+
+    assert expire(stage) == {"expired": MANY}
+
+    (left,) = [session for session in stage.sessions() if session.ended_at is None]
+    assert (left.id, left.check_expiry_at) == (young, left.expires_at)
+
+
 def test_each_session_past_a_cap_has_one_full_row_in_the_trail(
     store_url: str, stage_with: StageWith
 ) -> None:
@@ -183,6 +220,7 @@ def test_a_batch_takes_as_few_statements_however_large(
     assert [" ".join(statement.split()[:3]) for statement in written] == [
         "WITH ended AS",
         "INSERT INTO session_events",
+        "UPDATE idp_sessions SET",  # once a run: what has been used since it was looked at
     ]
 
 
@@ -211,7 +249,7 @@ def test_a_batch_reads_no_more_than_its_own_rows_however_many_are_overdue(
         done = expire_sessions(stage.services, override_guard=True)
 
     assert done.rows == {"expired": 5001}
-    assert len(explained) == 11
+    assert len(explained) == 12  # the batches, and what is put off after the last
     assert [plan for plan in explained if "Seq Scan on idp_sessions" in plan] == []
 
 

@@ -167,7 +167,8 @@ class World:
         )
 
     def expire(self, own: Browser, _: Browser) -> Act:
-        self.set(own, expires_at=self.stage.now() - timedelta(hours=1))
+        past = self.stage.now() - timedelta(hours=1)
+        self.set(own, expires_at=past, check_expiry_at=past)
         return lambda: expire_sessions(self.stage.services, override_guard=True)
 
     def purge(self, own: Browser, _: Browser) -> Act:

@@ -324,7 +324,9 @@ def _let_expire_one_after_the_other(stage: Stage, refs: list[UUID]) -> None:
         for number, ref in enumerate(refs):
             soon = stage.now() + timedelta(milliseconds=20 * number)
             connection.execute(
-                update(IdpSession).where(IdpSession.id == ref).values(expires_at=soon)
+                update(IdpSession)
+                .where(IdpSession.id == ref)
+                .values(expires_at=soon, check_expiry_at=soon)
             )
 
 
