@@ -6,6 +6,7 @@ import re
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import Authenticated, LoginRequired, SessionClient
+from session_client import Authenticated, LoginRequired, NotAcknowledged, SessionClient
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
 from tests.faults.rabbitmq_rig import brokered_by
@@ -64,6 +65,36 @@ def test_a_job_of_a_worker_that_was_killed_is_done_by_the_next(
             client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
             assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
             wait_until_mosaic_is_told(stack)
+
+
+@pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
+def test_a_restart_of_rabbitmq_stops_no_process_and_a_logout_is_sent_again(
+    rabbitmq: RabbitMQ, own_redis: RedisServer, kind: str
+) -> None:
+    url = rabbitmq.url(kind)
+    with Stack(redis=own_redis, broker_url=url, settings=SHORT_TIMES) as stack:
+        stack.environment["REDIS_URL"] = own_redis.url()
+        stack.migrate()
+        key = stack.add_app("shop")
+        started = [stack.worker("-c", "2"), stack.beat()]
+        pids = [process.pid for process in started]
+        with SessionClient(
+            broker_url=url, reply_url=own_redis.url(), app_id="shop", app_key=key
+        ) as client:
+            session = registered(stack, client)
+            ending = partial(client.logout, user_id="ada", session_ref=session.session_ref)
+            rabbitmq.control("stop_app")
+            try:
+                with pytest.raises(NotAcknowledged) as failed:
+                    ending(timeout=3)
+            finally:
+                rabbitmq.control("start_app")
+            ending(request_id=failed.value.request_id, timeout=90)
+
+            assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
+            wait_until_mosaic_is_told(stack)
+        assert [process.pid for process in started] == pids
+        assert all(process.is_alive for process in started)
 
 
 # --- what operators see
