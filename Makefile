@@ -36,7 +36,7 @@ examples: $(READY)  ## run shop, forum and bank (Flask, FastAPI, Django), to cli
 test: $(READY)  ## run the whole suite on real Redis, SQLite and PostgreSQL, with branch coverage
 	@$(BIN)/python -m sandbox.run_tests
 
-matrix: $(READY)  ## the client beside the oldest, some and the newest of redis-py, cryptography, Celery, Flask, Starlette, Django, Python
+matrix: $(READY)  ## the client beside the oldest, some and the newest of redis-py, cryptography, Celery, Flask, Starlette, Django, Python; the worker with the newest
 	@$(BIN)/python -m tests.matrix
 
 test-quick: $(READY)  ## what to run while editing: no process and no server is started
