@@ -60,15 +60,23 @@ class Finding:
     level: Level
     says: str
 
+    @property
+    def app(self) -> str:
+        """The app it is about; empty where it is about none."""
+        before, colon, _ = self.check.partition(": ")
+        return before if colon else ""
+
 
 def examine(services: Services, *, test_notices: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Check everything, one by one; the apps *test_notices* are sent a signed notice of nobody."""
-    said: set[str] = set()
+    said: set[tuple[str, str]] = set()
     for finding in _findings(services, test_notices):
-        # What is away is asked for many things, and says the same each time.
-        if finding.level is Level.GOOD or finding.says not in said:
+        # What is away is asked for many things, and says the same each time. Of two apps with the
+        # same fault each is told.
+        told = (finding.app, finding.says)
+        if finding.level is Level.GOOD or told not in said:
             yield finding
-        said.add(finding.says)
+        said.add(told)
 
 
 def _findings(services: Services, test_notices: tuple[str, ...]) -> Iterator[Finding]:
@@ -101,7 +109,7 @@ def _of_part(services: Services, part: Part) -> Iterator[Finding]:
 
 
 def _beats_work(services: Services, found: Health) -> str:
-    """Say when beat's work was done: `health` blames nobody while no worker has lived for long."""
+    """Say when beat's work was done: `health` finds no fault until a worker has lived for long."""
     schedules = schedules_of(services.settings)
     runs = {schedules[run]: age for run, age in (found.last_runs or {}).items()}
     told = ", ".join(schedule.told(age) for schedule, age in runs.items())
