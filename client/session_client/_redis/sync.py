@@ -148,7 +148,7 @@ class Link:
     ) -> Iterator[bytes | None]:
         """See `Driver.ask_all`."""
         began = time.monotonic()
-        until = began + quiet
+        until = began + min(quiet, longest)
         if self._make_other is not None:
             self._other = self._other or self._make_other()
             for message in messages:

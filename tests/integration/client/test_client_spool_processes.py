@@ -17,6 +17,7 @@ from sandbox.environment import base_variables
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 from session_client import LogoutSpool, SessionClient, SpoolCounts, SqliteSpool
+from session_client.spool import drain
 from tests.integration.client.client_rig import KEY, Responder, answer_to, sealed
 
 ROOT = Path(__file__).parents[3]
@@ -140,6 +141,21 @@ def test_a_worker_that_is_slower_than_a_batch_is_waited_for_and_gets_nothing_twi
         assert spool.deliver(timeout=1.0) == 20
 
     assert [request["request_id"] for request in worker.requests] == ids
+
+
+def test_no_silence_is_waited_for_beyond_the_lease(
+    redis_url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert drain.LONGEST_LISTEN_SECONDS < drain.LEASE_SECONDS
+    monkeypatch.setattr(drain, "LONGEST_LISTEN_SECONDS", 1.0)
+    with SessionClient(broker_url=redis_url, app_id="shop", app_key=KEY) as client:
+        spool = LogoutSpool(client, SqliteSpool(path), thread=False)
+        spool.logout(user_id="ada", session_id="s1")
+        began = time.monotonic()
+
+        assert spool.deliver(timeout=20.0) == 0
+
+    assert time.monotonic() - began < 10
 
 
 def test_two_that_drain_one_spool_to_a_slow_worker_have_nothing_sent_twice(
