@@ -13,9 +13,14 @@ from typing import Any
 
 
 def end_when_told(service: Any) -> None:
-    """Have beat's *service* look at no further entry once SIGTERM or SIGINT has come."""
+    """Have beat's *service* look at no further entry once SIGTERM or SIGINT has come.
+
+    Where Celery set no handler, within a worker (``-B``), the signal ends the process by itself.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ending(service, signal.getsignal(number)))
+        celerys = signal.getsignal(number)
+        if callable(celerys):
+            signal.signal(number, _ending(service, celerys))
 
 
 def _ending(service: Any, celerys: Any) -> Any:
