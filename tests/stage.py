@@ -29,6 +29,7 @@ from session_client.keys import AppKey
 from simulator.server import SimulatorServer
 from tests.heard import Heard
 from tests.held_connections import none_held_in_calls
+from tests.sound_store import require_sound
 from worker import wiring
 from worker.app import app as celery_app
 from worker.app_registry import SILENT_BY_USER
@@ -141,6 +142,7 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         try:
             self._exit.close()
+            require_sound(self.services.store)
         finally:
             self.services.close()
 
