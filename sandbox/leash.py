@@ -89,7 +89,7 @@ class LeashedProcess:
         """Stop it with its family, and return once none of their threads runs; until `thaw`.
 
         The kernel stops a process when the thread that takes the signal gets to run. Until then,
-        which on a busy machine is a while, the other threads go on and may answer somebody.
+        which on a busy machine is a while, the other threads go on and may still answer.
         """
         os.killpg(self.pid, signal.SIGSTOP)
         deadline = time.monotonic() + FREEZE_TIMEOUT_SECONDS

@@ -1,4 +1,4 @@
-"""The codes that the pretend Mosaic sends, shown in a terminal: nobody here has a phone."""
+"""The codes that the pretend Mosaic sends, shown in a terminal: there is no phone here."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
-from sandbox.stack import Stack
+from sandbox.stack import PREFIX, Stack
 from session_client import Authenticated, LoginRequired, NotAcknowledged, SessionClient
 from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
@@ -35,64 +35,64 @@ pytestmark = pytest.mark.skipif(find_rabbitmq() is None, reason="install rabbitm
 OF_HALL = {"x-queue-type": "classic"}
 
 
+@contextmanager
+def stack_on(
+    url: str, redis: RedisServer, **variables: str
+) -> Iterator[tuple[Stack, SessionClient]]:
+    """Both, with queues at *url* and the rest in *redis*."""
+    with Stack(redis=redis, broker_url=url, settings=SHORT_TIMES) as stack:
+        stack.environment |= {"REDIS_URL": redis.url(), **variables}
+        stack.migrate()
+        key = stack.add_app("shop")
+        with SessionClient(
+            broker_url=url, reply_url=redis.url(), app_id="shop", app_key=key
+        ) as client:
+            yield stack, client
+
+
 @pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
 def test_a_job_of_a_worker_that_was_killed_is_done_by_the_next(
     rabbitmq: RabbitMQ, own_redis: RedisServer, kind: str
 ) -> None:
-    url = rabbitmq.url(kind)
-    with Stack(redis=own_redis, broker_url=url, settings=SHORT_TIMES) as stack:
-        stack.environment["REDIS_URL"] = own_redis.url()
-        stack.environment["MOSAIC_SESSIONS_MOSAIC_TIMEOUT_SECONDS"] = "8"
-        stack.environment["MOSAIC_SESSIONS_DELIVERY_LEASE_SECONDS"] = "17"
-        stack.migrate()
-        key = stack.add_app("shop")
+    patient = {f"{PREFIX}MOSAIC_TIMEOUT_SECONDS": "8", f"{PREFIX}DELIVERY_LEASE_SECONDS": "17"}
+    with (
+        stack_on(rabbitmq.url(kind), own_redis, **patient) as (stack, client),
+        ThreadPoolExecutor(1) as thread,
+    ):
         first = stack.worker("-c", "2")
-        with (
-            SessionClient(
-                broker_url=url, reply_url=own_redis.url(), app_id="shop", app_key=key
-            ) as client,
-            ThreadPoolExecutor(1) as thread,
-        ):
-            session = registered(stack, client)
-            with stack.mosaic.gates.hold("session/authenticate") as gate:
-                asking = thread.submit(client.silent_auth, user_id="ada", timeout=60)
-                gate.wait_arrived()
-                first.kill()
-                gate.release()
-            stack.worker("-c", "2", name="second")
+        session = registered(stack, client)
+        with stack.mosaic.gates.hold("session/authenticate") as gate:
+            asking = thread.submit(client.silent_auth, user_id="ada", timeout=60)
+            gate.wait_arrived()
+            first.kill()
+            gate.release()
+        stack.worker("-c", "2", name="second")
 
-            assert isinstance(asking.result(), Authenticated)
-            client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
-            assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
-            wait_until_mosaic_is_told(stack)
+        assert isinstance(asking.result(), Authenticated)
+        client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+        assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
+        wait_until_mosaic_is_told(stack)
 
 
 @pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
 def test_a_restart_of_rabbitmq_stops_no_process_and_a_logout_is_sent_again(
     rabbitmq: RabbitMQ, own_redis: RedisServer, kind: str
 ) -> None:
-    url = rabbitmq.url(kind)
-    with Stack(redis=own_redis, broker_url=url, settings=SHORT_TIMES) as stack:
-        stack.environment["REDIS_URL"] = own_redis.url()
-        stack.migrate()
-        key = stack.add_app("shop")
+    with stack_on(rabbitmq.url(kind), own_redis) as (stack, client):
         started = [stack.worker("-c", "2"), stack.beat()]
         pids = [process.pid for process in started]
-        with SessionClient(
-            broker_url=url, reply_url=own_redis.url(), app_id="shop", app_key=key
-        ) as client:
-            session = registered(stack, client)
-            ending = partial(client.logout, user_id="ada", session_ref=session.session_ref)
-            rabbitmq.control("stop_app")
-            try:
-                with pytest.raises(NotAcknowledged) as failed:
-                    ending(timeout=3)
-            finally:
-                rabbitmq.control("start_app")
-            ending(request_id=failed.value.request_id, timeout=90)
+        session = registered(stack, client)
+        ending = partial(client.logout, user_id="ada", session_ref=session.session_ref)
+        rabbitmq.control("stop_app")
+        try:
+            with pytest.raises(NotAcknowledged) as failed:
+                ending(timeout=3)
+        finally:
+            rabbitmq.control("start_app")
+        ending(request_id=failed.value.request_id, timeout=90)
 
-            assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
-            wait_until_mosaic_is_told(stack)
+        assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
+        wait_until_mosaic_is_told(stack)
         assert [process.pid for process in started] == pids
         assert all(process.is_alive for process in started)
 

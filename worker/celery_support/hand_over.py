@@ -66,7 +66,7 @@ def _sends_events(task: Any, consumer: Any) -> bool:
     dispatcher = consumer.event_dispatcher
     if not (dispatcher and dispatcher.enabled and task.send_events):
         return False
-    # Without -E it still sends the worker's own, its heartbeat. No groups at all stand for each.
+    # Without -E it still sends the worker's own events, its heartbeat. No groups means all groups.
     return not dispatcher.groups or "task" in dispatcher.groups
 
 

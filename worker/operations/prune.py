@@ -1,4 +1,4 @@
-"""What beat does on schedule, done now by an operator: and written down as theirs."""
+"""What beat has done on schedule, done now by an operator and written in the trail as theirs."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from session_client.spool.store import Settlement, SpooledLogout, SpoolStore
 
 LEASE_SECONDS: Final = 30.0
 BATCH: Final = 200
-# Without an answer: while they come, a slow worker is waited for. What were given up in the midst
-# would be sent again behind itself, and answered where nobody listens any more.
+# Without an answer: while answers come, a slow worker is waited for. A batch that is given up while
+# the worker is at it is sent again behind itself, and its answers go to a list that no drain reads.
 LISTEN_SECONDS: Final = 5.0
 LONGEST_LISTEN_SECONDS: Final = 25.0  # what is claimed must be settled within the lease
 MAX_PAUSE_SECONDS: Final = 10.0
