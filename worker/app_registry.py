@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import bindparam, select
 
 from models import App, AppKey
 from session_client.keys import AppKey as ClientKey
@@ -44,6 +45,15 @@ CAPABILITIES: Final = frozenset(
     {SILENT_BY_USER, LOGOUT_USER, REVOKE_USER, OFFLINE, REVEALS_ACCOUNTS}
 )
 
+_COLUMNS: Final = tuple(App.__table__.columns)
+_NAMES: Final = (*(column.name for column in _COLUMNS), "key_id", "kid", "sealed_secret")
+_APP_WITH_KEYS: Final = (  # a row for each of its keys, one without where it has none
+    select(*_COLUMNS, AppKey.id, AppKey.kid, AppKey.sealed_secret)
+    .outerjoin(AppKey, (AppKey.app_id == App.app_id) & AppKey.retired_at.is_(None))
+    .where(App.app_id == bindparam("app"))
+    .order_by(AppKey.created_at, AppKey.id)
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownApp:
@@ -59,6 +69,7 @@ class KnownApp:
     transfer_url: str | None
     tickets_from: frozenset[str]
     disabled_at: datetime | None
+    rows: Sequence[Sequence[Any]] = field(repr=False)  # what it was opened from
     loaded_at: float
 
     def may(self, capability: str) -> bool:
@@ -107,12 +118,15 @@ class AppRegistry:
 
     def _reload(self, app_id: str, known: KnownApp | None) -> KnownApp | None:
         try:
-            with self._store.read() as connection:
-                fresh = self._load(connection, app_id)
+            rows = self._store.run(_APP_WITH_KEYS, {"app": app_id})
         except StoreUnavailable:
             if known is None:
                 raise
             return known
+        if known is not None and rows == known.rows:  # as nearly always
+            fresh: KnownApp | None = replace(known, loaded_at=self._monotonic())
+        else:
+            fresh = self._open(rows) if rows else None
         self._remember(app_id, fresh)
         return fresh
 
@@ -151,23 +165,15 @@ class AppRegistry:
                 self._apps.clear()
             self._apps[app_id] = app
 
-    def _load(self, connection: Connection, app_id: str) -> KnownApp | None:
-        app = connection.execute(select(App.__table__).where(App.app_id == app_id)).one_or_none()
-        if app is None:
-            return None
-        keys = connection.execute(
-            select(AppKey.id, AppKey.kid, AppKey.sealed_secret)
-            .where(AppKey.app_id == app_id, AppKey.retired_at.is_(None))
-            .order_by(AppKey.created_at, AppKey.id)
-        )
-        return self._open(app, keys.all())
-
-    def _open(self, app: Row[Any], keys: Any) -> KnownApp:
+    def _open(self, rows: Sequence[Sequence[Any]]) -> KnownApp:
+        read: list[Any] = [SimpleNamespace(**dict(zip(_NAMES, row, strict=True))) for row in rows]
+        app = read[0]
         opened = {
             key.kid: ClientKey(
-                key.kid, self._keyring.open_bytes(key.sealed_secret, app_key_place(key.id))
+                key.kid, self._keyring.open_bytes(key.sealed_secret, app_key_place(key.key_id))
             )
-            for key in keys
+            for key in read
+            if key.key_id is not None
         }
         return KnownApp(
             app_id=app.app_id,
@@ -179,10 +185,11 @@ class AppRegistry:
             transfer_url=app.transfer_url,
             tickets_from=frozenset(app.tickets_from),
             disabled_at=app.disabled_at,
+            rows=rows,
             loaded_at=self._monotonic(),
         )
 
-    def _mosaic_app(self, app: Row[Any]) -> MosaicApp:
+    def _mosaic_app(self, app: Any) -> MosaicApp:
         endpoints = endpoints_for(
             self._settings,
             base_url=app.base_url,

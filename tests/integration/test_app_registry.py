@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from pytest_mock import MockerFixture
+from sqlalchemy import delete, event, update
 from sqlalchemy.exc import OperationalError
 
+from models import App
+from models import AppKey as AppKeyRow
 from session_client import requests
 from session_client.contract import Reason
 from session_client.keys import AppKey
 from tests.stage import Stage
 from worker.app_registry import RENEW_AFTER_SECONDS, AppRegistry
+from worker.errors import OperatorMustAct
+from worker.storage.encryption import KeyRing
 
 
 @dataclass
@@ -39,20 +45,14 @@ def apps(stage: Stage, clock: Clock) -> AppRegistry:
 
 
 @contextmanager
-def statements(stage: Stage) -> Iterator[list[str]]:
-    """Keep what the database is asked."""
-    asked: list[str] = []
-
-    def keep(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            asked.append(statement)
-
+def whenever_asked(stage: Stage, act: Callable[..., None]) -> Iterator[None]:
+    """Do *act* whenever somebody is about to ask the database."""
     engine = stage.services.store.engine
-    event.listen(engine, "before_cursor_execute", keep)
+    event.listen(engine, "checkout", act)
     try:
-        yield asked
+        yield
     finally:
-        event.remove(engine, "before_cursor_execute", keep)
+        event.remove(engine, "checkout", act)
 
 
 def test_one_thread_looks_early_for_changes_and_the_others_do_not_wait(
@@ -71,19 +71,15 @@ def test_one_thread_looks_early_for_changes_and_the_others_do_not_wait(
 
     found: list[Any] = []
     early = threading.Thread(target=lambda: found.append(apps.find("shop")), name="early")
-    engine = stage.services.store.engine
-    event.listen(engine, "before_cursor_execute", hold)
-    try:
+    with whenever_asked(stage, hold):
         early.start()
         assert has_begun.wait(60)
         meanwhile = apps.find("shop")
         go.set()
         early.join(60)
         afterwards = apps.find("shop")
-    finally:
-        event.remove(engine, "before_cursor_execute", hold)
 
-    assert set(looks) == {"early"}
+    assert looks == ["early"]
     assert known is not None
     assert meanwhile is known
     assert found[0].loaded_at == clock.seconds
@@ -100,28 +96,74 @@ def test_who_looks_early_in_vain_is_served_with_what_is_known(
     def fail(*_: Any) -> None:
         raise OperationalError("", None, Exception("canary"))
 
-    engine = stage.services.store.engine
-    event.listen(engine, "before_cursor_execute", fail)
-    try:
+    with whenever_asked(stage, fail):
         found = [apps.find("shop") for _ in range(2)]
-    finally:
-        event.remove(engine, "before_cursor_execute", fail)
 
     assert found == [known, known]
     assert apps.find("shop") is not known  # nor is it kept from looking again
 
 
+CHANGES: dict[str, Any] = {
+    "a policy": update(App).values(amr_all_of=["mfa"]),
+    "its end": update(App).values(disabled_at=datetime(2030, 1, 1, tzinfo=UTC)),
+    "a client": update(App).values(client_id="another"),
+    "a secret": update(App).values(sealed_client_secret=b"opens with no key"),
+    "a key's end": update(AppKeyRow).values(retired_at=datetime(2030, 1, 1, tzinfo=UTC)),
+    "no app": delete(App),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_has_changed_is_seen_by_the_next_look(
+    stage: Stage, apps: AppRegistry, clock: Clock, change: str
+) -> None:
+    stage.add_app("shop")
+    before = shown(apps)
+    clock.seconds += RENEW_AFTER_SECONDS + 0.1
+    unchanged = shown(apps)
+    with stage.services.store.write() as connection:
+        connection.execute(CHANGES[change])
+    clock.seconds += RENEW_AFTER_SECONDS + 0.1
+
+    assert unchanged == before
+    assert shown(apps) != before
+
+
+def test_what_has_not_changed_is_not_opened_again(
+    stage: Stage, apps: AppRegistry, clock: Clock, mocker: MockerFixture
+) -> None:
+    stage.add_app("shop")
+    apps.find("shop")
+    opened = mocker.spy(KeyRing, "open_bytes")
+    clock.seconds += RENEW_AFTER_SECONDS + 0.1
+
+    found = apps.find("shop")
+
+    assert found is not None
+    assert found.loaded_at == clock.seconds
+    assert opened.call_count == 0
+
+
+def shown(apps: AppRegistry) -> str:
+    """Return all that a request would see of the app, but when it was loaded."""
+    try:
+        found = apps.find("shop")
+    except OperatorMustAct:
+        return "it does not open"
+    return "none" if found is None else f"{replace(found, loaded_at=0.0)} {found.keys}"
+
+
 def test_an_app_nobody_registered_costs_one_query_a_second(
     stage: Stage, apps: AppRegistry, clock: Clock
 ) -> None:
-    with statements(stage) as asked:
+    asked: list[float] = []
+    with whenever_asked(stage, lambda *_: asked.append(clock.seconds)):
         for _ in range(50):
             assert apps.find("stranger", "kid") is None
-        first = len(asked)
         clock.seconds += 1.1
         assert apps.find("stranger", "kid") is None
 
-    assert (first, len(asked)) == (1, 2)
+    assert asked == [1000.0, 1001.1]
 
 
 def test_an_app_just_registered_is_served_within_a_second(
@@ -159,7 +201,8 @@ def test_requests_in_a_strangers_name_are_refused_without_asking_the_database(
     sqlite_stage.keys["stranger"] = AppKey.generate()
     sqlite_stage.ask("stranger", requests.Status(user_id="ada"))
 
-    with statements(sqlite_stage) as asked:
+    asked: list[None] = []
+    with whenever_asked(sqlite_stage, lambda *_: asked.append(None)):
         answer = sqlite_stage.ask("stranger", requests.Status(user_id="ada"))
 
     assert answer.reason == Reason.UNKNOWN_APP
