@@ -19,9 +19,6 @@ class Shortfall:
     max_age_exceeded: bool = False
     is_amr_unproven: bool = False  # it may have all of it, but there was no ID token to say so
 
-    def __bool__(self) -> bool:
-        return bool(self.missing_amr) or self.max_age_exceeded
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -42,14 +39,19 @@ class Policy:
 
     def shortfall(
         self, amr: Collection[str] | None, authenticated_at: datetime, now: datetime
-    ) -> Shortfall:
-        """Return what *amr* and the time of the last active login lack. None proves no factor."""
+    ) -> Shortfall | None:
+        """Return what *amr* and the time of the last active login lack, None if it is nothing.
+
+        An *amr* of None proves no factor.
+        """
         proven = set(amr or ())
         missing = sorted(self.all_of - proven)
         for choice in self.any_of:
             if choice.isdisjoint(proven):
                 missing.extend(sorted(choice - set(missing)))
         too_old = self.max_age is not None and now - authenticated_at > self.max_age
+        if not (missing or too_old):
+            return None
         return Shortfall(tuple(missing), too_old, is_amr_unproven=amr is None and bool(missing))
 
 

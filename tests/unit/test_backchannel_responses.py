@@ -29,7 +29,7 @@ def test_a_redirect_and_a_400_are_final(status: int) -> None:
 @pytest.mark.parametrize("status", UNDELIVERED)
 def test_everything_else_may_pass(status: int) -> None:
     with pytest.raises(NoticeUndelivered, match=str(status)) as caught:
-        accept(HttpAnswer(status, retry_after=17.0))
+        accept(HttpAnswer(status, headers={b"retry-after": ["17"]}))
 
     assert caught.value.retry_after == 17.0
 
@@ -43,7 +43,7 @@ def test_an_app_that_names_no_time_is_asked_again_after_the_usual_one() -> None:
 
 def test_a_retry_after_of_nought_is_heard() -> None:
     with pytest.raises(NoticeUndelivered) as caught:
-        accept(HttpAnswer(503, retry_after=0.0))
+        accept(HttpAnswer(503, headers={b"retry-after": ["0"]}))
 
     assert caught.value.retry_after == 0.0
 

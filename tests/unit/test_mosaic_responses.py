@@ -192,7 +192,8 @@ CASES: list[Case] = [
 
 def answer(status: int, body: Any, retry_after: float | None = None) -> HttpAnswer:
     content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    return HttpAnswer(status, content, retry_after)
+    headers = {} if retry_after is None else {b"retry-after": [str(retry_after)]}
+    return HttpAnswer(status, content, headers)
 
 
 def row_of(case: Case) -> Row:
@@ -290,9 +291,11 @@ def test_without_a_wait_the_usual_one_is_suggested(status: int) -> None:
 )
 def test_a_body_is_read_in_the_charset_it_declares(charset: str | None, encoding: str) -> None:
     body = json.dumps({"message": "Session not found", "ü": "é"}, ensure_ascii=False)
+    declared = "" if charset is None else f"; charset={charset}"
+    headers = {b"content-type": [f"application/json{declared}"]}
 
     with pytest.raises(SessionGone):
-        accept(AUTHENTICATE, URL, HttpAnswer(400, body.encode(encoding), charset=charset))
+        accept(AUTHENTICATE, URL, HttpAnswer(400, body.encode(encoding), headers))
 
 
 def test_no_error_repeats_what_mosaic_said() -> None:

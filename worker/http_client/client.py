@@ -60,10 +60,23 @@ class HttpAnswer:
 
     status: int
     body: bytes | None = field(default=b"", repr=False)
-    retry_after: float | None = None  # seconds from now, if the server said so
+    headers: Headers = field(default_factory=dict, repr=False)
     seconds: float = 0.0  # from the request to the end of the answer
-    charset: str | None = None  # of the body, if the server said so
-    date: str = ""  # when it was sent, by the server's clock, as it said so
+
+    @property
+    def retry_after(self) -> float | None:
+        """How many seconds the server asks us to wait, if it does."""
+        return retry_after(self.headers)
+
+    @property
+    def charset(self) -> str | None:
+        """Of the body, if the server said so."""
+        return charset(self.headers)
+
+    @property
+    def date(self) -> str:
+        """When it was sent, by the server's clock, as it said so."""
+        return date(self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +168,8 @@ class HttpClient:
             return HttpAnswer(
                 response.status,
                 self._read_body(response, received),
-                retry_after=retry_after(received),
-                seconds=time.monotonic() - begun_at,
-                charset=charset(received),
-                date=date(received),
+                received,
+                time.monotonic() - begun_at,
             )
 
     def _read_body(self, response: httpcore.Response, headers: Headers) -> bytes | None:

@@ -103,7 +103,7 @@ def _find_session(services: Services, request: RefreshRequest, grant: Grant) -> 
         return found
     now = services.now()
     shortfall = request.app.policy.shortfall(session.amr, session.authenticated_at, now)
-    return step_up(session.id, session.user_id, shortfall) if shortfall else session
+    return session if shortfall is None else step_up(session.id, session.user_id, shortfall)
 
 
 def _exchange(
@@ -213,7 +213,7 @@ def _given(
     # An ID token is optional here; the session's own proof is what the token was given for.
     amr = session.amr if identity.amr is None else identity.amr
     shortfall = app.policy.shortfall(amr, identity.auth_time or session.authenticated_at, now)
-    if shortfall:
+    if shortfall is not None:
         return step_up(session.id, session.user_id, shortfall)
     until = now + timedelta(seconds=tokens.expires_in)
     app_links.link_app(connection, session.id, app.app_id, identity.issued_at, until)

@@ -199,7 +199,7 @@ def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) 
     shortfall = app.policy.shortfall(
         None if is_unproven else stored.amr, stored.authenticated_at, services.now()
     )
-    if shortfall:
+    if shortfall is not None:
         lacking = step_up(stored.session, stored.user_id, shortfall)
         data = {**lacking.data, **given}
         return Outcome(lacking.verdict, lacking.reason, data, logouts=logouts, notices=notices)

@@ -220,7 +220,7 @@ def _reuse(
     auth_time = content["auth_time"]
     since = session.authenticated_at if auth_time is None else times.from_wire(auth_time)
     shortfall = request.command.strengthen(request.app.policy).shortfall(content["amr"], since, now)
-    if shortfall:
+    if shortfall is not None:
         return step_up(session.id, session.user_id, shortfall)
     answered_at = times.from_wire(content["at"])
     metrics.call_saved(Saving.COALESCED if answered_at >= request.opened_at else Saving.REUSE)

@@ -64,7 +64,7 @@ def settle(
         identity.amr, identity.auth_time or session.authenticated_at, now
     )
     use = _Use(services, request, session, tokens, shortfall, now, identity)
-    is_plain = not shortfall and use.new_hash == session.session_hash
+    is_plain = shortfall is None and use.new_hash == session.session_hash
     try:
         if is_plain and not services.store.is_sqlite:
             settled = _settle_at_once(use)
@@ -86,14 +86,9 @@ class _Use:
     request: SilentAuthRequest
     session: Session
     tokens: Tokens
-    shortfall: Shortfall
+    shortfall: Shortfall | None
     at: datetime
     identity: Identity
-
-    @property
-    def token_issued_at(self) -> datetime:
-        """When, by Mosaic's clock: it tells whether a token an app registers is one of these."""
-        return self.identity.issued_at
 
     @cached_property
     def new_hash(self) -> bytes:
@@ -146,7 +141,7 @@ def _settle_at_once(use: _Use) -> Settled | None:
         use.session,
         use.at,
         use.slid_to,
-        token_issued_at=use.token_issued_at,
+        token_issued_at=use.identity.issued_at,
         token_expires_at=use.token_expires_at,
         event=use.event(),
     )
@@ -162,10 +157,10 @@ def _settle_in(connection: Connection, use: _Use) -> Settled | None:
     version = _keep_new_id(connection, use, other)
     if version is None:
         return None
-    if use.shortfall:
+    if use.shortfall is not None:
         return Settled(step_up(session.id, session.user_id, use.shortfall), version)
     app_links.link_app(
-        connection, session.id, request.app.app_id, use.token_issued_at, use.token_expires_at
+        connection, session.id, request.app.app_id, use.identity.issued_at, use.token_expires_at
     )
     audit.record(connection, [use.event()])
     return use.settled(expires_at, version)

@@ -83,7 +83,7 @@ def _of_user(services: Services, request: SilentAuthRequest) -> Session | Outcom
         if not live:
             reason = queries.why_none(services, user_id, device_id, now)
         return Outcome(Verdict.LOGIN_REQUIRED, reason)
-    strong = (s for s in found if not policy.shortfall(s.amr, s.authenticated_at, now))
+    strong = (s for s in found if policy.shortfall(s.amr, s.authenticated_at, now) is None)
     return next(strong, found[0])
 
 

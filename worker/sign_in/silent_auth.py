@@ -66,7 +66,7 @@ def _one_round(services: Services, request: SilentAuthRequest) -> Outcome | InPr
         return found
     policy = request.command.strengthen(request.app.policy)
     shortfall = policy.shortfall(found.amr, found.authenticated_at, services.now())
-    if shortfall:
+    if shortfall is not None:
         # Certain without Mosaic: a factor the session lacks cannot come from asking silently.
         metrics.call_saved(Saving.PREFLIGHT)
         return step_up(found.id, found.user_id, shortfall)

@@ -51,11 +51,6 @@ class Call:
     keys: Sequence[str] = field(repr=False)
     arguments: Sequence[Argument] = field(repr=False)
 
-    @property
-    def words(self) -> tuple[Argument, ...]:
-        """What follows the script in the command."""
-        return (len(self.keys), *self.keys, *self.arguments)
-
 
 def read_script(package: str, *names: str) -> Script:
     """Return the script that the files *names*.lua in the folder ``lua`` of *package* make up."""
@@ -74,8 +69,8 @@ class ScriptRunner:
         kind = pool.connection_class
         if not issubclass(kind, redis.SSLConnection):
             kind = type("KernelTimed", (_KernelTimed, kind), {})
-        options = {**pool.connection_kwargs, "command_packer": _Packer()}
-        self._make = cast("Callable[[], AbstractConnection]", partial(kind, **options))
+        make = partial(kind, **pool.connection_kwargs)
+        self._make = cast("Callable[[], AbstractConnection]", make)
         self._idle: deque[tuple[AbstractConnection, float]] = deque()
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
@@ -121,19 +116,6 @@ class ScriptRunner:
         return connection
 
 
-class _Packer:
-    """Writes commands in Redis' protocol. redis-py copies all it has written for each word more."""
-
-    def pack(self, name: str, *words: Argument) -> list[bytes]:
-        """Return what to send; *name* may be two words, as ``CLIENT SETNAME``."""
-        told = [
-            word if isinstance(word, bytes) else str(word).encode()
-            for word in (*name.split(), *words)
-        ]
-        packed = [b"$%d\r\n%b\r\n" % (len(word), word) for word in told]
-        return [b"*%d\r\n" % len(told) + b"".join(packed)]
-
-
 class _KernelTimed:
     """Lets the kernel time reads and writes: Python does it by one more system call before each.
 
@@ -170,15 +152,22 @@ class _KernelTimed:
 
 def _run_all(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]:
     """Return each answer, or the error that Redis gave in its place."""
-    commands = [connection.pack_command("EVALSHA", call.script.sha, *call.words) for call in calls]
-    connection.send_packed_command([b"".join(part for command in commands for part in command)])
+    commands = [_command("EVALSHA", call.script.sha, call) for call in calls]
+    connection.send_packed_command([b"".join(commands)])
     answers = [_read(connection) for _ in calls]
     for place, call in enumerate(calls):
         # A Redis that was restarted, or never saw it. The others have run by then.
         if isinstance(answers[place], NoScriptError):
-            connection.send_command("EVAL", call.script.text, *call.words)
+            connection.send_packed_command([_command("EVAL", call.script.text, call)])
             answers[place] = _read(connection)
     return answers
+
+
+def _command(name: str, script: str, call: Call) -> bytes:
+    """Write *call* in Redis' protocol. redis-py copies all it has written for each word more."""
+    told = (name, script, len(call.keys), *call.keys, *call.arguments)
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in told]
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(w), w) for w in words])
 
 
 def _read(connection: AbstractConnection) -> Any:

@@ -74,6 +74,10 @@ class RateLimit:
         interval = math.ceil(_MINUTE / max(1.0, calls_per_minute - at_once))
         return cls(key, name, interval, (at_once - 1) * interval)
 
+    def of_one(self, whom: str) -> RateLimit:
+        """Return the like of it that *whom* has alone."""
+        return RateLimit(f"{self.key}:{whom}", self.name, self.interval, self.tolerance)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -91,7 +95,9 @@ class Lanes:
     def __init__(self, settings: Settings) -> None:
         self._app_calls = settings.mosaic_app_calls_per_minute
         self._source_calls = settings.mosaic_source_calls_per_minute
-        self._user_calls = settings.mosaic_user_calls_per_minute
+        calls = settings.mosaic_user_calls_per_minute
+        self._of_user = _of_users("user", calls)
+        self._of_user_at_app = _of_users("user at one app", calls * _CLIENT_SHARE_OF_USER)
         self._auth_share = 1.0 - settings.mosaic_logout_share
         share_of_slots = max(1, int(settings.concurrency * _SLOTS_OF_ONE_CLIENT))
         self._logouts_of_slow = min(_MAX_OF_SLOW, share_of_slots)
@@ -102,17 +108,10 @@ class Lanes:
         limits = self._limits_of(lane, app.client_id, app.base_url)
         if user is None:
             return limits
-        whole = self._of_user("user", f"user:{user}", 1.0)
-        share = self._of_user(
-            "user at one app", f"user:{user}:{app.client_id}", _CLIENT_SHARE_OF_USER
-        )
+        whole = self._of_user.of_one(user)
+        share = self._of_user_at_app.of_one(f"{user}:{app.client_id}")
         rates = (*limits.rates, whole, share)
         return Limits(limits.breakers, limits.pauses, rates, limits.probes_of_slow)
-
-    def _of_user(self, name: str, scope: str, share: float) -> RateLimit:
-        calls = self._user_calls * share
-        burst = max(1, int(calls * _USER_BURST_SHARE))
-        return RateLimit.of(f"{PREFIX}:budget:{scope}", name, calls, burst)
 
     def _make_limits(self, lane: Lane, client_id: str, base_url: str) -> Limits:
         breakers = breaker_key(base_url, lane), breaker_key(base_url, lane, client_id)
@@ -132,6 +131,11 @@ class Lanes:
 
     def _scopes(self, client_id: str) -> tuple[tuple[str, int], ...]:
         return ((f"app:{client_id}", self._app_calls), ("source", self._source_calls))
+
+
+def _of_users(name: str, calls_per_minute: float) -> RateLimit:
+    burst = max(1, int(calls_per_minute * _USER_BURST_SHARE))
+    return RateLimit.of(f"{PREFIX}:budget:user", name, calls_per_minute, burst)
 
 
 def _pauses(lane: Lane, client_id: str) -> tuple[str, ...]:

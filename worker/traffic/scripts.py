@@ -15,7 +15,7 @@ from worker.storage.redis_scripts import Argument, Call, read_script
 from worker.traffic.budgets import PREFIX, Lane, Limits, pause_key
 
 PROBES_AT_A_TIME: Final = 3  # calls under way at once, of what fails
-PROBE_LASTS_SECONDS: Final = 35.0  # longer than any call; then its process is taken for dead
+PROBE_LASTS_SECONDS: Final = 35  # longer than any call; then its process is taken for dead
 
 _JOIN: Final = read_script(__package__, "basics", "breaker", "admission", "join")
 _ADMIT: Final = read_script(__package__, "basics", "breaker", "admission", "admit")
@@ -128,7 +128,7 @@ def _admission(
     """Return what ``admission.lua`` is told."""
     arguments = (
         *(len(limits.pauses), int(is_untried), PROBES_AT_A_TIME, limits.probes_of_slow),
-        *(_us(PROBE_LASTS_SECONDS), _us(max_wait_seconds)),
+        *(PROBE_LASTS_SECONDS * 1_000_000, _us(max_wait_seconds)),
         *(number for rate in limits.rates for number in (rate.interval, rate.tolerance)),
     )
     return (*limits.breakers, *limits.pauses, *(rate.key for rate in limits.rates)), arguments

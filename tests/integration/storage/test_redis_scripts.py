@@ -134,19 +134,20 @@ def test_the_text_of_a_script_is_sent_once(runner: ScriptRunner, mocker: MockerF
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("name", "script", "keys", "arguments"),
     [
-        ("PING",),
-        ("CLIENT SETNAME", "worker"),
-        ("EVALSHA", "f" * 40, 1, "ключ", b"\x00\r\n$1", "", 7, -1, 0.5, 1e300),
-        ("EVAL", "x" * 100_000, 0),
+        ("EVALSHA", "f" * 40, ["ключ"], [b"\x00\r\n$1", "", 7, -1, 0.5, 1e300]),
+        ("EVAL", "x" * 100_000, [], []),
     ],
-    ids=lambda words: words[0],
 )
-def test_commands_are_written_as_redis_py_writes_them(words: tuple[Any, ...]) -> None:
-    theirs = redis.Connection().pack_command(*words)
+def test_commands_are_written_as_redis_py_writes_them(
+    name: str, script: str, keys: list[str], arguments: list[Any]
+) -> None:
+    theirs = redis.Connection().pack_command(name, script, len(keys), *keys, *arguments)
 
-    assert b"".join(redis_scripts._Packer().pack(*words)) == b"".join(theirs)
+    ours = redis_scripts._command(name, script, Call(TELL, keys, arguments))
+
+    assert ours == b"".join(theirs)
 
 
 # --- several in one trip
