@@ -1,7 +1,7 @@
 """Writes `docs/asyncapi.json`: ``python -m worker.requests.asyncapi > docs/asyncapi.json``.
 
-The contract in a form that other languages' tools read (AsyncAPI 3.1). Requests are told by the
-models they are checked with. What a schema cannot say stands in docs/contract.md.
+The contract in a form that other languages' tools read (AsyncAPI 3.1). Requests are described by
+the models they are checked with. What a schema cannot say stands in docs/contract.md.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _channels() -> dict[str, Any]:
 
 
 def _operations() -> dict[str, Any]:
-    asked = {
+    requests = {
         task.value: {
             "action": "send",
             "channel": _ref(f"#/channels/{queue}"),
@@ -95,7 +95,7 @@ def _operations() -> dict[str, Any]:
         }
         for task, queue in contract.QUEUE_OF.items()
     }
-    return asked | {
+    return requests | {
         LOGOUT_NOTICE_TASK: {
             "action": "receive",
             "channel": _ref("#/channels/notices"),
@@ -163,10 +163,10 @@ def _celery_message(task: str, sealed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    asked = [(command, "validation") for command in COMMANDS.values()]
+    commands = [(command, "validation") for command in COMMANDS.values()]
     kinds: set[type[Data]] = {kind for by in DATA.values() for kind in by.values()} | {Nothing}
-    told = [(kind, "validation") for kind in sorted(kinds, key=lambda kind: kind.__name__)]
-    names, definitions = models_json_schema([*asked, *told], ref_template=_SCHEMAS + "{model}")  # type: ignore[list-item]
+    data = [(kind, "validation") for kind in sorted(kinds, key=lambda kind: kind.__name__)]
+    names, definitions = models_json_schema([*commands, *data], ref_template=_SCHEMAS + "{model}")  # type: ignore[list-item]
     schemas: dict[str, Any] = dict(definitions["$defs"])
     for task, command in COMMANDS.items():
         schemas[_request_of(task)] = _content(task, {"payload": names[command, "validation"]})
@@ -229,15 +229,15 @@ def _head(task: Task) -> dict[str, Any]:
 
 
 def _fields_of(step: type[LoginStep]) -> dict[str, Any]:
-    known = limits_of(step)
+    fields = limits_of(step)
     members = {
         name: {"type": "string", "minLength": 1, "maxLength": limits.longest}
         | ({"enum": list(limits.one_of)} if limits.one_of else {})
         | ({"writeOnly": True} if limits.is_secret else {})
-        for name, limits in known.items()
+        for name, limits in fields.items()
     }
-    # Who signs in is left out of a step-up: the session says so.
-    optional = [n for n, limits in known.items() if limits.names_user or not limits.is_required]
+    # A step-up names no user: the session does.
+    optional = [n for n, limits in fields.items() if limits.names_user or not limits.is_required]
     return {"title": f"{step.method} {step.step}", **_object(members, optional=optional)}
 
 

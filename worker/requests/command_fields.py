@@ -15,7 +15,7 @@ from session_client.contract import Method
 
 def _is_storable(text: str) -> str:
     # PostgreSQL refuses NUL and no database takes half a surrogate pair; control characters in
-    # an identifier are somebody playing with our logs.
+    # an identifier are an attack on our logs.
     if text.isprintable():  # the shorter look: an ID token has a thousand characters
         return text
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
@@ -75,8 +75,8 @@ Ref = Annotated[str, AfterValidator(_is_uuid)]
 AppId = Annotated[str, AfterValidator(_is_app_id)]
 Verifier = Annotated[str, AfterValidator(_is_verifier)]
 Challenge = Annotated[str, AfterValidator(_is_challenge)]
-# What a browser brought along. A garbled one is for whoever reads it to take for none: a cookie
-# that somebody tampered with is no fault of the app's.
+# What a browser brought along. The use case that reads it takes a garbled one for none: a cookie
+# that was tampered with in the browser is no fault of the app's.
 Brought = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 # Sealed by the worker, and longer for what is in it.
 MAX_SEALED_CHARACTERS: Final = 16384

@@ -81,7 +81,7 @@ class SilentAuthCommand(Command):
 
     @property
     def user(self) -> str:
-        """Who is to be signed in, where the app says it."""
+        """The user to be signed in, where the app names one."""
         assert self.user_id is not None, "named in another way"  # noqa: S101
         return self.user_id
 
@@ -146,7 +146,7 @@ class LogoutCommand(Command):
 
     @property
     def user(self) -> str:
-        """Whose sessions; one that is named by a browser token is nobody's yet."""
+        """The user whose sessions end. A browser token names a session, and no user yet."""
         assert self.user_id is not None, "only a browser token comes without"  # noqa: S101
         return self.user_id
 
@@ -237,25 +237,25 @@ def parse(task: Task, payload: object) -> Command:
     """Return *payload* as a command. Raises `InvalidRequest` naming fields, never their content."""
     if _has_too_many_fields(payload):
         raise InvalidRequest(Reason.INVALID_PAYLOAD, f"more than {contract.MAX_FIELDS} fields")
-    given = payload
+    fields = payload
     if isinstance(payload, dict):  # an optional field may be left out, or null
-        given = {name: value for name, value in payload.items() if value is not None}
+        fields = {name: value for name, value in payload.items() if value is not None}
     try:
-        return COMMANDS[task].model_validate(given)
+        return COMMANDS[task].model_validate(fields)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        fields = sorted({name for problem in found for name in _where(problem)})
-        raise InvalidRequest(Reason.INVALID_PAYLOAD, ", ".join(fields)) from None
+        problems = error.errors(include_input=False, include_url=False)
+        names = sorted({name for problem in problems for name in _where(problem)})
+        raise InvalidRequest(Reason.INVALID_PAYLOAD, ", ".join(names)) from None
 
 
 def _has_too_many_fields(payload: object) -> bool:
-    left, found = contract.MAX_FIELDS, [payload]
-    for value in found:
+    left, values = contract.MAX_FIELDS, [payload]
+    for value in values:
         if isinstance(value, (dict, list)):
             left -= len(value)
             if left < 0:
                 return True
-            found.extend(value.values() if isinstance(value, dict) else value)
+            values.extend(value.values() if isinstance(value, dict) else value)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Who is asking, and is this a request at all? Nothing is read or changed before that is proven.
+"""Which app asks, and is this a request at all? Nothing is read or changed before that is proven.
 
 The key that opens the envelope proves the app. Everything the message says outside must then
 equal what is sealed inside, so that a captured envelope cannot be sent as something else.
@@ -39,7 +39,7 @@ class Message:
     app_id: str
     envelope: object = field(repr=False)
     queue: str | None  # where it lay; that much the broker knows
-    answer_to: str  # whose list the answer goes to: a request's own, or one for many
+    answer_to: str  # names the list the answer goes to: a request's own, or one for many
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def message_of(
     """Return the message, or None when not even a refusal could be addressed to its sender.
 
     *answer_to* stands outside the seal, so that the same envelope can be sent again from elsewhere.
-    Who could change it there could as well drop the message.
+    An attacker who could change it there could as well drop the message.
     """
     app_id = kwargs.get("app_id")
     if not contract.is_app_id(app_id) or not contract.is_request_id(message_id):

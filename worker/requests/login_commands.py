@@ -29,11 +29,11 @@ WRONG_FIELDS: Final = "login_fields"
 
 def _read_step(method: str, step: str, fields: Mapping[str, Any], *, is_step_up: bool) -> LoginStep:
     """Return the step of the declared table, checked. Raises what pydantic makes a refusal of."""
-    known = methods.step_of(method, step)
-    if known is None:
+    declared = methods.step_of(method, step)
+    if declared is None:
         raise _wrong(["step"])
     try:
-        return known.from_fields(fields, is_step_up=is_step_up)
+        return declared.from_fields(fields, is_step_up=is_step_up)
     except WrongFieldsError as wrong:
         raise _wrong(wrong.names) from None
 

@@ -20,7 +20,7 @@ from worker.errors import (
 )
 from worker.storage.redis_scripts import Call
 
-# When only an operator can help, those who wait need not come back at once.
+# When only an operator can help, an app need not ask again at once.
 _OPERATOR_NEEDS_SECONDS: Final = 30.0
 
 
@@ -33,13 +33,13 @@ class Outcome:
     data: dict[str, Any] = field(default_factory=dict, repr=False)
     retry_after: float | None = None
     detail: str | None = None
-    # What shares it with those who asked the same. It goes with the answer, in one trip to Redis.
+    # What shares it with identical requests. It goes with the answer, in one trip to Redis.
     publication: Call | None = field(default=None, repr=False)
-    # Who must be told of sessions it has ended: deliveries to wake, now that all is committed.
+    # Deliveries about the sessions it has ended, to wake now that all is committed.
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()
     revocations: tuple[UUID, ...] = ()
-    # Logins by whose user it is known where earlier ones of theirs may have left sessions.
+    # Logins whose user at Mosaic is known: earlier ones of that user may have left sessions there.
     orphans: tuple[UUID, ...] = ()
     # When we last began to ask the store whether the session is live whose tokens these are, as a
     # moment of `time.monotonic`. A logout may have been committed at any time since.

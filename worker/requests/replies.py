@@ -32,7 +32,7 @@ from worker.wiring import Services
 log = structlog.get_logger()
 
 # So long after the store was asked for their session tokens may still be pushed. A logout committed
-# since then was acknowledged perhaps, and the app may have been told and signed the user out.
+# since then was acknowledged perhaps, and the app may have had its notice and signed the user out.
 MAX_TOKENS_AGE_SECONDS: Final = 1.0
 _LOOKS: Final = 3
 
@@ -57,39 +57,39 @@ def earlier_answer(services: Services, request: OpenedRequest[Command]) -> Earli
     """
     seconds = _record_seconds(request.task, request.valid_until, services.now())
     try:
-        known = services.reply_store.claim(
+        record = services.reply_store.claim(
             request.app.app_id, request.request_id, request.digest, seconds
         )
     except redis.RedisError as error:
         log.warning("replies_unreachable", error=type(error).__name__)
         return None
-    if known.digest != request.digest:
+    if record.digest != request.digest:
         raise InvalidRequest(Reason.REQUEST_ID_REUSED)
-    if known.answer is None:
+    if record.answer is None:
         return None
     try:
-        session = _session_in(known.answer, request)
+        session = _session_in(record.answer, request)
     except ValueError:
         log.warning("remembered_answer_dropped", why="it is none to this request under a live key")
         return None
     live_at = None if session is None else time.monotonic()
     if session is not None and not queries.is_live(services, session):
-        return None  # true before a logout, tokens even: served again, it is told what is so now
-    return EarlierAnswer(known.answer, live_at)
+        return None  # true before a logout, tokens even: served again, the app gets what is so now
+    return EarlierAnswer(record.answer, live_at)
 
 
 def _session_in(answer: bytes, request: OpenedRequest[Command]) -> UUID | None:
     """Return the session that an earlier answer to *request* speaks of, if it does of one.
 
-    It is told by what is sealed, and by nothing beside it: whoever may write to Redis could have an
-    app given tokens of a session that has ended. Raises `ValueError` for any other text.
+    Only what is sealed says which: an attacker who may write to Redis could else have an app get
+    tokens of a session that has ended. Raises `ValueError` for any other text.
     """
     try:
         content = sealing.unseal(answer.decode(), sealing.Kind.ANSWER, request.app.keys.get)
     except SealBroken as error:
         raise ValueError(str(error)) from None
-    asked = (request.task.value, request.app.app_id, request.request_id)
-    if (content.get("task"), content.get("app_id"), content.get("request_id")) != asked:
+    expected = (request.task.value, request.app.app_id, request.request_id)
+    if (content.get("task"), content.get("app_id"), content.get("request_id")) != expected:
         raise ValueError("an answer to another request")
     data = content.get("data")
     session = data.get("session_ref") if isinstance(data, dict) else None
@@ -164,7 +164,7 @@ def repeat(services: Services, message: Message, earlier: EarlierAnswer) -> bool
 
 
 def refuse_in_clear(services: Services, message: Message, refusal: Unauthorized) -> None:
-    """Tell whoever waits that they are not proven; there is no key to seal it with."""
+    """Tell the sender that it is not proven to be an app; there is no key to seal it with."""
     refused: dict[str, Any] = {
         "v": contract.VERSION,
         "verdict": Verdict.UNAUTHORIZED.value,

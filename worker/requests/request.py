@@ -32,7 +32,7 @@ class OpenedRequest(Generic[C_co]):
 
     @property
     def by(self) -> Cause:
-        """Who is to be named in the audit trail."""
+        """The app and the request that the audit trail names."""
         return Cause(self.app.app_id, self.request_id)
 
     def seconds_left(self, now: datetime) -> float:

@@ -45,4 +45,4 @@ def only_row_id(arguments: Sequence[object], named: Mapping[str, object]) -> UUI
 
 
 class TaskFailed(Exception):  # noqa: N818
-    """A task ended in a way nobody foresaw. Its log line says where; this text holds no data."""
+    """A task ended by an unforeseen error. Its log line says where; this text holds no data."""

@@ -49,7 +49,7 @@ def end_user_at_idp(*arguments: Any, **named: Any) -> None:
 
 @app.task(name=END_ORPHANS)
 def end_orphans(*arguments: Any, **named: Any) -> None:
-    """End at Mosaic what logins of which nobody heard have left. What fails the next login does."""
+    """End at Mosaic the orphans that earlier logins have left. What fails the next login does."""
     login_id = only_row_id(arguments, named)
     if login_id is None:
         return

@@ -41,11 +41,11 @@ def publish(queue: str, task: str, kwargs: dict[str, Any]) -> datetime:
     try:
         # Not declared: the app's queue is not one of ours. And never by routing key alone: Celery
         # then puts the message on the default queue.
-        theirs = Queue(queue, no_declare=True)
+        app_queue = Queue(queue, no_declare=True)
         app.send_task(
             task,
             kwargs=kwargs,
-            queue=theirs,  # type: ignore[arg-type]  # the stubs know names only
+            queue=app_queue,  # type: ignore[arg-type]  # the stubs know names only
             ignore_result=True,
         )
     except OperationalError as error:

@@ -71,7 +71,7 @@ def show_status(self: Bound, *_: Any, **kwargs: Any) -> None:
 
 @app.task(name=Task.LOGOUT.value, bind=True)
 def log_out(self: Bound, *_: Any, **kwargs: Any) -> None:
-    """End sessions here at once, at Mosaic when it can be told. A repeat finds its receipt."""
+    """End sessions here at once, at Mosaic when it can be reached. A repeat finds its receipt."""
     request_handler.serve_persistently(self, kwargs, logout.log_out)
 
 

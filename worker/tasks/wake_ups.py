@@ -1,6 +1,6 @@
 """Waking deliveries: a message each, after the commit. The sweep sends another for a lost one.
 
-It does so too when nobody has taken it in time, so the sweep looks first how many wait.
+It does so too when no worker has taken it in time, so the sweep looks first how many wait.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def those_of(outcome: Outcome) -> None:
     Else a delivery could run ahead of the row it reads. No sweep sends another message for orphans:
     the next login does.
     """
-    # The whole user first: that one call may end all the others are about.
+    # The whole user first: that one call may end all sessions that the other deliveries are about.
     for task, ids in (
         (end_user_at_idp, outcome.revocations),
         (end_at_idp, outcome.logouts),
@@ -89,8 +89,8 @@ def ended(services: Services, by_hand: Ended) -> bool:
 def has_room(services: Services, queue: Queue) -> bool:
     """Whether the sweep may put a batch of wake-ups on *queue*.
 
-    Where nobody takes them each due delivery would get another one every few seconds, for ever, and
-    Redis would be full.
+    Where no worker takes them, each due delivery would get another one every few seconds, for ever,
+    and Redis would be full.
     """
     waiting = _waiting(services, queue)
     if waiting <= leases.SWEEP_BATCH:
@@ -101,7 +101,7 @@ def has_room(services: Services, queue: Queue) -> bool:
 
 
 def _waiting(services: Services, queue: Queue) -> int:
-    # A broker that cannot be asked stops no sweep: one that waited for an answer would wake nobody.
+    # A broker that cannot be asked stops no sweep: one that waited for it would wake no delivery.
     with suppress(redis.RedisError, BrokerUnavailable):
         if services.broker is not None:
             # Over a connection that is kept. A sweep that made four, each of them after asking a
@@ -117,6 +117,6 @@ def _wake(task: Task[Any, Any], ids: Iterable[UUID]) -> None:
         try:
             task.delay(str(delivery))
         except OperationalError as error:
-            # Nor will the others be sent now; no app waits for that.
+            # Nor will the other wake-ups be sent now; no app waits for them.
             log.warning("wake_up_not_sent", delivery=str(delivery), error=type(error).__name__)
             return
