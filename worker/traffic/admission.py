@@ -1,6 +1,6 @@
 """The gate before Mosaic: a call needs a permit, and tells how it went.
 
-While Redis does not answer, everybody gets one: then nobody knows what the others do.
+While Redis does not answer, every call gets one: no process then knows what the others do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Permit:
     whom: str  # it is made for; opaque
     # Of which opening it is a probe, of the breaker all clients share and of that of its own.
     probe_of: tuple[int, int] = (0, 0)
-    is_good_news: bool = False  # others have failed before it
+    is_good_news: bool = False  # calls before it have failed
 
     @property
     def is_probe(self) -> bool:
@@ -45,7 +45,7 @@ class Permit:
 
     @contextmanager
     def observe(self) -> Iterator[CallObserver]:
-        """Tell everybody what the call within has taught of the endpoint it is for."""
+        """Tell all processes what the call within has taught of the endpoint it is for."""
         observer = CallObserver(self.gate.min_counted_timeout)
         try:
             yield observer
@@ -81,22 +81,22 @@ class Gate:
         Where *user* is given, the call takes from that user's budget, too.
         """
         limits = self.limits(lane, app, user)
-        said = self._scripts.admit(limits, max_wait_seconds, is_untried=is_untried)
-        return self.permit(lane, app, whom, limits, said)
+        reply = self._scripts.admit(limits, max_wait_seconds, is_untried=is_untried)
+        return self.permit(lane, app, whom, limits, reply)
 
     def limits(self, lane: Lane, app: Application, user: str | None = None) -> Limits:
         """Return what a call is held to."""
         return self._lanes.limits(lane, app, user)
 
     def permit(
-        self, lane: Lane, app: Application, whom: str, limits: Limits, said: list[Any] | None
+        self, lane: Lane, app: Application, whom: str, limits: Limits, reply: list[Any] | None
     ) -> Permit:
-        """Read what ``admit`` said. Raises `HeldBack`."""
-        if said is None:
+        """Read the reply of ``admit``. Raises `HeldBack`."""
+        if reply is None:
             return Permit(self, lane, app, whom)
-        if said[0] == b"held":
-            raise _held_back(limits, said[1].decode(), said[2] / 1e6)
-        _, wait, of_shared, of_own, is_good_news = said
+        if reply[0] == b"held":
+            raise _held_back(limits, reply[1].decode(), reply[2] / 1e6)
+        _, wait, of_shared, of_own, is_good_news = reply
         if wait > 0:
             time.sleep(wait / 1e6)
         return Permit(self, lane, app, whom, (of_shared, of_own), bool(is_good_news))
@@ -112,19 +112,19 @@ class Gate:
             self._report(permit, observed)
 
     def limited(self, permit: Permit, asked_seconds: float | None) -> float:
-        """Pause everybody who shares the limit; returns the seconds."""
+        """Pause all calls that share the limit; returns the seconds."""
         client_id, lane = permit.app.client_id, permit.lane
-        asked = -1 if asked_seconds is None else int(asked_seconds * 1e6)
+        asked_us = -1 if asked_seconds is None else int(asked_seconds * 1e6)
         jitter = random.random()  # noqa: S311 - jitter, no secret
-        longest = int(MAX_PAUSE_SECONDS * 1e6)
-        paused = self._scripts.pause(lane, client_id, asked, longest, jitter)
+        longest_us = int(MAX_PAUSE_SECONDS * 1e6)
+        paused = self._scripts.pause(lane, client_id, asked_us, longest_us, jitter)
         seconds = (asked_seconds or 1.0) if paused is None else paused / 1e6
         log.warning("mosaic_rate_limited", client=client_id, lane=lane.value, seconds=seconds)
         return seconds
 
     def _report(self, permit: Permit, observed: CallObserver) -> None:
         app, lane = permit.app, permit.lane
-        # The end of a name is what tells it from others.
+        # The end of a name is what tells it from other names.
         report = Report(
             observed.result, permit.probe_of, app.client_id, permit.whom[-16:], observed.is_slow
         )

@@ -20,11 +20,11 @@ SHARE_OF_CALLS: Final = 20  # … once there are so many …
 MAX_FAILURES_OF_ONE: Final = 3  # … of which the failures of one session count so often
 SHARE_WINDOW_SECONDS: Final = 30.0
 # A call cut off earlier by its own deadline says nothing about Mosaic. Were it counted, an app
-# with short deadlines could close the way for everybody. And no more than this share of the longest
+# with short deadlines could close the way for all apps. And no more than this share of the longest
 # call: one that has waited for its turn has less than all of it.
 MIN_COUNTED_TIMEOUT_SECONDS: Final = 2.0
 MIN_COUNTED_SHARE: Final = 0.5
-SLOW_SECONDS: Final = 1.0  # a failure that takes so long keeps a slot from others
+SLOW_SECONDS: Final = 1.0  # a failure that takes so long keeps a slot from other calls
 
 
 class CallResult(StrEnum):
@@ -71,7 +71,7 @@ class CallObserver:
 
     @property
     def is_slow(self) -> bool:
-        """Whether it kept its slot from others for long."""
+        """Whether it kept its slot from other calls for long."""
         return self.seconds >= SLOW_SECONDS
 
 
@@ -90,8 +90,8 @@ def breaker_rules(settings: Settings, lane: Lane) -> BreakerRules:
         window_seconds=SHARE_WINDOW_SECONDS,
         most_of_one=MAX_FAILURES_OF_ONE,
         open_seconds=first,
-        # A logout has a back-off of its own, which doubles: one that failed because of others must
-        # not wait for both.
+        # A logout has a back-off of its own, which doubles: one that failed because of other
+        # calls must not wait for both.
         max_open_seconds=first if lane is Lane.LOGOUT else settings.breaker_open_max_seconds,
         good_probes=GOOD_PROBES,
         bad_probes=BAD_PROBES,

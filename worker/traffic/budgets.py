@@ -1,4 +1,4 @@
-"""Who calls, in which lane, and which budgets and pauses that lane is held to.
+"""Which app calls, in which lane, and which budgets and pauses that lane is held to.
 
 A silent authentication or a login takes from the budget that both share and from the whole one; a
 logout from the whole one only. What both share is smaller than the whole by what is reserved for
@@ -139,19 +139,19 @@ def _of_users(name: str, calls_per_minute: float) -> RateLimit:
 
 
 def _pauses(lane: Lane, client_id: str) -> tuple[str, ...]:
-    # A logout told to wait stops everything; any other call told so stops its like alone.
+    # A logout that Mosaic tells to wait stops every call; any other call stops its like alone.
     lanes = (Lane.LOGOUT,) if lane is Lane.LOGOUT else (lane, Lane.LOGOUT)
     return tuple(key for of in lanes for key in (pause_key(of, client_id), pause_key(of)))
 
 
 def pause_key(lane: Lane, client_id: str | None = None) -> str:
-    """Return the key of an application's pause, or of everybody's."""
+    """Return the key of the pause of one application, or of all."""
     scope = "source" if client_id is None else f"app:{client_id}"
     return f"{PREFIX}:pause:{scope}:{lane}"
 
 
 def breaker_key(base_url: str, lane: Lane, client_id: str | None = None) -> str:
-    """Return the key of the breaker before one call of one Mosaic host: a client's, or everybody's.
+    """Return the key of the breaker before one call of one Mosaic host: a client's, or that of all.
 
     One for each lane: logouts that hang must not keep users from signing in, nor the other way.
     """

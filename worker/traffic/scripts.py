@@ -1,4 +1,4 @@
-"""The scripts of ``lua/``, each run in one round trip, and what each is told.
+"""The scripts of ``lua/``, each run in one round trip, and the arguments of each.
 
 Lua reads keys and arguments by number: they are put in order here and nowhere else. What a script
 returns is None when Redis does not answer.
@@ -51,7 +51,7 @@ class Report:
 
 
 class Scripts:
-    """Runs each script with what it wants to be told."""
+    """Runs each script with its keys and arguments."""
 
     def __init__(self, shared: BestEffortRedis) -> None:
         self._shared = shared
@@ -61,7 +61,7 @@ class Scripts:
         keys, arguments = _admission(limits, max_wait_seconds, is_untried=is_untried)
         return self._shared.run(_ADMIT, keys, arguments)
 
-    def join(  # noqa: PLR0913, PLR0917 - what one script is told
+    def join(  # noqa: PLR0913, PLR0917 - what one script takes
         self,
         name: str,
         token: str,
@@ -71,28 +71,28 @@ class Scripts:
         max_wait_seconds: float,
     ) -> Any:
         """Take the shared answer, learn that one is on its way, or lead if a call may be made."""
-        keys, arguments = _admission(limits, max_wait_seconds, is_untried=False)
-        told = (token, lease_ms, oldest_ms, *arguments)
-        return self._shared.run(_JOIN, (*_single_flight(name), *keys), told)
+        keys, admission = _admission(limits, max_wait_seconds, is_untried=False)
+        arguments = (token, lease_ms, oldest_ms, *admission)
+        return self._shared.run(_JOIN, (*_single_flight(name), *keys), arguments)
 
     def publish(self, name: str, token: str, answer: bytes, life_ms: int) -> None:
-        """Leave the answer for all who wait, if the lease is still held with *token*."""
+        """Leave the answer for all requests that wait, if the lease is still held with *token*."""
         call = self.publication(name, token, answer, life_ms)
         self._shared.run(call.script, call.keys, call.arguments)
 
     def publication(self, name: str, token: str, answer: bytes, life_ms: int) -> Call:
-        """Return what `publish` would run, for somebody who goes to this Redis anyway."""
+        """Return what `publish` would run, for a caller who goes to this Redis anyway."""
         return Call(_PUBLISH, _single_flight(name), (token, answer, life_ms))
 
     def report(self, breakers: tuple[str, str], call: Report, rules: BreakerRules) -> Any:
         """Tell both breakers how a call went."""
-        told = (call.result, *call.probe_of, call.client_id, call.whom, int(call.is_slow))
-        return self._shared.run(_REPORT, breakers, (*told, *_in_order(rules)))
+        facts = (call.result, *call.probe_of, call.client_id, call.whom, int(call.is_slow))
+        return self._shared.run(_REPORT, breakers, (*facts, *_in_order(rules)))
 
     def pause(
         self, lane: Lane, client_id: str, asked_us: int, longest_us: int, jitter: float
     ) -> Any:
-        """Pause a client, and everybody if another one was told to wait just now."""
+        """Pause a client, and all clients if Mosaic told another to wait just now."""
         keys = (
             pause_key(lane, client_id),
             pause_key(lane),
@@ -104,7 +104,7 @@ class Scripts:
     def wait(self, name: str, seconds: float) -> None:
         """Return when an answer is there, or after *seconds*.
 
-        BLMOVE from a list to itself leaves it as it is, and wakes all who listen.
+        BLMOVE from a list to itself leaves it as it is, and wakes every process that listens.
         """
         key, _ = _single_flight(name)
         seconds = max(seconds, 0.01)  # 0 would be for ever
@@ -125,7 +125,7 @@ def _single_flight(name: str) -> tuple[str, str]:
 def _admission(
     limits: Limits, max_wait_seconds: float, *, is_untried: bool
 ) -> tuple[Sequence[str], Sequence[Argument]]:
-    """Return what ``admission.lua`` is told."""
+    """Return the keys and arguments of ``admission.lua``."""
     arguments = (
         *(len(limits.pauses), int(is_untried), PROBES_AT_A_TIME, limits.probes_of_slow),
         *(PROBE_LASTS_SECONDS * 1_000_000, _us(max_wait_seconds)),

@@ -1,7 +1,7 @@
 """One call for identical requests: the first one leads, the others wait for what it publishes.
 
-A shared answer is believed for a while. Whoever takes it has read the session from the store just
-before, and names the version it read: that keeps a logout final.
+A shared answer is believed for a while. A request that takes it has read the session from the
+store just before, and names the version it read: that keeps a logout final.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from worker.traffic.scripts import Scripts
 
 # Between the end of a call and that of its lease: time to verify, to commit and to say so.
 LEASE_SPARE_SECONDS: Final = 5.0
-# A failed call is not repeated at once by everybody who waited for it.
+# A failed call is not repeated at once by all requests that waited for it.
 FAILURE_SECONDS: Final = 1.0
-# An answer no request will take any more, kept for those who are about to wait for it.
+# An answer no request will take any more, kept for those that are about to wait for it.
 PASSING_SECONDS: Final = 2.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LISTEN_SECONDS: Final = 1.0  # then we look again: whoever leads may have died
+_LISTEN_SECONDS: Final = 1.0  # then we look again: the process that leads may have died
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:
     """What is asked, for whom, and what would do."""
 
-    name: str  # the same for all who ask the same; opaque
+    name: str  # the same for identical requests; opaque
     app: Application
     user: str  # opaque
     version: int  # of the session as it was read: nothing asked before its last change will do
@@ -67,16 +67,16 @@ class InProgress:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """The right to ask Mosaic for all who ask the same. It must end, whatever happens.
+    """The right to ask Mosaic for all identical requests. It must end, whatever happens.
 
     It does by what is published, by `SingleFlight.fail` or `SingleFlight.abandon`. One that
-    nobody ends keeps the others waiting until its lease is over.
+    does not end keeps the other requests waiting until its lease is over.
     """
 
     permit: Permit
     name: str
     token: str  # of our lease, if Redis has heard of it
-    has_short_deadline: bool  # others may have time enough where ours is too short
+    has_short_deadline: bool  # other requests may have time enough where ours is too short
 
 
 class SingleFlight:
@@ -106,20 +106,20 @@ class SingleFlight:
         lease = int((plan.call_seconds + LEASE_SPARE_SECONDS) * 1000)
         oldest = _us(min(plan.since, self._now() - self._reuse_time))
         while True:
-            said = self._scripts.join(
+            reply = self._scripts.join(
                 plan.name, token, lease, oldest, limits, plan.max_wait_seconds
             )
-            if said is None or said[0] != b"shared":
+            if reply is None or reply[0] != b"shared":
                 break
-            shared = self._read(plan, said[1])
+            shared = self._read(plan, reply[1])
             if shared is not None:
                 return shared
             self._scripts.forget(plan.name)
-        if said is not None and said[0] == b"in progress":
+        if reply is not None and reply[0] == b"in progress":
             return InProgress(plan.name)
-        permit = self._gate.permit(Lane.AUTH, plan.app, plan.user, limits, said)
+        permit = self._gate.permit(Lane.AUTH, plan.app, plan.user, limits, reply)
         has_short_deadline = plan.call_seconds < self._gate.min_counted_timeout
-        # Also when Redis did not answer: it may have heard us, and then the others wait for us.
+        # Also when Redis did not answer: it may have heard us, and then other requests wait for us.
         return Lead(permit, plan.name, token, has_short_deadline)
 
     def wait(self, call: InProgress, seconds: float) -> None:
@@ -131,7 +131,7 @@ class SingleFlight:
     ) -> Call:
         """Return what publishes Mosaic's answer, for *seconds* at most; run it after its commit.
 
-        Only those who read the session in this *version* may have it.
+        Only requests that read the session in this *version* may have it.
         """
         published_at = _us(self._now())
         shared = {"version": version, "content": content, "at": published_at}
@@ -141,13 +141,13 @@ class SingleFlight:
         return self._scripts.publication(lead.name, lead.token, answer, int(life * 1000))
 
     def fail(self, lead: Lead, error: TryLater) -> None:
-        """Tell the others that it is no use to try at once."""
-        told = {"reason": error.reason.value, "retry_after": error.retry_after}
-        answer = _answer(b"-" + json.dumps(told).encode(), _us(self._now()))
+        """Tell the waiting requests that it is no use to try at once."""
+        failure = {"reason": error.reason.value, "retry_after": error.retry_after}
+        answer = _answer(b"-" + json.dumps(failure).encode(), _us(self._now()))
         self._scripts.publish(lead.name, lead.token, answer, int(FAILURE_SECONDS * 1000))
 
     def abandon(self, lead: Lead) -> None:
-        """Let the others look for themselves."""
+        """Let the waiting requests look for themselves."""
         life = int(PASSING_SECONDS * 1000)
         self._scripts.publish(lead.name, lead.token, b"abandoned", life)
 
@@ -164,7 +164,7 @@ class SingleFlight:
         except SealedValueUnreadable:
             return None  # sealed with a key that left the ring
         if shared.get("at") != int(published_at):
-            return None  # what is older was given another time, by somebody who has no key
+            return None  # an attacker, who has no key, gave an older answer another time
         if shared["version"] > plan.version:
             return Superseded()
         return SharedAnswer(shared["content"]) if shared["version"] == plan.version else None
@@ -174,10 +174,10 @@ def _answer(value: bytes, published_at: int) -> bytes:
     return b"%d:%b" % (published_at, value)
 
 
-def _failure(told: bytes) -> HeldBack | None:
-    """Return the failure of a call, None when it cannot be read: anybody could write there."""
+def _failure(text: bytes) -> HeldBack | None:
+    """Return the failure of a call, None if it cannot be read: an attacker may have written it."""
     try:
-        content = json.loads(told)
+        content = json.loads(text)
         reason, seconds = Reason(content["reason"]), float(content["retry_after"])
     except (ValueError, LookupError, TypeError):
         return None

@@ -36,7 +36,7 @@ class BreakerState:
     """A breaker before one lane of one Mosaic host."""
 
     name: str  # its base URL
-    client_id: str | None  # whose calls it is for; None: everybody's
+    client_id: str | None  # whose calls it is for; None: all clients'
     lane: Lane
     state: Literal["closed", "open", "half_open"]
     retry_after: float  # seconds until it lets probes through

@@ -24,7 +24,7 @@ local function admit(key, argument)
   local held
   if is_untried then
     -- Whether Mosaic takes it is known only once it was asked: held back, it would wait for as long
-    -- as others fail. It is one call for each logout. What hangs must leave slots to others.
+    -- as other calls fail. It is one call for each logout. What hangs must leave slots to others.
     if own.is_slow and own.probing >= own_probes then held = {"held", "probing", 1000000} end
   else
     held = objection(shared, now, probes) or objection(own, now, own_probes)

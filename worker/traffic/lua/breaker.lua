@@ -5,7 +5,7 @@
 --   window        who has failed since the moment `since`, when `total` was `total_then`
 --   total         calls let through
 --   probing       calls let through that are under way, while it is not closed …
---   probing_until … and when whoever makes them is taken for dead
+--   probing_until … and when the processes that make them are taken for dead
 --   good, bad     how many probes were, and who failed, since it is half open
 --   slow          whether the last one that failed took its time
 

@@ -1,4 +1,4 @@
--- Join those who ask the same: take the shared answer, learn that one is on its way, or lead.
+-- Join identical requests: take the shared answer, learn that one is on its way, or lead.
 -- KEYS: answer, lease, then those of `admit`. ARGV: token, lease (ms), oldest answer that will do
 -- (microseconds, on the workers' clock), then those of `admit`.
 -- Returns {"shared", answer} or {"in progress"} or what `admit` returns.
@@ -11,6 +11,6 @@ if redis.call("EXISTS", KEYS[2]) == 1 then return {"in progress"} end
 local admitted = admit(3, 4)
 if admitted[1] == "go" then
   redis.call("SET", KEYS[2], ARGV[1], "PX", math.ceil(ARGV[2] + admitted[2] / 1000))
-  redis.call("DEL", KEYS[1])  -- an old answer would wake at once those who wait for this one
+  redis.call("DEL", KEYS[1])  -- an old answer would wake requests that wait for this one
 end
 return admitted

@@ -1,6 +1,6 @@
--- Mosaic answered 429: nobody of this application calls for a while. When another application was
--- told so just now, it is about our address, and nobody at all does.
--- KEYS: the application's pause, the address' pause, who was told last, how often.
+-- Mosaic answered 429: no process calls for this application for a while. When Mosaic answered
+-- another application so just now, it is about our address, and no process calls at all.
+-- KEYS: the application's pause, the address' pause, the application answered so last, how often.
 -- ARGV: the application, seconds Mosaic asks for or -1 (microseconds), at most, a random number.
 -- Returns the pause (microseconds).
 
@@ -24,7 +24,7 @@ local function pause(key)
 end
 
 pause(KEYS[1])
-local told_last = redis.call("GET", KEYS[3])
-if told_last and told_last ~= ARGV[1] then pause(KEYS[2]) end
+local limited_last = redis.call("GET", KEYS[3])
+if limited_last and limited_last ~= ARGV[1] then pause(KEYS[2]) end
 redis.call("SET", KEYS[3], ARGV[1], "PX", math.ceil(lasts / 1000))
 return lasts

@@ -1,4 +1,4 @@
--- Publish the answer of who leads, and wake whoever waits for it.
+-- Publish the answer of the request that leads, and wake all that wait for it.
 -- KEYS: answer, lease. ARGV: token, answer, its life (ms).
 -- A list, since BLMOVE from it to itself wakes every waiter with one push.
 

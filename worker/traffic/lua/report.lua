@@ -71,7 +71,7 @@ local function open(breaker)
   local lasts = math.min(rules.most, rules.first * 2 ^ breaker.trips)
   redis.call("DEL", breaker.key)
   redis.call("HSET", breaker.key, "until", text(now + lasts), "trips", breaker.trips + 1, "total", total)
-  -- Without traffic nobody probes: forgotten, it is closed.
+  -- Without traffic no call probes: forgotten, it is closed.
   redis.call("PEXPIRE", breaker.key, math.ceil(lasts / 1000) + 600000)
   return lasts
 end
