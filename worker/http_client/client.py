@@ -189,9 +189,9 @@ class HttpClient:
     def _cause(self, failure: Exception) -> str:
         # What is said of a connection that was not made is about the address. Of one that broke it
         # may quote what was sent.
-        told = str(failure) if isinstance(failure, httpcore.ConnectError) else ""
+        detail = str(failure) if isinstance(failure, httpcore.ConnectError) else ""
         where = " by way of the proxy" if self._has_proxy else ""
-        return f"{type(failure).__name__}{where}" + (f": {told}" if told else "")
+        return f"{type(failure).__name__}{where}" + (f": {detail}" if detail else "")
 
 
 @lru_cache(maxsize=64)
@@ -201,7 +201,7 @@ def _parsed(text: str) -> tuple[httpcore.URL, bytes]:
     url = httpx.URL(text)
     if url.scheme not in {"http", "https"}:
         raise httpcore.UnsupportedProtocol
-    asked = httpcore.URL(
+    address = httpcore.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
-    return asked, url.netloc
+    return address, url.netloc

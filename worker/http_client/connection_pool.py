@@ -71,7 +71,7 @@ class Connections:
         )
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that no thread uses."""
         for idle in self._idle.values():
             while idle:
                 idle.pop()[0].close()
@@ -95,7 +95,7 @@ def _put_back(idle: _Idle, connection: httpcore.ConnectionInterface) -> None:
         idle.append((connection, now))
     else:
         connection.close()
-    # The oldest first: those that a busier hour has left are used by nobody.
+    # The oldest first: no thread uses those that a busier hour has left.
     try:
         while now - idle[0][1] > KEEP_IDLE_SECONDS:
             idle.popleft()[0].close()

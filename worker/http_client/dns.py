@@ -3,7 +3,7 @@
 The system's resolver takes no timeout and cannot be interrupted: a dead name server holds its
 caller for half a minute. So it is asked in a thread of its own, which is left behind when the
 deadline passes. A resolver of our own (a DNS library) would not see hosts files and the search
-rules of a container network. Whoever asks for a name that is being looked up joins that lookup:
+rules of a container network. A call that asks for a name that is being looked up joins that lookup:
 a name that hangs costs one thread, however many calls wait for it.
 """
 
@@ -65,9 +65,9 @@ class Resolver:
         answer: Sequence[str] | Exception
         try:
             answer = tuple(self._resolve(host))
-        except Exception as error:  # noqa: BLE001 - raised again in whoever waits for it
+        except Exception as error:  # noqa: BLE001 - raised again in the threads that wait
             answer = error
-        # Before anybody wakes up: no later caller may join a lookup that is over.
+        # Before a waiting thread wakes up: no later caller may join a lookup that is over.
         with self._lock:
             del self._lookups[host]
         if isinstance(answer, Exception):

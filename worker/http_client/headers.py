@@ -32,11 +32,11 @@ def retry_after(headers: Headers) -> float | None:
 
     Of several the longest: each server or proxy that wrote one serves nothing before it.
     """
-    asked = headers.get(b"retry-after")
-    if asked is None:  # as in nearly every answer; reading the date would cost it 10 µs
+    values = headers.get(b"retry-after")
+    if values is None:  # as in nearly every answer; reading the date would cost it 10 µs
         return None
     sent_at = http_date(_last(headers, b"date")) or datetime.now(UTC)
-    waits = [_seconds(text, sent_at) for text in asked]
+    waits = [_seconds(text, sent_at) for text in values]
     known = [wait for wait in waits if wait is not None]
     return min(max(0.0, *known), MAX_RETRY_AFTER_SECONDS) if known else None
 
@@ -60,7 +60,7 @@ def http_date(text: str) -> datetime | None:
 
 
 def date(headers: Headers) -> str:
-    """Return what ``Date`` says, to be read by `http_date` where somebody wants to know."""
+    """Return what ``Date`` says, for `http_date` to read where a caller wants to know."""
     return _last(headers, b"date")
 
 

@@ -1,4 +1,4 @@
-"""The way out of a network that lets nobody out but its proxy.
+"""The way out of a network that lets no connection out but those of its proxy.
 
 What goes by https is tunnelled (CONNECT), so that the proxy sees no more of it than the host; what
 goes by http it is handed as it is.

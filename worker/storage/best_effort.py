@@ -22,8 +22,8 @@ log = structlog.get_logger()
 class BestEffortRedis:
     """One per process, for all that is shared at best. No method raises when Redis is away.
 
-    *runner* has a short timeout, since calls wait for it; that of *client* is longer than anybody
-    listens.
+    *runner* has a short timeout, since calls wait for it; that of *client* is longer than any
+    request listens.
     """
 
     def __init__(self, runner: ScriptRunner, client: redis.Redis) -> None:
@@ -47,5 +47,5 @@ class BestEffortRedis:
             return fallback
 
     def close(self) -> None:
-        """Close the connections of the scripts; the client is somebody else's."""
+        """Close the connections of the scripts; the client is the caller's."""
         self._runner.close()

@@ -55,7 +55,7 @@ PG_CONNECTION: Final = {
 def make_engine(url: str, *, pool_size: int = 8, options: str = "") -> Engine:
     """Return an engine for *url*. Make it after the fork: a shared socket mixes up answers.
 
-    PostgreSQL is told *options* after ours and the URL's, so that they win.
+    PostgreSQL gets *options* after ours and the URL's, so that they win.
     """
     where = make_url(url)
     is_sqlite = where.get_backend_name() == "sqlite"
@@ -73,9 +73,9 @@ def make_engine(url: str, *, pool_size: int = 8, options: str = "") -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        told = " ".join((PG_OPTIONS, *where.normalized_query.get("options", ()), options))
-        event.listen(engine, "do_connect", connector(told))
-        event.listen(engine, "begin", Beginning(told).begin)
+        all_options = " ".join((PG_OPTIONS, *where.normalized_query.get("options", ()), options))
+        event.listen(engine, "do_connect", connector(all_options))
+        event.listen(engine, "begin", Beginning(all_options).begin)
     event.listen(engine, "handle_error", _give_up_replicas)
     return engine
 
@@ -104,7 +104,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _give_up_replicas(context: ExceptionContext) -> None:
-    # All others of its pool go with it: they lead to the same server.
+    # All other connections of its pool go with it: they lead to the same server.
     if refuses_writes(context.original_exception):
         context.is_disconnect = True
 
@@ -153,7 +153,7 @@ class Store:
     def run_in_turn(
         self, lock: int, statement: Select[Any], parameters: Mapping[str, Any]
     ) -> Sequence[Sequence[Any]]:
-        """Do as `run` does, on PostgreSQL, once nobody else holds the advisory lock *lock*."""
+        """Do as `run` does, on PostgreSQL, once no other transaction holds the advisory *lock*."""
         rows = self._run_ready(statement, parameters, lock)
         if rows is not None:
             return rows

@@ -1,7 +1,7 @@
 """PostgreSQL behind a pooler that may change servers between transactions, as PgBouncer does.
 
-What a connection was told there, its next transaction need not find: it may get another server, and
-another client this one. So nothing is prepared, and each transaction is told its time-outs in the
+What a connection has set there, its next transaction need not find: it may get another server, and
+another client this one. So nothing is prepared, and each transaction sets its time-outs in the
 same trip as its BEGIN. A pooler is recognised: the process id that it gives a client at the start
 is none of a server's. One that keeps sessions looks the same, and is treated the same.
 """
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from worker.errors import ConfigurationError
 
-# What PgBouncer says, as it comes, to whoever sends ``options``.
+# What PgBouncer, as it comes, answers a client that sends ``options``.
 _UNSUPPORTED: Final = "unsupported startup parameter"
 _OPTION: Final = re.compile(r"\s*(?:-c\s*|--)([A-Za-z_][\w.-]*)=((?:\\.|[^\s\\])*)")
 
@@ -31,14 +31,14 @@ def is_pooled(connection: Any) -> bool:
 def connector(options: str) -> Callable[..., Any]:
     """Return what connects for SQLAlchemy (``do_connect``), with *options* for the server."""
 
-    def connect(dialect: Any, _record: Any, words: Any, how: Mapping[str, Any]) -> Any:
-        told = {name: value for name, value in how.items() if name != "options"}
+    def connect(dialect: Any, _record: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        parameters = {name: value for name, value in kwargs.items() if name != "options"}
         try:
-            connection = dialect.connect(*words, **told, options=options)
+            connection = dialect.connect(*args, **parameters, options=options)
         except dialect.loaded_dbapi.OperationalError as error:
             if _UNSUPPORTED not in str(error):
                 raise
-            connection = dialect.connect(*words, **told)
+            connection = dialect.connect(*args, **parameters)
         try:
             connection.autocommit = True
             with closing(connection.execute("SELECT pg_backend_pid()")) as found:
@@ -58,10 +58,10 @@ class Beginning:
 
     def __init__(self, options: str) -> None:
         self._options = options
-        self._told: str | None = None
+        self._statements: str | None = None
 
     def begin(self, connection: Connection) -> None:
-        """Begin a transaction, with its time-outs where the connection could not be told them."""
+        """Begin a transaction, with its time-outs where the connection could not set them."""
         is_read_only = bool(connection.get_execution_options().get("read_only", False))
         if is_pooled(connection.connection.dbapi_connection):
             mode = " READ ONLY" if is_read_only else ""
@@ -70,10 +70,12 @@ class Beginning:
             connection.exec_driver_sql("BEGIN")
 
     def _time_outs(self) -> str:
-        if self._told is None:
-            told = settings_in(self._options).items()
-            self._told = "; ".join(f"SET LOCAL {name} = {_quoted(value)}" for name, value in told)
-        return self._told
+        if self._statements is None:
+            settings = settings_in(self._options)
+            self._statements = "; ".join(
+                f"SET LOCAL {name} = {_quoted(value)}" for name, value in settings.items()
+            )
+        return self._statements
 
 
 def settings_in(options: str) -> dict[str, str]:

@@ -57,15 +57,15 @@ class DriverStatement:
     ) -> list[list[Any]] | None:
         """Return the rows. Raises `sqlalchemy.exc.DBAPIError` as SQLAlchemy itself would.
 
-        With *lock* it begins once nobody else holds that, by what it then finds committed.
+        With *lock* it begins once no other transaction holds that, by what it then finds committed.
 
         None, and nothing was run, where a pooler stands before the database: a statement by itself
         has no time-outs there.
         """
-        told = {**self._constants, **parameters}
+        values = {**self._constants, **parameters}
         for name, process in self._into.items():
-            told[name] = process(told[name])
-        rows = self._fetch(engine, told, lock)
+            values[name] = process(values[name])
+        rows = self._fetch(engine, values, lock)
         if rows is None:
             return None
         for row in rows:
@@ -74,7 +74,7 @@ class DriverStatement:
         return rows
 
     def _fetch(
-        self, engine: Engine, told: Mapping[str, Any], lock: int | None
+        self, engine: Engine, values: Mapping[str, Any], lock: int | None
     ) -> list[list[Any]] | None:
         # Plain blocks: as context managers they cost a good part of what the statement does.
         driver_error = engine.dialect.loaded_dbapi.Error
@@ -88,12 +88,12 @@ class DriverStatement:
             cursor = connection.cursor()
             if lock is not None:  # in one trip
                 cursor.execute(f"BEGIN; SELECT pg_advisory_xact_lock({lock:d})")
-            cursor.execute(self._sql, told)
+            cursor.execute(self._sql, values)
             rows = [list(row) for row in cursor.fetchall()]
             if lock is not None:
                 cursor.execute("COMMIT")
         except driver_error as error:
-            # It has read the answer, or lost the connection: then the others are as dead.
+            # The driver has read the answer, or lost the connection: then the others are as dead.
             is_lost = refuses_writes(error) or engine.dialect.is_disconnect(
                 error, connection.dbapi_connection, None
             )
@@ -101,7 +101,7 @@ class DriverStatement:
                 engine.pool._invalidate(connection, error)  # noqa: SLF001 - as SQLAlchemy does
             raise _translated(error, driver_error, is_lost=is_lost) from error
         except BaseException as error:
-            connection.invalidate(error)  # whoever gets it next must not read our answer
+            connection.invalidate(error)  # the thread that gets it next must not read our answer
             raise
         else:
             return rows

@@ -65,14 +65,14 @@ def is_cluster(client: redis.Redis) -> bool:
     Raises `redis.RedisError`.
     """
     try:
-        told: Any = client.info("cluster")
+        section: Any = client.info("cluster")
     except redis.exceptions.NoPermissionError:
-        return False  # nobody can tell, and few clusters hide it
+        return False  # Redis does not say, and few clusters hide it
     except redis.ResponseError as error:
         if "cluster mode" in str(error):
             return True  # it has one database only, and the URL names another
         raise
-    return bool(told.get("cluster_enabled"))
+    return bool(section.get("cluster_enabled"))
 
 
 def is_from_a_replica(answer: object) -> bool:

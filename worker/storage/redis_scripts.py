@@ -2,7 +2,7 @@
 
 redis-py looks for unread data before each command, in three system calls, and at each of them
 another thread may take the interpreter over: under load that costs more than the command. It also
-leaves a connection whose answer nobody read in its pool (8.1), and the next command takes that
+leaves a connection whose answer it did not read in its pool (8.1), and the next command takes that
 answer for its own. Here a connection is believed for a moment after a whole answer, and one whose
 answer was not read is closed.
 
@@ -45,7 +45,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A script with what it is told."""
+    """A script with its keys and arguments."""
 
     script: Script
     keys: Sequence[str] = field(repr=False)
@@ -80,7 +80,7 @@ class ScriptRunner:
     def run_all(self, *calls: Call) -> list[Any]:
         """Return what each script returns, run in this order in one round trip.
 
-        Raises `redis.RedisError`, the first of them; the others may have run all the same.
+        Raises `redis.RedisError`, the first of them; the other scripts may have run all the same.
         """
         connection = self._borrow()
         is_usable = False
@@ -94,14 +94,14 @@ class ScriptRunner:
             else:
                 connection.disconnect()
         if not is_usable:
-            self.close()  # the others lead there, too
+            self.close()  # the other connections lead there, too
             raise redis.exceptions.ReadOnlyError("Redis is a replica")
         if refusals:
             raise refusals[0]
         return answers
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that no thread uses."""
         with suppress(IndexError):
             while True:
                 self._idle.pop()[0].disconnect()
@@ -156,7 +156,7 @@ def _run_all(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]
     connection.send_packed_command([b"".join(commands)])
     answers = [_read(connection) for _ in calls]
     for place, call in enumerate(calls):
-        # A Redis that was restarted, or never saw it. The others have run by then.
+        # A Redis that was restarted, or never saw it. The other scripts have run by then.
         if isinstance(answers[place], NoScriptError):
             connection.send_packed_command([_command("EVAL", call.script.text, call)])
             answers[place] = _read(connection)
@@ -165,8 +165,8 @@ def _run_all(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]
 
 def _command(name: str, script: str, call: Call) -> bytes:
     """Write *call* in Redis' protocol. redis-py copies all it has written for each word more."""
-    told = (name, script, len(call.keys), *call.keys, *call.arguments)
-    words = [word if isinstance(word, bytes) else str(word).encode() for word in told]
+    parts = (name, script, len(call.keys), *call.keys, *call.arguments)
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in parts]
     return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(w), w) for w in words])
 
 

@@ -1,4 +1,4 @@
-"""What SQLAlchemy lacks: rows taken beside others who take them, upserts in either dialect."""
+"""What SQLAlchemy lacks: rows taken while others are locked, upserts in either dialect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def among_first_free(rows: Select[Any], limit: int, *, is_sqlite: bool) -> ColumnElement[bool]:
-    """Return the condition to be of the first *limit* of *rows* that nobody writes to, locked.
+    """Return the condition to be of the first *limit* of *rows* that no writer holds, locked.
 
     *rows* select a key. PostgreSQL makes an array of the keys, once, and looks each of them up. Of
     a plain subquery it may think that reading the whole table is quicker, or run it again for each
@@ -35,12 +35,12 @@ def among_first_free(rows: Select[Any], limit: int, *, is_sqlite: bool) -> Colum
 
 
 def locked(rows: Select[Any], limit: int) -> Select[Any]:
-    """Return the query for the first *limit* of *rows* that nobody else is writing to, locked."""
+    """Return the query for the first *limit* of *rows* that no other writer holds, locked."""
     return rows.limit(limit).with_for_update(skip_locked=True)
 
 
 def among_keys(key: Any, *, is_sqlite: bool) -> ColumnElement[bool]:
-    """Return the condition that *key* is in the list told as ``keys``.
+    """Return the condition that *key* is in the list bound as ``keys``.
 
     PostgreSQL takes the list as one value.
     """
