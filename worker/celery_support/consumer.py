@@ -33,9 +33,9 @@ class SafeConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # With a fanout consumer (gossip, remote control) the worker exits when Redis goes away
-        # while a job is under way; whoever starts it need not remember --without-gossip.
-        given = kwargs.pop("worker_options", None) or {}
-        kwargs["worker_options"] = {**given, "without_gossip": True, "without_mingle": True}
+        # while a job is under way; its operator need not remember --without-gossip.
+        options = kwargs.pop("worker_options", None) or {}
+        kwargs["worker_options"] = {**options, "without_gossip": True, "without_mingle": True}
         super().__init__(*args, **kwargs)
         # Of what is no message at all other transports than ours raise it before a consumer sees
         # it. It has left its queue by then; without this the worker would exit.

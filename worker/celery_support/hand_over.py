@@ -4,7 +4,7 @@ A Request copies and reads all that a message may say, is entered in four books 
 shows, and has the body decoded once more: 0.17 ms of CPU a message where this takes 0.07, of the
 two or so of a silent authentication. None of it matters to a task that ends well. One that does not
 is given to Celery's own Request, which knows of retries, rejections and lost workers. The task runs
-in Celery's tracer either way, which sends the signals, and which others wrap (Sentry does).
+in Celery's tracer either way, which sends the signals, and which libraries wrap (Sentry does).
 
 Before and after touching it: `make bench ARGS="--only throughput"`.
 """
@@ -41,8 +41,8 @@ def hand_over(task: Any, app: Any, consumer: Any) -> _Handler:
             by_request(message, body, ack, reject, callbacks)
             return
         if is_logged:
-            told = {"id": message.headers["id"], "name": task.name}
-            strategy.logger.info(trace.LOG_RECEIVED, told, extra={"data": told})
+            facts = {"id": message.headers["id"], "name": task.name}
+            strategy.logger.info(trace.LOG_RECEIVED, facts, extra={"data": facts})
         job = _Job(task, app, consumer, message, ack, reject)
         pool.apply_async(job.run, callback=job.end)
 
@@ -50,7 +50,7 @@ def hand_over(task: Any, app: Any, consumer: Any) -> _Handler:
 
 
 def _needs_request(message: Any) -> bool:
-    """Whether somebody wants to see the Request, or the message asks for more than to be run."""
+    """Whether a signal's receiver takes the Request, or the message asks for more than a run."""
     headers, (_, _, embed) = message.headers, message.payload
     return bool(
         signals.task_received.receivers
@@ -71,7 +71,7 @@ def _sends_events(task: Any, consumer: Any) -> bool:
 
 
 class _Job:
-    """Stands for its Request while it runs: `state.active_requests` tells who is at work."""
+    """Stands for its Request while it runs: `state.active_requests` tells what is at work."""
 
     __slots__ = (
         *("__weakref__", "acknowledged", "eventer", "id", "name", "task", "time_start"),
@@ -119,7 +119,7 @@ class _Job:
     def _context(self, args: Any, kwargs: Any) -> dict[str, Any]:
         message = self._message
         headers, properties = message.headers, message.properties
-        way = message.delivery_info
+        delivery = message.delivery_info
         answer_to = headers.get(contract.ANSWER_TO)
         # Where there are no headers, Celery looks for them among all it knows.
         return {
@@ -133,10 +133,10 @@ class _Job:
             "reply_to": properties.get("reply_to"),
             "correlation_id": properties.get("correlation_id"),
             "delivery_info": {
-                "exchange": way.get("exchange"),
-                "routing_key": way.get("routing_key"),
+                "exchange": delivery.get("exchange"),
+                "routing_key": delivery.get("routing_key"),
                 "priority": properties.get("priority"),
-                "redelivered": way.get("redelivered", False),
+                "redelivered": delivery.get("redelivered", False),
             },
         }
 

@@ -1,7 +1,7 @@
 """Each worker says that it is alive, and how it is set up, in a Redis key that expires.
 
 Remote control is off (with it on, a worker exits when Redis goes away, and any app could shut it
-down), so `celery inspect` has nobody to ask; `mosaic-sessions status` reads these keys.
+down), so no worker answers `celery inspect`; `mosaic-sessions status` reads these keys.
 """
 
 from __future__ import annotations

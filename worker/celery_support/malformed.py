@@ -51,7 +51,7 @@ def say_rejected(why: Rejection, error: Exception | None = None) -> None:
 
 
 def say_no_message(error: Exception) -> None:
-    """Say likewise of what nobody could read."""
+    """Say likewise of what the worker could not read."""
     say_rejected(
         Rejection.TOO_LARGE if isinstance(error, TooLarge) else Rejection.NOT_A_MESSAGE, error
     )

@@ -1,9 +1,10 @@
-"""What a message may tell Celery itself, before anybody has proven who sent it.
+"""What a message may tell Celery itself, before the worker has proven which app sent it.
 
-Celery obeys its own fields from whoever can publish: tasks to send when this one is done, also
-such as an app may not send; an hour to begin at, until which the worker would hold the message,
-beyond the number it may hold; limits of its own. Apps need none of them, so none is obeyed.
-It also brings tasks of its own (``celery.group`` and the like), which send whatever they are told.
+Celery obeys its own fields from any client that can publish: tasks to send when this one is done,
+also such as an app may not send; an hour to begin at, until which the worker would hold the
+message, beyond the number it may hold; limits of its own. Apps need none of them, so none is
+obeyed. It also brings tasks of its own (``celery.group`` and the like), which send what the
+message names.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def _is_patient(retries: Any) -> bool:
 
 
 def _seal_of(headers: Mapping[str, Any], key: bytes) -> bytes:
-    said = [headers.get(name) for name in ("task", "id", "retries", "eta")]
+    fields = [headers.get(name) for name in ("task", "id", "retries", "eta")]
     # Named, since session ids are hashed with the same key.
-    text = json.dumps(["a task that waits", *said])
+    text = json.dumps(["a task that waits", *fields])
     return hmac.digest(key, text.encode(), "sha256").hex().encode()
 
 

@@ -28,18 +28,18 @@ def check(url: str) -> None:
 def depths(url: str, queues: Iterable[str]) -> dict[str, int]:
     """Return how many messages lie in each of *queues* and were not sent to a consumer yet.
 
-    Nobody has declared a queue that does not exist, so nothing waits in it: 0. A queue that the
+    No process has declared a queue that does not exist, so nothing waits in it: 0. A queue that the
     broker does not let us ask about is left out. Raises `BrokerUnavailable`.
     """
     with connected(url) as connection:
-        asked = {queue: _depth(connection, queue) for queue in queues}
-    return {queue: count for queue, count in asked.items() if count is not None}
+        counts = {queue: _depth(connection, queue) for queue in queues}
+    return {queue: count for queue, count in counts.items() if count is not None}
 
 
 def waiting_in(url: str, queue: str) -> Waiting | None:
     """Return what lies in one queue, or None where the broker at *url* does not say it.
 
-    For whoever asks often: the connection is kept. Raises `BrokerUnavailable`.
+    For a caller that asks often: the connection is kept. Raises `BrokerUnavailable`.
     """
     if not is_amqp(url):
         return None
@@ -49,7 +49,7 @@ def waiting_in(url: str, queue: str) -> Waiting | None:
 
 
 def _asked_again_if_broken(connection: Connection, queue: str) -> int | None:
-    # It may have died since it was last used, and nobody noticed.
+    # It may have died unnoticed since it was last used.
     try:
         with _in_our_words(connection):
             return _depth(connection, queue)

@@ -1,4 +1,4 @@
-"""Who has which job: taken, noted and settled by one script each.
+"""Which worker has which job: taken, noted and settled by one script each.
 
 A job's record is what kombu writes, since its sweep for jobs of dead workers reads it. Its tag is
 of our making: by the sender's, one job could take another's record, and with it what brings the
@@ -39,7 +39,7 @@ class OneStepQoS(stock.QoS):
 
     channel: OneStepChannel
     noted_tag: str | None = None  # of what is delivered now, if it has its record already
-    kept: str | None = None  # what was delivered last, if somebody will settle it
+    kept: str | None = None  # what was delivered last, if the worker will settle it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -95,7 +95,7 @@ class OneStepQoS(stock.QoS):
         super(stock.QoS, self).ack(delivery_tag)
 
     def settle(self, *delivery_tags: str) -> None:
-        """Forget that anybody works on the jobs."""
+        """Forget that a worker works on the jobs."""
         self._run_twice(_SETTLE, *delivery_tags)
 
     def settle_done(self) -> None:
@@ -110,7 +110,7 @@ class OneStepQoS(stock.QoS):
         self._delivered.pop(delivery_tag, None)  # type: ignore[union-attr]
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
-        """Put a job back into its queue; forget what nobody can read."""
+        """Put a job back into its queue; forget what no worker can read."""
         try:
             super().restore_by_tag(tag, client, leftmost)
         except UNREADABLE as error:
@@ -128,8 +128,8 @@ class OneStepQoS(stock.QoS):
         """
         done = tuple(self._done)
         sizes = map(contract.max_message_bytes, queues)
-        how = (time.time(), most, self._next_stem())
-        taken = self._run(_TAKE, *how, *sizes, *done, queues=queues)
+        arguments = (time.time(), most, self._next_stem(), *sizes, *done)
+        taken = self._run(_TAKE, *arguments, queues=queues)
         del self._done[: len(done)]
         return [(bytes_to_str(queue), raw, bytes_to_str(tag)) for queue, raw, tag in taken]
 
@@ -154,7 +154,7 @@ class OneStepQoS(stock.QoS):
         try:
             return self.channel.scripts.run(script, keys, arguments)
         finally:
-            if self.channel.closed:  # the job ended late, and nobody closes the channel again
+            if self.channel.closed:  # the job ended late, and kombu closes no channel twice
                 self.channel.disconnect()
 
 

@@ -1,6 +1,6 @@
 """How many messages wait in a queue, and since when the next one does.
 
-A message says in a header when it was published, if its publisher cares to. That is anybody's word:
+A message says in a header when it was published, if its publisher cares to. That is its bare word:
 operators are shown it within bounds, and it decides no more than whether a notice is sent again.
 """
 
@@ -24,7 +24,7 @@ OLDEST_SECONDS: Final = max(contract.MAX_LIFETIME.values()).total_seconds()
 class Head:
     """The message that is next: the oldest of its queue."""
 
-    mark: int  # tells it from others, within this process
+    mark: int  # tells it from other messages, within this process
     published_at: datetime | None
 
     def age(self, now: datetime) -> float | None:
@@ -53,8 +53,8 @@ class Waiting:
         return oldest is not None and oldest <= published_at
 
 
-# kombu pushes at the head and takes from the tail. What is too large is not read: anybody who may
-# publish could have each look at the queue cost as much as Redis can hold.
+# kombu pushes at the head and takes from the tail. What is too large is not read: an attacker who
+# may publish could have each look at the queue cost as much as Redis can hold.
 _LOOK: Final = """
 local raw = redis.call("LINDEX", KEYS[1], -1)
 if raw and #raw > tonumber(ARGV[1]) then raw = "" end

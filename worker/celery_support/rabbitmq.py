@@ -1,7 +1,7 @@
 """What a RabbitMQ must be and let us do, asked over AMQP: nothing is declared, sent or taken.
 
 Each right is asked for by a call that cannot succeed. RabbitMQ looks at the right first and refuses
-with 403; whoever has it is told what else is wrong: that there is no such queue, or an argument.
+with 403; a user who has it learns what else is wrong: that there is no such queue, or an argument.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _Call = Callable[[Any], object]
 def product_and_version(url: str) -> tuple[str, str]:
     """Return what kind of broker it is, as it says, and its version."""
     with connected(url) as connection:
-        told: Any = connection.connection
-        said = told.server_properties
-        return str(said.get("product"))[:40], str(said.get("version"))[:40]
+        amqp: Any = connection.connection
+        properties = amqp.server_properties
+        return str(properties.get("product"))[:40], str(properties.get("version"))[:40]
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -135,8 +135,8 @@ def _strange(connection: Connection, queue: str) -> str | None:
     for there, declare in ((_is_queue, _declare_queue), (_is_exchange, _declare_exchange)):
         if _refusal_of(connection, _of(queue, there))[0] == _NOT_FOUND:
             continue  # declared here it might become of another kind than is meant
-        code, words = _refusal_of(connection, _of(queue, declare))
-        if differs := _DIFFERS.search(words):
+        code, text = _refusal_of(connection, _of(queue, declare))
+        if differs := _DIFFERS.search(text):
             return differs[1]
         if code not in {0, _NO_RIGHT}:
             return f"refused with {code}"

@@ -1,8 +1,8 @@
 """A thread pool whose slots cannot leak.
 
 In Celery's own, an exception around a job (Redis gone while its end is recorded, say) lands in a
-future that nobody reads: the job is never acknowledged, its slot is lost without a log line, and
-with enough of them the process lives on and does nothing. Nobody reads a future here at all, and
+future that no thread reads: the job is never acknowledged, its slot is lost without a log line, and
+with enough of them the process lives on and does nothing. No thread reads a future here at all, and
 making one costs more than handing over the job.
 """
 

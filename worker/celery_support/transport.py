@@ -76,9 +76,9 @@ class OneStepChannel(stock.Channel):
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's
         """Return a pool whose connections ask for the master where there are sentinels."""
         pool: Any = super()._get_pool(asynchronous)  # type: ignore[misc]
-        told: Any = self.connection.client.transport_options  # type: ignore[union-attr]
+        options: Any = self.connection.client.transport_options  # type: ignore[union-attr]
         pool.connection_kwargs.update(
-            {name: told[name] for name in sentinels.OPTIONS if name in told}
+            {name: options[name] for name in sentinels.OPTIONS if name in options}
         )
         return sentinels.follow(pool)
 
@@ -176,11 +176,11 @@ class Transport(stock.Transport):
         A retry goes back that way, and so does a job that was lost: an app could name a queue that
         it must not write to, or any key of Redis.
         """
-        way = message["properties"]["delivery_info"]
-        if not way.keys() >= {"exchange", "routing_key"}:
+        delivery = message["properties"]["delivery_info"]
+        if not delivery.keys() >= {"exchange", "routing_key"}:
             raise LookupError
-        way.update(exchange="", routing_key=queue)
-        # A small body opens to a huge one, and kombu opens it before anybody can measure it.
+        delivery.update(exchange="", routing_key=queue)
+        # A small body opens to a huge one, and kombu opens it before the worker can measure it.
         message["headers"].pop("compression", None)
         super()._deliver(message, queue)
 

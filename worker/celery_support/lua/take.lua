@@ -5,8 +5,8 @@
 -- A record is as kombu writes it: [message, exchange, routing key] by tag, beside the time it was
 -- taken. kombu's sweep for jobs of dead workers reads both, and puts a job where its record says:
 -- into the queue it was taken from, and not where its sender says.
--- No message is decoded here: one of many keys would take a second, and Redis serves nobody
--- meanwhile. What is no message gets a record like all others; its taker drops it.
+-- No message is decoded here: one of many keys would take a second, and Redis serves no client
+-- meanwhile. What is no message gets a record like all other jobs; its taker drops it.
 
 for index = 2 + #KEYS, #ARGV do
   redis.call("ZREM", KEYS[2], ARGV[index])
