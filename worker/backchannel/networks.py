@@ -1,7 +1,7 @@
 """Which IP addresses a notice may be sent to, as one table.
 
-An app chooses the address we call, and we call it from inside: whatever is not plainly somebody's
-public server is refused. Sources: IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890
+An app chooses the address we call, and we call it from inside: whatever is not plainly a public
+server is refused. Sources: IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890
 and its successors), RFC 6052 for the forms that carry an IPv4 address.
 """
 
@@ -89,7 +89,7 @@ TABLE: Final = (
         "2002::/16",  # 6to4 tunnels to an IPv4 address
     ),
     _row(Rule.ALLOWED, "a public address", "0.0.0.0/0", "2000::/3"),
-    # The rest of IPv6: nobody's yet, out of use, or translated (64:ff9b:1::/48).
+    # The rest of IPv6: unassigned, out of use, or translated (64:ff9b:1::/48).
     _row(Rule.NEVER, "a reserved address", "::/0"),
 )
 

@@ -37,7 +37,7 @@ TABLE: Final = (
     # Section 2.8 asks for 200 and tolerates 204. By any other 2xx, too, an app says that it took
     # the notice, and sending it again could bring no better answer.
     Row(range(200, 300), Meaning.DELIVERED, "taken"),
-    # The next address would be one nobody registered and nobody checked.
+    # The next address would be one that no operator registered and the worker has not checked.
     Row(range(300, 400), Meaning.REFUSED, "redirects are not followed"),
     Row((400,), Meaning.REFUSED, "the app refuses it"),  # section 2.8
     Row((401, 403), Meaning.UNDELIVERED, "something in front of the app refuses us"),

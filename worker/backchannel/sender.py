@@ -80,7 +80,7 @@ class NoticeSender:
         )
 
     def try_address(self, url: str, *, timeout_seconds: float) -> int:
-        """Ask whether anybody answers at *url*, without telling anything; return the status.
+        """Ask whether a server answers at *url*, and send it no notice; return the status.
 
         Raises `NoticeUndelivered` and `NoticeRefused` as a notice would.
         """

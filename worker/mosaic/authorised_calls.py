@@ -29,14 +29,14 @@ class RepeatableCall:
     """A call that may be made a second time, with another client token."""
 
     endpoint: Endpoint
-    url: str  # as operators are told it
+    url: str  # as operators are shown it
     send: Callable[[str], HttpAnswer]  # with a client token
     options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SingleCall:
-    """A call that is not repeated: it uses something up, or sends something to somebody."""
+    """A call that is not repeated: it uses something up, or sends something to a user."""
 
     endpoint: Endpoint
     url: str
@@ -86,7 +86,7 @@ class AuthorisedCalls:
     ) -> Mapping[str, Any]:
         """Return the body of the answer to a call that is not repeated once a byte was sent.
 
-        Raises `OutcomeUnknown` when nobody heard what became of it, and what the table says.
+        Raises `OutcomeUnknown` when no answer says what became of it, and what the table says.
         """
         endpoint, url = once.endpoint, once.url
         with permit.observe() as observer:

@@ -1,7 +1,7 @@
-"""The access token with which an app's calls are authorised: fetched seldom, shared by everyone.
+"""The access token that authorises an app's calls: fetched seldom, shared by all processes.
 
 Three floors: this process's memory (no trip at all), Redis (shared by all processes), Mosaic.
-One thread of one process climbs at a time; while a token still works the others go on using it.
+One thread of one process climbs at a time; while a token works the other threads use it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class ClientTokens:
         slot = self._slot(app)
         with slot.lock:
             if slot.token is None or slot.token.value != token:
-                return True  # somebody was quicker
+                return True  # another thread was quicker
             is_known = not slot.is_proven or status == _RIGHTS_MISSING
             if is_known and 0 <= self._timestamp() - slot.rejected_at < REFUSAL_SECONDS:
                 return False
@@ -97,7 +97,7 @@ class ClientTokens:
         return True
 
     def _obtain(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
-        """Return a usable token, waiting for whoever is fetching one."""
+        """Return a usable token, waiting for the thread or process that fetches one."""
         with deadline.hold(slot.renewing):
             token = slot.token
             while token is None or not is_usable(token, self._timestamp()):
@@ -107,7 +107,7 @@ class ClientTokens:
             return token
 
     def _renew_early(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> None:
-        """Replace a token that still works, if nobody else is at it; a failure costs nothing."""
+        """Replace a token that still works, if no other thread does; a failure costs nothing."""
         if not slot.renewing.acquire(blocking=False):
             return
         try:

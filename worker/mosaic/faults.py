@@ -1,4 +1,4 @@
-"""What is wrong with how we are set up at Mosaic, for whoever asks how the service is.
+"""What is wrong with how we are set up at Mosaic, for operators who ask how the service is.
 
 A wrong address or a wrong secret fails every request of an app, while all processes are alive. The
 worker that meets it notes it in Redis, and the next success takes the note back.
@@ -41,7 +41,7 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
+        """What tells it from other faults."""
         return f"{self.endpoint} {self.who}"
 
 
@@ -55,7 +55,7 @@ class Faults:
 
     @contextmanager
     def watch(self, endpoint: Endpoint, who: str) -> Iterator[None]:
-        """Note what is raised within, if waiting does not help or nobody else would show it."""
+        """Note what is raised within, if waiting does not help or nothing else would show it."""
         try:
             yield
         except OperatorMustAct as error:
@@ -105,7 +105,7 @@ class Faults:
 def _read(text: bytes) -> Fault | None:
     # Anybody who may use this Redis can write there.
     try:
-        told = json.loads(text)
-        return Fault(**{**told, "at": float(told["at"])})
+        fields = json.loads(text)
+        return Fault(**{**fields, "at": float(fields["at"])})
     except (ValueError, TypeError, LookupError):
         return None

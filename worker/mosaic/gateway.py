@@ -98,7 +98,7 @@ class MosaicGateway:
             return self._id_tokens.verify_access_token(app, token, user_id, deadline)
         return self._id_tokens.verify(app, tokens.id_token, user_id, deadline)
 
-    def take_login_step(  # noqa: PLR0913 - what the table's row is told
+    def take_login_step(  # noqa: PLR0913 - what the table's row takes
         self,
         permit: Permit,
         app: MosaicApp,
@@ -112,9 +112,9 @@ class MosaicGateway:
         """Return the body of the answer to one step of an active login.
 
         *session_id* names the session that a proof is added to. Never repeated once a byte was
-        sent: a proof is used up, a code is on its way. Raises `OutcomeUnknown` when nobody heard
-        what became of it, `ProofRefused`, `UserRefused`, `SessionGone`, `InvalidRequest` for the
-        app's own wishes, `MosaicUnavailable` when nothing was sent, `MosaicRateLimited`,
+        sent: a proof is used up, a code is on its way. Raises `OutcomeUnknown` when no answer
+        says what became of it, `ProofRefused`, `UserRefused`, `SessionGone`, `InvalidRequest` for
+        the app's own wishes, `MosaicUnavailable` when nothing was sent, `MosaicRateLimited`,
         `ClientRefused`, `MosaicContractBroken`.
         """
         deadline, call = Deadline.after(timeout_seconds), login_calls.CALLS[type(step)]
@@ -125,7 +125,7 @@ class MosaicGateway:
         once = SingleCall(
             call.endpoint,
             f"{app.base_url}{_AUTH}/{call.path_for(facts)}",
-            {**_given(own), **wishes},
+            {**_without_none(own), **wishes},
             options=tuple(sorted(wishes)),
             needs_client_token=call.needs_client_token,
             may_be_repeated=call.may_be_repeated,
@@ -265,17 +265,17 @@ def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:
         "resource": options.resource,
         "claims": None if options.claims is None else dict(options.claims),
         "org_id": options.org_id,
-        "client_attributes": _given(attributes) or None,
+        "client_attributes": _without_none(attributes) or None,
         "device_id": options.device_id,
     }
-    return _given(fields)
+    return _without_none(fields)
 
 
 def _only(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: fields[name] for name in names if name in fields}
 
 
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -61,7 +61,7 @@ class IdTokenVerifier:
     ) -> Identity:
         """Return what *id_token* says of *user_id*, issued by Mosaic for *app*.
 
-        None is anybody: after an active login the token says who it was.
+        None is any user: after an active login the token says who it was.
 
         Raises `TokenRejected`, `WrongSubject` once everything else is right, and
         `MosaicUnavailable` when no keys can be had. An encrypted token (a JWE around the JWT,

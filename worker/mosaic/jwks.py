@@ -29,7 +29,7 @@ RSA_ALGORITHMS: Final = frozenset({"RS256", "PS256"})
 EC_ALGORITHMS: Final = frozenset({"ES256"})
 SMALLEST_RSA_BITS: Final = 2048
 LARGEST_RSA_BITS: Final = 8192  # verifying with more is slow enough to be an attack
-LARGEST_EXPONENT_BITS: Final = 32  # likewise; everybody's is 65537
+LARGEST_EXPONENT_BITS: Final = 32  # likewise; in practice it is 65537
 MAX_KEYS: Final = 64
 
 log = structlog.get_logger()

@@ -97,7 +97,7 @@ class _Fields:
         return value
 
     def moment(self, name: str) -> datetime:
-        """Return an ISO time with its zone: without one, nobody knows what it is before."""
+        """Return an ISO time with its zone: without one, the worker cannot compare it."""
         try:
             moment = datetime.fromisoformat(self.text(name))
         except ValueError:

@@ -37,12 +37,12 @@ class Content:
             value = json.loads(_text_of(answer))
         except (ValueError, RecursionError):
             return cls()
-        told = value if isinstance(value, dict) else {}
+        fields = value if isinstance(value, dict) else {}
         return cls(
             is_json=True,
             value=value,
-            messages=_words(told.get("message"), told.get("error_description")),
-            codes=_words(*(told.get(name) for name in _CODES)),
+            messages=_words(fields.get("message"), fields.get("error_description")),
+            codes=_words(*(fields.get(name) for name in _CODES)),
         )
 
     def says(self, *phrases: str) -> bool:
@@ -107,7 +107,7 @@ def _about_user(text: str) -> Reason | None:
 # Where a body tells of an error, Mosaic's or a gateway's, and what it says there without one. A
 # success told in other words is not recognised, which costs a second call: that one says that the
 # session is not found.
-_TOLD_IN: Final = frozenset(
+_ERROR_WORDS: Final = frozenset(
     {"code", "status", "error", "errors", "fault", "exception", "message", "messages", "msg"}
     | {"reason", "title", "type", "detail", "details"}
 )
@@ -129,7 +129,7 @@ def tells_no_error(content: Content) -> bool:
 
 
 def _is_error(name: str, value: object) -> bool:
-    is_told_here = not _TOLD_IN.isdisjoint(normalised(name).split())
+    is_about_error = not _ERROR_WORDS.isdisjoint(normalised(name).split())
     if value is False:
-        return not is_told_here  # "success": false
-    return is_told_here and bool(value) and normalised(str(value)) not in _NO_ERROR
+        return not is_about_error  # "success": false
+    return is_about_error and bool(value) and normalised(str(value)) not in _NO_ERROR

@@ -59,7 +59,7 @@ class Meaning(Enum):
     UNAVAILABLE = auto()
     PAGE = auto()  # unavailable, too: something on the way there answered instead
     RATE_LIMITED = auto()
-    ELSEWHERE = auto()  # the contract is broken, but by somebody who is not Mosaic
+    ELSEWHERE = auto()  # the contract is broken, but by a server that is not Mosaic's
     CONTRACT_BROKEN = auto()
 
 
@@ -152,8 +152,8 @@ _WISHED: Final = re.compile(r"\b(?:resource|redirect ur[il]|claims|org id|organi
 
 
 def _is_about_form(content: Content, _: Asked) -> bool:
-    told = content.value if isinstance(content.value, dict) else {}
-    is_list = isinstance(told.get("message"), list)
+    fields = content.value if isinstance(content.value, dict) else {}
+    is_list = isinstance(fields.get("message"), list)
     is_named = any(_WISHED.search(text) for text in content.messages)
     return is_list or is_named or content.says(*_FORM)
 
@@ -240,7 +240,7 @@ TABLE: Final = (
     # It passes.
     Row((_E.JWKS,), (429,), _anything, _M.UNAVAILABLE, "no key set"),
     Row(_EVERYWHERE, (429,), _anything, _M.RATE_LIMITED, "rate limited"),
-    # Who answered is not Mosaic: a wrong address, or something on the way there.
+    # Another server than Mosaic's answered: at a wrong address, or on the way there.
     Row(_EVERYWHERE, _3XX, _anything, _M.ELSEWHERE, _REDIRECT),
     Row((_E.LOGOUT,), (404,), _is_no_json, _M.CONTRACT_BROKEN, _NO_WORD),
     Row(_EVERYWHERE, _NO_SUCH_PATH, _is_no_json, _M.ELSEWHERE, _WRONG_ADDRESS),

@@ -32,10 +32,10 @@ class CallObserver(Protocol):
 
 
 class Permit(Protocol):
-    """Without one nothing is asked of Mosaic: budgets and the breaker are kept by who gives it."""
+    """Without one nothing is asked of Mosaic: the gate that gives it keeps budgets and breaker."""
 
     def observe(self) -> AbstractContextManager[CallObserver]:
-        """Tell whoever gave it what the call within has taught."""
+        """Tell the gate that gave it what the call within has taught."""
         ...
 
 
