@@ -11,6 +11,6 @@ if redis.call("EXISTS", KEYS[2]) == 1 then return {"in progress"} end
 local admitted = admit(3, 4)
 if admitted[1] == "go" then
   redis.call("SET", KEYS[2], ARGV[1], "PX", math.ceil(ARGV[2] + admitted[2] / 1000))
-  redis.call("DEL", KEYS[1])  -- an old answer would wake requests that wait for this one
+  redis.call("DEL", KEYS[1])  -- an old answer would wake at once requests that await this one
 end
 return admitted
