@@ -44,8 +44,8 @@ def open_session(
 ) -> Session | None:
     """Insert the session of *login* and return it; None if it is known, also by an earlier id.
 
-    It is as the token proves it. Nobody else sees it before our commit, and nothing refers to it:
-    there is no row to lock, and no older one to replace.
+    It is as the token proves it. No other transaction sees it before our commit, and nothing refers
+    to it: there is no row to lock, and no older one to replace.
     """
     values = row_of(services, request, login, now)
     inserted = connection.execute(_INSERT[connection.dialect.name], values).one_or_none()
@@ -94,7 +94,7 @@ def unless_known(insert: Any, row: Select[*tuple[Any, ...]]) -> Any:
     )
 
 
-# What `unless_known` inserts, told as `row_of` returns it. Expiry looks at it when it would expire
+# What `unless_known` inserts, with what `row_of` returns. Expiry looks at it when it would expire
 # unused.
 NEW_ROW: Final = tuple(
     bindparam(column.key, type_=column.type) for column in (*queries.COLUMNS, IdpSession.expires_at)

@@ -1,4 +1,4 @@
-"""Asking Mosaic for tokens, once for all who ask the same.
+"""Asking Mosaic for tokens, once for all identical requests.
 
 Nothing is held open while Mosaic is asked; what becomes of its answer is said in `commit`.
 """
@@ -47,7 +47,7 @@ class Again(Enum):
 
     GONE = auto()  # ended by us: there is one session less each time
     QUARANTINED = auto()  # likewise
-    CHANGED = auto()  # by others, under our hands
+    CHANGED = auto()  # by another transaction, meanwhile
 
 
 def ask(
@@ -80,24 +80,24 @@ def _lead(
     options: SilentAuthOptions,
     lead: Lead,
 ) -> Outcome | Again:
-    """Ask Mosaic, and see to it that those who wait do not wait in vain."""
+    """Ask Mosaic, and see to it that the requests that wait for it do not wait in vain."""
     single_flight = services.traffic.single_flight
     try:
-        found = _ask(services, request, session, options, lead)
+        result = _ask(services, request, session, options, lead)
     except SessionWorkerError as error:
         _pass_on(services, lead, error)
         raise
     except BaseException:
         single_flight.abandon(lead)
         raise
-    if not isinstance(found, Outcome) or found.publication is None:
-        # Others must look for themselves: it was about this request, or this row.
+    if not isinstance(result, Outcome) or result.publication is None:
+        # The requests that wait must look for themselves: it was about this request, or this row.
         single_flight.abandon(lead)
-    return found
+    return result
 
 
 def _pass_on(services: Services, lead: Lead, error: SessionWorkerError) -> None:
-    """Fail those who wait for us, unless they may have better luck than we."""
+    """Fail the requests that wait for this one, unless they may have better luck."""
     single_flight = services.traffic.single_flight
     is_too_slow = isinstance(error, MosaicTimedOut) and lead.has_short_deadline
     is_too_late = isinstance(error, RequestRefused) and error.reason is Reason.DEADLINE_PASSED
@@ -118,10 +118,10 @@ def _join(
 ) -> Lead | InProgress | SharedAnswer | Superseded:
     left = request.seconds_left(services.now())
     app, keyring = request.app.mosaic, services.keyring
-    asked_for = [getattr(options, name) for name in _OPTION_NAMES]
-    told = [app.base_url, app.client_id, str(session.id), asked_for]
+    option_values = [getattr(options, name) for name in _OPTION_NAMES]
+    parameters = [app.base_url, app.client_id, str(session.id), option_values]
     plan = CallPlan(
-        name=keyring.lookup_hash(json.dumps(told, sort_keys=True)).hex(),
+        name=keyring.lookup_hash(json.dumps(parameters, sort_keys=True)).hex(),
         app=app,
         user=keyring.lookup_hash(f"user:{session.user_id}").hex(),
         version=session.version,
@@ -145,7 +145,7 @@ def _ask(
         tokens, identity = _ask_mosaic(services, request, call, lead)
     except SessionGone:
         # Only what Mosaic was asked about is gone: a row that has another id by now, or a new
-        # factor, is somebody's live session.
+        # factor, is a live session.
         end(services, request, unchanged(session), EndCause.GONE_AT_IDP)
         return Again.GONE
     except WrongSubject:
@@ -158,7 +158,7 @@ def _ask(
         return Again.CHANGED
     outcome, publication = settled.outcome, None
     # The new id may be another row's. A logout of that row must end this one as well, which only
-    # asking Mosaic again can tell: then nobody else may have this answer.
+    # asking Mosaic again can tell: then no other request may have this answer.
     is_same = tokens.session_id == session_id or settled.version != session.version
     if outcome.verdict is Verdict.AUTHENTICATED and is_same:
         # Not before it is committed: the app is linked now, and will hear of a logout.
@@ -197,8 +197,8 @@ def _options_of(request: SilentAuthRequest) -> SilentAuthOptions:
 
 
 def _content(services: Services, outcome: Outcome, identity: Identity) -> dict[str, Any]:
-    """Return what others may have of an answer."""
-    # Not the refresh token: it is for one, since using it once may end it for all who hold it.
+    """Return what other requests may have of an answer."""
+    # Not the refresh token: it is for one request, since one use may end it for all that hold it.
     tokens = {n: v for n, v in outcome.data["tokens"].items() if n != "refresh_token"}
     return {
         "data": {**outcome.data, "tokens": tokens},

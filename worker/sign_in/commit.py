@@ -37,7 +37,7 @@ SilentAuthRequest = OpenedRequest[SilentAuthCommand]
 
 log = structlog.get_logger()
 
-# How a session ends that no answer of Mosaic may bring back: by somebody's decision here.
+# How a session ends that no answer of Mosaic may bring back: decided here, and not at Mosaic.
 _FINAL: Final = frozenset(
     cause.value for cause in EndCause if cause not in {EndCause.GONE_AT_IDP, EndCause.EXPIRED}
 )
@@ -262,14 +262,14 @@ def strength_of(session: Session, identity: Identity) -> dict[str, Any]:
 
 def shown_tokens(keyring: KeyRing, app: KnownApp, session: UUID, tokens: Tokens) -> dict[str, Any]:
     """Return tokens under the contract's names, Mosaic's refresh token as *app* may have it."""
-    given = {
+    fields = {
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,
         "expires_in": tokens.expires_in,
         "id_token": tokens.id_token,
         "refresh_token": refresh_tokens.seal(keyring, app, session, tokens.refresh_token),
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def aged(data: dict[str, Any], age: timedelta) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 A browser that was logged out would otherwise be signed in again by another session of its user. So
 a browser token, and a reference, lead to their one session or to none; a user id, which names
-nobody's browser, needs a power that the operator gives.
+no browser, needs a power that the operator gives.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _of_device(
 
 
 def _none() -> Outcome:
-    # The same for what never was, what is another's and what is kept at another Mosaic: whoever
-    # tries names learns nothing from it.
+    # The same for what never was, what is another's and what is kept at another Mosaic: an
+    # attacker who tries names learns nothing from it.
     return Outcome(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
 
 

@@ -75,8 +75,8 @@ _BY_HASH: Final[Select[*tuple[Any, ...]]] = (
 def claim(services: Services, request: SilentAuthRequest) -> Session | Outcome:
     """Use the request's ticket up and return the session it carries, or the refusal.
 
-    What is refused uses nothing up: who has read a ticket cannot spoil it for its browser. Safe to
-    repeat by the same request, as after "try later".
+    A refusal uses nothing up: an attacker who has read a ticket cannot spoil it for its browser.
+    Safe to repeat by the same request, as after "try later".
     """
     carried = _find(services, request)
     if carried is not None:
@@ -86,7 +86,7 @@ def claim(services: Services, request: SilentAuthRequest) -> Session | Outcome:
         if why is None:
             return carried.session
         _note(services, request, carried.session, why)
-    # One that is nobody's has no session to be noted with.
+    # An unknown ticket has no session to be noted with.
     metrics.call_saved(Saving.PREFLIGHT)
     return _refused()
 
@@ -102,15 +102,15 @@ def _find(services: Services, request: SilentAuthRequest) -> _Carried | None:
     return _Carried(queries.from_columns(rows[0][:columns]), *rows[0][columns:])
 
 
-def _why_not(services: Services, request: SilentAuthRequest, found: _Carried) -> Refusal | None:
+def _why_not(services: Services, request: SilentAuthRequest, carried: _Carried) -> Refusal | None:
     """Return the first thing that is wrong, so that the trail can say which; `_claim` decides."""
-    app, session, now = request.app, found.session, services.now()
+    app, session, now = request.app, carried.session, services.now()
     wrong = {
-        Refusal.OTHER_APP: found.for_app != app.app_id,
-        Refusal.SOURCE_NOT_ALLOWED: found.from_app not in app.tickets_from,
-        Refusal.WRONG_VERIFIER: not hmac.compare_digest(_challenge(request), found.challenge),
-        Refusal.LATE: found.expires_at <= now,
-        Refusal.USED: found.used_by not in {None, request.request_id},
+        Refusal.OTHER_APP: carried.for_app != app.app_id,
+        Refusal.SOURCE_NOT_ALLOWED: carried.from_app not in app.tickets_from,
+        Refusal.WRONG_VERIFIER: not hmac.compare_digest(_challenge(request), carried.challenge),
+        Refusal.LATE: carried.expires_at <= now,
+        Refusal.USED: carried.used_by not in {None, request.request_id},
         Refusal.SESSION_ENDED: queries.why_unusable(services.settings, session, now) is not None,
         Refusal.OTHER_MOSAIC: not services.apps.is_of_same_mosaic(app, session.registered_by),
         Refusal.OTHER_DEVICE: request.command.device_id not in {None, session.device_id},
@@ -160,8 +160,8 @@ def _claim(services: Services, request: SilentAuthRequest) -> bool:
 def hand_over(services: Services, request: SilentAuthRequest, outcome: Outcome) -> Outcome:
     """Add a browser token of this app's own to the answer that the ticket has earned.
 
-    Also where the session is too weak, or nobody could step up. The token that the browser came
-    with gives way, and so does its other session, if it has one.
+    Also where the session is too weak, or its user could not step up. The token that the browser
+    came with gives way, and so does its other session, if it has one.
     """
     if outcome.verdict is Verdict.LOGIN_REQUIRED:
         return _refused()  # however its session came to an end
@@ -177,7 +177,7 @@ def hand_over(services: Services, request: SilentAuthRequest, outcome: Outcome) 
         if session.ended_at is None and from_app is not None:
             return _handed_over(connection, services, request, session, from_app, outcome)
     _note(services, request, session, Refusal.OVERTAKEN)
-    # Those who asked the same have read the session by themselves: they get what Mosaic said.
+    # Identical requests have read the session by themselves: they get what Mosaic said.
     return replace(_refused(), publication=outcome.publication)
 
 
@@ -227,7 +227,7 @@ def _handed_over(  # noqa: PLR0913, PLR0917 - what came of it, and whose it is
 
 
 def _refused() -> Outcome:
-    # The same for all: who tries tickets learns nothing from it.
+    # The same for all: an attacker who tries tickets learns nothing from it.
     return Outcome(Verdict.LOGIN_REQUIRED, Reason.TICKET_REFUSED)
 
 

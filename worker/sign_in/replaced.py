@@ -23,8 +23,8 @@ def lock_with_replaced(
     """Lock the session that *token* names, and *session* if it is there, before either is written.
 
     Two browsers that come with each other's token would else wait for each other. So would a login
-    that has inserted a session, and whoever has locked the one it replaces and is to give it the
-    new one's id.
+    that has inserted a session, and a transaction that has locked the session it replaces and is
+    to give it the new one's id.
     """
     before = None if token is None else browser_tokens.find_session(connection, services, token)
     if before is not None:
@@ -40,8 +40,8 @@ def end_replaced(
 ) -> Ended:
     """End the session that *token* names, now that its browser has *session*.
 
-    In the transaction that stores the new one. A token of the same session gives way alone. One
-    that was replaced counts too: whatever once named a session may end it. One that names none is
+    In the transaction that stores the new one. A token of the same session gives way alone. A
+    replaced token counts too: whatever once named a session may end it. One that names none is
     a garbled or forgotten cookie, and stops no login.
     """
     before = None if token is None else browser_tokens.find_session(connection, services, token)

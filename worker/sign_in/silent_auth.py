@@ -42,15 +42,15 @@ def _ask_in_rounds(services: Services, request: SilentAuthRequest) -> Outcome:
     changes = 0
     ended: list[Reason] = []
     while changes < _ROUNDS and len(ended) < services.settings.max_candidates:
-        found = _one_round(services, request)
-        if isinstance(found, Outcome):
-            return found
-        if isinstance(found, InProgress):
-            services.traffic.single_flight.wait(found, request.seconds_left(services.now()))
-        elif found is Again.CHANGED:
+        result = _one_round(services, request)
+        if isinstance(result, Outcome):
+            return result
+        if isinstance(result, InProgress):
+            services.traffic.single_flight.wait(result, request.seconds_left(services.now()))
+        elif result is Again.CHANGED:
             changes += 1
         else:
-            ended.append(_ENDED[found])
+            ended.append(_ENDED[result])
     if changes == _ROUNDS:
         raise SessionChanged
     # There may be more. Each costs a call, and any app that has a token of the user can have

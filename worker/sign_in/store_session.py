@@ -169,7 +169,7 @@ def _record_as_ended(
     request: OpenedRequest[Command],
     session: Session,
 ) -> Outcome:
-    """End what was logged in before its user or device was logged out; Mosaic is told."""
+    """End a login from before its user or device was logged out, and queue that for Mosaic."""
     app = request.app
     # It shares what it registered: operators see whose login it was.
     app_links.link_app(connection, session.id, app.app_id, services.now(), None)
@@ -192,7 +192,7 @@ def _logged_in_at(
 ) -> datetime:
     """Return when the user last proved themselves, as far as the token says anything of it.
 
-    One without ``auth_time`` that an app hands in may come from a silent authentication, which
+    A token without ``auth_time`` that an app hands in may come from a silent authentication, which
     proves nothing, of this session or another: no token names its session. It does not if it is
     newer than all that the app has had of the user: then it was issued at an active login.
     """
@@ -236,7 +236,7 @@ def _news(
 def _proven(identity: Identity, session: Session) -> list[str]:
     if identity.amr is None:
         return session.amr  # there was no ID token to say more
-    # Tokens tell the time in whole seconds: of two in the same one, nobody knows which came last.
+    # Tokens tell the time in whole seconds: which of two in the same second came last is unknown.
     is_tie = identity.issued_at == session.amr_as_of
     return sorted({*identity.amr, *(session.amr if is_tie else ())})
 

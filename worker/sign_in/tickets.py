@@ -1,8 +1,8 @@
 """Tickets: each carries a browser's session to one app on another domain, once.
 
 The app that takes a ticket has made a verifier, and keeps it in the browser that is to come back.
-A ticket serves only who brings both: one that is read on its way, or put into another browser,
-gives nothing. Here they are given out; `redeem_ticket` takes them.
+A ticket serves only a browser that brings both: a ticket that is read on its way, or put into
+another browser, gives nothing. Here they are given out; `redeem_ticket` takes them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _target_url(services: Services, request: TicketRequest) -> str:
         or target.transfer_url is None
         or not _takes_tickets_of(services, target, request.app.app_id)
     ):
-        # The same for an app that is not there: this one need not learn who else is.
+        # The same for an app that is not there: the asking app need not learn which are.
         raise Unauthorized(Reason.NOT_PERMITTED, "for_app takes no tickets from this app")
     return target.transfer_url
 
