@@ -359,7 +359,7 @@ def test_the_page_lists_what_a_sealed_notice_holds_as_the_worker_writes_it(
     key = session_client.AppKey("k1", bytes(32))
     services = mocker.Mock(now=lambda: NOW)
     services.apps.find.return_value.keys = {key.kid: key}
-    ended = notice_delivery._Told(UUID(SOME_UUID), UUID(SOME_UUID), "ada", "logged_out", NOW)
+    ended = notice_delivery._Payload(UUID(SOME_UUID), UUID(SOME_UUID), "ada", "logged_out", NOW)
 
     envelope = notice_delivery._sealed(services, "shop", ended, mocker.Mock(attempts=1))
 

@@ -23,14 +23,14 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models import EndCause, IdpSession, Logout, new_id
-from worker.outbox.app_notices import add_notices, anybody_listens
+from worker.outbox.app_notices import add_notices, any_app_listens
 from worker.sessions import audit
 from worker.sessions.audit import Cause
 from worker.wiring import Services
 
 # Mosaic has ended these sessions itself; for all other causes it must be told.
 _KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
-# By whether it is expiry, which ends by far the most and has nobody to name.
+# By whether it is expiry, which ends by far the most and has no user to name.
 _RETURNED: Final[dict[bool, tuple[Any, ...]]] = {
     True: (IdpSession.id, IdpSession.check_expiry_at),
     False: (
@@ -73,8 +73,8 @@ class Ending:
     ) -> None:
         self._cause = cause
         self._by = by
-        # The app whose own logout it is. One that only asked for tokens is told like all others:
-        # its local sessions would live on, also when it is given tokens of another session.
+        # The app whose own logout it is. One that only asked for tokens gets a notice like all
+        # others: its local sessions would live on, also when it is given tokens of another session.
         self._initiating_app = initiating_app
         self._end: ReturningUpdate[*tuple[Any, ...]] = (
             update(IdpSession)
@@ -89,19 +89,19 @@ class Ending:
         )
 
     def run(
-        self, connection: Connection, services: Services, *, lifetime: timedelta, **told: Any
+        self, connection: Connection, services: Services, *, lifetime: timedelta, **parameters: Any
     ) -> Ended:
         """End them in the caller's transaction.
 
         Writes the end, the delivery to Mosaic where there is one, the deliveries to the apps
         that share the session, and the audit trail. *lifetime* is how long a session may live on
         at Mosaic: after that it need not be told any more. A session that has ended already is
-        left alone, so repeating is harmless. *told* is what `which` was left to be told.
+        left alone, so repeating is harmless. *parameters* are those that `which` needs.
         """
         now, cause, by = services.now(), self._cause, self._by
         if self._need_only_be_counted(connection):
-            return self._execute_and_count(connection, now, told)
-        ended = self._execute_and_note(connection, now, told)
+            return self._execute_and_count(connection, now, parameters)
+        ended = self._execute_and_note(connection, now, parameters)
         if not ended:
             return Ended()
         deliveries: list[dict[str, Any]] = []
@@ -115,18 +115,18 @@ class Ending:
         return Ended(len(sessions), sessions, logouts, tuple(notices), until)
 
     def _need_only_be_counted(self, connection: Connection) -> bool:
-        """Whether nobody is told of any of them. To fetch them takes as long as to end them."""
+        """Whether no app is told of any of them. To fetch them takes as long as to end them."""
         return (
             self._cause is EndCause.EXPIRED
             and connection.dialect.name != "sqlite"
-            and not anybody_listens(connection, self._cause, self._initiating_app)
+            and not any_app_listens(connection, self._cause, self._initiating_app)
         )
 
     def _execute_and_count(
-        self, connection: Connection, now: datetime, told: Mapping[str, Any]
+        self, connection: Connection, now: datetime, parameters: Mapping[str, Any]
     ) -> Ended:
         """End the sessions, with one event for all, and return how many there were."""
-        count, until = connection.execute(self._counting, {**told, "ends_at": now}).one()
+        count, until = connection.execute(self._counting, {**parameters, "ends_at": now}).one()
         if count:
             audit.record(connection, [audit.expired(count, at=now, by=self._by)])
         return Ended(count, checked_until=until)
@@ -137,18 +137,20 @@ class Ending:
         return select(func.count(), func.max(ended.c.check_expiry_at)).select_from(ended)
 
     def _execute_and_note(
-        self, connection: Connection, now: datetime, told: Mapping[str, Any]
+        self, connection: Connection, now: datetime, parameters: Mapping[str, Any]
     ) -> Sequence[Row[Any]]:
         """End the sessions and note it: with one event for each, of expiry with one for all."""
-        told = {**told, "ends_at": now}
+        parameters = {**parameters, "ends_at": now}
         if self._cause is EndCause.EXPIRED:
-            rows = connection.execute(self._end, told).all()
+            rows = connection.execute(self._end, parameters).all()
             if rows:
                 audit.record(connection, [audit.expired(len(rows), at=now, by=self._by)])
             return rows
         if connection.dialect.name != "sqlite":
-            return connection.execute(self._with_trail, {**told, **audit.told_at(now)}).all()
-        rows = connection.execute(self._end, told).all()
+            return connection.execute(
+                self._with_trail, {**parameters, **audit.parameters_at(now)}
+            ).all()
+        rows = connection.execute(self._end, parameters).all()
         audit.record(
             connection,
             (
@@ -190,7 +192,7 @@ def end_sessions(  # noqa: PLR0913 - said by name
 
 
 def _scrubbed_if(done_at_mosaic: bool) -> dict[str, Any]:  # noqa: FBT001 - read with its name
-    # Nobody needs the id any more: what is not stored cannot be stolen.
+    # No call needs the id any more: what is not stored cannot be stolen.
     return {"sealed_session_id": None} if done_at_mosaic else {}
 
 

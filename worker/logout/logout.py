@@ -94,9 +94,9 @@ def _in_scope(
 def _of_browser(
     connection: Connection, services: Services, token: str
 ) -> tuple[ColumnElement[bool], str | None]:
-    """Return the session of a browser token, whoever shares it, also by one that was replaced.
+    """Return the session of a browser token, whichever apps share it, also by a replaced token.
 
-    Whatever once named a session may end it. One that names none ends none: it may be a garbled
+    Whatever once named a session may end it. A token that names none ends none: it may be a garbled
     cookie, which is no reason for alarm.
     """
     session = browser_tokens.find_session(connection, services, token)
@@ -128,8 +128,9 @@ def _named_session(connection: Connection, services: Services, request: LogoutCa
         session = mosaic_ids.find(connection, session_hash)
     if session is None:
         raise InvalidRequest(Reason.NO_SESSION)
-    # Who has the session id has proven the session. Were the app to share it as well, a logout that
-    # overtakes its own app's registration would be refused if another app registered before it.
+    # An app that has the session id has proven the session. Were it to share it as well, a
+    # logout that overtakes its own app's registration would be refused if another app registered
+    # before it.
     has_proven_it = command.session_id is not None
     if not (has_proven_it or app_links.is_shared_by(connection, session.id, request.app.app_id)):
         raise Unauthorized(Reason.NOT_PERMITTED, "the app does not share this session")

@@ -1,4 +1,4 @@
-"""The proof of a logout: written with what it ended, and read again by whoever asks again."""
+"""The proof of a logout: written with what it ended, and read again when the app asks again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Receipt:
 
     id: UUID
     sessions_ended: int
-    user_id: str | None  # None when it named a browser token that is nobody's
+    user_id: str | None  # None when it named an unknown browser token
 
 
 def earlier(connection: Connection, request: EndingCall) -> Receipt | None:
@@ -86,7 +86,7 @@ def write(
             created_at=request.opened_at,
         )
     )
-    # What was ended now, and also what somebody ended before: the receipt speaks of all that
+    # What was ended now, and also what had ended before: the receipt speaks of all that
     # Mosaic or an app must still be told about. A session that is named is in it in any case.
     query = select(IdpSession.id).where(in_scope)
     if request.command.logout_scope is not LogoutScope.SESSION:
@@ -189,7 +189,7 @@ def _at_apps(connection: Connection, request: UUID) -> dict[str, Any]:
         select(Notice.app_id, Notice.outcome)
         .join(LogoutRequestSession, LogoutRequestSession.idp_session_id == Notice.idp_session_id)
         .join(LogoutRequest, LogoutRequest.id == LogoutRequestSession.logout_request_id)
-        # The asking app knows, though somebody else's logout may still owe it a notice.
+        # The asking app knows, though another logout may still owe it a notice.
         .where(LogoutRequest.id == request, Notice.app_id != LogoutRequest.app_id)
         .distinct()
     ):

@@ -48,7 +48,7 @@ def tell_of_expired(
     """Owe Mosaic the end of a session that expired here, now that its id is at hand again.
 
     How long a session lives is Mosaic's affair: what has expired by our clock may live on there,
-    and a receipt would promise an end that nobody brought about. Call it when the session is known
+    and a receipt would promise an end that no call brought about. Call it when the session is known
     to be the user's.
     """
     session_id = request.command.session_id
@@ -57,7 +57,7 @@ def tell_of_expired(
         return ()
     known = select(Logout.id).where(Logout.idp_session_id == session.id)
     if connection.execute(known).first() is not None:
-        return ()  # somebody asked before
+        return ()  # an earlier logout asked
     sealed = services.keyring.seal(session_id, mosaic_ids.place_of(session.id))
     connection.execute(
         update(IdpSession).where(IdpSession.id == session.id).values(sealed_session_id=sealed)

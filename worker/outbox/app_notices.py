@@ -45,11 +45,11 @@ def add_notices(
 ) -> list[UUID]:
     """Write the deliveries to the apps that share *ended*, but for *initiating_app*, which knows.
 
-    In the caller's transaction. An app without an address is not told; of an expiry only those
+    In the caller's transaction. An app without an address is not told; of an expiry only apps
     are told that asked for it.
     """
-    if not anybody_listens(connection, cause, initiating_app):
-        return []  # asked first: of many ended sessions it is dear to ask who shares them
+    if not any_app_listens(connection, cause, initiating_app):
+        return []  # asked first: of many ended sessions it is dear to ask which apps share them
     _, sharing, parameters = _listeners_to(connection, cause, initiating_app)
     now = services.now()
     rows = [
@@ -65,10 +65,10 @@ def add_notices(
     return [row["id"] for row in rows]
 
 
-def anybody_listens(connection: Connection, cause: EndCause, initiating_app: str | None) -> bool:
+def any_app_listens(connection: Connection, cause: EndCause, initiating_app: str | None) -> bool:
     """Whether any app at all wants to hear of such an end, but for *initiating_app*."""
-    anybody, _, parameters = _listeners_to(connection, cause, initiating_app)
-    return connection.execute(anybody, parameters).first() is not None
+    listening, _, parameters = _listeners_to(connection, cause, initiating_app)
+    return connection.execute(listening, parameters).first() is not None
 
 
 def _listeners_to(
@@ -87,7 +87,7 @@ def _listeners_to(
 def _listeners(
     *, is_expiry: bool, has_initiating_app: bool, is_sqlite: bool
 ) -> tuple[Select[str], Select[UUID, str]]:
-    """Return who wants to hear at all, and who of them shares the sessions told as ``keys``."""
+    """Return which apps want to hear at all, and which of them share the sessions in ``keys``."""
     wanted: list[ColumnElement[bool]] = [App.notice_method.is_not(None)]
     if has_initiating_app:
         wanted.append(App.app_id != bindparam("initiating_app"))

@@ -31,11 +31,12 @@ CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"
 DEAD: Final = "dead"
 SWEEP_BATCH: Final = 500
-# Those that failed before keep their own back-off while a breaker is open, or each time it lets
-# somebody through they would be there first. No more of it than this: it may not be their fault,
-# and whoever is held back must ask several times within the minute in which it is to be done.
+# Those that failed before keep their own back-off while a breaker is open, or each time it lets a
+# delivery through they would be there first. No more of it than this: it may not be their fault,
+# and a delivery that is held back must ask several times within the minute in which it is to be
+# done.
 MAX_HELD_BACK_SECONDS: Final = 10.0
-# A row that keeps killing whoever works on it must not take all workers down, one by one.
+# A row that keeps killing the worker on it must not take all workers down, one by one.
 MAX_CRASHES: Final = 10
 
 

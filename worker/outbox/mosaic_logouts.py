@@ -111,7 +111,8 @@ def _put_off(services: Services, claim: _Claim, error: SessionWorkerError) -> st
 def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:
     # No patience will help: the session lives on, though its user may not use it.
     is_ours = isinstance(error, OperatorMustAct | UserRefused)
-    # Nobody is called for an id that may be made up: an app could have it done at every attempt.
+    # No operator is called for an id that may be made up: an app could have it done at every
+    # attempt.
     is_ours = is_ours or (isinstance(error, LogoutRefused) and claim.is_proven)
     log.log(
         logging.ERROR if is_ours else logging.WARNING,
@@ -133,7 +134,7 @@ def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str |
     now = services.now()
     with services.store.write() as connection:
         if not leases.close(connection, claim.lease, now, outcome):
-            return None  # our lease ended and somebody else took over
+            return None  # our lease ended and another worker took over
         _scrub(connection, claim.session)
         row = audit.event(
             event,

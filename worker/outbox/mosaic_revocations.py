@@ -93,7 +93,7 @@ class _Attempt:
         return app.mosaic
 
     def _end_backend_sessions(self, app: MosaicApp) -> None:
-        # Of an earlier attempt nobody knows whether, or when, it has reached Mosaic: a login since
+        # Whether, or when, an earlier attempt has reached Mosaic is unknown: a login since
         # may be the user's own, though no app has registered it yet.
         if self.lease.attempts == 1 and self._may_delete():
             self.services.mosaic.delete_sessions(
@@ -103,7 +103,7 @@ class _Attempt:
             self._end_listed(app)
 
     def _may_delete(self) -> bool:
-        """Whether nothing can have begun since, as far as anybody knows."""
+        """Whether nothing can have begun since, as far as the worker knows."""
         if self.services.now() - self.row.created_at > DELETE_WITHIN:
             return False
         # All that was live then has ended: what lives now is newer.
@@ -121,7 +121,7 @@ class _Attempt:
         )
         refusal: SessionWorkerError | None = None
         for session in listed:
-            # As with registrations: within one second nobody can tell, and it counts as before.
+            # As with registrations: within one second the order is unknown; it counts as before.
             if session.started_at >= self.row.began_before:
                 continue
             try:
@@ -132,7 +132,7 @@ class _Attempt:
                     timeout_seconds=self._seconds_left(),
                 )
             except (OperatorMustAct, UserRefused, LogoutRefused) as error:
-                refusal = error  # the others must not live on for it
+                refusal = error  # the other sessions must not live on for it
         if refusal is not None:
             raise refusal
 

@@ -51,7 +51,7 @@ Publish = Callable[[str, str, dict[str, Any]], datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Payload:
     """What a notice says."""
 
     notice_id: UUID
@@ -65,32 +65,32 @@ class _Told:
 def deliver(services: Services, notice_id: UUID, publish: Publish) -> str | None:
     """Tell one app. Returns the outcome when the delivery is closed, else None.
 
-    Safe to repeat: without the lease nobody is told, and the app may be told twice.
+    Safe to repeat: without the lease the app is not told, and it may be told twice.
     """
     with services.store.write() as connection:
         claimed = leases.claim(connection, services, Notice, notice_id)
         if claimed is None:
             return None
         lease, row = claimed
-        told, app = _read(connection, row)
+        payload, app = _read(connection, row)
     try:
-        published_at = _tell(services, app, told, lease, publish)
+        published_at = _tell(services, app, payload, lease, publish)
     except NoticeRefused as refusal:
-        return _close(services, lease, told, app, leases.FAILED, str(refusal))
+        return _close(services, lease, payload, app, leases.FAILED, str(refusal))
     except StoreUnavailable:
         raise
     except SessionWorkerError as error:
-        return _put_off(services, lease, told, app, error)
+        return _put_off(services, lease, payload, app, error)
     if published_at is None:
-        return _close(services, lease, told, app, leases.CONFIRMED, None)
-    return _put_off(services, lease, told, app, None, published_at)
+        return _close(services, lease, payload, app, leases.CONFIRMED, None)
+    return _put_off(services, lease, payload, app, None, published_at)
 
 
-def _read(connection: Connection, row: Row[Any]) -> tuple[_Told, Row[Any]]:
+def _read(connection: Connection, row: Row[Any]) -> tuple[_Payload, Row[Any]]:
     session = connection.execute(
         select(IdpSession.user_id, IdpSession.ended_at).where(IdpSession.id == row.idp_session_id)
     ).one()
-    told = _Told(
+    payload = _Payload(
         row.id,
         row.idp_session_id,
         session.user_id,
@@ -99,26 +99,26 @@ def _read(connection: Connection, row: Row[Any]) -> tuple[_Told, Row[Any]]:
         row.published_at,
     )
     app = connection.execute(select(App.__table__).where(App.app_id == row.app_id)).one()
-    return told, app
+    return payload, app
 
 
 def _tell(
-    services: Services, app: Row[Any], told: _Told, lease: Lease, publish: Publish
+    services: Services, app: Row[Any], payload: _Payload, lease: Lease, publish: Publish
 ) -> datetime | None:
     """Tell the app. Returns when it was put on its queue; None where its answer confirms it."""
     if app.notice_method == NoticeMethod.BACKCHANNEL:
         services.notices.post_logout_token(
             url=app.notice_address,
             audience=app.client_id,
-            user_id=told.user_id,
-            session_ref=str(told.session),
-            notice_id=str(told.notice_id),
+            user_id=payload.user_id,
+            session_ref=str(payload.session),
+            notice_id=str(payload.notice_id),
             timeout_seconds=services.settings.notice_timeout_seconds,
         )
         return None
     if app.notice_method == NoticeMethod.QUEUE:
-        _check_room(services, app.notice_address, told.published_at)
-        kwargs = {"app_id": app.app_id, "envelope": _sealed(services, app.app_id, told, lease)}
+        _check_room(services, app.notice_address, payload.published_at)
+        kwargs = {"app_id": app.app_id, "envelope": _sealed(services, app.app_id, payload, lease)}
         return publish(app.notice_address, contract.LOGOUT_NOTICE_TASK, kwargs)
     raise NoticeRefused("the app has no notice address any more")
 
@@ -136,7 +136,7 @@ def _check_room(services: Services, queue: str, published_at: datetime | None) -
 
 
 def _look(services: Services, queue: str) -> Waiting | None:
-    """Return what lies in the app's queue; None where the broker tells nobody."""
+    """Return what lies in the app's queue; None where the broker does not tell."""
     try:
         if services.broker is None:
             return other_brokers.waiting_in(services.settings.broker_url.get_secret_value(), queue)
@@ -147,7 +147,7 @@ def _look(services: Services, queue: str) -> Waiting | None:
         raise NoticeUndelivered(str(error)) from None
 
 
-def _sealed(services: Services, app_id: str, told: _Told, lease: Lease) -> str:
+def _sealed(services: Services, app_id: str, payload: _Payload, lease: Lease) -> str:
     known = services.apps.find(app_id)
     keys = list(known.keys.values()) if known is not None else []
     if not keys:
@@ -156,14 +156,14 @@ def _sealed(services: Services, app_id: str, told: _Told, lease: Lease) -> str:
         "v": contract.VERSION,
         "task": contract.LOGOUT_NOTICE_TASK,
         "app_id": app_id,
-        "notice_id": str(told.notice_id),
+        "notice_id": str(payload.notice_id),
         "issued_at": times.to_wire(services.now()),
-        "user_id": told.user_id,
-        "session_ref": str(told.session),
-        "cause": told.cause,
-        "ended_at": times.to_wire(told.ended_at),
+        "user_id": payload.user_id,
+        "session_ref": str(payload.session),
+        "cause": payload.cause,
+        "ended_at": times.to_wire(payload.ended_at),
     }
-    # While a key is being rotated nobody knows which one the app has: each attempt takes the next.
+    # During a rotation the worker cannot know which key the app has: each attempt takes the next.
     key = keys[(lease.attempts - 1) % len(keys)]
     return sealing.seal(key, sealing.Kind.NOTICE, content)
 
@@ -171,7 +171,7 @@ def _sealed(services: Services, app_id: str, told: _Told, lease: Lease) -> str:
 def _put_off(  # noqa: PLR0913, PLR0917 - as `_close`
     services: Services,
     lease: Lease,
-    told: _Told,
+    payload: _Payload,
     app: Row[Any],
     error: SessionWorkerError | None,
     published_at: datetime | None = None,
@@ -180,7 +180,7 @@ def _put_off(  # noqa: PLR0913, PLR0917 - as `_close`
         _log_failure(lease, app, error)
     if services.now() >= lease.give_up_at:
         why = "not confirmed in time" if error is None else f"{type(error).__name__}: {error}"
-        return _close(services, lease, told, app, leases.FAILED, why)
+        return _close(services, lease, payload, app, leases.FAILED, why)
     with services.store.write() as connection:
         noted = {} if published_at is None else {"published_at": published_at}
         leases.put_off(connection, services, lease, error, noted)
@@ -203,13 +203,18 @@ def _log_failure(lease: Lease, app: Row[Any], error: SessionWorkerError) -> None
 
 
 def _close(  # noqa: PLR0913, PLR0917 - how a delivery ended has many sides
-    services: Services, lease: Lease, told: _Told, app: Row[Any], outcome: str, why: str | None
+    services: Services,
+    lease: Lease,
+    payload: _Payload,
+    app: Row[Any],
+    outcome: str,
+    why: str | None,
 ) -> str | None:
     now = services.now()
     with services.store.write() as connection:
         if not leases.close(connection, lease, now, outcome, why):
-            return None  # our lease ended and somebody else took over
-        record_outcome(connection, told.session, told.user_id, app.app_id, outcome, now)
+            return None  # our lease ended and another worker took over
+        record_outcome(connection, payload.session, payload.user_id, app.app_id, outcome, now)
     if outcome == leases.FAILED:
         log.error("notice_failed", notice=str(lease.id), app=app.app_id, why=why)
     return outcome

@@ -42,7 +42,7 @@ EXPIRED: Final = "expired"
 IDP_CONFIRMED: Final = "idp_confirmed"
 IDP_GIVEN_UP: Final = "idp_given_up"
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
-ORPHAN_ENDED: Final = "orphan_ended"  # of a login of which nobody had heard
+ORPHAN_ENDED: Final = "orphan_ended"  # of a login whose answer the worker did not hear
 APP_CONFIRMED: Final = "app_confirmed"
 APP_GIVEN_UP: Final = "app_given_up"
 REPLACED_TOKEN_PRESENTED: Final = "replaced_token_presented"  # noqa: S105 - an event
@@ -52,7 +52,7 @@ TICKET_ISSUED: Final = "ticket_issued"
 TICKET_USED: Final = "ticket_used"
 TICKET_REFUSED: Final = "ticket_refused"
 
-# The detail of an authentication by user id: nobody knows whether that user was there.
+# The detail of an authentication by user id: whether that user was there is unknown.
 BY_USER: Final = "by_user"
 USER_REVOKED: Final = "user_revoked"
 
@@ -106,8 +106,8 @@ def record_once_an_hour(store: Store, row: dict[str, Any]) -> None:
     trail would drown in it. Two at once may both be written.
     """
     since = row["at"] - timedelta(hours=1)
-    told = {"session": row["idp_session_id"], "name": row["event"], "detail": row["detail"]}
-    known = store.run(_SINCE, {**told, "at": since})
+    parameters = {"session": row["idp_session_id"], "name": row["event"], "detail": row["detail"]}
+    known = store.run(_SINCE, {**parameters, "at": since})
     if not known:
         with store.write() as connection:
             record(connection, [row])
@@ -130,7 +130,7 @@ def one_for_each(rows: CTE, name: str, *, by: Cause, detail: str | None = None) 
     """Return the statement of PostgreSQL that appends one row for each of *rows*.
 
     These are sessions, with `id` and `user_id`, that the same statement has just changed. To be
-    told what `told_at` returns.
+    given what `parameters_at` returns.
     """
     values: dict[str, Any] = {
         "id": _new_id_of_each(),
@@ -145,8 +145,8 @@ def one_for_each(rows: CTE, name: str, *, by: Cause, detail: str | None = None) 
     return insert(SessionEvent).from_select(list(values), select(*values.values()))
 
 
-def told_at(at: datetime) -> dict[str, Any]:
-    """Return what the statement of `one_for_each` must be told each time it runs."""
+def parameters_at(at: datetime) -> dict[str, Any]:
+    """Return what the statement of `one_for_each` takes each time it runs."""
     return {"noted_at": at, "id_begins": new_id().bytes[:7]}
 
 

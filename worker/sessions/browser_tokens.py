@@ -1,6 +1,6 @@
 """Browser tokens: each names one session in one browser, until a newer one takes its place.
 
-A user id names nobody's browser, and a session's reference is no secret. The token is one: 256
+A user id names no browser, and a session's reference is no secret. The token is one: 256
 random bits, of which only a keyed hash is stored.
 """
 
@@ -68,7 +68,7 @@ def find(services: Services, token: str) -> Presented | None:
 
 
 def find_session(connection: Connection, services: Services, token: str) -> Session | None:
-    """Return the session a token names or once named, live or ended: whoever had it may end it."""
+    """Return the session a token names or once named, live or ended: its bearer may end it."""
     token_hash = _hash_of(services.keyring, token)
     if token_hash is None:
         return None
@@ -95,8 +95,8 @@ def issue(  # noqa: PLR0913 - the columns of a row
     """Make a new token of a live session, in the caller's transaction, and return it.
 
     With *replaces_all* those from before give nothing from the commit on, and the tickets they were
-    exchanged for are gone: with a new proof the session is stronger, and whoever knew an old token
-    or held such a ticket would hold the stronger one. Without it the oldest gives way once there
+    exchanged for are gone: with a new proof the session is stronger, and an attacker with an old
+    token or such a ticket would hold the stronger one. Without it the oldest gives way once there
     are `MAX_LIVE`. The caller has locked the session's row: two at once would miss each other's
     token. It is the *is_first* of a session that the caller's transaction has inserted: nothing
     else of it can be there.

@@ -69,7 +69,7 @@ def last_idle_check(connection: Connection, settings: Settings, now: datetime) -
     """Return when expiry looks at the last session past the idle cap; None without such a cap.
 
     Looked for once a run, among all live sessions: how far use has put an expiry off depends on the
-    lifetime of an app as it was then, which nobody remembers.
+    lifetime of an app as it was then, which is stored nowhere.
     """
     if settings.session_idle_cap_seconds is None:
         return None

@@ -19,7 +19,7 @@ from worker.storage.encryption import KeyRing
 from worker.storage.sql import upsert
 
 _SESSION_HASH: Final = bindparam("session_hash", type_=IdpSession.session_hash.type)
-# A session id that the session had earlier; also for who inserts one.
+# A session id that the session had earlier; also for a statement that inserts one.
 ALIASED: Final = select(SessionAlias.idp_session_id).where(
     SessionAlias.session_hash == _SESSION_HASH
 )
@@ -47,10 +47,10 @@ def find(
 
     *for_update* as in `queries.by_id`.
     """
-    told = {"session_hash": session_hash}
+    parameters = {"session_hash": session_hash}
     # In this order: an id that is changed in between is an alias by the time we look there.
-    return queries.one(connection, _CURRENT[for_update], told) or queries.one(
-        connection, _EARLIER[for_update], told
+    return queries.one(connection, _CURRENT[for_update], parameters) or queries.one(
+        connection, _EARLIER[for_update], parameters
     )
 
 

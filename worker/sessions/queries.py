@@ -192,7 +192,7 @@ def reason_for(end_cause: str | None) -> Reason:
 def by_for_update(query: Select[*tuple[Any, ...]]) -> dict[bool, Select[*tuple[Any, ...]]]:
     """Return *query* without and with locks; other writers of its rows wait for our commit.
 
-    Not those who write rows that refer to them (FOR NO KEY UPDATE), as of `lock_in_order`. SQLite
+    Not writers of rows that refer to them (FOR NO KEY UPDATE), as of `lock_in_order`. SQLite
     knows no FOR UPDATE and needs none: it has one writer at a time.
     """
     return {False: query, True: query.with_for_update(key_share=True)}
@@ -225,10 +225,10 @@ def is_live(services: Services, session: UUID) -> bool:
 def one(
     connection: Connection,
     query: Select[*tuple[Any, ...]],
-    told: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Session | None:
     """Return the session that *query* for `COLUMNS` finds, if it finds one."""
-    row = connection.execute(query, told).one_or_none()
+    row = connection.execute(query, parameters).one_or_none()
     return None if row is None else from_columns(row)
 
 
@@ -246,9 +246,9 @@ def locked_in_order(which: ColumnElement[bool]) -> ColumnElement[bool]:
 def lock_in_order(connection: Connection, *sessions: UUID) -> None:
     """Lock the rows of sessions, all callers in the same order: none waits for another in a ring.
 
-    That is for who writes to several in one transaction. Rows that refer to them may still be
-    written meanwhile (FOR NO KEY UPDATE): a notice or a delivery of one session would else wait
-    for us while its writer holds another.
+    That is for a caller that writes to several in one transaction. Rows that refer to them may
+    still be written meanwhile (FOR NO KEY UPDATE): a notice or a delivery of one session would
+    else wait for us while its writer holds another.
     """
     rows = select(IdpSession.id).where(IdpSession.id.in_(sessions)).order_by(IdpSession.id)
     connection.execute(rows.with_for_update(key_share=True))

@@ -49,17 +49,21 @@ def raise_device_watermark(
 
 def is_before_watermark(connection: Connection, user_id: str, authenticated_at: datetime) -> bool:
     """Whether a login at *authenticated_at* came before the user was logged out everywhere."""
-    told = {"user_id": user_id, "logged_in_at": authenticated_at}
-    return bool(connection.execute(_USER_LOGGED_OUT_SINCE, told).scalar_one())
+    parameters = {"user_id": user_id, "logged_in_at": authenticated_at}
+    return bool(connection.execute(_USER_LOGGED_OUT_SINCE, parameters).scalar_one())
 
 
 def is_before_device_watermark(
     connection: Connection, user_id: str, device_id: str, app_id: str, authenticated_at: datetime
 ) -> bool:
     """Whether a login of the app came before the user was logged out from its device."""
-    told = {"user_id": user_id, "device_id": device_id, "app_id": app_id}
-    told_when = {**told, "logged_in_at": authenticated_at}
-    return bool(connection.execute(_DEVICE_LOGGED_OUT_SINCE, told_when).scalar_one())
+    parameters = {
+        "user_id": user_id,
+        "device_id": device_id,
+        "app_id": app_id,
+        "logged_in_at": authenticated_at,
+    }
+    return bool(connection.execute(_DEVICE_LOGGED_OUT_SINCE, parameters).scalar_one())
 
 
 def user_logged_out_since(user_id: Any, logged_in_at: Any) -> ColumnElement[bool]:
