@@ -32,7 +32,7 @@ from worker.logins.login_steps import (
     open_handle,
     require_granted,
     seconds_for_call,
-    who,
+    user_facts,
 )
 from worker.logins.settle_login import Attempt, AuthenticateRequest, settle, unheard
 from worker.logins.step_up_session import Raised, find_raised, require_same
@@ -92,10 +92,11 @@ def _planned(
 
 def _facts(proof: Proof, handle: LoginHandle | None, raised: Raised | None) -> LoginFacts:
     if handle is None:
-        return who(proof, raised)
+        return user_facts(proof, raised)
     if handle.facts.identifier is not None:
         return handle.facts
-    named = who(proof, raised)  # after a social provider it is now that the app says who it is
+    # After a social provider it is now that the app names the user.
+    named = user_facts(proof, raised)
     return LoginFacts(
         identifier=named.identifier,
         identifier_type=named.identifier_type,
@@ -134,7 +135,7 @@ def _prove(login: Attempt) -> Outcome:
     except OutcomeUnknown as unknown:
         return unheard(login, call, str(unknown))
     except SessionWorkerError as error:
-        limits.give_back(services, login.buckets)  # nobody has said that it was wrong
+        limits.give_back(services, login.buckets)  # Mosaic has not said that it was wrong
         journal.give_up(services, call, error)
         raise
     try:
@@ -153,13 +154,13 @@ def _refused(login: Attempt, call: UUID, refusal: UserRefused | ProofRefused) ->
     log.info("login_refused", method=login.method, why=refusal.reason, detail=str(refusal))
     reason = refusal.reason
     if isinstance(refusal, UserRefused):
-        reason = _told(login, refusal)
+        reason = _reason_for_app(login, refusal)
     outcome = failure_of(LoginRefused(reason))
     journal.close_alone(login.services, call, CallOutcome.REFUSED, outcome)
     return outcome
 
 
-def _told(login: Attempt, refusal: UserRefused) -> Reason:
+def _reason_for_app(login: Attempt, refusal: UserRefused) -> Reason:
     """Return what an app may hear of a user: nothing, before anything is proved.
 
     Unless the operator lets it: a portal of an organisation's own people may say "locked".

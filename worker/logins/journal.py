@@ -54,7 +54,7 @@ _BEGIN: Final = select(
     .returning(LoginCall.id)
     .cte("begun")
 )
-# What it sets is told when it runs.
+# What it sets are the parameters of each run.
 _CLOSE: Final = (
     update(LoginCall)
     .where(
@@ -74,7 +74,7 @@ class PlannedCall:
     kind: CallKind
     method: str
     subject: bytes | None = field(default=None, repr=False)  # keyed hash of who signs in
-    proof: bytes | None = field(default=None, repr=False)  # of what serves one call, whoever asks
+    proof: bytes | None = field(default=None, repr=False)  # of what serves one call, of any request
     handle: UUID | None = None
     seconds: float  # that the call may take
 
@@ -146,7 +146,7 @@ def close(  # noqa: PLR0913 - what is written
     connection: Connection,
     services: Services,
     call: UUID,
-    how: CallOutcome,
+    outcome: CallOutcome,
     *,
     answer: Outcome | None = None,
     session: UUID | None = None,
@@ -154,12 +154,12 @@ def close(  # noqa: PLR0913 - what is written
 ) -> bool:
     """Write down what came of the call, in the caller's transaction.
 
-    Whether it was still open: if not, somebody has said by now that its outcome is unknown, and
-    what it brought must be thrown away. Without *keeps_proof* another call may bring it again.
+    Whether it was still open: if not, another request has said by now that its outcome is unknown,
+    and what it brought must be thrown away. Without *keeps_proof* another call may bring it again.
     """
     changes = {
         "closed_at": services.now(),
-        "outcome": how.value,
+        "outcome": outcome.value,
         "sealed_answer": None if answer is None else sealed(services, call, answer),
         "idp_session_id": session,
         **({} if keeps_proof else {"proof_hash": None}),
@@ -169,22 +169,22 @@ def close(  # noqa: PLR0913 - what is written
 
 
 def sealed(services: Services, call: UUID, answer: Outcome) -> bytes:
-    """Return what is kept of the answer to a call, for whoever repeats its request."""
+    """Return what is kept of the answer to a call, for a repeat of its request."""
     return services.keyring.seal(json.dumps(answer.to_wire()), answer_place(call))
 
 
 def close_alone(
-    services: Services, call: UUID, how: CallOutcome, answer: Outcome | None = None
+    services: Services, call: UUID, outcome: CallOutcome, answer: Outcome | None = None
 ) -> None:
     """Do what `close` does, in a transaction by itself."""
     with services.store.write() as connection:
-        close(connection, services, call, how, answer=answer)
+        close(connection, services, call, outcome, answer=answer)
 
 
 def close_unheard(
     services: Services, request: OpenedRequest[Command], call: UUID, method: str, of: Session | None
 ) -> Outcome:
-    """Write down that nobody knows what came of the call, for *of* if its session is known."""
+    """Write down that it is unknown what came of the call, for *of* if its session is known."""
     row = audit.event(
         audit.OUTCOME_UNKNOWN,
         at=services.now(),
@@ -243,11 +243,11 @@ def answer_place(call: UUID) -> str:
 
 
 def _find(services: Services, request: OpenedRequest[Command]) -> Row[Any] | None:
-    told = {"app_id": request.app.app_id, "request_id": request.request_id}
-    if not services.store.run(_IS_KNOWN, told):
+    parameters = {"app_id": request.app.app_id, "request_id": request.request_id}
+    if not services.store.run(_IS_KNOWN, parameters):
         return None  # nearly always, and cheaper than to look for all of it
     with services.store.read() as connection:
-        return connection.execute(_KNOWN, told).one_or_none()
+        return connection.execute(_KNOWN, parameters).one_or_none()
 
 
 def _of_proof(
@@ -255,8 +255,8 @@ def _of_proof(
 ) -> Outcome | None:
     """Return what the one call with *proof* came to; None once it is taken back.
 
-    While that call is under way, this waits. Its answer is told for a minute: who lost it by an
-    accident still gets the token that took the place of the one that is used up.
+    While that call is under way, this waits. Its answer is kept for a minute: an app that lost it
+    by an accident still gets the token that took the place of the one that is used up.
     """
     if proof is None:
         return None
@@ -278,8 +278,8 @@ def _of_proof(
 
 def _of_another(services: Services, row: Row[Any]) -> Outcome:
     age = services.now() - row.closed_at
-    is_told = row.sealed_answer is not None and age <= _ANSWER_KEPT
-    if row.outcome != CallOutcome.UNKNOWN.value and not is_told:
+    is_available = row.sealed_answer is not None and age <= _ANSWER_KEPT
+    if row.outcome != CallOutcome.UNKNOWN.value and not is_available:
         return PROOF_USED
     outcome = _repeated(services, row)
     return replace(outcome, data=aged(outcome.data, age)) if "tokens" in outcome.data else outcome
@@ -294,7 +294,7 @@ def _repeated(services: Services, row: Row[Any]) -> Outcome:
             cause = None if session is None else session.end_cause
             return Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(cause))
     if row.sealed_answer is None:
-        return UNKNOWN  # nobody heard it, or it is too old to be told again
+        return UNKNOWN  # the worker did not hear it, or it is too old to be repeated
     try:
         content = json.loads(services.keyring.open(row.sealed_answer, answer_place(row.id)))
     except SealedValueUnreadable:

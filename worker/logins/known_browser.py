@@ -1,7 +1,7 @@
 """The mark of a browser in which a user has signed in before.
 
-It grants nothing but a count of its own: without it whoever fails often enough under a user's name
-would keep that user out (OWASP calls it a device cookie).
+It grants nothing but a count of its own: without it an attacker who fails often enough under a
+user's name would keep that user out (OWASP calls it a device cookie).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIFETIME: Final = timedelta(days=180)
 
 
 def make(services: Services, app_id: str, *subjects: bytes) -> str:
-    """Return a mark that names *subjects*: keyed hashes of who has just signed in."""
+    """Return a mark that names *subjects*: keyed hashes of names of the user who signed in."""
     content = {
         "id": str(new_id()),
         "at": times.to_wire(services.now()),

@@ -1,8 +1,8 @@
-"""How often somebody may guess, and have codes sent: counted before the call, for all processes.
+"""How often a browser may guess, and have codes sent: counted before the call, for all processes.
 
-Parallel guesses would otherwise slip through together. A failure of a stranger counts for all
-browsers nobody has signed in with; a browser that is known has a count of its own. Without Redis
-nothing can be counted, and nobody may guess. That a count is full is written to the trail once.
+Parallel guesses would otherwise slip through together. A failure in an unknown browser counts for
+all unknown browsers; a browser that its user has signed in with has its own count. Without Redis
+nothing can be counted, and no browser may guess. That a count is full is written to the trail once.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guesser:
-    """Who tries to sign in, as far as anybody knows."""
+    """Who tries to sign in, as far as the worker knows."""
 
     by: Cause
     user_id: str | None = None  # whose session a factor is to be added to
-    # Keyed hash of who they say they are; None where a passkey is to tell.
+    # Keyed hash of the identifier they name; None where a passkey is to tell.
     subject: bytes | None
     is_second_factor: bool = False  # counted apart from passwords
     known_browser: str | None = None  # the id of its mark, if that names the subject
@@ -98,8 +98,8 @@ def guesses(guesser: Guesser) -> tuple[Bucket, ...]:
         buckets.append(_bucket(Limit.HANDLE, key, WRONG_CODES_OF_A_HANDLE, seconds, is_final=True))
     if guesser.subject is not None:
         limit = Limit.FACTOR if guesser.is_second_factor else Limit.LOGIN
-        who = guesser.known_browser or "unknown"
-        key = f"failed:{limit}:{guesser.subject.hex()}:{who}"
+        browser = guesser.known_browser or "unknown"
+        key = f"failed:{limit}:{guesser.subject.hex()}:{browser}"
         buckets.append(_bucket(limit, key, FAILURES, FAILURE_SECONDS))
     if guesser.ip_address is not None:
         key = f"failed:address:{guesser.by.app_id}:{_network(guesser.ip_address)}"
@@ -111,9 +111,10 @@ def sends(guesser: Guesser) -> tuple[Bucket, ...]:
     """Return what one code or link that is sent is counted in."""
     buckets = []
     if guesser.subject is not None:
-        who = f"{guesser.subject.hex()}:{guesser.known_browser or 'unknown'}"
+        recipient = f"{guesser.subject.hex()}:{guesser.known_browser or 'unknown'}"
         buckets += [
-            _bucket(Limit.SENDS, f"sent:{who}:{seconds}", size, seconds) for size, seconds in SENDS
+            _bucket(Limit.SENDS, f"sent:{recipient}:{seconds}", size, seconds)
+            for size, seconds in SENDS
         ]
     if guesser.ip_address is not None:
         key = f"sent:address:{_network(guesser.ip_address)}"
@@ -160,14 +161,14 @@ def _run(
         raise HeldBack("limits: Redis does not answer", Reason.RATE_LIMITED, 1.0) from None
     if full:
         bucket = buckets[full - 1]
-        if is_first and bucket.seconds > _MINUTE:  # who asks for a code twice is no news
+        if is_first and bucket.seconds > _MINUTE:  # a user who asks for a code twice is no news
             _say(services, guesser, bucket.limit)
         seconds = None if bucket.is_final else max(1.0, milliseconds / 1000)
         raise LoginRefused(Reason.TOO_MANY_ATTEMPTS, retry_after=seconds)
 
 
 def _say(services: Services, guesser: Guesser, limit: Limit) -> None:
-    """Tell operators that somebody has come to a limit: once for as long as it holds.
+    """Tell operators that a browser has come to a limit: once for as long as it holds.
 
     Each attempt would let a flood fill the trail. Nothing names who it was: only what an app said.
     """
@@ -192,7 +193,7 @@ def _bucket(limit: Limit, key: str, size: int, seconds: int, *, is_final: bool =
 def _network(address: str) -> str:
     """Return what one client has to itself: an IPv4 address, a /64 of IPv6, or the text."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else address  # noqa: PLR2004
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address  # noqa: PLR2004

@@ -21,12 +21,12 @@ from worker.wiring import Services
 
 LoginRequest = OpenedRequest[StartCommand] | OpenedRequest[AuthenticateCommand]
 
-# A login that nobody hears of leaves a session behind, and a refresh token is used up: neither is
-# begun with less time than this.
+# A login whose answer the worker does not hear leaves a session behind, and a refresh token is used
+# up: neither is begun with less time than this.
 LEAST_SECONDS: Final = 3.0
 _MAX_WAIT_SECONDS: Final = 1.0
 
-# The code of a passcode is the same step, whoever brings it to the user; so is a link's.
+# The code of a passcode is the same step, whether Mosaic or the app sends it; so is a link's.
 _ALSO: Final = {Method.OTP: Method.OTP_DIRECT, Method.LINK: Method.LINK_DIRECT}
 
 
@@ -57,19 +57,19 @@ def open_handle(services: Services, request: LoginRequest, step: LoginStep) -> L
     return handle
 
 
-def who(step: LoginStep, raised: Raised | None) -> LoginFacts:
-    """Return who signs in: the session's own user in a step-up, else who the step names."""
+def user_facts(step: LoginStep, raised: Raised | None) -> LoginFacts:
+    """Return who signs in: the session's own user in a step-up, else the user the step names."""
     if raised is not None:
         return LoginFacts(identifier=raised.session.user_id, identifier_type="user_id")
-    named = step.fields()
-    if "username" in named:
+    fields = step.fields()
+    if "username" in fields:
         return LoginFacts(
-            identifier=named["username"], identifier_type=named.get("username_type", "username")
+            identifier=fields["username"], identifier_type=fields.get("username_type", "username")
         )
-    if "user_id" in named:
-        return LoginFacts(identifier=named["user_id"], identifier_type="user_id")
+    if "user_id" in fields:
+        return LoginFacts(identifier=fields["user_id"], identifier_type="user_id")
     return LoginFacts(
-        identifier=named.get("identifier"), identifier_type=named.get("identifier_type")
+        identifier=fields.get("identifier"), identifier_type=fields.get("identifier_type")
     )
 
 
@@ -80,7 +80,7 @@ def guesser_of(
     handle: LoginHandle | None,
     raised: Raised | None,
 ) -> Guesser:
-    """Return who is to be counted for what comes."""
+    """Return the guesser that this step is counted for."""
     subject = None
     if facts.identifier is not None:
         subject = limits.subject_of(services, facts.identifier_type or "", facts.identifier)
@@ -106,7 +106,7 @@ def seconds_for_call(services: Services, request: OpenedRequest[Command]) -> flo
     return min(services.settings.mosaic_timeout_seconds, left)
 
 
-def call_mosaic(  # noqa: PLR0913, PLR0917 - what is told of the call
+def call_mosaic(  # noqa: PLR0913, PLR0917 - what the call carries
     services: Services,
     request: LoginRequest,
     step: LoginStep,

@@ -111,7 +111,7 @@ def _stored(services: Services, row: dict[str, Any], token: str) -> Stored:
 
 
 def _of(column: Any) -> ColumnElement[Any]:
-    """Return what a column of the new session is told."""
+    """Return the parameter for a column of the new session."""
     return bindparam(column.key, type_=column.type)
 
 
@@ -126,7 +126,7 @@ def _logged_out_since() -> ColumnElement[bool]:
 
 def _statement() -> Select[Any]:
     call = bindparam("call", type_=LoginCall.id.type)
-    # Locked, so that nobody says meanwhile that its outcome is unknown.
+    # Locked, so that no other request says meanwhile that its outcome is unknown.
     is_open = (LoginCall.id == call) & LoginCall.closed_at.is_(None)
     open_call = select(LoginCall.id).where(is_open).with_for_update().cte("open_call")
     row = select(*NEW_ROW).select_from(open_call).where(~_logged_out_since())

@@ -1,8 +1,9 @@
 """Fresh tokens for a refresh token, while the user is away.
 
 Mosaic takes each refresh token once, so the journal's row is committed before the call, and its
-unique proof makes one call of however many requests bring the token. The others are told what the
-one was told. What Mosaic returned is given out only if the session is still live at the commit.
+unique proof makes one call of however many requests bring the token. The other requests get the
+answer of that call. What Mosaic returned is given out only if the session is still live at the
+commit.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def _settle(exchange: _Exchange, body: Mapping[str, Any]) -> Outcome:
 
 
 class _Overtaken(Exception):  # noqa: N818
-    """Somebody was told that nobody heard of the call: what it brought must be thrown away."""
+    """Another request was answered "unknown" for the call: what it brought must be thrown away."""
 
 
 def _store(exchange: _Exchange, tokens: Tokens, identity: Identity) -> Outcome:
@@ -186,7 +187,7 @@ def _store(exchange: _Exchange, tokens: Tokens, identity: Identity) -> Outcome:
             cause = None if found is None else found.end_cause
             outcome = Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(cause))
         else:
-            outcome = _given(connection, exchange, found, tokens, identity)
+            outcome = _answer(connection, exchange, found, tokens, identity)
         is_open = journal.close(
             connection,
             services,
@@ -202,7 +203,7 @@ def _store(exchange: _Exchange, tokens: Tokens, identity: Identity) -> Outcome:
     return replace(outcome, live_at=live_at) if "session_ref" in outcome.data else outcome
 
 
-def _given(
+def _answer(
     connection: Connection,
     exchange: _Exchange,
     session: Session,

@@ -193,7 +193,7 @@ def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) 
         "browser_token": stored.browser_token,
         "known_browser": known_browser.make(services, app.app_id, *subjects),
     }
-    given = {name: value for name, value in known.items() if value is not None}
+    fields = {name: value for name, value in known.items() if value is not None}
     logouts, notices = stored.replaced.logouts, stored.replaced.notices
     is_unproven = identity.amr is None and not stored.amr
     shortfall = app.policy.shortfall(
@@ -201,7 +201,7 @@ def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) 
     )
     if shortfall is not None:
         lacking = step_up(stored.session, stored.user_id, shortfall)
-        data = {**lacking.data, **given}
+        data = {**lacking.data, **fields}
         return Outcome(lacking.verdict, lacking.reason, data, logouts=logouts, notices=notices)
     data = {
         "tokens": shown_tokens(services.keyring, app, stored.session, tokens),
@@ -209,7 +209,7 @@ def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) 
         "session_ref": str(stored.session),
         "expires_at": times.to_wire(stored.expires_at),
         "authenticated_at": times.to_wire(stored.authenticated_at),
-        **given,
+        **fields,
     }
     return Outcome(Verdict.AUTHENTICATED, data=data, logouts=logouts, notices=notices)
 
@@ -259,9 +259,11 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
         )
         user = services.keyring.lookup_hash(f"user:{raised.session.user_id}").hex()
         permit = services.traffic.admit_for_user(app, user, seconds / 4)
-        asked = SilentAuthCall(session_id=str(login.session_id), user_id=raised.session.user_id)
+        silent_call = SilentAuthCall(
+            session_id=str(login.session_id), user_id=raised.session.user_id
+        )
         tokens, identity = services.mosaic.authenticate_session(
-            permit, app, asked, timeout_seconds=seconds
+            permit, app, silent_call, timeout_seconds=seconds
         )
     except SessionWorkerError as error:
         log.info("factor_not_found_out", error=type(error).__name__)

@@ -1,6 +1,6 @@
 """The first step of an active login: a code is sent, a provider or a passkey asked.
 
-It answers with a handle for whoever is named, known to Mosaic or not: what an app may show tells
+It answers with a handle for any user named, known to Mosaic or not: what an app may show tells
 nothing about accounts. The true answer goes to log and metrics.
 """
 
@@ -34,7 +34,7 @@ from worker.logins.login_steps import (
     open_handle,
     require_granted,
     seconds_for_call,
-    who,
+    user_facts,
 )
 from worker.logins.step_up_session import Raised, find_raised, require_same
 from worker.mosaic import CALLS, LoginFacts, Shown
@@ -121,7 +121,7 @@ def _take(
 def _facts(step: FirstStep[Any], begun: LoginHandle | None, raised: Raised | None) -> LoginFacts:
     if begun is not None:
         return begun.facts
-    facts = who(step, raised)
+    facts = user_facts(step, raised)
     return replace(
         facts,
         state=secrets.token_urlsafe(_STATE_BYTES),
@@ -151,8 +151,8 @@ def _in_place_of(step: FirstStep[Any], refusal: UserRefused | ProofRefused) -> S
 
 
 def _reason(refusal: UserRefused | ProofRefused, *, reveals: bool) -> Reason:
-    is_told = reveals or isinstance(refusal, ProofRefused)
-    return refusal.reason if is_told else Reason.INVALID_CREDENTIALS
+    is_revealed = reveals or isinstance(refusal, ProofRefused)
+    return refusal.reason if is_revealed else Reason.INVALID_CREDENTIALS
 
 
 def _begun(  # noqa: PLR0913, PLR0917 - what a handle is made of

@@ -83,5 +83,5 @@ def require_same(handle: LoginHandle, raised: Raised | None) -> None:
 
 
 def _lost_to_a_factor(services: Services, presented: Presented) -> bool:
-    told = {"session": presented.session.id, "since": presented.replaced_at}
-    return bool(services.store.run(_NEWER_FACTOR, told))
+    parameters = {"session": presented.session.id, "since": presented.replaced_at}
+    return bool(services.store.run(_NEWER_FACTOR, parameters))
