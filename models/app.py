@@ -50,7 +50,7 @@ class App(Base):
     # name of a queue. None means: it is not told.
     notice_method: Mapped[str | None]
     notice_address: Mapped[str | None]
-    # Mosaic tells nobody of an expiry either, and most apps need not know.
+    # Mosaic tells no app of an expiry either, and most apps need not know.
     notify_on_expiry: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
     created_at: Mapped[datetime]

@@ -37,5 +37,5 @@ class BrowserToken(Base):
     origin: Mapped[str]
     issued_at: Mapped[datetime]
     # Since then it gives nothing: a newer one carries what has been proved. It may still end the
-    # session, since whoever once named a session may.
+    # session, since a token that once named a session may.
     replaced_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""What a delivery has, whoever is to be told: the outbox."""
+"""What a delivery has, to Mosaic or to an app: the outbox."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class Delivery:
     give_up_at: Mapped[datetime]
 
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    # How often a lease ended without a word: whoever held it was killed, perhaps by this very row.
+    # How often a lease ended without a word: its worker was killed, perhaps by this very row.
     crashes: Mapped[int] = mapped_column(default=0, server_default="0")
     next_attempt_at: Mapped[datetime]
     # When a message for it was last put on the broker: the sweep sends another only after a while.
     woken_at: Mapped[datetime]
-    # Who works on it, and until when: without a live lease nobody may call anybody for it.
+    # The attempt that is under way, and until when: without a live lease no worker may make a call
+    # for it.
     lease_token: Mapped[UUID | None]
     leased_until: Mapped[datetime | None]
     last_error: Mapped[str | None]

@@ -85,11 +85,12 @@ class IdpSession(Base):
     user_id: Mapped[str]
     # HMAC of the session id: finds the row without telling the id.
     session_hash: Mapped[bytes] = mapped_column(unique=True)
-    # Whoever holds the id is the user. Sealed for this row ("idp_sessions:<id>:session_id"), and
+    # The bearer of the id is the user. Sealed for this row ("idp_sessions:<id>:session_id"), and
     # scrubbed once the session has ended and Mosaic need not be told any more.
     sealed_session_id: Mapped[bytes | None]
     device_id: Mapped[str | None]
-    # The app that told us of it: its client may end the session where the asking app's may not.
+    # The app that told the worker of it: its client may end the session where the asking app's may
+    # not.
     registered_by: Mapped[str]
 
     amr: Mapped[list[str]]

@@ -31,7 +31,7 @@ class CallOutcome(StrEnum):
 
     ANSWERED = "answered"
     REFUSED = "refused"
-    UNKNOWN = "unknown"  # it may have happened; nobody heard the answer
+    UNKNOWN = "unknown"  # it may have happened; the worker did not hear the answer
 
 
 class LoginCall(Base):
@@ -61,7 +61,7 @@ class LoginCall(Base):
             postgresql_where=_ANSWERED,
             sqlite_where=_ANSWERED,
         ),
-        # The next login of the same identifier looks for those whose session nobody has heard of.
+        # The next login of the same identifier looks for those whose answer no worker has heard.
         Index(
             "ix_login_calls_unknown",
             "app_id",

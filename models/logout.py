@@ -26,14 +26,14 @@ class LogoutRequest(Base):
     # SHA-256 of the sealed content: the same request id with other content is refused.
     digest: Mapped[bytes]
     scope: Mapped[str]
-    # None when it named a session by a browser token that is nobody's.
+    # None when it named a session by an unknown browser token.
     user_id: Mapped[str | None]
     sessions_ended: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class LogoutRequestSession(Base):
-    """A session in the scope of a logout request, also when somebody else ended it before."""
+    """A session in the scope of a logout request, also one that had ended before."""
 
     __tablename__ = "logout_request_sessions"
 

@@ -12,8 +12,8 @@ class Retention(Enum):
     # By a foreign key, which also refuses one whose session is gone: something is owed by it.
     WITH_SESSION = "with the session it belongs to"
     # By the purge itself. The database would look for the rows of each session apart, table by
-    # table, and that cost four times what deleting the session did. So whoever adds such a row
-    # holds a lock on its session, or has made it: nobody would ever delete a row that came later.
+    # table, and that cost four times what deleting the session did. So a writer of such a row
+    # holds a lock on its session, or has made it: no purge would ever delete a row that came later.
     PURGED_ALONG = "with the session it belongs to, by the same purge"
     WITH_REQUEST = "with the logout request it belongs to"
     EXPIRED_TICKETS = "an hour after its time is over"

@@ -12,7 +12,7 @@ from models.base import Base, new_id
 
 
 class SessionEvent(Base):
-    """Something that happened to a session, or to somebody who wanted one. Only ever added.
+    """Something that happened to a session, or to a user who wanted one. Only ever added.
 
     Holds no secret, and no foreign keys: the trail outlives what it is about.
     """
@@ -24,7 +24,7 @@ class SessionEvent(Base):
     at: Mapped[datetime] = mapped_column(index=True)
     event: Mapped[str]
     idp_session_id: Mapped[UUID | None]
-    # None where nobody knows whose it is: a sign-in that was refused has no user.
+    # None where the user is unknown: a sign-in that was refused has no user.
     user_id: Mapped[str | None]
     app_id: Mapped[str | None]
     detail: Mapped[str | None]

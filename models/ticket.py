@@ -24,8 +24,8 @@ class Ticket(Base):
     idp_session_id: Mapped[UUID] = mapped_column(index=True)
     from_app: Mapped[str]
     for_app: Mapped[str]
-    # SHA-256 of the verifier that the target app keeps in the browser. Without it whoever sees the
-    # ticket on its way could use it.
+    # SHA-256 of the verifier that the target app keeps in the browser. Without it an attacker who
+    # sees the ticket on its way could use it.
     challenge: Mapped[bytes]
     expires_at: Mapped[datetime] = mapped_column(index=True)  # purging scans by it
     used_at: Mapped[datetime | None]

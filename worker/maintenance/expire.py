@@ -75,7 +75,8 @@ def expire_sessions(
 def _checker(services: Services, due: ColumnElement[bool], expired: ColumnElement[bool]) -> Work:
     """Return what ends those of the sessions whose turn it is that have expired.
 
-    The others have been used since they were looked at, and have their turn when they expire now.
+    The other sessions have been used since they were looked at, and have their turn when they
+    expire now.
     """
     limit = services.settings.maintenance_batch
     end_batch = _ender(services, due, expired, EndCause.EXPIRED)
@@ -87,8 +88,8 @@ def _checker(services: Services, due: ColumnElement[bool], expired: ColumnElemen
         ended = end_batch(connection)
         if not ended.is_last:
             return ended  # the whole batch had expired
-        others = connection.execute(put_off, {"reached": BEGINNING}).rowcount
-        return Batch(ended.rows, is_last=ended.rows + others < limit, uncounted=others)
+        postponed = connection.execute(put_off, {"reached": BEGINNING}).rowcount
+        return Batch(ended.rows, is_last=ended.rows + postponed < limit, uncounted=postponed)
 
     return check_batch
 

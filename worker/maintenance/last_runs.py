@@ -1,4 +1,4 @@
-"""When maintenance last did its work: beat may be gone, and nobody may take its queue.
+"""When maintenance last did its work: beat may be gone, or its queue without a worker.
 
 A note is a key that expires, and what is left of its life tells its age: by Redis' clock alone, so
 that it does not matter whose machine wrote it, and whose reads it.
@@ -17,7 +17,7 @@ from worker.wiring import Services
 log = structlog.get_logger()
 
 KEY_PREFIX: Final = "mosaic-sessions:last-run:"
-KEPT_SECONDS: Final = 7 * 24 * 3600  # longer than anybody overlooks it
+KEPT_SECONDS: Final = 7 * 24 * 3600  # longer than an operator overlooks it
 
 
 class Run(StrEnum):

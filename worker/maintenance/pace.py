@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-# For a second that a batch had to wait for others, the others get so many more to themselves: no
+# For a second that a batch had to wait for other writers, those get so many more to themselves: no
 # run is slowed down to less than a third by it.
 _GIVES_WAY: Final = 2.0
-# By so much batches differ where nobody else is.
+# By so much batches differ where no other writer is.
 _USUAL: Final = 1.5
 # What was quickest yesterday may never be reached again, since tables grow.
 _FORGETS: Final = 1.1

@@ -127,7 +127,7 @@ def _deleter(
 
 # Deletes those rows of a list of keys that are still free, with what goes along; returns how many.
 # By a statement of its own, which sees what was committed before the rows were locked: a delivery
-# that somebody has come to owe since the batch was looked for.
+# that has come to be owed since the batch was looked for.
 Delete = Callable[[Connection, Sequence[Any]], int]
 
 

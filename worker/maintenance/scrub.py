@@ -16,15 +16,15 @@ _OUTCOME_UNKNOWN: Final = {"outcome": CallOutcome.UNKNOWN.value}
 
 
 def scrub_answers(services: Services) -> Counts:
-    """Scrub what is told to nobody any more, and close calls of which nobody heard again.
+    """Scrub answers that no request gets any more, and close calls whose answer no worker heard.
 
     Such a call may have happened: a worker was killed between its row and Mosaic's answer.
     """
     now = services.now()
-    told = LoginCall.sealed_answer.is_not(None) & (LoginCall.answer_until <= now)
+    outdated = LoginCall.sealed_answer.is_not(None) & (LoginCall.answer_until <= now)
     open_for_ever = LoginCall.closed_at.is_(None) & (LoginCall.call_until <= now)
     runs = [
-        in_batches(services, "answers", _updater(services, told, {"sealed_answer": null()})),
+        in_batches(services, "answers", _updater(services, outdated, {"sealed_answer": null()})),
         in_batches(
             services,
             "unheard",
