@@ -117,8 +117,8 @@ def by_option(app: AppChoices) -> dict[str, object]:
 
 def choice_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Give *verb* an option for each of `AppChoices`, under its name there."""
-    for option, (choice, how) in reversed(_OPTIONS.items()):
-        verb = click.option(f"--{option}", choice, **how)(verb)
+    for option, (choice, attributes) in reversed(_OPTIONS.items()):
+        verb = click.option(f"--{option}", choice, **attributes)(verb)
     return verb
 
 
@@ -133,7 +133,7 @@ def secret_option(unsaid: str) -> Callable[[Any], Any]:
 
 
 def read_secret(file: IO[str] | None) -> str:
-    """Return the client secret. Never an argument: those are visible to everybody in `ps`."""
+    """Return the client secret. Never an argument: those are visible to every user in `ps`."""
     if file is not None:
         return file.read().strip()
     if not common.is_at_a_terminal():
@@ -141,9 +141,9 @@ def read_secret(file: IO[str] | None) -> str:
     return str(click.prompt("Client secret", hide_input=True, err=True)).strip()
 
 
-def changes(given: dict[str, Any], unset: tuple[str, ...]) -> dict[str, Any]:
-    """Return the `AppChoices` that change: those *given*, and the defaults of those *unset*."""
-    found = {choice: value for choice, value in given.items() if value not in (None, ())}
+def changes(options: dict[str, Any], unset: tuple[str, ...]) -> dict[str, Any]:
+    """Return the `AppChoices` that change: those of *options*, and the defaults of *unset*."""
+    found = {choice: value for choice, value in options.items() if value not in (None, ())}
     for option in unset:
         choice, _ = _OPTIONS[option]
         if choice in found:

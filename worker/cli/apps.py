@@ -69,8 +69,8 @@ def add(  # noqa: PLR0913 - one for each option
     **choices: Any,
 ) -> None:
     """Register an app and print its first key, once."""
-    method, address = _notice_way(notice_url, notice_queue)
-    found = sealing_services()  # before anybody is asked for a secret
+    method, address = _notice_method(notice_url, notice_queue)
+    found = sealing_services()  # before an operator is asked for a secret
     new = NewApp(
         app_id=app_id,
         client_id=client_id,
@@ -100,14 +100,14 @@ def set_(  # noqa: PLR0913 - one for each option
     deny: tuple[str, ...],
     unset: tuple[str, ...],
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Change an app: what is given, and nothing else.
 
     An option that names several replaces all that was there; --allow and --deny alone add and take
     away. Where the app is told of ended sessions is changed with `set-notice`.
     """
-    changed = changes(given, unset)
+    changed = changes(options, unset)
     both = sorted(set(allow) & set(deny))
     if both:
         raise click.UsageError(f"--allow {both[0]} or --deny {both[0]}, not both")
@@ -255,7 +255,7 @@ def set_notice(  # noqa: PLR0913 - one for each option
     as_json: bool,
 ) -> None:
     """Say where an app is told that a session it shares has ended."""
-    method, address = _notice_way(notice_url, notice_queue)
+    method, address = _notice_method(notice_url, notice_queue)
     if silence == (method is not None):
         raise click.UsageError("say one of --notice-url, --notice-queue and --none")
     found = sealing_services()
@@ -274,7 +274,7 @@ def _print_done(app_id: str, done: str, *, as_json: bool) -> None:
         click.echo(done)
 
 
-def _notice_way(url: str | None, queue: str | None) -> tuple[NoticeMethod | None, str | None]:
+def _notice_method(url: str | None, queue: str | None) -> tuple[NoticeMethod | None, str | None]:
     if url is not None and queue is not None:
         raise click.UsageError("--notice-url or --notice-queue, not both")
     if url is not None:

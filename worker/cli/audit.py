@@ -1,4 +1,4 @@
-"""`mosaic-sessions audit`: what operators did, and both trails for whoever keeps them."""
+"""`mosaic-sessions audit`: what operators did, and the export of both trails."""
 
 from __future__ import annotations
 

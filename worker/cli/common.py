@@ -108,7 +108,7 @@ def services() -> Services:
 
 
 def sealing_services() -> Services:
-    """Return the services, for a verb that changes what is sealed or who uses it.
+    """Return the services, for a verb that changes what is sealed or which apps use it.
 
     Raises `ConfigurationError` when our keys are not those of the store: what this process sealed
     no worker could open. An operator's shell may have other settings than the workers.

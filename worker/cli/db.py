@@ -31,14 +31,14 @@ def db() -> None:
 def upgrade(*, as_json: bool) -> None:
     """Run the migrations that are missing, before the workers of a release start."""
     config = target.config_for(_url())
-    said: list[str] = []
-    config.attributes["say"] = said.append if as_json else click.echo
+    lines: list[str] = []
+    config.attributes["say"] = lines.append if as_json else click.echo
     try:
         command.upgrade(config, "head")
     except CommandError as error:
         raise Failure(str(error)) from None
     if as_json:
-        output.print_json({"revision": target.head(), "done": said})
+        output.print_json({"revision": target.head(), "done": lines})
 
 
 @db.command("check")

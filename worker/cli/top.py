@@ -67,7 +67,7 @@ def _show(console: Console, lines: Sequence[str]) -> None:
 
 
 def _fitted(line: str, width: int) -> Sequence[str]:
-    """Return *line* in lines that are not wider: one too wide would push the others about."""
+    """Return *line* in lines that are not wider: one too wide would push the other lines about."""
     if len(line) <= width:
         return [line.rstrip()]
     return textwrap.wrap(line, width, subsequent_indent="    ")
@@ -132,9 +132,9 @@ def _deliveries(health: Health) -> Iterator[str]:
     yield _owed("apps", store.notices, store.failed_notices)
 
 
-def _owed(who: str, counts: DeliveryCounts, given_up: int) -> str:
+def _owed(receiver: str, counts: DeliveryCounts, given_up: int) -> str:
     oldest = _seconds(counts.oldest_pending_seconds)
-    return f"{who:<24}{counts.pending:>8}{counts.failing:>9}{given_up:>10}{oldest:>9}"
+    return f"{receiver:<24}{counts.pending:>8}{counts.failing:>9}{given_up:>10}{oldest:>9}"
 
 
 def _rest(health: Health) -> Iterator[str]:

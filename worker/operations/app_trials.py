@@ -63,12 +63,12 @@ def client(services: Services, app: Row[Any]) -> str:
 
 
 @contextmanager
-def _advised(endpoint: Endpoint, who: str) -> Iterator[None]:
+def _advised(endpoint: Endpoint, owner: str) -> Iterator[None]:
     try:
         yield
     except (MosaicUnavailable, ClientRefused, MosaicContractBroken) as error:
         raise ConfigurationError(
-            health.advice(endpoint, who, type(error).__name__, str(error))
+            health.advice(endpoint, owner, type(error).__name__, str(error))
         ) from None
 
 

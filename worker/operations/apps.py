@@ -113,7 +113,7 @@ def set_app(
         connection.execute(update(App).where(App.app_id == app_id).values(values))
         after = _remembered(connection, app_id)
         if client_secret is not None:
-            after["client_secret"] = "a new one"  # noqa: S105 - it is not told
+            after["client_secret"] = "a new one"  # noqa: S105 - it is not shown
         _note(connection, services, Action.APP_CHANGED, app_id, before=was, after=after)
     services.mosaic.faults.forget()
 
@@ -165,8 +165,8 @@ def set_notice(
 ) -> None:
     """Say how and where the app is told that a session has ended; notices still open follow.
 
-    None for *notify_on_expiry* leaves it as it is, but who is told of nothing is not told of
-    expiry.
+    None for *notify_on_expiry* leaves it as it is, but an app that is told of nothing is not
+    told of expiry.
     """
     with services.store.write() as connection:
         _require(connection, app_id)
@@ -227,18 +227,18 @@ def _remembered(connection: Connection, app_id: str) -> dict[str, Any]:
     """Return what is set for the app and is no secret, as JSON holds it."""
     row = connection.execute(select(App.__table__).where(App.app_id == app_id)).one()
     address = _shown_address(row.notice_method, row.notice_address)
-    told = {"notice_method": row.notice_method, "notice_address": address}
+    notice = {"notice_method": row.notice_method, "notice_address": address}
     kept = {choice.name: getattr(row, choice.name) for choice in fields(AppChoices)}
     for name in _URLS:
         if kept[name] is not None:
             kept[name] = without_password(kept[name])
     expiry = {"notify_on_expiry": row.notify_on_expiry}
-    return {"client_id": row.client_id} | kept | told | expiry
+    return {"client_id": row.client_id} | kept | notice | expiry
 
 
 def _require(connection: Connection, app_id: str) -> None:
     # Locked: what is written down as before must be what the change finds. Users go on signing in:
-    # who writes a row that refers to the app does not wait for us.
+    # a writer of a row that refers to the app does not wait for us.
     query = select(App.app_id).where(App.app_id == app_id).with_for_update(key_share=True)
     if connection.execute(query).first() is None:
         raise _no_app(app_id)

@@ -1,4 +1,4 @@
-"""The audit trails, for whoever keeps them: what happened to sessions, and what operators did."""
+"""The audit trails, as operators export them: what happened to sessions, and what operators did."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models import OperatorAction, SessionEvent
 from worker.wiring import Services
 
 # Rows are read by their ids, which tell the time at which they were made, and are committed later.
-# Who reads on from the newest one would miss those that are still being written.
+# A reader that goes on from the newest row would miss those that are still being written.
 SETTLED_AFTER: Final = timedelta(minutes=1)
 _BATCH: Final = 1000
 

@@ -31,12 +31,12 @@ def list_logouts(
         IdpSession, IdpSession.id == Logout.idp_session_id
     )
     of_users = select(UserRevocation.__table__)
-    asked = ((of_sessions, Logout), (of_users, UserRevocation))
+    queries = ((of_sessions, Logout), (of_users, UserRevocation))
     with services.store.read() as connection:
         # Apart: there are few of the second kind, and each has its own index.
         found = [
             _logout(row)
-            for query, kind in asked
+            for query, kind in queries
             for row in connection.execute(
                 query.where(_wanted(kind, app_id, only_failed=only_failed))
                 .order_by(kind.created_at, kind.id)

@@ -68,15 +68,15 @@ class Finding:
 
 
 def examine(services: Services, *, test_notices: tuple[str, ...] = ()) -> Iterator[Finding]:
-    """Check everything, one by one; the apps *test_notices* are sent a signed notice of nobody."""
-    said: set[tuple[str, str]] = set()
+    """Check everything, one by one; the apps *test_notices* are sent a signed notice of no user."""
+    seen: set[tuple[str, str]] = set()
     for finding in _findings(services, test_notices):
         # What is away is asked for many things, and says the same each time. Of two apps with the
         # same fault each is told.
-        told = (finding.app, finding.says)
-        if finding.level is Level.GOOD or told not in said:
+        key = (finding.app, finding.says)
+        if finding.level is Level.GOOD or key not in seen:
             yield finding
-        said.add(told)
+        seen.add(key)
 
 
 def _findings(services: Services, test_notices: tuple[str, ...]) -> Iterator[Finding]:
@@ -112,12 +112,12 @@ def _beats_work(services: Services, found: Health) -> str:
     """Say when beat's work was done: `health` finds no fault until a worker has lived for long."""
     schedules = schedules_of(services.settings)
     runs = {schedules[run]: age for run, age in (found.last_runs or {}).items()}
-    told = ", ".join(schedule.told(age) for schedule, age in runs.items())
+    summary = ", ".join(schedule.summary(age) for schedule, age in runs.items())
     if all(schedule.is_in_time(age) for schedule, age in runs.items()):
-        return told
+        return summary
     if not heartbeat.living_workers(services.redis):
-        raise ConfigurationError(f"{told}: a worker does it when beat runs, and none is alive")
-    raise Hint(f"{told}: the workers have just begun. Look again in a quarter of an hour")
+        raise ConfigurationError(f"{summary}: a worker does it when beat runs, and none is alive")
+    raise Hint(f"{summary}: the workers have just begun. Look again in a quarter of an hour")
 
 
 def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple[str, Check]]:
@@ -211,16 +211,16 @@ def _redises(services: Services) -> dict[str, str]:
 
 
 def _redis(services: Services, name: str, url: str) -> str:
-    told: dict[str, Any] = {}
+    about: dict[str, Any] = {}
 
     def ask(client: redis.Redis, settings: Any) -> None:
         if name == "CELERY_BROKER_URL":
             ground.check_broker(client, settings)
-        told.update(_about(client))
+        about.update(_about(client))
 
     ground.check_redis(name, url, services.settings, ask)
-    version = str(told.get("redis_version", "?"))
-    if told.get("role", "master") != "master":
+    version = str(about.get("redis_version", "?"))
+    if about.get("role", "master") != "master":
         raise ConfigurationError(f"{name} names a replica, which takes no writes: name its master")
     if _numbers(version) < OLDEST_REDIS:
         raise ConfigurationError(f"{name} names a Redis {version}: it must be 6.2 or newer")

@@ -110,14 +110,17 @@ def receipt(services: Services, receipt_id: UUID) -> Explanation | None:
         revocations = connection.execute(select(UserRevocation.__table__).where(of_request)).all()
     sessions = _each(services, refs)
     whose = f"user {row.user_id}" if row.user_id else "a browser token that is nobody's"
-    said = f"{row.app_id} asked to log out {whose} (scope {row.scope})"
-    told = tuple(map(_revocation, revocations))
+    request = f"{row.app_id} asked to log out {whose} (scope {row.scope})"
+    facts = tuple(map(_revocation, revocations))
     what_follows = tuple(_next_of(revocations))
     return Explanation(
         about=f"receipt {receipt_id}",
-        state=_state_of([*told, *(fact for one in sessions for fact in one.told)]),
-        why=(Fact(row.created_at, said), Fact(None, f"{row.sessions_ended} sessions ended by it")),
-        told=told,
+        state=_state_of([*facts, *(fact for one in sessions for fact in one.told)]),
+        why=(
+            Fact(row.created_at, request),
+            Fact(None, f"{row.sessions_ended} sessions ended by it"),
+        ),
+        told=facts,
         next=what_follows,
         sessions=sessions,
     )
@@ -132,8 +135,8 @@ def _each(services: Services, refs: list[UUID]) -> tuple[Explanation, ...]:
     return tuple(one for ref in refs if (one := session(services, ref)) is not None)
 
 
-def _state_of(told: list[Fact]) -> str:
-    states = {fact.state for fact in told}
+def _state_of(facts: list[Fact]) -> str:
+    states = {fact.state for fact in facts}
     return next((state for state in (FAILED, PENDING) if state in states), "done")
 
 

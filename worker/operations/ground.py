@@ -2,7 +2,7 @@
 
 What passes by itself (`NotReady`) is told apart from what does not (`ConfigurationError`): a reboot
 or a failover, during which Redis and the database are away, must not leave all workers down until
-somebody comes.
+an operator comes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check_database(store: Store) -> None:
     trouble = schema_trouble(revision)
     if trouble is not None:
         raise ConfigurationError(trouble)
-    # What it says of a row that is none it would say of each: a worker there answers nobody.
+    # What it says of a row that is none it would say of each: a worker there answers no app.
     nothing = update(IdpSession).where(false()).values(version=IdpSession.version)
     with store.write() as connection:
         connection.execute(nothing)
@@ -65,12 +65,12 @@ def _check_rights(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         return
     names = sorted(Base.metadata.tables)
-    asked = text(
+    query = text(
         "SELECT name, lower(wanted) FROM unnest(CAST(:names AS text[])) AS name,"
         " unnest(CAST(:rights AS text[])) AS wanted"
         " WHERE NOT has_table_privilege(name, wanted) ORDER BY name, wanted"
     )
-    rows = connection.execute(asked, {"names": names, "rights": list(_RIGHTS)}).all()
+    rows = connection.execute(query, {"names": names, "rights": list(_RIGHTS)}).all()
     if rows:
         missing = ", ".join(f"{right} {name}" for name, right in rows)
         raise ConfigurationError(

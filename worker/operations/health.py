@@ -1,7 +1,7 @@
 """How the service is: the one place that judges it, for `status`, the monitor and the metrics.
 
 That all processes live does not make it good: with a wrong client secret, no user of that app is
-signed in. What one app among several suffers from is a warning: a worker that served nobody because
+signed in. What one app among several suffers from is a warning: a worker that served no app because
 of it would make it worse. Each problem says what to do about it.
 """
 
@@ -53,7 +53,7 @@ class Part(StrEnum):
     DELIVERIES = "deliveries"
 
 
-# With these good, the processes live. Whether they can do anything for anybody, the others say.
+# With these good, the processes live. Whether they can serve any app, the others say.
 PROCESSES: Final = (Part.DATABASE, Part.BROKER, Part.WORKERS, Part.SWEEP)
 
 
@@ -64,7 +64,7 @@ def queues_left_alone(workers: Workers) -> str | None:
     return f"no worker takes queue {', '.join(left)}" if left else None
 
 
-# Anybody who may use this Redis can write what a worker says of itself.
+# Each client of this Redis can write what a worker says of itself.
 
 
 def _has(queues: object, queue: str) -> bool:
@@ -122,7 +122,7 @@ class Health:
     last_runs: dict[Run, float | None] | None = None
     schema: Schema | None = None
     store: StoreCounts | None = None
-    # The apps that may get tokens for whomever they name: power over people who are not there.
+    # The apps that may get tokens for any user they name: power over users who are not there.
     silent_by_user: tuple[str, ...] | None = None
     traffic: TrafficState | None = None
     # With the service; and what one app suffers from, while the others are served.
@@ -131,7 +131,7 @@ class Health:
 
     @property
     def problems(self) -> list[str]:
-        """All that somebody must look at, each once."""
+        """All that an operator must look at, each once."""
         parts = (*self.wrong.values(), *self.warnings.values())
         return list(dict.fromkeys(problem for found in parts for problem in found))
 
@@ -226,31 +226,31 @@ def _apps_without(faults: list[Fault], services: Services) -> dict[str, set[str]
 
 
 def _no_answers(breaker: BreakerState) -> str:
-    who = "does not answer" if breaker.client_id is None else f"fails client {breaker.client_id}"
+    fault = "does not answer" if breaker.client_id is None else f"fails client {breaker.client_id}"
     return (
-        f"Mosaic {who}: the breaker of lane {breaker.lane} at {breaker.name} is {breaker.state}. "
+        f"Mosaic {fault}: the breaker of lane {breaker.lane} at {breaker.name} is {breaker.state}. "
         "Nothing is lost: users are to try later, logouts are kept. If it goes on, look at "
         "Mosaic's status page, and at the network on the way there"
     )
 
 
-def advice(endpoint: str, who: str, error: str, detail: str) -> str:
-    """Say what does not work at Mosaic, for *who* (an app, or a key set's URL), and what to do."""
-    return f"{detail}. {_what_to_do(endpoint, who, is_refused=error == ClientRefused.__name__)}"
+def advice(endpoint: str, owner: str, error: str, detail: str) -> str:
+    """Say what fails at Mosaic, for *owner* (an app, or a key set's URL), and what to do."""
+    return f"{detail}. {_what_to_do(endpoint, owner, is_refused=error == ClientRefused.__name__)}"
 
 
-def _what_to_do(endpoint: str, who: str, *, is_refused: bool) -> str:
+def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
     if endpoint == Endpoint.JWKS:
         return _check_address("jwks_url", "the app's")
     if not is_refused:
         setting = "token_url" if endpoint == Endpoint.TOKEN else "base_url"
-        return _check_address(setting, f"{who}'s")
+        return _check_address(setting, f"{owner}'s")
     if endpoint == Endpoint.TOKEN:
         return (
-            f"Give the secret of {who} anew: "
-            f"mosaic-sessions apps set {who} --client-secret-file FILE"
+            f"Give the secret of {owner} anew: "
+            f"mosaic-sessions apps set {owner} --client-secret-file FILE"
         )
-    return f"Give the client of {who} the right at Mosaic, in its admin portal"
+    return f"Give the client of {owner} the right at Mosaic, in its admin portal"
 
 
 def _check_address(setting: str, whose: str) -> str:

@@ -1,10 +1,10 @@
 """Are our keys those of the store? Asked before a worker takes jobs, and before anything is sealed.
 
 With other keys nothing can be answered, not even by a refusal: the keys of the apps are sealed
-with ours. And what is sealed with keys that nobody else has opens nowhere.
+with ours. And what is sealed with keys that no other process has opens nowhere.
 
 Decided by many rows, never by one of several: a single damaged row must not keep all workers from
-starting. Whoever asks for that very row is told then.
+starting. A request for that very row fails then.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Unfinished:
 
 
 def unfinished(connection: Connection) -> Unfinished | None:
-    """Return the latest rotation, unless it is done, or nobody remembers any."""
+    """Return the latest rotation, unless it is done, or the trail has none."""
     row = connection.execute(
         select(OperatorAction.at, OperatorAction.operator, OperatorAction.action)
         .where(OperatorAction.action.in_((Action.KEY_ROTATION_BEGUN, Action.KEY_ROTATION_DONE)))
@@ -82,9 +82,9 @@ def unfinished(connection: Connection) -> Unfinished | None:
     return Unfinished(row.at, row.operator)
 
 
-def _note(services: Services, action: Action, told: dict[str, Any]) -> None:
+def _note(services: Services, action: Action, details: dict[str, Any]) -> None:
     # Each batch commits by itself: one that is stopped has a beginning and no end.
-    after = {"sealing_key": services.keyring.sealing_kid, **told}
+    after = {"sealing_key": services.keyring.sealing_kid, **details}
     with services.store.write() as connection:
         operator_trail.record(connection, action, at=services.now(), after=after)
 

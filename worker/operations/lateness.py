@@ -40,9 +40,9 @@ class Schedule:
             return None
         if seconds is None and all(self.is_in_time(_uptime(worker, now)) for worker in workers):
             return None
-        return f"{self.told(seconds)}: {self.what_to_do}"
+        return f"{self.summary(seconds)}: {self.what_to_do}"
 
-    def told(self, seconds: float | None) -> str:
+    def summary(self, seconds: float | None) -> str:
         """Say when the last run was."""
         return self.never if seconds is None else f"{self.last} {seconds:.0f} s ago"
 

@@ -74,8 +74,8 @@ class Live:
         if self._counted_at is None or now - self._counted_at >= COUNT_EVERY_SECONDS:
             self._counted_at, self._counted = now, health.examine(self._services)
             return self._counted
-        others = [part for part in Part if part is not Part.DELIVERIES]
-        found = health.examine(self._services, others)
+        other_parts = [part for part in Part if part is not Part.DELIVERIES]
+        found = health.examine(self._services, other_parts)
         if self._counted is not None:
             found.store = self._counted.store
             found.notice_queues = self._counted.notice_queues

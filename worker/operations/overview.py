@@ -87,7 +87,7 @@ def live_sessions_of(
 ) -> tuple[ColumnElement[bool], int]:
     """Return what selects one session, a user's, or those an app shares; and how many live.
 
-    Also those past their expiry that nobody has marked yet: they have not ended.
+    Also those past their expiry that maintenance has not marked yet: they have not ended.
     """
     chosen: list[ColumnElement[bool]] = [IdpSession.ended_at.is_(None)]
     if session is not None:

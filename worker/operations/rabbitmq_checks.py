@@ -43,9 +43,9 @@ def _version(url: str) -> str:
 
 def _rights(url: str) -> str:
     if missing := rabbitmq.missing_rights(url):
-        told = "; ".join(f"{right} {', '.join(names)}" for right, names in missing.items())
+        listed = "; ".join(f"{right} {', '.join(names)}" for right, names in missing.items())
         raise ConfigurationError(
-            f"our user may not {told}: give it the permissions that docs/deploy.md names for "
+            f"our user may not {listed}: give it the permissions that docs/deploy.md names for "
             "RabbitMQ"
         )
     return "our user may configure, write and read what we need"
@@ -62,10 +62,11 @@ def _room(url: str) -> str:
 
 def _queues(url: str) -> str:
     if strange := rabbitmq.strange_queues(url):
-        told = ", ".join(f"{queue} ({why})" for queue, why in strange.items())
+        listed = ", ".join(f"{queue} ({why})" for queue, why in strange.items())
         raise ConfigurationError(
-            f"these were declared otherwise than workers declare them: {told}. A worker that takes "
-            "them connects for ever: stop what declares them, and delete them once they are empty"
+            f"these were declared otherwise than workers declare them: {listed}. A worker that "
+            "takes them connects for ever: stop what declares them, and delete them once they "
+            "are empty"
         )
     kinds = rabbitmq.kinds(url)
     if not kinds:
@@ -89,8 +90,8 @@ def _policies(settings: Settings) -> str:
         settings.ca_certificates,
     )
     if found:
-        told = "; ".join(f"{queue} has {', '.join(bad)}" for queue, bad in found.items())
+        listed = "; ".join(f"{queue} has {', '.join(bad)}" for queue, bad in found.items())
         raise ConfigurationError(
-            f"a policy loses jobs: {told}. Have its pattern leave out the queues of the workers"
+            f"a policy loses jobs: {listed}. Have its pattern leave out the queues of the workers"
         )
     return "none loses jobs"

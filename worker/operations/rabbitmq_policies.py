@@ -28,9 +28,9 @@ def harmful(api_url: str, broker_url: str, ca_certificates: str | None) -> dict[
     host = urlsplit(broker_url).path.removeprefix("/") or "/"
     found = {}
     for queue in _queues(api_url, unquote(host), ca_certificates):
-        told = queue.get("effective_policy_definition") or {}
+        policy = queue.get("effective_policy_definition") or {}
         if queue.get("name") in set(contract.Queue) and (
-            bad := [n for n in LOSE_JOBS if n in told]
+            bad := [n for n in LOSE_JOBS if n in policy]
         ):
             found[str(queue["name"])] = bad
     return found

@@ -101,7 +101,7 @@ class Story:
             yield Fact(link.first_authenticated_at, f"{link.app_id}, last token at {last}{good}")
 
     def told(self) -> Iterator[Fact]:
-        """Say who was told of its end, and who was not."""
+        """Say whether Mosaic and each app was told of its end."""
         logout = self.details.logout
         if logout is not None:
             yield told_of("Mosaic", logout.outcome, logout)
@@ -127,18 +127,18 @@ class Story:
             yield from self._next_of_the_living()
             return
         owed = list(self._owed())
-        for who, row, verb in owed:
+        for receiver, row, verb in owed:
             if row.closed_at is None:
-                yield Fact(row.next_attempt_at, f"{who} is told again, at the earliest")
+                yield Fact(row.next_attempt_at, f"{receiver} is told again, at the earliest")
             elif _outcome_of(row) in {leases.DEAD, leases.FAILED}:
-                yield Fact(None, f"{who} is told no more, unless by mosaic-sessions {verb}")
+                yield Fact(None, f"{receiver} is told no more, unless by mosaic-sessions {verb}")
         if all(row.closed_at is not None for _, row, _ in owed):
             keep = timedelta(days=self.services.settings.keep_ended_days)
             gone = found.ended_at + max(keep, REMEMBERED_AT_LEAST)
             yield Fact(gone, "its row is deleted, at the earliest")
 
     def _owed(self) -> Iterator[tuple[str, Any, str]]:
-        """Return who must be told, how far that is, and the verb that begins it again."""
+        """Return each receiver to be told, how far that is, and the verb that begins it again."""
         if self.details.logout is not None:
             yield "Mosaic", self.details.logout, "logouts replay"
         for one in self.details.notices:
@@ -161,15 +161,17 @@ def _outcome_of(row: Any) -> str | None:
     return outcome
 
 
-def told_of(who: str, outcome: str | None, row: Any) -> Fact:
-    """Say whether *who* was told by the delivery *row*, which ended with *outcome*."""
+def told_of(receiver: str, outcome: str | None, row: Any) -> Fact:
+    """Say whether *receiver* was told by the delivery *row*, which ended with *outcome*."""
     tries = f"{row.attempts} attempts" if row.attempts != 1 else "1 attempt"
     error = f", the last error: {row.last_error}" if row.last_error else ""
     if outcome is None:
-        return Fact(row.created_at, f"{who} is still to be told, after {tries}{error}", PENDING)
+        return Fact(
+            row.created_at, f"{receiver} is still to be told, after {tries}{error}", PENDING
+        )
     if outcome == leases.CONFIRMED:
-        return Fact(row.closed_at, f"{who} confirmed it, after {tries}", CONFIRMED)
-    why = f"{who} was given up ({outcome}), after {tries}{error}"
+        return Fact(row.closed_at, f"{receiver} confirmed it, after {tries}", CONFIRMED)
+    why = f"{receiver} was given up ({outcome}), after {tries}{error}"
     return Fact(row.closed_at, why, FAILED)
 
 

@@ -108,7 +108,7 @@ class SessionDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryCounts:
-    """Who must still be told. A delivery is failing when its latest attempt failed."""
+    """How many deliveries are open. A delivery is failing when its latest attempt failed."""
 
     pending: int
     failing: int
