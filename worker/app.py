@@ -47,7 +47,7 @@ def _configure_logging(**_: Any) -> None:
 @signals.worker_init.connect
 def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
     if sender.app is not app:
-        return  # the signal is everybody's, e.g. a test's own Celery app
+        return  # the signal is every Celery app's, e.g. a test's own
     try:
         _check_temporary_folder(sender.pool_cls)
         startup.check(settings_module.current())
@@ -59,7 +59,7 @@ def _refuse_to_start_wrongly(sender: Any, **_: Any) -> None:
         _exit(f"does not start yet: {error}", startup.NOT_YET_EXIT_CODE)
     except Exception as error:  # noqa: BLE001 - an unchecked worker must not start either
         why = f"an unforeseen {type(error).__name__} while checking"
-        # Nobody knows whether it passes: a supervisor that gives up would take all workers down.
+        # Whether it passes is unknown: a supervisor that gives up would take all workers down.
         _exit(f"does not start yet: {why}", startup.NOT_YET_EXIT_CODE)
 
 

@@ -3,7 +3,7 @@
 A change by an operator takes effect within `RELOAD_AFTER_SECONDS`, and one thread looks for it a
 little earlier: else all threads would, each the same, every few seconds. A key id we do not know is
 looked for in the database at once, so that a fresh key works immediately. So is an app, but one
-that is not there only once a second: whoever can publish could name it again and again.
+that is not there only once a second: an attacker who can publish could name it again and again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_APPS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000  # what they are called is the senders' choice
 
 # What an operator may allow an app beyond its own sessions and the browsers that come to it: power
-# over people who are not there. An app has none of them unless it was given.
+# over users who are not there. An app has none of them unless it was given.
 SILENT_BY_USER: Final = "silent_by_user"  # tokens for a user it names, whoever is at the browser
 LOGOUT_USER: Final = "logout_user"  # ending all of a user's sessions
 REVOKE_USER: Final = "revoke_user"  # the same at Mosaic, also of what was never registered

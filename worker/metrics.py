@@ -54,13 +54,13 @@ class Saving(StrEnum):
 class UnansweredCause(StrEnum):
     """Why an app that asked got no answer at all."""
 
-    NO_SENDER = "no_sender"  # the message does not say who asks
+    NO_SENDER = "no_sender"  # the message does not say which app asks
     STORE_UNAVAILABLE = "store_unavailable"  # the app's keys, which seal an answer, are there
     APP_UNREADABLE = "app_unreadable"  # they do not open: our keys are wrong, or its row is damaged
 
 
 class Rejection(StrEnum):
-    """Why a message was dropped, and nobody answered."""
+    """Why a message was dropped, and its sender not answered."""
 
     NOT_A_MESSAGE = "not_a_message"  # no queue item as Celery writes it
     TOO_LARGE = "too_large"
@@ -125,7 +125,7 @@ def task_bug(task: Task) -> None:
 
 
 def sign_in_limited(limit: StrEnum) -> None:
-    """Count that somebody has come to a limit of logins, once for as long as it holds."""
+    """Count that a browser has come to a limit of logins, once for as long as it holds."""
     _record(LIMITED, (limit,), 1)
 
 

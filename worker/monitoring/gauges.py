@@ -136,7 +136,7 @@ class Facts(Collector):
         self._jobs = jobs
 
     def describe(self) -> Iterable[Metric]:
-        """Return all names; asks nobody."""
+        """Return all names; asks no source."""
         return [gauge.of(()) for gauge in ALL]
 
     def collect(self) -> Iterator[Metric]:
@@ -144,9 +144,9 @@ class Facts(Collector):
         in_flight, concurrency = self._jobs()
         yield IN_FLIGHT.of([((), in_flight)])
         yield CONCURRENCY.of([((), concurrency)])
-        asked = {source.name: source.ask() for source in self._sources}
-        found = {name: answer.value for name, answer in asked.items() if answer.is_in_time()}
-        yield UP.of(((name,), float(found.get(name) is not None)) for name in asked)
+        answers = {source.name: source.ask() for source in self._sources}
+        found = {name: answer.value for name, answer in answers.items() if answer.is_in_time()}
+        yield UP.of(((name,), float(found.get(name) is not None)) for name in answers)
         for metrics in found.values():
             yield from metrics or ()
 
@@ -155,7 +155,7 @@ def sources(services: Services) -> list[MetricSource]:
     """Return what is asked for the installation's facts."""
     broker_url = services.settings.broker_url.get_secret_value()
     ages, notice_ages = Ages(), Ages()
-    asked: dict[str, tuple[float, Callable[[], Sequence[Metric]]]] = {
+    questions: dict[str, tuple[float, Callable[[], Sequence[Metric]]]] = {
         "database": (COUNT_EVERY_SECONDS, lambda: _of_store(*_count(services))),
         # Apart: on another schema the counts above may not be possible.
         "schema": (COUNT_EVERY_SECONDS, lambda: _of_schema(services)),
@@ -164,17 +164,17 @@ def sources(services: Services) -> list[MetricSource]:
         "mosaic": (ASK_EVERY_SECONDS, lambda: _of_mosaic(services.mosaic.faults.present())),
     }
     if queue_depth.is_told_by(broker_url):  # another broker has tools of its own
-        asked["broker"] = (
+        questions["broker"] = (
             ASK_EVERY_SECONDS,
             lambda: _of_backlog(queue_depth.read(broker_url), ages, services.now()),
         )
-        asked["notice_queues"] = (
+        questions["notice_queues"] = (
             ASK_EVERY_SECONDS,
             lambda: _of_notice_queues(
                 queue_depth.notice_queues(services), notice_ages, services.now()
             ),
         )
-    return [Source(name, every, WAIT_SECONDS, ask) for name, (every, ask) in asked.items()]
+    return [Source(name, every, WAIT_SECONDS, ask) for name, (every, ask) in questions.items()]
 
 
 def _count(services: Services) -> tuple[StoreCounts, dict[str, float]]:

@@ -61,23 +61,23 @@ class MonitorServer(Listener):
     """Serves `/jwks.json`, `/healthz` and `/livez`. As a context manager it runs."""
 
     def __init__(
-        self, host: str, port: int, jwks: dict[str, Any], asked: Iterable[Source[PartHealth]]
+        self, host: str, port: int, jwks: dict[str, Any], sources: Iterable[Source[PartHealth]]
     ) -> None:
         super().__init__(host, port, self._page)
         self._jwks = jwks
-        self._sources = {source.name: source for source in asked}
+        self._sources = {source.name: source for source in sources}
         self._was: dict[str, tuple[str, str]] = {}
 
     def health(self, *parts: str) -> PageHealth:
         """Return what is wrong with *parts*, or with any, by name; each problem once."""
-        asked = {
+        answers = {
             name: source.ask()
             for name, source in self._sources.items()
             if not parts or name in parts
         }
         wrong: dict[str, str] = {}
         warnings: dict[str, str] = {}
-        for name, answer in asked.items():
+        for name, answer in answers.items():
             problems, of_one_app = self._look_at(name, answer)
             if problems and problems not in wrong.values():
                 wrong[name] = problems
@@ -111,12 +111,12 @@ class MonitorServer(Listener):
 
 
 def _health_page(found: PageHealth) -> Page:
-    said = {
+    content = {
         "status": "unhealthy" if found.wrong else "ok",
         "wrong": found.wrong,
         "warnings": found.warnings,
     }
-    return Page("application/json", _json(said), status=503 if found.wrong else 200)
+    return Page("application/json", _json(content), status=503 if found.wrong else 200)
 
 
 def _json(content: object) -> bytes:

@@ -67,12 +67,12 @@ class Listener(ThreadingHTTPServer):
         return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def server_bind(self) -> None:
-        """Bind without asking the name service who we are, as HTTPServer does: that may hang."""
+        """Bind without asking the name service for our name, as HTTPServer does: that may hang."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve in a thread, while there are few; hang up on the others."""
+        """Serve in a thread, while there are few; hang up on further callers."""
         if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return

@@ -41,7 +41,7 @@ class Rounds:
         self._seen_at = time.monotonic()
 
     def rests(self) -> None:
-        """Note that nobody expects it to."""
+        """Note that it is not expected to."""
         self._seen_at = None
 
     def trouble(self) -> str | None:

@@ -42,7 +42,7 @@ def new_folder(inside: str | None) -> Path:
 def _remove_unless_used(folder: Path) -> None:
     with suppress(OSError):
         if folder.lstat().st_uid != os.geteuid():
-            return  # others may write to a temporary folder, too
+            return  # other users may write to a temporary folder, too
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,5 +52,5 @@ def _remove_unless_used(folder: Path) -> None:
 
 
 def _remove_at_the_end(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a child that ends must not take the others' counts with it
+    if os.getpid() == owner:  # a child that ends must not take its siblings' counts with it
         shutil.rmtree(folder, ignore_errors=True)

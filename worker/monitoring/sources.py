@@ -1,6 +1,6 @@
-"""Asking what may be down or slow, without making who wants to know wait for it or fail.
+"""Asking what may be down or slow, without making the caller wait for it or fail.
 
-A source is asked when somebody wants to know, at most every few seconds, on a thread of its own.
+A source is asked when a caller wants to know, at most every few seconds, on a thread of its own.
 One that hangs keeps that one thread, and is not asked again before it has answered.
 """
 
@@ -30,7 +30,7 @@ class Answer(Generic[T]):
     is_there: threading.Event = field(default_factory=threading.Event)
 
     def is_in_time(self) -> bool:
-        """Wait for it; whoever comes when it has taken too long waits no more."""
+        """Wait for it; a caller that comes when it has taken too long waits no more."""
         return self.is_there.wait(max(0.0, self.until - time.monotonic()))
 
 

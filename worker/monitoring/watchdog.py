@@ -50,10 +50,10 @@ class Watchdog(bootsteps.StartStopStep):
 
 def watch(trouble: Trouble, is_over: threading.Event) -> None:
     """Tell systemd, if it wants to hear, from a thread, while there is no *trouble*."""
-    if (told := environment.watchdog()) is not None:
-        where, seconds = told
-        how = (where, seconds / _TIMES_AS_OFTEN, trouble, is_over)
-        threading.Thread(target=_tell, args=how, name="watchdog", daemon=True).start()
+    if (systemd := environment.watchdog()) is not None:
+        where, seconds = systemd
+        args = (where, seconds / _TIMES_AS_OFTEN, trouble, is_over)
+        threading.Thread(target=_tell, args=args, name="watchdog", daemon=True).start()
 
 
 def _tell(where: str, every: float, trouble: Trouble, is_over: threading.Event) -> None:

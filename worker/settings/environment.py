@@ -55,7 +55,7 @@ def proxies() -> list[str]:
 
 
 def tell_unused_proxies() -> None:
-    """Log the variables of this process's environment that name a proxy nobody will use."""
+    """Log the variables of this process's environment that name a proxy no call will use."""
     if found := proxies():
         log.warning(
             "proxies_not_used",
@@ -66,7 +66,7 @@ def tell_unused_proxies() -> None:
 
 
 def sudo_user() -> str | None:
-    """Return who became another user by sudo, to run this."""
+    """Return the user who became another by sudo, to run this."""
     return os.environ.get("SUDO_USER")  # noqa: TID251
 
 
@@ -107,7 +107,7 @@ def _refuse_unknown(environment: Mapping[str, str], names: Iterable[str]) -> Non
             f"unknown setting {', '.join(unknown)}: misspelt? (see docs/settings.md)"
         )
     for name in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-        if name in environment:  # Celery lets them win, and nobody would have checked what they say
+        if name in environment:  # Celery lets them win, and no check would have read them
             raise ConfigurationError(f"{name} is set: unset it, CELERY_BROKER_URL says it all")
     if "CELERY_RESULT_BACKEND" in environment:
         # Celery lets it win over our configuration, and answers would be readable by every app.

@@ -50,10 +50,10 @@ def descriptions() -> dict[str, str]:
     it than for all the rest of the settings.
     """
     (source,) = ast.parse(inspect.getsource(Settings)).body
-    said = pairwise(getattr(source, "body", ()))
+    pairs = pairwise(getattr(source, "body", ()))
     return {
         field.target.id: " ".join(text.value.value.split())
-        for field, text in said
+        for field, text in pairs
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(text, ast.Expr)
@@ -68,12 +68,12 @@ def page() -> str:
 
 
 def _tables() -> Iterator[str]:
-    said = descriptions()
+    described = descriptions()
     for name, field in Settings.model_fields.items():
         if name in _SECTIONS:
             yield f"## {_SECTIONS[name]}\n"
             yield "| variable | default | takes | what it sets |\n|---|---|---|---|"
-        yield _row(name, field, said[name]) + ("\n" if _is_last(name) else "")
+        yield _row(name, field, described[name]) + ("\n" if _is_last(name) else "")
 
 
 def _is_last(name: str) -> bool:

@@ -177,15 +177,15 @@ def check_redis_url(url: str) -> str:
     # redis-py would take another path for database 0, and kombu fail at its first use.
     if not known.startswith("unix://") and not re.fullmatch(r"/{0,2}[0-9]*", path):
         raise ValueError("the database after the host must be a number")
-    if told := sentinels.split(known)[1]:
-        _check_sentinels(known, told)
+    if options := sentinels.split(known)[1]:
+        _check_sentinels(known, options)
     return known
 
 
-def _check_sentinels(url: str, told: Mapping[str, str]) -> None:
+def _check_sentinels(url: str, options: Mapping[str, str]) -> None:
     if url.startswith("unix://"):
         raise ValueError("sentinels: a socket has none")
-    sentinels.places(told.get("sentinels", ""))
+    sentinels.places(options.get("sentinels", ""))
 
 
 def check_http_url(url: str) -> str:
