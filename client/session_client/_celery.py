@@ -66,7 +66,7 @@ class CeleryPublisher:
                     argsrepr="-",
                     kwargsrepr="-",
                 )
-        except Exception as error:  # noqa: BLE001 - nobody can foresee what kombu falls over
+        except Exception as error:  # noqa: BLE001 - what kombu falls over cannot be foreseen
             raise BrokerUnavailable(f"publishing: {_name_of(error)}") from None
 
     def close(self) -> None:

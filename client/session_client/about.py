@@ -22,7 +22,7 @@ log = logging.getLogger("session_client")
 WARN_ABOVE_SECONDS: Final = 10.0
 # A key that is new to us may as well be a forger's: it must not cost a question each time.
 ASK_AGAIN_SECONDS: Final = 30.0
-# What is published at a wrong place is taken by nobody, and no broker objects.
+# What is published at a wrong place is taken by no worker, and no broker objects.
 _NOBODY_THERE: Final = (
     "no answer in time: does a worker run, at this broker, and at this database number of it?"
 )
@@ -106,7 +106,7 @@ class VerifyLogoutToken:
         signed = notices.read_token(self.token)
         about = app.about
         is_new = about is None or not notices.names_key_of(signed, about)
-        if about is None or (is_new and app.seconds_since_told > ASK_AGAIN_SECONDS):
+        if about is None or (is_new and app.seconds_since_answer > ASK_AGAIN_SECONDS):
             about = yield from Check(timeout=self.timeout).life(app, until)
         return notices.verified(signed, about)
 

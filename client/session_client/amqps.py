@@ -1,6 +1,6 @@
 """RabbitMQ behind TLS: ``amqps://user:password@host/vhost?ssl_ca_certs=/etc/ssl/company.pem``.
 
-By itself kombu takes any certificate that a public authority has signed, whoever it names, and
+By itself kombu takes any certificate that a public authority has signed, for whatever name, and
 fails on the options by which a Redis' URL names authority and certificate.
 """
 
@@ -16,16 +16,16 @@ _LOOKED_AT: Final = {"required": ssl.CERT_REQUIRED, "none": ssl.CERT_NONE}
 
 
 def split(url: str) -> tuple[str, dict[str, Any]]:
-    """Return *url* without what it says of TLS, and that, as py-amqp wants to be told.
+    """Return *url* without what it says of TLS, and that, as arguments of py-amqp.
 
     Raises ValueError for what cannot be meant.
     """
     if ";" in url:  # kombu would hold all servers to the name of the first
         raise ValueError("with amqps one URL, not a list; for a failover name what moves")
     parts = urlsplit(url)
-    told = parse_qsl(parts.query, keep_blank_values=True)
-    options = {name: value for name, value in told if name.startswith("ssl_")}
-    rest = urlencode([(name, value) for name, value in told if name not in options])
+    parameters = parse_qsl(parts.query, keep_blank_values=True)
+    options = {name: value for name, value in parameters if name.startswith("ssl_")}
+    rest = urlencode([(name, value) for name, value in parameters if name not in options])
     return urlunsplit(parts._replace(query=rest)), _as_py_amqp_spells_it(options, parts.hostname)
 
 

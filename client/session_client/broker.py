@@ -1,8 +1,8 @@
 """How to talk to the broker: one function for worker, beat and clients, so they cannot differ.
 
 Every consumer applies *its own* visibility timeout to all unacknowledged jobs that are noted under
-the same keys (kombu's Redis transport), so a stranger with a shorter one would run the others' jobs
-a second time. Workers share kombu's keys; an app that takes notices has keys of its own.
+the same keys (kombu's Redis transport), so an app with a shorter one would run the workers' jobs a
+second time. Workers share kombu's keys; an app that takes notices has keys of its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def transport_options(
         # By default a dead worker's jobs come back up to 100 s late: each tenth look every 10 s.
         "unacked_restore_interval": 5 if visibility_timeout_seconds > 10 else 1,  # noqa: PLR2004
         "unacked_restore_throttle": 1,
-        # A sweeper killed while it holds the mutex would block everybody's sweeps for 300 s.
+        # A sweeper killed while it holds the mutex would block all consumers' sweeps for 300 s.
         "unacked_mutex_expire": 30,
         # Without a socket timeout a half-open connection hangs publishers and consumers for ever.
         "socket_timeout": socket_timeout_seconds,
@@ -68,7 +68,7 @@ def _own_keys(app_id: str) -> dict[str, str]:
 
 
 def tls_options(url: str) -> dict[str, Any] | None:
-    """Return what kombu must be told of TLS for the broker at *url*; ``?ssl_…`` in it wins.
+    """Return kombu's options of TLS for the broker at *url*; ``?ssl_…`` in it wins.
 
     By itself kombu looks at no certificate of a Redis, at no name in one of a RabbitMQ, and knows
     that ``rediss`` means TLS only by the name of its own transport.

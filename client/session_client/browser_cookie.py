@@ -112,7 +112,7 @@ class BrowserCookie:
     def known(self, cookie_header: CookieHeader) -> str | None:
         """Return the mark of this browser, for `SessionClient.authenticate`; None if it has none.
 
-        It survives a logout. With it, somebody who guesses the user's password elsewhere cannot
+        It survives a logout. With it, an attacker who guesses the user's password elsewhere cannot
         lock the user out here.
         """
         mark = self._only(cookie_header, self.known_name)
@@ -134,7 +134,7 @@ class BrowserCookie:
                 login: a token is never written again to keep it longer.
 
         An answer without a token writes nothing, a refusal least of all: another tab may have
-        signed in meanwhile. Answers with this are for nobody's cache.
+        signed in meanwhile. Answers with this are for no cache.
         """
         for name, value in self.headers_for(answer, remember=remember):
             _add(headers, name, value)

@@ -59,7 +59,7 @@ class _Calls(ABC, Generic[D]):
         urls.check(broker_url, reply_url)
         # Made here, not at the first call: all that is imported on its account is imported now.
         # A process that forks while another thread of it imports leaves the child a lock that
-        # nobody opens.
+        # no thread opens.
         self._made = self._make((broker_url, reply_url or broker_url), max_waiting)
 
     @abstractmethod
@@ -108,7 +108,7 @@ class SessionClient(_Calls["Driver"]):
         app_key: the key that command printed. Keep it like a password.
         earlier_keys: the app's keys from before a rotation: what they sealed is still opened.
         reply_url: the Redis that carries answers; the broker's unless the broker is no Redis.
-        max_waiting: how many calls may wait at once; the others wait their turn, within their
+        max_waiting: how many calls may wait at once; other calls wait their turn, within their
             time.
 
     Raises `ConfigurationError`, which names the argument and quotes neither URL nor key. Nothing

@@ -50,8 +50,8 @@ LOGOUT_NOTICE_TASK: Final = "sessions.logged_out"
 
 # The header that says when a message was published; optional, and no more than a hint.
 PUBLISHED_AT: Final = "published_at"
-# The header that names another list for the answer, in the form of a request id; optional. Who asks
-# much at once waits on one list, whose answers say themselves what they answer.
+# The header that names another list for the answer, in the form of a request id; optional. A
+# client that asks much at once waits on one list, whose answers name what they answer.
 ANSWER_TO: Final = "answer_to"
 
 QUEUE_OF: Final = {
@@ -154,7 +154,7 @@ class Method(Word):
     TOTP = "totp"
     WEBAUTHN = "webauthn"
     MOBILE_BIOMETRICS = "mobile_biometrics"
-    # With these the app itself may say who signs in: it can then be anybody.
+    # With these the app itself may say who signs in: it can then be any user.
     SOCIAL = "social"
     OTP_DIRECT = "otp_direct"
     LINK_DIRECT = "link_direct"
@@ -177,13 +177,13 @@ class LogoutWait(Word):
 
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
-# An ID token may carry 100 KB of custom data of the user and as much of the app, in base64. Who
-# registers such a login sends it in base64 once more; no other request may be so large.
+# An ID token may carry 100 KB of custom data of the user and as much of the app, in base64. An
+# app that registers such a login sends it in base64 once more; no other request may be so large.
 MAX_ID_TOKEN_CHARACTERS: Final = 320 * 1024
 MAX_REGISTER_BYTES: Final = 448 * 1024
 # A whole message as it lies on the broker, base64 and headers included: in the queue that
 # registrations come by, and in all others. What is larger is dropped unread; an envelope that is a
-# little too large still fits, and is told so.
+# little too large still fits, and its app is told so.
 MAX_REGISTER_MESSAGE_BYTES: Final = 672 * 1024
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 # Answers come from the worker alone, and may hold tokens with many claims or a hundred sessions.

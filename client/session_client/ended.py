@@ -1,8 +1,8 @@
 """What this process has seen of sessions' ends, so that no answer on its way brings one back.
 
 An answer may hold tokens that the worker handed out just before a logout, and arrive just after
-the app was told of that logout, or asked for it: the app would sign the user in again, and nobody
-would tell it any more. So answers are held to what this process knows: its own logouts, notices it
+the app was told of that logout, or asked for it: the app would sign the user in again, and no
+notice would follow. So answers are held to what this process knows: its own logouts, notices it
 has verified, and refusals that said how a session ended. An ended session never lives again.
 """
 

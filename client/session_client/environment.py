@@ -1,4 +1,4 @@
-"""A client's settings out of the environment, under names that nobody else reads."""
+"""A client's settings out of the environment, under names that no other library reads."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from session_client.errors import ConfigurationError
 
 def settings() -> dict[str, Any]:
     """Return what `SessionClient` takes. Raises `ConfigurationError`, which quotes nothing."""
-    found = os.environ  # noqa: TID251 - the app's, not the worker's
-    missing = [name for name in ("SESSION_BROKER_URL", "SESSION_APP_ID") if not found.get(name)]
-    key = found.get("SESSION_APP_KEY") or _from_file(found.get("SESSION_APP_KEY_FILE"))
+    env = os.environ  # noqa: TID251 - the app's, not the worker's
+    missing = [name for name in ("SESSION_BROKER_URL", "SESSION_APP_ID") if not env.get(name)]
+    key = env.get("SESSION_APP_KEY") or _from_file(env.get("SESSION_APP_KEY_FILE"))
     if not key:
         missing.append("SESSION_APP_KEY or SESSION_APP_KEY_FILE")
     if missing:
         raise ConfigurationError(f"not set: {', '.join(missing)}")
     return {
-        "broker_url": found["SESSION_BROKER_URL"],
-        "app_id": found["SESSION_APP_ID"],
+        "broker_url": env["SESSION_BROKER_URL"],
+        "app_id": env["SESSION_APP_ID"],
         "app_key": key,
-        "earlier_keys": [k for k in found.get("SESSION_EARLIER_KEYS", "").split(",") if k.strip()],
-        "reply_url": found.get("SESSION_REPLY_URL") or None,
+        "earlier_keys": [k for k in env.get("SESSION_EARLIER_KEYS", "").split(",") if k.strip()],
+        "reply_url": env.get("SESSION_REPLY_URL") or None,
     }
 
 

@@ -49,8 +49,8 @@ class _Refused(SessionClientError):  # noqa: N818 - reads as the state it report
         self.detail = detail
 
     def __str__(self) -> str:
-        told = self.reason or "no reason given"
-        return f"{told} ({self.detail})" if self.detail else told
+        text = self.reason or "no reason given"
+        return f"{text} ({self.detail})" if self.detail else text
 
 
 class InvalidRequest(_Refused):
@@ -93,7 +93,7 @@ class NotAcknowledged(SessionClientError):  # noqa: N818
 
 
 class Unavailable(SessionClientError):  # noqa: N818
-    """It does not work now. ``retry_after`` is in seconds, if anybody knows.
+    """It does not work now. ``retry_after`` is in seconds, if the worker knows.
 
     ``request_id`` is the request's, to ask again with; None if it never was one.
     """
@@ -116,7 +116,7 @@ class BrokerUnavailable(Unavailable):
     The request may have arrived all the same: a lost confirmation looks like this too. The message
     ends with the type of the error behind it, and quotes neither its text nor the URL:
 
-    - ``gaierror``: no such host; ``ConnectionRefusedError``: nobody listens on that port;
+    - ``gaierror``: no such host; ``ConnectionRefusedError``: no server listens on that port;
     - ``AuthenticationError``: wrong user or password; ``NoPermissionError``: a right is missing in
       this user's Redis ACL (``docs/operations.md`` has what an app needs);
     - ``ResponseError``: Redis answers no, for instance to a database number it does not have;
@@ -150,7 +150,7 @@ class WorkerUnavailable(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """It may have happened, and nobody heard of it: let the user begin anew.
+    """It may have happened, and no answer says whether: let the user begin anew.
 
     Repeating the request repeats this answer. The client never repeats it by itself.
     """

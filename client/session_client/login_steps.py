@@ -110,11 +110,11 @@ class LoginStep:
 
         Raises `WrongFieldsError`, which quotes nothing.
         """
-        given = {name: value for name, value in fields.items() if value is not None}
-        wrong = sorted(_wrong(limits_of(cls), given, is_step_up=is_step_up))
+        values = {name: value for name, value in fields.items() if value is not None}
+        wrong = sorted(_wrong(limits_of(cls), values, is_step_up=is_step_up))
         if wrong:
             raise WrongFieldsError(wrong)
-        return cls(**given)
+        return cls(**values)
 
 
 class FirstStep(LoginStep, Generic[S]):

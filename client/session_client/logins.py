@@ -87,7 +87,7 @@ class Authenticate(Request["Authenticated | LoginRequired | StepUpRequired | Den
 
     `StepUpRequired` comes with a ``browser_token`` to step up with, `LoginRequired` when the
     session of a step-up has ended meanwhile. The ``reason`` of `Denied` says what may be shown.
-    Raises `OutcomeUnknown` when nobody knows whether the proof was used: let the user begin anew.
+    Raises `OutcomeUnknown` when no answer says whether the proof was used: let the user begin anew.
     """
 
     task: ClassVar[Task] = Task.AUTHENTICATE

@@ -10,7 +10,7 @@ def names_one_session(
 ) -> bool:
     """Whether a silent authentication says in exactly one way whose session is to be used.
 
-    A ``session_ref`` comes with its ``user_id``; the others come alone.
+    A ``session_ref`` comes with its ``user_id``; the other names come alone.
     """
     by_user = session_ref is None and user_id is not None
     ways = [browser_token is not None, ticket is not None, session_ref is not None, by_user]
@@ -30,7 +30,7 @@ def names_what_to_end(  # noqa: PLR0913 - each is a field of the contract
 
     A browser token comes alone: it needs no user, and knows whose session it names.
     """
-    given = (user_id, browser_token, session_ref, session_id, device_id)
+    fields = (user_id, browser_token, session_ref, session_id, device_id)
     wanted = {
         LogoutScope.SESSION: (
             (False, True, False, False, False),
@@ -40,4 +40,4 @@ def names_what_to_end(  # noqa: PLR0913 - each is a field of the contract
         LogoutScope.DEVICE: ((True, False, False, False, True),),
         LogoutScope.USER: ((True, False, False, False, False),),
     }
-    return tuple(value is not None for value in given) in wanted[scope]
+    return tuple(value is not None for value in fields) in wanted[scope]

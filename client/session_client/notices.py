@@ -69,7 +69,7 @@ def taken(item: bytes | None, open_envelope: Callable[[str], LogoutNotice]) -> L
         _, kwargs, _ = json.loads(base64.b64decode(message["body"]))
         return open_envelope(kwargs["envelope"])
     except (InvalidNotice, KeyError, TypeError, ValueError) as error:
-        # Anybody on the broker can write there; what is true comes again until it is confirmed.
+        # Any client of the broker can write there; what is true comes again until it is confirmed.
         log.warning("dropped what lay in the queue and is no notice: %s", type(error).__name__)
         return None
 
@@ -156,7 +156,7 @@ def _check_claims(claims: Mapping[str, Any], about: About) -> None:
         "iat": _seconds(claims.get("iat")) <= _now() + _skew(),
         "exp": _seconds(claims.get("exp")) > _now() - _skew(),
         "events": isinstance(events, dict) and isinstance(events.get(BACKCHANNEL_EVENT), dict),
-        "nonce": "nonce" not in claims,  # that would be an ID token somebody sends us
+        "nonce": "nonce" not in claims,  # that would be an ID token, sent as a notice
         "jti": isinstance(claims.get("jti"), str) and claims["jti"] != "",
         "sub or sid": {str} <= _types_of(claims, "sub", "sid") <= {str, type(None)},
     }

@@ -79,8 +79,8 @@ class Answered:
 
     def in_words(self) -> str:
         """Return verdict, reason and detail as one line for a log; it holds no secret."""
-        told = f"{self.verdict}: {self.reason}" if self.reason else str(self.verdict)
-        return f"{told} ({self.detail})" if self.detail else told
+        line = f"{self.verdict}: {self.reason}" if self.reason else str(self.verdict)
+        return f"{line} ({self.detail})" if self.detail else line
 
 
 def raise_unless_about_people(answer: Answered) -> None:
@@ -206,9 +206,9 @@ def receipt(answer: Answered) -> LogoutReceipt:
     data = answer.data
     counts = ("sessions_ended", "idp_confirmed", "idp_pending", "idp_unconfirmed", "idp_failed")
     names = ("apps_confirmed", "apps_pending", "apps_failed", "session_refs")
-    told: dict[str, Any] = {name: int(data.get(name, 0)) for name in counts}
-    told |= {name: tuple(data.get(name, ())) for name in names}
-    return LogoutReceipt(receipt_id=data.get("receipt_id"), idp_user=data.get("idp_user"), **told)
+    fields: dict[str, Any] = {name: int(data.get(name, 0)) for name in counts}
+    fields |= {name: tuple(data.get(name, ())) for name in names}
+    return LogoutReceipt(receipt_id=data.get("receipt_id"), idp_user=data.get("idp_user"), **fields)
 
 
 def require_ok(answer: Answered) -> None:

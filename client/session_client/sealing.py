@@ -65,7 +65,7 @@ def seal(key: AppKey, kind: Kind, content: dict[str, Any]) -> str:
     Raises TypeError, ValueError or RecursionError for what JSON cannot carry.
     """
     plaintext = _ENCODER.encode(content).encode()
-    _check_nesting(plaintext, content)  # here it can be told to whoever wrote it
+    _check_nesting(plaintext, content)  # here it can be told to the caller that wrote it
     head, nonce = _head(key.kid, kind), os.urandom(_NONCE_BYTES)
     sealed = _cipher(key.secret).encrypt(nonce, plaintext, head)  # the tag comes last
     parts = (nonce, sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:])
@@ -186,7 +186,7 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def _check_nesting(text: bytes, content: object) -> None:
-    """Refuse what others could not write again: Python's JSON ends at some depth of the stack."""
+    """Refuse what a receiver could not rewrite: Python's JSON ends at some depth of the stack."""
     if text.count(b"{") + text.count(b"[") <= MAX_NESTING:
         return  # nothing is nested deeper than there are brackets
     level = [content]

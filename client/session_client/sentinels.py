@@ -1,9 +1,9 @@
-"""Redis behind Sentinel: whoever connects asks the sentinels where the master is.
+"""Redis behind Sentinel: each new connection asks the sentinels where the master is.
 
 ``redis://:password@<name of the master>/0?sentinels=host:26379,host:26379`` says so, of TLS with
 ``rediss://`` likewise; ``sentinel_password`` is for sentinels that want one. After a failover new
-connections lead to the new master. Those that lead to the old one are given up by whoever finds it
-read-only, as behind any name that moves.
+connections lead to the new master. A caller gives up those that lead to the
+old one when it finds it read-only, as behind any name that moves.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def places(text: str) -> list[tuple[str, int]]:
 def split(url: str) -> tuple[str, dict[str, str]]:
     """Return *url* without what it says of sentinels, and that: kombu takes it apart from it."""
     parts = urlsplit(url)
-    told = parse_qsl(parts.query, keep_blank_values=True)
-    options = {name: value for name, value in told if name in OPTIONS}
+    parameters = parse_qsl(parts.query, keep_blank_values=True)
+    options = {name: value for name, value in parameters if name in OPTIONS}
     if not options:
         return url, {}
-    rest = urlencode([(name, value) for name, value in told if name not in OPTIONS])
+    rest = urlencode([(name, value) for name, value in parameters if name not in OPTIONS])
     return urlunsplit(parts._replace(query=rest)), options
 
 

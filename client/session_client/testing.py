@@ -12,7 +12,7 @@ and in a test::
         assert client.get("/account", headers=session_worker.page).status_code == 303
 
 Requests are really sealed, answers really opened, notices really verified. Without the fixture
-`session_worker` no client of a test reaches anybody: each call fails, and names the fixture.
+`session_worker` no client of a test reaches a worker: each call fails, and names the fixture.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from session_client._core.call import Ask
 from session_client._pretend import model
 from session_client._pretend.driver import AsyncDriver, Driver
 from session_client._pretend.model import Pretend
-from session_client._pretend.planned import NotPretended, Planned, Told, told
+from session_client._pretend.planned import NotPretended, Planned, Reply, reply_for
 from session_client._pretend.store import Call, PretendPasskey, PretendSession, end
 from session_client.browser_cookie import BrowserCookie
 from session_client.client import AsyncSessionClient, SessionClient
@@ -103,7 +103,7 @@ class SessionWorker:
         self.calls: list[Called] = []
         self._pretend = Pretend()
         self._store = self._pretend.store
-        self._planned: dict[Task, list[Unavailable | Told]] = defaultdict(list)
+        self._planned: dict[Task, list[Unavailable | Reply]] = defaultdict(list)
 
     @property
     def policy(self) -> list[str]:
@@ -155,7 +155,7 @@ class SessionWorker:
         return code
 
     def end(self, login: PretendLogin) -> None:
-        """End a session, as another app does that signs the user out. Nobody is told by this."""
+        """End a session, as another app does that signs the user out. This sends no notice."""
         end(login.session)
 
     def is_live(self, login: PretendLogin) -> bool:
@@ -194,7 +194,7 @@ class SessionWorker:
         *call* is such as `SilentAuth`, *outcome* an outage such as ``NotAnswered()``, or an answer
         such as ``Ticket(…)``. The claims of an `Authenticated` are read from its ID token.
         """
-        planned = outcome if isinstance(outcome, Unavailable) else told(outcome)
+        planned = outcome if isinstance(outcome, Unavailable) else reply_for(outcome)
         self._planned[call.task].append(planned)
 
     @cached_property

@@ -76,8 +76,8 @@ def _check_redis(name: str, url: str) -> None:
     try:
         redis.connection.parse_url(url)
         parts = urlsplit(url)
-        if told := sentinels.split(url)[1]:
-            sentinels.places(told.get("sentinels", ""))
+        if options := sentinels.split(url)[1]:
+            sentinels.places(options.get("sentinels", ""))
     except ValueError:
         raise ConfigurationError(f"{name}: not a valid URL; its port or an option?") from None
     if ";" in url:

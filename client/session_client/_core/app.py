@@ -1,4 +1,4 @@
-"""In whose name a client asks, and what the worker has told it of that app."""
+"""In whose name a client asks, and what the worker has answered about that app."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class App:
         self.key = key
         self.keys = {known.kid: known for known in (*earlier_keys, key)}
         # One step each to write, so that threads need no lock.
-        self._told: tuple[About, float] | None = None
+        self._answer: tuple[About, float] | None = None
 
     @classmethod
     def of(cls, app_id: str, key: str | AppKey, earlier_keys: Sequence[str | AppKey]) -> App:
@@ -31,13 +31,13 @@ class App:
     @property
     def about(self) -> About | None:
         """What the worker said last."""
-        return None if self._told is None else self._told[0]
+        return None if self._answer is None else self._answer[0]
 
     @property
-    def seconds_since_told(self) -> float:
+    def seconds_since_answer(self) -> float:
         """How long ago it said that."""
-        return float("inf") if self._told is None else time.monotonic() - self._told[1]
+        return float("inf") if self._answer is None else time.monotonic() - self._answer[1]
 
     def remember(self, about: About) -> None:
         """Keep what the worker says."""
-        self._told = about, time.monotonic()
+        self._answer = about, time.monotonic()

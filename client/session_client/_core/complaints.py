@@ -1,4 +1,4 @@
-"""Says in the log what must be put right by somebody: once a minute and reason, not each time."""
+"""Says in the log what app or operator must put right: once a minute and reason, not each time."""
 
 from __future__ import annotations
 

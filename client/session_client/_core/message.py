@@ -52,7 +52,7 @@ class Message:
     def to_wire(self, answer_to: str | None = None) -> bytes:
         """Return the message as it lies on a queue in Redis, with a delivery tag of its own."""
         # No exchange is named: a job that comes back from a worker that died then goes to the queue
-        # its routing key says; with a name that nobody has bound it would be lost.
+        # its routing key says; with a name to which no queue is bound it would be lost.
         body = json.dumps([[], self.kwargs, {}]).encode()
         return json.dumps(
             {

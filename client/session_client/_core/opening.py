@@ -30,7 +30,7 @@ class Opened:
 
 
 def unsealed(raw: bytes, key: AppKey) -> Opened:
-    """Open what lay on a reply list. Raises `SealBroken` for what nobody need look at."""
+    """Open what lay on a reply list. Raises `SealBroken` for what the client may drop."""
     text = raw.decode("ascii", errors="replace")
     if text.startswith("{"):
         return Opened(_refusal_in_clear(text), is_in_clear=True)
@@ -57,9 +57,9 @@ def answered(message: Message, raw: bytes | Opened, key: AppKey) -> Answered:
 
 
 def _refusal_in_clear(text: str) -> dict[str, Any]:
-    """Read an answer that could not be sealed because the worker did not know who was asking.
+    """Read an answer that could not be sealed because the worker did not know which app asked.
 
-    It can only ever say no: anybody on the broker could have written it.
+    It can only ever say no: any client of the broker could have written it.
     """
     if len(text) > contract.MAX_ENVELOPE_BYTES:
         raise SealBroken("too large")

@@ -35,7 +35,7 @@ class Driver:
         if self._answer is None:
             raise AssertionError("a test that reaches a client needs the fixture session_worker")
         if isinstance(step, Rest):
-            return life.send(None)  # nobody waits in a test
+            return life.send(None)  # no thread sleeps in a test
         try:
             raw = self._answer(self._app, step)
         except Unavailable as error:

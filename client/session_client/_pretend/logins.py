@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from session_client import contract, times
-from session_client._pretend.planned import NotPretended, Told
+from session_client._pretend.planned import NotPretended, Reply
 from session_client._pretend.sign_in import judged
 from session_client._pretend.store import Call, PretendSession, Store, end, no_session
 from session_client.contract import Reason, Verdict
@@ -58,16 +58,16 @@ class Logins:
         self._store = store
         self._begun: dict[str, Begun] = {}
 
-    def start(self, call: Call) -> Told:
+    def start(self, call: Call) -> Reply:
         """Answer a first step: alike for users who exist and for others."""
         method, fields = call.payload["method"], call.payload["fields"]
         if method not in {*_CODES, _PASSKEY}:
             raise NotPretended(f"the first step of {method}", "Start")
         raised = self._raised(call)
-        if isinstance(raised, Told):
+        if isinstance(raised, Reply):
             return raised
         if raised is not None and not raised.is_newest:
-            return Told(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED.value)
+            return Reply(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED.value)
         session = None if raised is None else raised.session
         if method == _PASSKEY:
             return self._begin_passkey(session, fields.get("username"))
@@ -75,7 +75,7 @@ class Logins:
         factor = _BY_TEXT_MESSAGE if is_text else _CODES[method]
         user_id = str(fields["identifier"]) if session is None else session.user_id
         begun = Begun(method, session, user_id, factor, f"{secrets.randbelow(10**6):06}")
-        self._store.codes[user_id] = begun.code  # it says so of users who do not exist as well
+        self._store.codes[user_id] = begun.code  # also for users who do not exist
         shown: dict[str, Any] = {}
         if method.endswith("_direct"):
             shown["code"] = begun.code
@@ -83,7 +83,7 @@ class Logins:
             begun.state = shown["state"] = secrets.token_urlsafe(32)
         return self._handed_out(begun, shown)
 
-    def _begin_passkey(self, session: PretendSession | None, user_id: str | None) -> Told:
+    def _begin_passkey(self, session: PretendSession | None, user_id: str | None) -> Reply:
         allowed = [key for key, owner in self._store.passkeys.items() if owner == user_id]
         if user_id is not None and not allowed:
             return _denied(Reason.INVALID_CREDENTIALS)
@@ -99,19 +99,19 @@ class Logins:
         shown = {"webauthn_session_id": asked, "credential_request_options": options}
         return self._handed_out(begun, {"options": shown})
 
-    def _handed_out(self, begun: Begun, shown: dict[str, Any]) -> Told:
+    def _handed_out(self, begun: Begun, shown: dict[str, Any]) -> Reply:
         handle = secrets.token_urlsafe(32)
         self._begun[handle] = begun
         seconds = int(contract.LOGIN_LIFETIME.total_seconds())
-        return Told(Verdict.OK, None, {"login": handle, "expires_in": seconds, **shown})
+        return Reply(Verdict.OK, None, {"login": handle, "expires_in": seconds, **shown})
 
-    def authenticate(self, call: Call) -> Told:
+    def authenticate(self, call: Call) -> Reply:
         """Answer a proof: a login, or a factor more."""
         begun = self._found(call)
-        if isinstance(begun, Told):
+        if isinstance(begun, Reply):
             return begun
         raised = self._raised(call)
-        if isinstance(raised, Told):
+        if isinstance(raised, Reply):
             return raised
         session = None if raised is None else raised.session
         if begun is not None and begun.session is not session:
@@ -127,7 +127,7 @@ class Logins:
             return self._opened(call, user_id, factor)
         return self._strengthened(call, raised, factor)
 
-    def _found(self, call: Call) -> Begun | Told | None:
+    def _found(self, call: Call) -> Begun | Reply | None:
         """Return what the request's handle stands for; None without one."""
         if call.payload.get("login") is None:
             return None
@@ -140,7 +140,7 @@ class Logins:
         is_over = begun.is_used or times.now() >= begun.expires_at
         return _denied(Reason.CODE_EXPIRED) if is_over else begun
 
-    def _raised(self, call: Call) -> _Raised | Told | None:
+    def _raised(self, call: Call) -> _Raised | Reply | None:
         """Return the session that this browser's token names, to add a factor to."""
         token = call.payload.get("step_up")
         if token is None:
@@ -149,18 +149,18 @@ class Logins:
         if session is None:
             return no_session()
         if session.ended is not None:
-            return Told(Verdict.LOGIN_REQUIRED, session.ended)
+            return Reply(Verdict.LOGIN_REQUIRED, session.ended)
         replaced = session.replaced.get(token)
         # Two tabs at once may both add their factor.
         if replaced is None or (replaced.is_recent and replaced.by_factor):
             return _Raised(session, is_newest=replaced is None)
         reason = Reason.TOKEN_REPLACED if replaced.is_recent else Reason.NO_SESSION
-        return Told(Verdict.LOGIN_REQUIRED, reason.value)
+        return Reply(Verdict.LOGIN_REQUIRED, reason.value)
 
     def _proven_user(
         self, call: Call, begun: Begun | None, session: PretendSession | None
     ) -> str | None:
-        """Return whom the proof proves; None if it proves nobody."""
+        """Return the user whom the proof proves; None if it proves no user."""
         store, fields, method = self._store, call.payload["fields"], call.payload["method"]
         if method == "password":
             user_id = str(fields["username"])
@@ -180,15 +180,15 @@ class Logins:
     def _signed(self, begun: Begun, result: str) -> str | None:
         """Return whose passkey has answered what was asked. One answer uses a question up."""
         try:
-            told = json.loads(base64.b64decode(result))
-            asked, key = told["webauthn_session_id"], told["credential"]["id"]
+            result_fields = json.loads(base64.b64decode(result))
+            asked, key = result_fields["webauthn_session_id"], result_fields["credential"]["id"]
         except (ValueError, KeyError, TypeError):
             return None
         is_asked, begun.asked = asked == begun.asked, None
         owner = self._store.passkeys.get(key) if is_asked else None
         return owner if begun.user_id in {None, owner} else None
 
-    def _opened(self, call: Call, user_id: str, factor: str) -> Told:
+    def _opened(self, call: Call, user_id: str, factor: str) -> Reply:
         """Open a session in place of the one that the browser came with."""
         replaced = self._store.by_token(call.payload.get("replaces"))
         if replaced is not None:
@@ -197,7 +197,7 @@ class Logins:
         session.device_id = call.payload.get("device_id")
         return self._answer(call, session, session.token)
 
-    def _strengthened(self, call: Call, raised: _Raised, factor: str) -> Told:
+    def _strengthened(self, call: Call, raised: _Raised, factor: str) -> Reply:
         """Add *factor* to the session, whose older tokens and tickets give nothing from now on."""
         store, session = self._store, raised.session
         session.authenticated_at = times.now()
@@ -216,7 +216,7 @@ class Logins:
         }
         return self._answer(call, session, session.give_token())
 
-    def _answer(self, call: Call, session: PretendSession, token: str | None) -> Told:
+    def _answer(self, call: Call, session: PretendSession, token: str | None) -> Reply:
         session.apps.add(call.app_id)
         return judged(
             self._store,
@@ -228,5 +228,5 @@ class Logins:
         )
 
 
-def _denied(reason: Reason) -> Told:
-    return Told(Verdict.ACCESS_DENIED, reason.value)
+def _denied(reason: Reason) -> Reply:
+    return Reply(Verdict.ACCESS_DENIED, reason.value)

@@ -8,7 +8,7 @@ from typing import Final
 from session_client import contract
 from session_client._pretend import sign_in, sign_out
 from session_client._pretend.logins import Logins
-from session_client._pretend.planned import NotPretended, Told
+from session_client._pretend.planned import NotPretended, Reply
 from session_client._pretend.store import Call, Store
 from session_client.contract import Task, Verdict
 
@@ -22,7 +22,7 @@ class Pretend:
     def __init__(self) -> None:
         self.store = store = Store()
         logins = Logins(store)
-        self._handlers: Mapping[Task, Callable[[Call], Told]] = {
+        self._handlers: Mapping[Task, Callable[[Call], Reply]] = {
             Task.SILENT_AUTH: lambda call: sign_in.silent_auth(store, call),
             Task.REFRESH: lambda call: sign_in.refresh(store, call),
             Task.TICKET: lambda call: sign_in.issue_ticket(store, call),
@@ -34,14 +34,14 @@ class Pretend:
             Task.RECEIPT: lambda call: sign_out.receipt(store, call),
         }
 
-    def answer(self, call: Call) -> Told:
+    def answer(self, call: Call) -> Reply:
         """Return what the worker would answer."""
         if call.task in _UNKNOWN:
             raise NotPretended(call.task.value, _UNKNOWN[call.task])
         return self._handlers[call.task](call)
 
 
-def about(app_id: str, capabilities: set[str], issuer: str, keys: list[dict[str, str]]) -> Told:
+def about(app_id: str, capabilities: set[str], issuer: str, keys: list[dict[str, str]]) -> Reply:
     """Return what the worker says of an app."""
     data = {
         "app_id": app_id,
@@ -51,4 +51,4 @@ def about(app_id: str, capabilities: set[str], issuer: str, keys: list[dict[str,
         "notice_audience": f"client-{app_id}",
         "notice_keys": keys,
     }
-    return Told(Verdict.OK, None, data)
+    return Reply(Verdict.OK, None, data)

@@ -52,7 +52,7 @@ class NotPretended(Exception):  # noqa: N818 - reads as the state it reports
 
 
 @dataclass(frozen=True)
-class Told:
+class Reply:
     """What a pretend worker answers, before it is sealed."""
 
     verdict: Verdict
@@ -60,26 +60,26 @@ class Told:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def told(value: Planned) -> Told:
+def reply_for(value: Planned) -> Reply:
     """Return the answer that a client reads as *value*.
 
     The claims of an `Authenticated` are read from its ID token; None is a confirmed notice.
     """
     match value:
         case LoginRequired(reason=reason):
-            return Told(Verdict.LOGIN_REQUIRED, reason)
+            return Reply(Verdict.LOGIN_REQUIRED, reason)
         case Denied(reason=reason):
-            return Told(Verdict.ACCESS_DENIED, reason)
+            return Reply(Verdict.ACCESS_DENIED, reason)
         case StepUpRequired(reason=reason):
-            return Told(Verdict.INTERACTION_REQUIRED, reason, asdict(value))
+            return Reply(Verdict.INTERACTION_REQUIRED, reason, asdict(value))
         case Authenticated(auth_age=age, expires_in=left):
             moments = {"authenticated_at": _in(None if age is None else -age)}
             data = {**asdict(value), **moments, "expires_at": _in(left)}
-            return Told(Verdict.AUTHENTICATED, None, data)
+            return Reply(Verdict.AUTHENTICATED, None, data)
         case None:
-            return Told(Verdict.OK)
+            return Reply(Verdict.OK)
     moments = {"expires_at": _in(value.expires_in)} if isinstance(value, Registered) else {}
-    return Told(Verdict.OK, None, {**asdict(value), **moments})
+    return Reply(Verdict.OK, None, {**asdict(value), **moments})
 
 
 def _in(seconds: float | None) -> str | None:

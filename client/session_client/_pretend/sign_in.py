@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from session_client import contract, times
-from session_client._pretend.planned import Told
+from session_client._pretend.planned import Reply
 from session_client._pretend.store import (
     Call,
     Carried,
@@ -29,15 +29,15 @@ _OFFLINE: Final = "offline"
 _TOLD_AGAIN: Final = timedelta(seconds=60)
 
 
-def silent_auth(store: Store, call: Call) -> Told:
+def silent_auth(store: Store, call: Call) -> Reply:
     """Answer a silent authentication."""
     if call.payload.get("ticket") is not None:
         return _redeem(store, call)
     found = _named(store, call)
-    return found if isinstance(found, Told) else judged(store, call, found)
+    return found if isinstance(found, Reply) else judged(store, call, found)
 
 
-def _named(store: Store, call: Call) -> PretendSession | Told:
+def _named(store: Store, call: Call) -> PretendSession | Reply:
     payload, device = call.payload, call.payload.get("device_id")
     if payload.get("browser_token") is not None:
         found = of_browser(store, payload["browser_token"])
@@ -48,12 +48,12 @@ def _named(store: Store, call: Call) -> PretendSession | Told:
         found = live_or_why(session) if session.user_id == payload["user_id"] else no_session()
     else:
         return _of_user(store, payload["user_id"], device)
-    if isinstance(found, Told) or device in {None, found.device_id}:
+    if isinstance(found, Reply) or device in {None, found.device_id}:
         return found
     return no_session()
 
 
-def of_browser(store: Store, token: str) -> PretendSession | Told:
+def of_browser(store: Store, token: str) -> PretendSession | Reply:
     """Return the live session that a browser's token names, or the answer that it names none."""
     session = store.by_token(token)
     if session is None:
@@ -62,10 +62,10 @@ def of_browser(store: Store, token: str) -> PretendSession | Told:
         return live_or_why(session)
     is_recent = session.replaced[token].is_recent
     reason = Reason.TOKEN_REPLACED if is_recent else Reason.NO_SESSION
-    return Told(Verdict.LOGIN_REQUIRED, reason.value)
+    return Reply(Verdict.LOGIN_REQUIRED, reason.value)
 
 
-def _of_user(store: Store, user_id: str, device_id: str | None) -> PretendSession | Told:
+def _of_user(store: Store, user_id: str, device_id: str | None) -> PretendSession | Reply:
     refusal = store.require("silent_by_user")
     if refusal is not None:
         return refusal
@@ -74,12 +74,12 @@ def _of_user(store: Store, user_id: str, device_id: str | None) -> PretendSessio
     if live:
         return live[-1]
     reason = theirs[-1].ended if theirs else Reason.NO_SESSION.value
-    return Told(Verdict.LOGIN_REQUIRED, reason)
+    return Reply(Verdict.LOGIN_REQUIRED, reason)
 
 
 def judged(
     store: Store, call: Call, session: PretendSession, *, asked: bool = True, **more: str | None
-) -> Told:
+) -> Reply:
     """Hold *session* to the policy, and, if *asked*, to what the request asks for besides."""
     payload = call.payload if asked else {}
     missing = sorted({*store.policy, *payload.get("amr_all_of", ())} - set(session.amr))
@@ -96,32 +96,32 @@ def judged(
     age = (times.now() - session.authenticated_at).total_seconds()
     if missing:
         data["missing_amr"] = missing
-        return Told(Verdict.INTERACTION_REQUIRED, Reason.AMR_MISSING.value, data)
+        return Reply(Verdict.INTERACTION_REQUIRED, Reason.AMR_MISSING.value, data)
     if max_age is not None and age > max_age:
         data["max_age_exceeded"] = True
-        return Told(Verdict.INTERACTION_REQUIRED, Reason.MAX_AGE_EXCEEDED.value, data)
+        return Reply(Verdict.INTERACTION_REQUIRED, Reason.MAX_AGE_EXCEEDED.value, data)
     session.apps.add(call.app_id)
     data |= {
         "tokens": _tokens(store, call.app_id, session),
         "authenticated_at": times.to_wire(session.authenticated_at),
         "expires_at": times.to_wire(times.now() + LASTS),
     }
-    return Told(Verdict.AUTHENTICATED, None, data)
+    return Reply(Verdict.AUTHENTICATED, None, data)
 
 
 def _tokens(store: Store, app_id: str, session: PretendSession) -> dict[str, Any]:
     claims = {"sub": session.user_id, "amr": list(session.amr)}
     id_token = ".".join(_encoded(json.dumps(part)) for part in ({"alg": "none"}, claims))
-    given = {
+    tokens = {
         "access_token": secrets.token_urlsafe(16),
         "token_type": "bearer",
         "expires_in": 3600,
         "id_token": f"{id_token}.",
     }
     if _OFFLINE in store.capabilities:
-        given["refresh_token"] = secrets.token_urlsafe(32)
-        store.grants[str(given["refresh_token"])] = Grant(session, app_id)
-    return given
+        tokens["refresh_token"] = secrets.token_urlsafe(32)
+        store.grants[str(tokens["refresh_token"])] = Grant(session, app_id)
+    return tokens
 
 
 def _encoded(text: str) -> str:
@@ -131,29 +131,29 @@ def _encoded(text: str) -> str:
 # --- tickets
 
 
-def issue_ticket(store: Store, call: Call) -> Told:
+def issue_ticket(store: Store, call: Call) -> Reply:
     """Give out a ticket, where a test has opened the way for it."""
     for_app = call.payload["for_app"]
     address = store.ways.get((call.app_id, for_app))
     if address is None:
         return not_permitted()
     session = of_browser(store, call.payload["browser_token"])
-    if isinstance(session, Told):
+    if isinstance(session, Reply):
         return session
     ticket = f"mst1_{secrets.token_urlsafe(32)}"
     store.tickets[ticket] = Carried(session, call.app_id, for_app, call.payload["challenge"])
     seconds = round(contract.TICKET_LIFETIME.total_seconds())
     data = {"ticket": ticket, "transfer_url": address, "expires_in": seconds}
-    return Told(Verdict.OK, None, data)
+    return Reply(Verdict.OK, None, data)
 
 
-def _redeem(store: Store, call: Call) -> Told:
+def _redeem(store: Store, call: Call) -> Reply:
     """Sign in by a ticket; what is refused uses nothing up."""
     carried = store.tickets.get(call.payload["ticket"])
     replaces = call.payload.get("replaces")
     before = store.by_token(replaces)
     if carried is None or not _may_redeem(store, call, carried, before):
-        return Told(Verdict.LOGIN_REQUIRED, Reason.TICKET_REFUSED.value)
+        return Reply(Verdict.LOGIN_REQUIRED, Reason.TICKET_REFUSED.value)
     carried.used_by = call.request_id
     session = carried.session
     if before is session:
@@ -179,17 +179,17 @@ def _may_redeem(store: Store, call: Call, carried: Carried, before: PretendSessi
 # --- refresh tokens
 
 
-def refresh(store: Store, call: Call) -> Told:
+def refresh(store: Store, call: Call) -> Reply:
     """Exchange a refresh token; it serves once, and tells the same again for a minute."""
     refusal = store.require(_OFFLINE)
     if refusal is not None:
         return refusal
-    refused = Told(Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED.value)
+    refused = Reply(Verdict.LOGIN_REQUIRED, Reason.REFRESH_REFUSED.value)
     grant = store.grants.get(call.payload["refresh_token"])
     if grant is None or grant.app_id != call.app_id:
         return refused
     session = live_or_why(grant.session)
-    if isinstance(session, Told):
+    if isinstance(session, Reply):
         return session
     if grant.answer is not None and grant.used_at is not None:
         return grant.answer if times.now() - grant.used_at < _TOLD_AGAIN else refused

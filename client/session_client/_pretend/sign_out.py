@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 
 from session_client import times
-from session_client._pretend.planned import NotPretended, Told
+from session_client._pretend.planned import NotPretended, Reply
 from session_client._pretend.sign_in import LASTS
 from session_client._pretend.store import Call, PretendSession, Store, end, not_permitted
 from session_client.contract import LogoutScope, Reason, Verdict
 
 
-def status(store: Store, call: Call) -> Told:
+def status(store: Store, call: Call) -> Reply:
     """List the user's live sessions that the app shares, newest first."""
     wanted = call.payload.get("session_ref")
     live = [
@@ -28,18 +28,18 @@ def status(store: Store, call: Call) -> Told:
         and call.app_id in session.apps
         and wanted in {None, session.session_ref}
     ]
-    return Told(Verdict.OK, None, {"sessions": live[::-1]})
+    return Reply(Verdict.OK, None, {"sessions": live[::-1]})
 
 
-def logout(store: Store, call: Call) -> Told:
+def logout(store: Store, call: Call) -> Reply:
     """End what the request names."""
     if call.payload.get("session_id") is not None:
         raise NotPretended("a logout by Mosaic's own session id", "Logout")
     in_scope = _in_scope(store, call)
-    return in_scope if isinstance(in_scope, Told) else _ended(store, call, in_scope)
+    return in_scope if isinstance(in_scope, Reply) else _ended(store, call, in_scope)
 
 
-def _in_scope(store: Store, call: Call) -> list[PretendSession] | Told:
+def _in_scope(store: Store, call: Call) -> list[PretendSession] | Reply:
     payload, may_end_all = call.payload, "logout_user" in store.capabilities
     if payload.get("browser_token") is not None:
         session = store.by_token(payload["browser_token"])
@@ -47,7 +47,7 @@ def _in_scope(store: Store, call: Call) -> list[PretendSession] | Told:
     if payload.get("session_ref") is not None:
         session = store.by_ref(payload["session_ref"])
         if session is None:
-            return Told(Verdict.INVALID_REQUEST, Reason.NO_SESSION.value)
+            return Reply(Verdict.INVALID_REQUEST, Reason.NO_SESSION.value)
         is_ours = call.app_id in session.apps and session.user_id == payload["user_id"]
         return [session] if is_ours else not_permitted()
     if payload["scope"] == LogoutScope.USER and not may_end_all:
@@ -60,15 +60,15 @@ def _in_scope(store: Store, call: Call) -> list[PretendSession] | Told:
     ]
 
 
-def revoke(store: Store, call: Call) -> Told:
-    """End everything of a user, also what nobody has registered."""
+def revoke(store: Store, call: Call) -> Reply:
+    """End everything of a user, also what no app has registered."""
     refusal = store.require("revoke_user")
     if refusal is not None:
         return refusal
     return _ended(store, call, store.of(call.payload["user_id"]), idp_user="confirmed")
 
 
-def _ended(store: Store, call: Call, sessions: list[PretendSession], **more: str) -> Told:
+def _ended(store: Store, call: Call, sessions: list[PretendSession], **more: str) -> Reply:
     count = sum(end(session) for session in sessions)
     receipt = {
         "receipt_id": secrets.token_hex(16),
@@ -78,12 +78,12 @@ def _ended(store: Store, call: Call, sessions: list[PretendSession], **more: str
         **more,
     }
     store.receipts[str(receipt["receipt_id"])] = receipt
-    return Told(Verdict.OK, None, receipt)
+    return Reply(Verdict.OK, None, receipt)
 
 
-def receipt(store: Store, call: Call) -> Told:
+def receipt(store: Store, call: Call) -> Reply:
     """Tell what became of a logout."""
     known = store.receipts.get(call.payload["receipt_id"])
     if known is None:
-        return Told(Verdict.INVALID_REQUEST, Reason.NO_RECEIPT.value)
-    return Told(Verdict.OK, None, known)
+        return Reply(Verdict.INVALID_REQUEST, Reason.NO_RECEIPT.value)
+    return Reply(Verdict.OK, None, known)

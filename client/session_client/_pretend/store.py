@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from session_client import contract, times
-from session_client._pretend.planned import Told
+from session_client._pretend.planned import Reply
 from session_client.contract import Reason, Task, Verdict
 
 # As at the worker: a page that was loading while its browser got a newer token loads once more.
@@ -74,7 +74,7 @@ class PretendSession:
 
 
 class PretendPasskey:
-    """A passkey of somebody, and the browser that answers with it."""
+    """A passkey of a user, and the browser that answers with it."""
 
     def __init__(self) -> None:
         self.credential_id = secrets.token_urlsafe(16)
@@ -82,8 +82,8 @@ class PretendPasskey:
     def answer(self, options: Mapping[str, Any]) -> str:
         """Return the ``result`` of `Webauthn` for the ``options`` of a `WebauthnBegun`."""
         asked = options["webauthn_session_id"]
-        told = {"webauthn_session_id": asked, "credential": {"id": self.credential_id}}
-        return base64.b64encode(json.dumps(told).encode()).decode()
+        result = {"webauthn_session_id": asked, "credential": {"id": self.credential_id}}
+        return base64.b64encode(json.dumps(result).encode()).decode()
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ class Grant:
 
     session: PretendSession
     app_id: str
-    answer: Told | None = None
+    answer: Reply | None = None
     used_at: datetime | None = None
 
 
@@ -144,7 +144,7 @@ class Store:
         """Return the session that a browser token names, or once named."""
         return next((s for s in self.sessions if token in {*s.tokens, *s.replaced}), None)
 
-    def require(self, capability: str) -> Told | None:
+    def require(self, capability: str) -> Reply | None:
         """Return the refusal of an app that has not *capability*."""
         is_allowed = capability in self.capabilities
         return None if is_allowed else not_permitted()
@@ -158,18 +158,18 @@ def end(session: PretendSession, reason: str = Reason.LOGGED_OUT.value) -> int:
     return 1
 
 
-def live_or_why(session: PretendSession) -> PretendSession | Told:
+def live_or_why(session: PretendSession) -> PretendSession | Reply:
     """Return *session* if it lives, or the answer that says how it ended."""
     if session.ended is None:
         return session
-    return Told(Verdict.LOGIN_REQUIRED, session.ended, {"session_ref": session.session_ref})
+    return Reply(Verdict.LOGIN_REQUIRED, session.ended, {"session_ref": session.session_ref})
 
 
-def no_session() -> Told:
+def no_session() -> Reply:
     """Return the answer to what names no session."""
-    return Told(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION.value)
+    return Reply(Verdict.LOGIN_REQUIRED, Reason.NO_SESSION.value)
 
 
-def not_permitted() -> Told:
+def not_permitted() -> Reply:
     """Return the refusal of what the operator has not given."""
-    return Told(Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED.value)
+    return Reply(Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED.value)

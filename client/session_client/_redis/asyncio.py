@@ -3,7 +3,7 @@
 One writes whatever requests are ready, in one go. The other waits on a list of this link's own,
 which each request names in its header ``answer_to``, opens what comes and hands it out by request
 id. A call is a future with a timer: cancelled or late, it is taken out of the table, and what
-comes for nobody is dropped.
+comes for no waiting call is dropped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from session_client.errors import (
 R = TypeVar("R")
 
 _AT_ONCE: Final = 64
-# With nobody waiting, connections are kept for this long: with TLS a new one costs the most.
+# With no call waiting, connections are kept for this long: with TLS a new one costs the most.
 _LINGER_SECONDS: Final = 30.0
 
 
@@ -149,8 +149,8 @@ class Link:
                 except Exception as error:  # noqa: BLE001 - also what redis-py itself falls over
                     await line.close()
                     if not was_proven and not causes.is_timeout(error):
-                        told = f"waiting for a notice: {causes.name_of(error)}"
-                        raise BrokerUnavailable(told) from None
+                        message = f"waiting for a notice: {causes.name_of(error)}"
+                        raise BrokerUnavailable(message) from None
                     found = None
                 if found is not None:
                     return bytes(found[1])
@@ -163,7 +163,7 @@ class Link:
             await line.close()
 
     async def aclose(self) -> None:
-        """Close the connections; who still waits is told that there is no broker any more."""
+        """Close the connections; calls that still wait raise `BrokerUnavailable`."""
         self.calls.fail("the client was closed")
         tasks = [task for task in (self._writing, self._reading) if task is not None]
         for task in tasks:
@@ -179,7 +179,7 @@ class Link:
         """Publish what is due until nothing is."""
         try:
             while self._outgoing:
-                # In slices: to write many messages takes long, for all others of this event loop.
+                # In slices: to write many messages takes long, and other tasks of this loop wait.
                 due, self._outgoing = self._outgoing[:_AT_ONCE], self._outgoing[_AT_ONCE:]
                 await self._put([(waiter, ask) for waiter, ask in due if not waiter.is_gone])
         except BaseException:
@@ -211,7 +211,7 @@ class Link:
             self._outgoing.clear()
 
     async def _read(self) -> None:
-        """Hand out answers, for as long as somebody waits and a while more."""
+        """Hand out answers, for as long as a call waits and a while more."""
         key = contract.reply_key(self._app.app_id, self._box)
         take = [("BLPOP", key, f"{ON_SERVER_SECONDS:.3f}"), ("LPOP", key, str(_AT_ONCE))]
         line = self._replies
@@ -243,7 +243,7 @@ class Link:
         try:
             opened = opening.unsealed(raw, self._app.key)
         except SealBroken:
-            return  # nobody can say whose it was meant to be
+            return  # which call it was meant for cannot be read
         self.calls.give(opened)
 
 

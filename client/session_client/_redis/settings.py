@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 # What a first connection imports: redis-py to learn its own version, `getaddrinfo` to read a name.
-# A process that forks meanwhile would leave the child the lock of that import, which nobody opens:
-# its own first call would hang for ever.
+# A process that forks meanwhile would leave the child the lock of that import, and no thread opens
+# it: its own first call would hang for ever.
 import email.parser  # noqa: F401
 import encodings.idna  # noqa: F401
 import time

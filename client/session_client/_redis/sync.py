@@ -20,7 +20,7 @@ from session_client.errors import BrokerUnavailable, Unavailable
 
 R = TypeVar("R")
 
-# How long who waits for many answers goes without a chance to give up.
+# How long a caller that waits for many answers goes without a chance to give up.
 _LOOK_UP_SECONDS: Final = 0.5
 
 

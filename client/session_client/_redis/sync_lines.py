@@ -55,7 +55,7 @@ class Lines:
                 if not was_proven and not causes.is_timeout(error):
                     raise talk.failure(causes.name_of(error)) from None
             except BaseException:
-                # Somebody else's answer must never be read from a half-used connection.
+                # Another call's answer must never be read from a half-used connection.
                 line.close()
                 raise
             else:

@@ -1,4 +1,4 @@
-"""How many calls begin in one turn of an event loop: sealing hundreds would hold up all others."""
+"""How many calls begin in one turn of an event loop: sealing hundreds would hold up other tasks."""
 
 from __future__ import annotations
 

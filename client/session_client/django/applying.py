@@ -51,7 +51,7 @@ def local_of(request: HttpRequest) -> Local | None:
     local = web.from_dict(request.session.get(web.KEY))
     if local is None or local.is_over or auth.SESSION_KEY in request.session:
         return local
-    return local.over()  # somebody has called django.contrib.auth.logout
+    return local.over()  # the app has called django.contrib.auth.logout
 
 
 def apply(request: HttpRequest, changes: Changes, *, is_login: bool = False) -> None:

@@ -27,7 +27,7 @@ class MosaicSessions(AppConfig):
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Find what would sign nobody in, or leave somebody in who has signed out."""
+    """Find what would sign no user in, or leave a user in who has signed out."""
     found: list[CheckMessage] = []
     middleware = list(settings.MIDDLEWARE)
     if _MIDDLEWARE not in middleware:

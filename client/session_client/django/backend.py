@@ -1,4 +1,4 @@
-"""The backend that users come from: it finds those whom the worker has named, and proves nobody."""
+"""The backend that users come from: it finds users whom the worker has named, and proves none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Backend(ModelBackend):
     def authenticate(  # type: ignore[override]  # it takes whatever credentials there are
         self, request: HttpRequest | None, **credentials: Any
     ) -> AbstractBaseUser | None:
-        """Prove nobody: `session_client.django.log_in` does."""
+        """Prove no user: `session_client.django.log_in` does."""
         del request, credentials
         return None
 

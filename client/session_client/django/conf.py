@@ -38,21 +38,21 @@ class Configured:
 @cache
 def configured() -> Configured:
     """Return the settings. Raises `ImproperlyConfigured`, which names what is wrong."""
-    given = dict(getattr(settings, _NAME, {}))
-    client = _found(given.pop("CLIENT", None)) or SessionClient.from_env()
-    user = _found(given.pop("USER", "session_client.django.backend.find_user"))
-    silent = given.pop("SILENT", "guarded")
+    values = dict(getattr(settings, _NAME, {}))
+    client = _found(values.pop("CLIENT", None)) or SessionClient.from_env()
+    user = _found(values.pop("USER", "session_client.django.backend.find_user"))
+    silent = values.pop("SILENT", "guarded")
     if silent not in {"guarded", "all"}:
         raise ImproperlyConfigured(f"{_NAME}['SILENT']: guarded or all")
-    given["MARKS"] = _found(given.get("MARKS", "session_client.django.marks.DatabaseMarks"))
-    if isinstance(given["MARKS"], type):
-        given["MARKS"] = given["MARKS"]()
-    given.setdefault("NOTICES", "/logout-notice")
+    values["MARKS"] = _found(values.get("MARKS", "session_client.django.marks.DatabaseMarks"))
+    if isinstance(values["MARKS"], type):
+        values["MARKS"] = values["MARKS"]()
+    values.setdefault("NOTICES", "/logout-notice")
     known = set(Options.__dataclass_fields__) - {"away_until"}
-    unknown = sorted(name for name in given if name.lower() not in known or name != name.upper())
+    unknown = sorted(name for name in values if name.lower() not in known or name != name.upper())
     if unknown:
         raise ImproperlyConfigured(f"{_NAME}: unknown {', '.join(unknown)}")
-    options = Options(**{name.lower(): value for name, value in given.items()})
+    options = Options(**{name.lower(): value for name, value in values.items()})
     return Configured(client, options, user, silent == "all")
 
 

@@ -1,4 +1,4 @@
-"""The middleware: who has signed out elsewhere is nobody here, in views that nobody guards too."""
+"""The middleware: a user who has signed out elsewhere is out here, in unguarded views too."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Mark(models.Model):
-    """A session, or a user's, that ended ``at`` (seconds). Nobody needs it after ``until``."""
+    """A session, or a user's, that ended ``at`` (seconds). It is of no use after ``until``."""
 
     name: models.CharField[str, str] = models.CharField(max_length=300, primary_key=True)
     at: models.FloatField[float, float] = models.FloatField()

@@ -10,17 +10,17 @@ from session_client.django.conf import configured
 
 def _patterns() -> list[URLPattern]:
     options = configured().options
-    found = []
+    patterns = []
     if options.notices is not None:
-        found.append(path(options.notices.lstrip("/"), views.take_notice, name="mosaic-notice"))
+        patterns.append(path(options.notices.lstrip("/"), views.take_notice, name="mosaic-notice"))
     if options.entry is not None:
-        found.append(path(options.entry.lstrip("/"), views.enter, name="mosaic-entry"))
+        patterns.append(path(options.entry.lstrip("/"), views.enter, name="mosaic-entry"))
     if options.hub is not None:
-        found.append(path(options.login.lstrip("/"), views.leave, name="mosaic-leave"))
-        found.append(path(options.transfer.lstrip("/"), views.arrive, name="mosaic-arrive"))
+        patterns.append(path(options.login.lstrip("/"), views.leave, name="mosaic-leave"))
+        patterns.append(path(options.transfer.lstrip("/"), views.arrive, name="mosaic-arrive"))
     if options.pass_on is not None:
-        found.append(path(options.pass_on.lstrip("/"), views.pass_on, name="mosaic-pass-on"))
-    return found
+        patterns.append(path(options.pass_on.lstrip("/"), views.pass_on, name="mosaic-pass-on"))
+    return patterns
 
 
 urlpatterns = _patterns()

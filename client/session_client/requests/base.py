@@ -80,10 +80,10 @@ class Request(ABC, Generic[R_co]):
 
     @abstractmethod
     def read(self, answer: Answered) -> R_co:
-        """Return what *answer* says about people. Raises ValueError and the like for others."""
+        """Return what *answer* says about people. Raises ValueError and the like for any other."""
 
     def known_already(self) -> R_co | None:
-        """Return what it comes to if nobody need be asked."""
+        """Return what it comes to if the worker need not be asked."""
         return None
 
     def life(self, app: App, until: float) -> Steps[R_co]:

@@ -67,7 +67,7 @@ class Register(Request["Registered | LoginRequired"]):
         id_token: from that login, for this app's client; it proves user and factors.
         device_id: the app's name for the device, if it logs devices out.
         replaces: the browser token that the browser came with, if it did. Another session that
-            it names is ended, or nobody could log it out from there any more.
+            it names is ended, or no logout from there could end it any more.
         timeout: in seconds; the request is repeated until it is answered.
         request_id: the idempotency key; a new one unless given.
 
@@ -104,7 +104,7 @@ class SilentAuth(Request["Authenticated | LoginRequired | StepUpRequired"]):
 
     Args:
         browser_token: of this browser, as `BrowserCookie.read` returned it. None, if given, says
-            that it has none: `LoginRequired`, and nobody is asked.
+            that it has none: `LoginRequired`, and the worker is not asked.
         session_ref: of this user's session, both as this app's own session remembers them.
         user_id: with *session_ref*; or alone, for a user whom the app names, whoever is at the
             browser. That needs a capability from the operator.
@@ -143,7 +143,7 @@ class SilentAuth(Request["Authenticated | LoginRequired | StepUpRequired"]):
             # A string is a sequence too: "mfa" would ask for the methods m, f and a.
             raise ConfigurationError("amr_all_of, amr_any_of: a sequence of methods")
         if self.browser_token is None:
-            # Were the other name taken instead, a signed-out browser would get what is somebody's.
+            # Were the other name taken instead, a signed-out browser would get another user's.
             check_alone(self.session_ref, self.user_id, self.ticket, self.verifier, self.replaces)
         elif not naming.names_one_session(
             browser_token=value_of(self.browser_token),
@@ -196,7 +196,7 @@ class Refresh(Request["Authenticated | LoginRequired | StepUpRequired"]):
         request_id: the idempotency key; a new one unless given.
 
     The tokens hold the next refresh token: store it in place of the old one, which serves no second
-    time. Whoever brings the old one within a minute gets the same answer. It extends no session,
+    time. A call with the old one within a minute gets the same answer. It extends no session,
     and gives nothing once the session has ended: `LoginRequired`. After `OutcomeUnknown` the old
     one is lost perhaps: ask with `silent_auth`, or let the user sign in.
     """

@@ -4,10 +4,10 @@
 ``python -m session_client.spool``, sends what lies there until the worker has acknowledged it,
 across restarts of the app. What is written is sealed: the spool holds no secret in clear.
 
-Nobody waits for the outcome, so it is told in other ways. The logger ``session_client.spool`` gets
-an error for each logout that the worker refuses for good, and a warning, once a minute at most,
-while logouts are not acknowledged. `LogoutSpool.counts` is for a health check, ``on_refused`` for
-whatever else the app wants to do.
+No call waits for the outcome, so it is reported in other ways. The logger ``session_client.spool``
+gets an error for each logout that the worker refuses for good, and a warning, once a minute at
+most, while logouts are not acknowledged. `LogoutSpool.counts` is for a health check, ``on_refused``
+for whatever else the app wants to do.
 """
 
 from session_client.spool.logouts import LogoutSpool

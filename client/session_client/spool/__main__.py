@@ -15,7 +15,7 @@ from session_client.spool import LogoutSpool, PostgresSpool, SpoolStore, SqliteS
 
 
 def main() -> int:
-    """Deliver until told to stop."""
+    """Deliver until a signal stops it."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -47,14 +47,14 @@ class Round:
     """What one round came to."""
 
     asked: int = 0
-    seconds: float = 0.0  # until all were answered, or nobody was waited for any longer
+    seconds: float = 0.0  # until all were answered, or the client waited no longer
     settlement: Settlement = field(default_factory=Settlement)
-    is_answered: bool = False  # somebody is there
+    is_answered: bool = False  # a worker is there
     why_not: str = "no answer in time"
 
     @property
     def is_silent(self) -> bool:
-        """Whether there was something to ask, and nobody who answered."""
+        """Whether there was something to ask, and no worker answered."""
         return self.asked > 0 and not self.is_answered
 
     @property

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("session_client.spool")
 
-# How long the thread rests where nothing is due, or nobody answers.
+# How long the thread rests where nothing is due, or no worker answers.
 PAUSE_SECONDS: Final = 1.0
 WARN_EVERY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
@@ -46,9 +46,9 @@ class LogoutSpool:
             Without it, ``python -m session_client.spool`` delivers, or a job of the app's own that
             calls `deliver`: under uWSGI without threads, or gevent.
 
-    Refused for good means that repeating cannot help until somebody puts the cause right: a wrong
-    ``app_key`` or ``app_id``, a ``session_ref`` that the worker does not know, a capability that
-    the app lacks. Such a logout stays in the store, out of the way of the others, and
+    Refused for good means that repeating cannot help until the app or an operator mends the cause:
+    a wrong ``app_key`` or ``app_id``, a ``session_ref`` that the worker does not know, a capability
+    that the app lacks. Such a logout stays in the store, out of the way of other logouts, and
     `retry_refused` sends it again; one that was sealed with a wrong key, if that key is then among
     *earlier_keys*.
     """
@@ -91,8 +91,8 @@ class LogoutSpool:
     def deliver(self, *, timeout: float = drain.LISTEN_SECONDS) -> int:
         """Deliver what is due; return how many are acknowledged.
 
-        A batch is waited for until nobody answers for *timeout* seconds, half a minute at most.
-        Stops at the first batch of which nobody acknowledges any: others would wait in vain too.
+        A batch is waited for until no worker answers for *timeout* seconds, half a minute at most.
+        Stops at the first batch of which no worker acknowledges any: the next would wait in vain.
         """
         delivered = 0
         pace = Pace()
@@ -112,9 +112,9 @@ class LogoutSpool:
         return self._store.refused()
 
     def retry_refused(self) -> int:
-        """Try what the worker refused again, after somebody put the cause right; return how many.
+        """Try what the worker refused again, after an operator mended the cause; return how many.
 
-        A refusal may also be forged, by whoever can write to the broker.
+        A refusal may also be forged, by an attacker who can write to the broker.
         """
         refused = self._store.refused()
         for spooled in refused:
@@ -126,7 +126,7 @@ class LogoutSpool:
     def start(self) -> None:
         """Deliver in a thread of this process from now on, also what an earlier process left.
 
-        `logout` does so by itself; this is for a process that may never log anybody out.
+        `logout` does so by itself; this is for a process that may never log a user out.
         """
         process = os.getpid()
         mine = self._threads.get(process)
@@ -164,7 +164,7 @@ class LogoutSpool:
             try:
                 self._on_refused(kept)
             except Exception:
-                # The others must not wait for an app's own fault.
+                # Other logouts must not wait for an app's own fault.
                 log.exception("on_refused failed for logout %s", kept.request_id)
 
     def _warn(self, done: Round) -> None:

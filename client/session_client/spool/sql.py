@@ -18,7 +18,7 @@ _COLUMNS: Final = "request_id, envelope, refused, attempts"
 class _SqlSpool(ABC):
     """The statements, for either database. Times are seconds by the database's own clock.
 
-    Two write transactions a batch, each over before anybody waits for the network: an insert of
+    Two write transactions a batch, each over before the spool waits for the network: an insert of
     the app's own never waits long.
     """
 
@@ -139,7 +139,7 @@ class SqliteSpool(_SqlSpool):
         return self._between("BEGIN IMMEDIATE")
 
     def _reading(self) -> AbstractContextManager[sqlite3.Cursor]:
-        # Waits for nobody who writes.
+        # Waits for no process that writes.
         return self._between("BEGIN")
 
     @contextmanager

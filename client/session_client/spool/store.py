@@ -24,7 +24,8 @@ class SpoolCounts:
     """How much lies in a spool.
 
     ``waiting`` counts what the worker has not acknowledged yet; when it grows, worker or broker is
-    down. ``refused`` counts what the worker refused for good; when it is not 0, somebody must look.
+    down. ``refused`` counts what the worker refused for good; when it is not 0, the app's
+    team must look.
     """
 
     waiting: int
@@ -59,7 +60,7 @@ class SpoolStore(Protocol):
         ...
 
     def claim(self, by: str, limit: int, lease_seconds: float) -> list[SpooledLogout]:
-        """Return the oldest that are due and that nobody holds, held by *by* from now on."""
+        """Return the oldest that are due and that no process holds, held by *by* from now on."""
         ...
 
     def settle(self, by: str, settlement: Settlement) -> None:

@@ -50,7 +50,7 @@ log: Final = logging.getLogger(__name__)
 # Bytes of a notice; a logout token has some hundred. What is longer is not read.
 LONGEST_NOTICE: Final = 64 * 1024
 
-# With a spool nobody waits for longer: it delivers what the worker has not acknowledged by then.
+# With a spool no browser waits longer: it delivers what the worker has not acknowledged by then.
 _SPOOLED_AFTER_SECONDS: Final = 1.0
 _LOGOUT_TIMEOUT_SECONDS: Final = 5.0
 _NOT_ACCEPTED: Final = Denied(Reason.INVALID_CREDENTIALS.value)
@@ -220,7 +220,7 @@ class Visit:
         return True
 
     def _mark(self) -> Steps[None]:
-        """Let no copy of the local session's cookie sign anybody in here again."""
+        """Let no copy of the local session's cookie sign a user in here again."""
         if self.local is None or self.local.is_over:
             return
         with suppress(Exception):  # any store's: the worker is told in any case
@@ -260,7 +260,7 @@ class Visit:
 def _is_mistyped(step: LoginStep) -> bool:
     """Whether a person has left a field empty, or typed what no name or code can be.
 
-    Nobody need be asked about it, and it is no fault of the app's.
+    The worker need not be asked about it, and it is no fault of the app's.
     """
     return any(
         isinstance(value := getattr(step, name), str)

@@ -21,7 +21,7 @@ from session_client.web.outcome import UNCACHED, Ask, Changes, Look, Passed, Ste
 
 # A local session that was checked further ahead of now than this was checked by no clock of ours.
 _SKEW_SECONDS: Final = 60.0
-# A recheck may fail, for somebody who is in: nobody's page shall wait for it for long.
+# A recheck may fail, for a user who is in: no page shall wait for it for long.
 _RECHECK_TIMEOUT_SECONDS: Final = 2.0
 _AWAY_SECONDS: Final = 5.0
 _NO_SESSION: Final = Reason.NO_SESSION.value
@@ -52,9 +52,9 @@ def guard(
 def glance(
     request: Incoming, options: Options, local: Local | None, *, silently: bool, now: float
 ) -> Steps[Passed | Changes]:
-    """Say who is in, for a view that is not guarded; else what to keep of nobody.
+    """Say who is in, for a view that is not guarded; else what to keep when no user is.
 
-    With *silently* somebody may be signed in who was not.
+    With *silently* a user may be signed in who was not.
     """
     token = options.cookie.read(request.cookies)
     is_in = local is not None and not local.is_over
@@ -115,18 +115,18 @@ class _Gate:
     def decide(self, local: Local | None) -> Steps[Passed | Turned]:
         if self.token is None:
             # Signed out at another app, never signed in, or a sibling host has planted a second
-            # cookie: nobody is here, whatever our own session says.
+            # cookie: no user is in, whatever our own session says.
             return self._login(_NO_SESSION, local)
         if local is None or local.is_over:
             if not self.request.may_sign_in_silently:
                 return self._login(_NO_SESSION, local)
             return (yield from self._ask_silently(local))
         if local.browser != digest_of(self.token):
-            return (yield from self._ask_silently(local))  # somebody signed in at another app
+            return (yield from self._ask_silently(local))  # there was a login at another app
         return (yield from self._stay(local))
 
     def _stay(self, local: Local) -> Steps[Passed | Turned]:
-        """Decide about somebody who is in already."""
+        """Decide about a user who is in already."""
         names = (marks.of_session(local.session_ref), marks.of_user(local.user_id))
         found: dict[str, float] | None = yield Look(names)
         known = found or {}
@@ -194,7 +194,7 @@ class _Gate:
     def _somebody_else(
         self, local: Local | None, new: Local, cookies: tuple[outcome.Header, ...]
     ) -> Turned:
-        """Do nothing in the name of somebody who was not here when the page was made."""
+        """Do nothing in the name of a user who was not here when the page was made."""
         if self.request.is_page:
             changes = Changes(local=new, empties=True, headers=cookies)
             return outcome.redirect(self.request.way_back, changes)

@@ -54,7 +54,7 @@ class Incoming:
 
     @property
     def may_sign_in_silently(self) -> bool:
-        """Whether somebody may be signed in who was not: on page loads without effects alone."""
+        """Whether a user may be signed in who was not: on page loads without effects alone."""
         return self.is_page and not self.has_effects
 
     def is_from_here(self, trusted_origins: Collection[str] = ()) -> bool:

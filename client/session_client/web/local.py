@@ -48,8 +48,8 @@ class Local:
     """The local session. Times are in seconds of this app's clock.
 
     ``browser`` is a part of the hash of the browser's token: it tells whether the browser still
-    holds that token, and tells nobody the token. ``renew_at`` is when half of the session's time
-    is over. One that ``is_over`` signs nobody in, and still says whose things lie in the session.
+    holds that token, and reveals no token. ``renew_at`` is when half of the session's time is
+    over. One that ``is_over`` signs no user in, and still says whose things lie in the session.
     """
 
     user_id: str

@@ -131,8 +131,8 @@ class SqlMarks:
 
     def look(self, names: Sequence[str]) -> dict[str, float]:
         """Return the times of those of *names* that are marked."""
-        asked = ", ".join("?" for _ in names)
-        query = f"SELECT name, at FROM mosaic_marks WHERE until > ? AND name IN ({asked})"  # noqa: S608 - question marks
+        placeholders = ", ".join("?" for _ in names)
+        query = f"SELECT name, at FROM mosaic_marks WHERE until > ? AND name IN ({placeholders})"  # noqa: S608 - question marks
         with self._cursor() as run:
             return {str(name): float(at) for name, at in run(query, (time.time(), *names))}
 

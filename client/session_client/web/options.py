@@ -16,7 +16,7 @@ _MARGIN_SECONDS = 60.0
 
 
 class Spool(Protocol):
-    """Keeps a logout that nobody acknowledged, and delivers it: `session_client.LogoutSpool`."""
+    """Keeps a logout that no worker acknowledged, and delivers it: `session_client.LogoutSpool`."""
 
     def logout(self, **request: Any) -> object:
         """Write the logout down: what `SessionClient.logout` takes, with its request id."""
@@ -84,8 +84,8 @@ class Options:
     hub: str | None = None
     transfer: str = "/transfer"
     pass_on: str | None = None
-    # Until when (this app's clock) nobody asks whether sessions live, since the worker is away:
-    # each page would wait for it.
+    # Until when (this app's clock) the app asks for no session, since the worker is away: each page
+    # would wait for it.
     away_until: float = 0.0
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from session_client.web.options import Options
 
 Header: TypeAlias = tuple[str, str]
 
-# Pages of somebody who is signed in are for no cache, neither a proxy's nor the browser's own.
+# Pages of a user who is signed in are for no cache, neither a proxy's nor the browser's own.
 UNCACHED: Final[tuple[Header, ...]] = (("Cache-Control", "no-store"), ("Vary", "Cookie"))
 _RETRY_AFTER_SECONDS: Final = 5
 
@@ -58,7 +58,7 @@ Steps: TypeAlias = Generator[Step, Any, T]
 class Changes:
     """What to do to the framework's session and to the answer, whatever else it is.
 
-    ``empties``: forget everything in the session first, it is somebody else's; and give it a new
+    ``empties``: forget everything in the session first, it is another user's; and give it a new
     id. ``local``: then keep this in it. ``headers``: add these to the answer.
     """
 
@@ -148,33 +148,33 @@ def step_up_required(
 
 
 def unavailable(request: Incoming, error: Unavailable) -> Turned:
-    """Say that it does not work now. Nobody is sent to a login that could not work either."""
+    """Say that it does not work now. No user is sent to a login that could not work either."""
     seconds = max(1, round(error.retry_after or _RETRY_AFTER_SECONDS))
     changes = Changes(headers=(("Retry-After", str(seconds)), *UNCACHED))
     if isinstance(error, OutcomeUnknown):
         text = "Nobody can say whether this worked. Please begin anew."
     else:
         text = f"Signing in does not work just now. Please try again in {seconds} seconds."
-    return _told(request, 503, "temporarily_unavailable", text, changes)
+    return _answer(request, 503, "temporarily_unavailable", text, changes)
 
 
 def foreign(request: Incoming) -> Turned:
-    """Refuse what another site's page has sent, or nobody's."""
+    """Refuse what another site's page has sent, or what names no site."""
     text = "This was not sent by a page of this site. Please open the page here, and send it again."
-    return _told(request, 403, "foreign_origin", text, Changes(headers=UNCACHED))
+    return _answer(request, 403, "foreign_origin", text, Changes(headers=UNCACHED))
 
 
 def begun_elsewhere(request: Incoming) -> Turned:
     """Refuse to complete a login that did not begin in this browser."""
     text = "This login was begun in another browser, or long ago. Please begin it here anew."
-    return _told(request, 409, "wrong_browser", text, Changes(headers=UNCACHED))
+    return _answer(request, 409, "wrong_browser", text, Changes(headers=UNCACHED))
 
 
 def not_signed_out(request: Incoming, changes: Changes) -> Turned:
     """Say that other apps may still know the user: the cookie stays, to try it again with."""
     text = "You are signed out here, and perhaps not everywhere yet. Please sign out once more."
     changes = changes.and_headers(("Retry-After", str(_RETRY_AFTER_SECONDS)))
-    return _told(request, 503, "not_acknowledged", text, changes)
+    return _answer(request, 503, "not_acknowledged", text, changes)
 
 
 def wrong_method(allowed: str) -> Turned:
@@ -182,6 +182,6 @@ def wrong_method(allowed: str) -> Turned:
     return Turned(status=405, changes=Changes(headers=(("Allow", allowed), *UNCACHED)))
 
 
-def _told(request: Incoming, status: int, error: str, text: str, changes: Changes) -> Turned:
+def _answer(request: Incoming, status: int, error: str, text: str, changes: Changes) -> Turned:
     body: str | dict[str, Any] = text if request.is_page else {"error": error, "detail": text}
     return Turned(status=status, body=body, changes=changes)

@@ -1,4 +1,4 @@
-"""One login app for all others: leave for it, be passed on there, and arrive with a ticket.
+"""One login app for all other apps: leave for it, be passed on there, and arrive with a ticket.
 
 The app that signs in is the hub. The others may be on any domain: each keeps a verifier in the
 browser that leaves, and a ticket serves that browser alone.
@@ -26,8 +26,8 @@ from session_client.web.outcome import UNCACHED, Ask, Changes, Header, Steps, Tu
 _LASTS_SECONDS: Final = 600
 _LONGEST_WAY_BACK: Final = 500
 _VALUE: Final = re.compile(r"([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]*)")
-# A ticket in an address is told to nobody.
-_UNTOLD: Final[tuple[Header, ...]] = (("Referrer-Policy", "no-referrer"), *UNCACHED)
+# A browser must pass the address with the ticket to no other site.
+_NO_REFERRER: Final[tuple[Header, ...]] = (("Referrer-Policy", "no-referrer"), *UNCACHED)
 
 
 def leave(request: Incoming, options: Options) -> Turned:
@@ -53,9 +53,9 @@ def pass_on(request: Incoming, options: Options) -> Steps[Turned]:
     )
     if token is None:
         return nobody
-    asked = {"browser_token": token, "for_app": for_app, "challenge": challenge}
+    arguments = {"browser_token": token, "for_app": for_app, "challenge": challenge}
     try:
-        answer: Ticket | LoginRequired = yield Ask("ticket", asked)
+        answer: Ticket | LoginRequired = yield Ask("ticket", arguments)
     except Unavailable as error:
         return outcome.unavailable(request, error)
     except Unauthorized as error:
@@ -67,7 +67,7 @@ def pass_on(request: Incoming, options: Options) -> Steps[Turned]:
     query = urlencode({"ticket": answer.ticket, "challenge": str(challenge)})
     there = answer.transfer_url
     location = f"{there}{'&' if '?' in there else '?'}{query}"
-    return outcome.redirect(location, Changes(headers=_UNTOLD))
+    return outcome.redirect(location, Changes(headers=_NO_REFERRER))
 
 
 def arrive(request: Incoming, options: Options, local: Local | None, now: float) -> Steps[Turned]:
@@ -78,9 +78,9 @@ def arrive(request: Incoming, options: Options, local: Local | None, now: float)
         return outcome.begun_elsewhere(request)
     verifier, way_back = kept
     token = options.cookie.read(request.cookies)
-    asked = {"ticket": ticket, "verifier": verifier, "replaces": token}
+    arguments = {"ticket": ticket, "verifier": verifier, "replaces": token}
     try:
-        answer: SilentAnswer = yield Ask("silent_auth", asked)
+        answer: SilentAnswer = yield Ask("silent_auth", arguments)
     except Unavailable as error:
         return outcome.unavailable(request, error)
     forgotten = _cookie(options, challenge, "", 0)
@@ -88,7 +88,7 @@ def arrive(request: Incoming, options: Options, local: Local | None, now: float)
         return _refused(
             403, "You are not signed in here. Please go back, and begin anew.", forgotten
         )
-    headers = (*options.cookie.headers_for(answer), forgotten, *_UNTOLD)
+    headers = (*options.cookie.headers_for(answer), forgotten, *_NO_REFERRER)
     is_another = local is not None and local.user_id != answer.user_id
     changes = Changes(empties=is_another, headers=headers)
     if isinstance(answer, StepUpRequired):
@@ -101,7 +101,7 @@ def arrive(request: Incoming, options: Options, local: Local | None, now: float)
 
 
 def _refused(status: int, text: str, *headers: Header) -> Turned:
-    return Turned(status=status, body=text, changes=Changes(headers=(*headers, *_UNTOLD)))
+    return Turned(status=status, body=text, changes=Changes(headers=(*headers, *_NO_REFERRER)))
 
 
 def _asked(request: Incoming, name: str) -> str | None:
