@@ -26,7 +26,7 @@ except ConfigurationError as error:
 _MAINTENANCE: Final = contract.Queue.MAINTENANCE.value
 
 # --- broker
-# Takes a job and notes who has it in one step; kombu's own can lose it in between, and costs more.
+# Takes a job and notes its worker in one step; kombu's own can lose it in between, and costs more.
 _TRANSPORT: Final = "session-worker"
 TRANSPORT_ALIASES[_TRANSPORT] = "worker.celery_support.transport:Transport"
 
@@ -45,7 +45,7 @@ _place, _sentinels = sentinels.split(_broker) if is_redis(_broker) else (_broker
 # Not `broker_url`: the environment's CELERY_BROKER_URL, as it is spelt there, would win over it.
 broker_read_url = broker_write_url = _as_kombu_spells_it(broker.kombu_url(_place))
 broker_transport = _TRANSPORT if is_redis(_broker) else None
-broker_use_ssl = broker.tls_options(_broker)  # else jobs go in clear, or to anybody's certificate
+broker_use_ssl = broker.tls_options(_broker)  # else jobs go in clear, or to any certificate
 broker_transport_options = _sentinels | broker.transport_options(
     client_name="session-worker", visibility_timeout_seconds=_settings.visibility_timeout_seconds
 )
@@ -53,7 +53,7 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # default 100, then it gives up while Redis is being repaired
 broker_channel_error_retry = True  # survive a Redis that is full or read-only for a while
 broker_pool_limit = _settings.concurrency + 2  # each slot may be sending a wake-up
-# A wake-up that cannot be sent at once is sent by the sweep; nobody should wait for it.
+# A wake-up that cannot be sent at once is sent by the sweep; no thread should wait for it.
 task_publish_retry_policy = {
     "max_retries": 2,
     "interval_start": 0.1,

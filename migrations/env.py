@@ -1,7 +1,7 @@
 """Runs migrations one at a time, says what it does, and never waits long for a lock.
 
 An ALTER TABLE that waits behind an open reader blocks all later readers. So it waits for less than
-a user would notice, lets those pass who have queued up behind it, and tries again for a while.
+a user would notice, lets pass what has queued up behind it, and tries again for a while.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ADVISORY_LOCK = 0x4D6F7361  # "Mosa": two deployments at once take turns
 
 
 def _say(line: str) -> None:
-    """Tell whoever runs a command; what calls Alembic from Python says how it wants to be told."""
+    """Tell the operator who runs a command; a caller from Python passes a function of its own."""
     config = context.config
     by_default = ignore if config.cmd_opts is None else config.print_stdout
     config.attributes.get("say", by_default)(line)
@@ -47,11 +47,11 @@ def ignore(_: str) -> None:
     """Say nothing."""
 
 
-def _after_step(*_: Any, **told: Any) -> None:
+def _after_step(*_: Any, **arguments: Any) -> None:
     """Write a step down, in its own transaction, and say it."""
-    step: MigrationInfo = told["step"]
+    step: MigrationInfo = arguments["step"]
     script: Any = step.up_revision
-    _record(told["ctx"].connection, step)
+    _record(arguments["ctx"].connection, step)
     _say(f"{'up to' if step.is_upgrade else 'back from'} {script.revision}: {script.doc}")
 
 
@@ -95,7 +95,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def _migrate_patiently(connection: Connection) -> None:
-    """Try again while others hold a table; what is already migrated stays so."""
+    """Try again while other connections hold a table; what is already migrated stays so."""
     until = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
@@ -112,7 +112,7 @@ def _migrate_patiently(connection: Connection) -> None:
 
 @contextmanager
 def _our_turn(connection: Connection) -> Iterator[None]:
-    """Wait until nobody else migrates, and have others wait for us."""
+    """Wait until no other process migrates, and have other processes wait for us."""
     if connection.dialect.name == "sqlite":
         # SQLite alters a table by dropping it and copying it; with foreign keys on, the drop
         # deletes every row that refers to it. No transaction may be open: then it does nothing.
@@ -121,7 +121,7 @@ def _our_turn(connection: Connection) -> Iterator[None]:
         yield
         return
     # By a transaction of its own, on another connection: a lock of the session would stay with its
-    # server when a pooler gives us the next one, and nobody could migrate any more.
+    # server when a pooler gives us the next one, and no process could migrate any more.
     with connection.engine.begin() as turn:
         # They would end the wait for our turn, and our turn while a migration takes its time.
         for timeout in ("lock_timeout", "idle_in_transaction_session_timeout"):
@@ -132,7 +132,7 @@ def _our_turn(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def _connected() -> Iterator[Connection]:
-    """Give a connection. What an operator can put right is told in a line, not in a traceback."""
+    """Give a connection. What an operator can put right is said in a line, not in a traceback."""
     try:
         engine = make_engine(database_url(context.config), pool_size=1, options=OPTIONS)
     except ConfigurationError as error:
@@ -190,8 +190,8 @@ def run() -> None:
 
 def _say_where(connection: Connection, before: str | None) -> None:
     """Tell where the database stands, if it was asked to be brought there."""
-    asked: Any = getattr(context.config.cmd_opts, "cmd", [command.upgrade])
-    if asked[0] not in (command.upgrade, command.downgrade):
+    cmd: Any = getattr(context.config.cmd_opts, "cmd", [command.upgrade])
+    if cmd[0] not in (command.upgrade, command.downgrade):
         return
     now = revision_of(connection)
     is_ready = "as this release needs" if now == head() else f"this release needs {head()}"

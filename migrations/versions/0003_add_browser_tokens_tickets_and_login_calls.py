@@ -162,7 +162,7 @@ def downgrade() -> None:
     # The previous release knows no "replaced" and would take it for an end that Mosaic may undo.
     op.execute("UPDATE idp_sessions SET end_cause = 'logout' WHERE end_cause = 'replaced'")
     op.execute("UPDATE notices SET cause = 'logout' WHERE cause = 'replaced'")
-    # Kept, as nobody's: no user has an empty id.
+    # Kept, under an empty id, which no user has.
     op.execute("UPDATE session_events SET user_id = '' WHERE user_id IS NULL")
     op.execute("UPDATE logout_requests SET user_id = '' WHERE user_id IS NULL")
     with op.batch_alter_table("logout_requests") as requests:

@@ -5,7 +5,7 @@ That cost four times what deleting the session did. Five of them hold nothing th
 anybody. The purge deletes the rows of three by itself, a whole batch at a time; tickets and the
 sessions of a logout request have a time of their own.
 Safe while the previous release runs: yes, but for one thing: its purge, once a day, leaves behind
-what names the sessions it deletes. Nothing finds such rows, and nobody deletes them: stop its beat
+what names the sessions it deletes. Nothing finds such rows, and nothing deletes them: stop its beat
 first.
 """
 
