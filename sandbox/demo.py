@@ -124,7 +124,7 @@ class Demo:
             print("    >>> DIFFERS <<<")
 
     def _new_calls(self) -> dict[str, int]:
-        # Housekeeping shows once per app and process: what costs budget is what is told here.
+        # Housekeeping shows once per app and process: what costs budget is counted here.
         log = self._stack.mosaic.calls.log()
         total = Counter(call.endpoint for call in log if call.endpoint not in {"token", "jwks"})
         new = total - self._calls_seen
@@ -146,7 +146,7 @@ class Demo:
         return self._kept(answer, browser)
 
     def begins_step_up(self, browser: Browser, app_id: str) -> str:
-        """The app has a code sent to whoever is at this browser."""
+        """The app has a code sent to the user at this browser."""
         answer = self._clients[app_id].start(SendOtp("sms"), step_up=browser.token)
         browser.login = answer.login if isinstance(answer, CodeSent) else None
         return "a code is on its way" if browser.login else _in_words(answer)
@@ -157,8 +157,8 @@ class Demo:
         answer = self._clients[app_id].authenticate(
             Code(code), login=browser.login, step_up=browser.token
         )
-        said = f", {' '.join(answer.amr)}" if isinstance(answer, Authenticated) else ""
-        return self._kept(answer, browser) + said
+        factors = f", {' '.join(answer.amr)}" if isinstance(answer, Authenticated) else ""
+        return self._kept(answer, browser) + factors
 
     def _kept(self, answer: LoginAnswer, browser: Browser) -> str:
         """Keep what a browser and an app keep, and say how it went."""
@@ -176,8 +176,8 @@ class Demo:
     def refreshes(self, browser: Browser) -> str:
         """The shop works for a user who is away."""
         before = browser.refresh_token
-        said = self._kept(self._clients["shop"].refresh(str(before)), browser)
-        return said + (", with a new refresh token" if browser.refresh_token != before else "")
+        outcome = self._kept(self._clients["shop"].refresh(str(before)), browser)
+        return outcome + (", with a new refresh token" if browser.refresh_token != before else "")
 
     def carried_to_the_library(self) -> str:
         """The library is on another domain: the forum sends the browser on with a ticket."""
@@ -191,8 +191,8 @@ class Demo:
             return _in_words(ticket)
         self._secrets.append(ticket.ticket)
         answer = self._clients["library"].silent_auth(ticket=ticket.ticket, verifier=verifier)
-        said = self._kept(answer, self.library_on_phone)
-        return f"{said} at {ticket.transfer_url}"
+        outcome = self._kept(answer, self.library_on_phone)
+        return f"{outcome} at {ticket.transfer_url}"
 
     def sharing(self, user_id: str, app_id: str) -> str:
         """Ask the store which apps share the user's sessions."""
@@ -239,7 +239,7 @@ class Demo:
         return self.mosaic_told(user_id)
 
     def with_a_stolen_name(self) -> str:
-        """Somebody who can reach the broker speaks as the shop, without its key."""
+        """An attacker who can reach the broker speaks as the shop, without its key."""
         stranger = self._client("shop", AppKey.generate())
         try:
             return _in_words(stranger.silent_auth(browser_token=self.phone.token))
@@ -276,8 +276,8 @@ def _in_words(answer: object) -> str:
     """Return the kind of an answer, and why."""
     reason = getattr(answer, "reason", None)
     lacking = " ".join(getattr(answer, "missing_amr", ()))
-    said = f": {reason}" if reason else ""
-    return f"{type(answer).__name__}{said}{f', missing {lacking}' if lacking else ''}"
+    why = f": {reason}" if reason else ""
+    return f"{type(answer).__name__}{why}{f', missing {lacking}' if lacking else ''}"
 
 
 def play(demo: Demo) -> None:

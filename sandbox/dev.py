@@ -116,7 +116,7 @@ def _people(stack: Stack, folder: DevFolder) -> None:
 
 
 def _sign_notices(stack: Stack, folder: DevFolder) -> ManagedProcess:
-    """Let apps on this machine be told by back-channel logout; return who serves our keys."""
+    """Let the worker tell apps here by back-channel logout; return what serves its keys."""
     port = fixed_port(_MONITOR_PORT)
     stack.environment |= {
         f"{PREFIX}NOTICE_ISSUER": f"http://{HOST}:{port}",

@@ -1,4 +1,4 @@
-"""What `make dev` keeps between two runs: keys, data, and a file to load for each who needs one."""
+"""What `make dev` keeps between two runs: keys, data, and a file to load for each app."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DevFolder:
         self._lock: int | None = None
 
     def lock(self) -> None:
-        """Keep others out until this process ends. Raises `InUseError`."""
+        """Keep other processes out until this one ends. Raises `InUseError`."""
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,8 +84,8 @@ class DevFolder:
         """Tell every app where the broker is by now: its usual port may have been taken."""
         for path in self.path.glob("*.env"):
             lines = path.read_text("utf-8").splitlines()
-            told = [_moved(line, broker_url) for line in lines]
-            _write(path, "\n".join(told) + "\n")
+            moved = [_moved(line, broker_url) for line in lines]
+            _write(path, "\n".join(moved) + "\n")
 
     def keep_environment(self, environment: Mapping[str, str]) -> None:
         """Write what an operator's shell loads, the commands' place included."""
@@ -97,8 +97,8 @@ class DevFolder:
 
     def environment(self) -> dict[str, str]:
         """Return what `keep_environment` kept. Raises `FileNotFoundError`."""
-        told: dict[str, str] = json.loads((self.path / "environment.json").read_text("utf-8"))
-        return told
+        variables: dict[str, str] = json.loads((self.path / "environment.json").read_text("utf-8"))
+        return variables
 
 
 def _moved(line: str, broker_url: str) -> str:

@@ -35,7 +35,7 @@ class EgressProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)  # closing alone wakes nobody in accept()
+        self._socket.shutdown(socket.SHUT_RDWR)  # closing alone wakes no thread in accept()
         self._socket.close()
         self._thread.join()
 

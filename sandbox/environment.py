@@ -1,6 +1,6 @@
 """The one place where the sandbox looks at the caller's environment.
 
-Everything it starts gets an environment written out by whoever starts it, so that
+Everything it starts gets an environment written out by the code that starts it, so that
 a variable set on one laptop cannot change what a test proves.
 """
 

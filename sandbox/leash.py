@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 # $1 signal, $2 process group, $3 folder to remove (may be empty). It waits a bounded
-# time, because a dead process nobody reaps still looks alive.
+# time, because a dead process that no parent reaps still looks alive.
 WATCHDOG = """
 read -r _
 kill -s "$1" -- "-$2" 2>/dev/null
@@ -127,7 +127,7 @@ class LeashedProcess:
         self._dismiss_watchdog()
 
     def _has_family(self) -> bool:
-        """Whether our group has members. While it has, its number is given to nobody else."""
+        """Whether our group has members. While it has, its number is given to no other process."""
         try:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
@@ -144,8 +144,8 @@ class LeashedProcess:
 def children_of(pid: int) -> list[int]:
     """Process ids of the direct children of *pid*, oldest number first."""
     if not Path("/proc/self/stat").exists():  # macOS
-        found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False)
-        return sorted(int(line) for line in found.stdout.split())
+        listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False)
+        return sorted(int(line) for line in listed.stdout.split())
     return sorted(
         int(entry.name)
         for entry in Path("/proc").iterdir()

@@ -73,9 +73,9 @@ class PgBouncer:
             what=f"PgBouncer on port {self.port}",
         )
         if process.returncode is not None:
-            told = log.read_text(errors="replace")
+            text = log.read_text(errors="replace")
             self.__exit__()
-            raise RuntimeError(f"PgBouncer did not start:\n{told}")
+            raise RuntimeError(f"PgBouncer did not start:\n{text}")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -27,7 +27,7 @@ _handed_out: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port on 127.0.0.1 that nobody listens on and that was given to nobody else."""
+    """Return a port on 127.0.0.1 that no process listens on and that no other was given."""
     for port in random.sample(PRIVATE_PORTS, k=len(PRIVATE_PORTS)):
         if port not in _handed_out and _can_listen(port) and _reserve(port):
             _handed_out.add(port)

@@ -6,7 +6,7 @@ above its own. PostgreSQL does refuse to run as root, so then we copy the binari
 temporary folder and run them as an unprivileged account that already exists. No user is
 made, and no permission outside that folder changes.
 
-Whoever has a server already names it in TEST_POSTGRES_URL: see `from_environment`.
+A developer who has a server names it in TEST_POSTGRES_URL: see `from_environment`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PostgresDatabases:
     """The databases of a server that is running, ours or lent to us."""
 
     def __init__(self, server_url: str) -> None:
-        """Take the URL of any database on the server, with the right to create others."""
+        """Take the URL of any database on the server, with the right to create databases."""
         self._server_url = make_url(server_url).set(drivername="postgresql+psycopg")
 
     def url(self, database: str | None = None) -> str:
@@ -58,7 +58,7 @@ class PostgresDatabases:
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, as a copy of *template* if given, and return its URL.
 
-        Nobody may be connected to the template meanwhile.
+        No connection may be open to the template meanwhile.
         """
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
@@ -130,7 +130,7 @@ class PostgresServer(PostgresDatabases):
                 environment=ENVIRONMENT,
                 cwd=self._data.parent,
                 output=log,
-                # Orderly enough to give shared memory back, and it waits for nobody.
+                # Orderly enough to give shared memory back, and it waits for no client.
                 end_signal=signal.SIGQUIT,
                 folder=self._folder,
                 identity=self._identity,
@@ -145,7 +145,7 @@ class PostgresServer(PostgresDatabases):
         if self._identity:
             os.chown(self._data.parent, self._identity["user"], self._identity["group"])
         options = ["--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"]
-        made = subprocess.run(
+        initdb = subprocess.run(
             [self._binaries / "initdb", "-D", self._data, "-U", SUPERUSER, *options],
             env=ENVIRONMENT,
             cwd=self._data.parent,
@@ -155,8 +155,8 @@ class PostgresServer(PostgresDatabases):
             check=False,
             **self._identity,
         )
-        if made.returncode != 0:
-            raise RuntimeError(f"initdb failed:\n{made.stdout}")
+        if initdb.returncode != 0:
+            raise RuntimeError(f"initdb failed:\n{initdb.stdout}")
 
     def _command(self) -> list[str | Path]:
         settings = {

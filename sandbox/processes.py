@@ -56,7 +56,7 @@ class ManagedProcess:
         cwd: Path | None = None,
     ) -> None:
         self._command = list(command)
-        # Lines run by a child count too, if whoever started us is counting.
+        # Lines run by a child count too, if our own coverage is measured.
         self._environment = {**environment, **coverage_variables()}
         self._log_path = log_path
         self._cwd = cwd or Path.cwd()

@@ -35,7 +35,7 @@ class _Connection:
 
 
 class FaultProxy:
-    """Listens on `port` and passes everything on, until told otherwise.
+    """Listens on `port` and passes everything on, until a test says otherwise.
 
     With *tls* its clients speak TLS with it, and it speaks in clear with the server behind.
     """
@@ -77,7 +77,7 @@ class FaultProxy:
         self._loop.close()
 
     def lead_to(self, upstream_port: int) -> None:
-        """Connect whoever comes from now on there; present connections stay where they are."""
+        """Connect new clients there from now on; present connections stay where they are."""
         self._upstream = (self._upstream[0], upstream_port)
 
     # Faults
@@ -97,7 +97,7 @@ class FaultProxy:
     def black_hole(self) -> None:
         """Swallow all that present connections say, both ways, as a forgetful NAT does.
 
-        Nobody is told: when one side gives up, the other still believes in the connection.
+        Neither side is told: when one gives up, the other still believes in the connection.
         """
         self._run(self._swallow_present)
 
@@ -143,7 +143,7 @@ class FaultProxy:
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
-            # Who was accepted a moment ago must still find it open: asyncio would drop that
+            # A client accepted a moment ago must still find it open: asyncio would drop that
             # connection without closing it.
             for listener in self._server.sockets:
                 self._loop.remove_reader(listener)

@@ -135,8 +135,8 @@ class RabbitMQ:
             what=f"RabbitMQ on port {self.port}",
         )
         if server.returncode is not None:
-            told = (self._folder / "output").read_text(errors="replace")
-            raise RuntimeError(f"RabbitMQ did not start:\n{told}")
+            output = (self._folder / "output").read_text(errors="replace")
+            raise RuntimeError(f"RabbitMQ did not start:\n{output}")
 
     def _tls(self) -> list[str]:
         if self._authority is None:

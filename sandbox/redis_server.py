@@ -177,6 +177,6 @@ def _find_in_package(package: str, pattern: str) -> Path | None:
 
 
 def _version(binary: Path) -> tuple[int, ...]:
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
-    match = re.search(r"v=(\d+)\.(\d+)", told.stdout)
+    answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"v=(\d+)\.(\d+)", answer.stdout)
     return tuple(map(int, match.groups())) if match else ()
