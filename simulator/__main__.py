@@ -15,7 +15,7 @@ from simulator.server import SimulatorServer
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops it."""
     options = _parse_options()
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,7 +64,7 @@ def _announce(url: str, port_file: Path | None) -> None:
     sys.stdout.flush()
     if port_file is None:
         return
-    # By renaming, so that whoever waits for the file never reads half of it.
+    # By renaming, so that a process that waits for the file never reads half of it.
     draft = port_file.with_name(f"{port_file.name}.draft")
     draft.write_text(url)
     draft.replace(port_file)

@@ -28,7 +28,7 @@ class PromptServer(uvicorn.Server):
     """uvicorn that stops in milliseconds, where its own loops take a fifth of a second a test."""
 
     async def main_loop(self) -> None:
-        """Serve until told to stop."""
+        """Serve until another thread stops it."""
         while not await self.on_tick(0):  # noqa: ASYNC110 - another thread says so
             await asyncio.sleep(TICK_SECONDS)
 

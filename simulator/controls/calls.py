@@ -24,12 +24,12 @@ class Call:
     status: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)  # of its body, query and path
 
-    def fits(self, endpoint: str | None, client_id: str | None, told: Mapping[str, Any]) -> bool:
+    def fits(self, endpoint: str | None, client_id: str | None, fields: Mapping[str, Any]) -> bool:
         """Whether this is such a call; None stands for any."""
         return (
             endpoint in {None, self.endpoint}
             and client_id in {None, self.client_id}
-            and told.items() <= self.fields.items()
+            and fields.items() <= self.fields.items()
         )
 
 

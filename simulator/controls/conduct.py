@@ -54,7 +54,7 @@ class Conduct:
 
     def _arrive(self, request: Request, body: bytes) -> tuple[Incoming, Call]:
         content_type = request.headers.get("content-type", "")
-        fields, found = read_request(self._published, content_type, body, request.query_params)
+        fields, complaints = read_request(self._published, content_type, body, request.query_params)
         client_id = _presumed_client(self._state, request, fields)
         incoming = Incoming(
             state=self._state,
@@ -63,20 +63,20 @@ class Conduct:
             path=request.path_params,
             authorization=request.headers.get("authorization", ""),
             fields=fields,
-            complaints=found,
+            complaints=complaints,
             plan=self._state.faults.take(self._published.endpoint, client_id, body),
         )
         return incoming, self._record(client_id, incoming)
 
     def _record(self, client_id: str | None, incoming: Incoming) -> Call:
-        told = {**incoming.path, **incoming.fields}
-        session_id = told.get("session_id")
+        fields = {**incoming.path, **incoming.fields}
+        session_id = fields.get("session_id")
         call = Call(
             self._published.endpoint,
             client_id,
             self._state.clock.now(),
             session_id if isinstance(session_id, str) else None,
-            fields=told,
+            fields=fields,
         )
         self._state.calls.complain(call.endpoint, "request", incoming.complaints)
         return self._state.calls.record(call)

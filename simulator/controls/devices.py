@@ -1,4 +1,4 @@
-"""What a person holds in their hands: a passkey, a phone, a browser. None of it asks anybody."""
+"""What a person holds in their hands: a passkey, a phone, a browser. None of it makes a call."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class PasskeyDevice:
     def answer(self, started: Mapping[str, Any]) -> str:
         """The `webauthn_encoded_result` for what `webauthn/authenticate/start` answered."""
         self._signed += 1
-        told = {
+        client_fields = {
             "type": "webauthn.get",
             "challenge": started["credential_request_options"]["challenge"],
             "origin": self._origin,
         }
-        client_data = json.dumps(told).encode()
+        client_data = json.dumps(client_fields).encode()
         data = sha256(self._domain.encode()).digest()
         data += bytes([USER_PRESENT_AND_VERIFIED]) + self._signed.to_bytes(4, "big")
         signature = self._key.sign(data + sha256(client_data).digest(), ec.ECDSA(SHA256()))
@@ -114,7 +114,7 @@ class Phone:
 def visit_provider(authorization_url: str, subject: str) -> dict[str, str]:
     """Sign in at the pretend provider as *subject*; what the browser brings back to the app.
 
-    That is `code` and `state`, in the query or, from Apple, in a form. LookupError if nobody
+    That is `code` and `state`, in the query or, from Apple, in a form. LookupError if no user
     of this name has an account there, or the visit has ended.
     """
     no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load all root certificates
@@ -139,9 +139,9 @@ class _HiddenFields(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note the field, if it is one."""
-        told = dict(attrs)
-        if tag == "input" and (name := told.get("name")):
-            self.fields[name] = told.get("value") or ""
+        attributes = dict(attrs)
+        if tag == "input" and (name := attributes.get("name")):
+            self.fields[name] = attributes.get("value") or ""
 
 
 def _with_account(url: str, subject: str) -> dict[str, str]:

@@ -126,17 +126,19 @@ class Plan:
 
     def changed(self, kind: FaultKind, facts: Mapping[str, Any]) -> dict[str, Any]:
         """*facts* as the faults of this *kind* distort them."""
-        told = dict(facts)
+        changed = dict(facts)
         for fault in self.faults:
             if fault.kind is kind:
-                told.update(fault.changes)
-                told = {name: fact for name, fact in told.items() if name not in fault.without}
-        return told
+                changed.update(fault.changes)
+                changed = {
+                    name: fact for name, fact in changed.items() if name not in fault.without
+                }
+        return changed
 
     def status(self, kind: FaultKind) -> int | None:
         """The status that faults of this *kind* ask for."""
-        asked = (fault.status for fault in self.faults if fault.kind is kind)
-        return next((status for status in asked if status), None)
+        statuses = (fault.status for fault in self.faults if fault.kind is kind)
+        return next((status for status in statuses if status), None)
 
     def has(self, kind: FaultKind) -> bool:
         """Whether *kind* strikes this call."""

@@ -1,6 +1,6 @@
 """A tenant that survives a restart: what it knows lies in a file between two runs.
 
-The file is a pickle: read none that somebody else may have written.
+The file is a pickle: read none that an attacker may have written.
 """
 
 from __future__ import annotations

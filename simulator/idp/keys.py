@@ -47,5 +47,5 @@ class KeyRing:
 
     def jwks(self, algorithm: str | None) -> dict[str, object]:
         """The public halves, as Mosaic publishes them; *algorithm* is what each says of itself."""
-        said = {} if algorithm is None else {"alg": algorithm}
-        return {"keys": [{**key.as_dict(private=False), **said} for key in self._published]}
+        stated = {} if algorithm is None else {"alg": algorithm}
+        return {"keys": [{**key.as_dict(private=False), **stated} for key in self._published]}

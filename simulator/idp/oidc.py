@@ -27,6 +27,6 @@ def issue_client_token(call: Incoming) -> Answer:
 def publish_jwks(call: Incoming) -> Answer:
     """Show the public keys; no caller has to say who it is."""
     policy = call.state.policy
-    said = {"signing": policy.signing_algorithm, "none": None}
-    algorithm = said.get(policy.published_algorithm, policy.published_algorithm)
+    algorithms = {"signing": policy.signing_algorithm, "none": None}
+    algorithm = algorithms.get(policy.published_algorithm, policy.published_algorithm)
     return Answer(200, call.state.keys.jwks(algorithm))

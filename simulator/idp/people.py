@@ -40,7 +40,7 @@ def show_by_username(call: Incoming) -> Answer:
 
 def _show(user: User) -> dict[str, Any]:
     milliseconds = int(user.created_at * 1000)
-    told = {
+    body = {
         "user_id": user.user_id,
         "status": "Active" if user.is_active else "Disabled",
         "created_at": milliseconds,
@@ -50,4 +50,4 @@ def _show(user: User) -> dict[str, Any]:
         "phone_number": {"value": user.phone} if user.phone else None,
         "custom_data": dict(user.custom_data) or None,
     }
-    return {name: fact for name, fact in told.items() if fact is not None}
+    return {name: fact for name, fact in body.items() if fact is not None}

@@ -87,9 +87,9 @@ class MosaicState:
 
         Their username is their id unless another is given. RefusedError if a name is taken.
         """
-        nobody = User(user_id, username=user_id, created_at=self.clock.now())
+        blank = User(user_id, username=user_id, created_at=self.clock.now())
         with self.lock:
-            self.users.add(replace(nobody, **facts))
+            self.users.add(replace(blank, **facts))
 
     def change_user(self, user_id: str, **facts: Unpack[UserFacts]) -> None:
         """Change what is known of a person; with `is_active` False they are suspended."""
@@ -167,8 +167,8 @@ class MosaicState:
             now = self.clock.now()
             session = Session("", user.user_id, "shop", now, now, now, ["pwd"])
             honest = self.tokens.id_claims(session, "shop", user, NO_WISHES)
-            told = {name: fact for name, fact in (honest | claims).items() if fact is not None}
-            return self.tokens.sign(told, FaultKind(forgery) if forgery else None)
+            payload = {name: fact for name, fact in (honest | claims).items() if fact is not None}
+            return self.tokens.sign(payload, FaultKind(forgery) if forgery else None)
 
     def token_body(
         self,

@@ -63,9 +63,9 @@ class Published:
     def _alternatives(self, fields: Mapping[str, object]) -> list[str]:
         if not self.either:
             return []
-        given = [names for names in self.either if not names.isdisjoint(fields)]
+        present = [names for names in self.either if not names.isdisjoint(fields)]
         ways = " or ".join("+".join(sorted(names)) for names in self.either)
-        whole = len(given) == 1 and given[0] <= fields.keys()
+        whole = len(present) == 1 and present[0] <= fields.keys()
         return [] if whole else [f"exactly {ways} is required"]
 
     def _error_complaints(self, status: int, body: object) -> list[str]:

@@ -34,8 +34,8 @@ def start_transaction(call: Incoming) -> Answer:
     expires_at = call.state.clock.now() + call.state.policy.message_seconds
     apps = call.state.authenticator_apps
     transaction = apps.begin(user.user_id, fields["approval_data"], expires_at)
-    told = {"approval_data": fields["approval_data"], "challenge": transaction.challenge}
-    return Answer(200, told)
+    body = {"approval_data": fields["approval_data"], "challenge": transaction.challenge}
+    return Answer(200, body)
 
 
 def authenticate_transaction(call: Incoming) -> Answer:

@@ -23,19 +23,19 @@ def start(call: Incoming) -> Answer:
         raise call.refused(404, "User not found")
     seconds = fields.get("timeout", DEFAULT_TIMEOUT_SECONDS)
     expires_at = call.state.clock.now() + seconds
-    made = PhoneChallenge(user.user_id, expires_at, fields.get("approval_data"))
-    return Answer(200, {"challenge": call.state.biometrics.start(made)})
+    challenge = PhoneChallenge(user.user_id, expires_at, fields.get("approval_data"))
+    return Answer(200, {"challenge": call.state.biometrics.start(challenge)})
 
 
 def authenticate(call: Incoming) -> Answer:
     """Sign a user in by their phone's signature; a challenge the phone made itself will do."""
     client_id, fields = call.client_id(), call.asked()
     joined = session_to_join(call)
-    made = call.state.biometrics.challenged(fields["challenge"])
+    challenge = call.state.biometrics.challenged(fields["challenge"])
     user = require_right(
         call, call.state.users.get(fields["user_id"]), AMR, lambda user: _is_signed(call, user)
     )
-    approved = made.approval_data if made else None
+    approved = challenge.approval_data if challenge else None
     return sign_in(call, client_id, Proof(user, AMR, approved), joined)
 
 

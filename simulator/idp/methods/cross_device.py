@@ -41,7 +41,7 @@ def show_status(call: Incoming) -> Answer:
 
 
 def abort(call: Incoming) -> Answer:
-    """Let nobody go on with a ticket."""
+    """Let no device go on with a ticket."""
     call.client_id()
     _ticket(call).status = "aborted"
     return Answer(204)

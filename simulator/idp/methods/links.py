@@ -81,12 +81,12 @@ def _write(
 
 
 def _sent(message: Message) -> dict[str, Any]:
-    told = {
+    body = {
         "message": "Email sent successfully",
         "request_id": message.request_id,
         "code": message.code if message.channel == "direct" else None,
     }
-    return {name: fact for name, fact in told.items() if fact is not None}
+    return {name: fact for name, fact in body.items() if fact is not None}
 
 
 def _invalid(call: Incoming) -> Exception:

@@ -84,13 +84,13 @@ def _address(call: Incoming, user: User, fields: Mapping[str, Any]) -> str:
 
 
 def _sent(message: Message) -> dict[str, Any]:
-    told = {
+    body = {
         "message": "OTP sent",
         "approval_data": message.approval_data,
         "request_id": message.request_id,
         "code": message.code if message.channel == "direct" else None,
     }
-    return {name: fact for name, fact in told.items() if fact is not None}
+    return {name: fact for name, fact in body.items() if fact is not None}
 
 
 def _require_right(call: Incoming, message: Message, fields: Mapping[str, Any]) -> None:

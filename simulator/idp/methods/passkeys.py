@@ -22,7 +22,7 @@ def start(call: Incoming) -> Answer:
 
 
 def authenticate(call: Incoming) -> Answer:
-    """Sign in whoever's passkey signed the challenge."""
+    """Sign in the user whose passkey signed the challenge."""
     client_id, fields = call.client_id(), call.asked()
     joined = session_to_join(call)
     encoded, now = fields["webauthn_encoded_result"], call.state.clock.now()
@@ -35,13 +35,13 @@ def authenticate(call: Incoming) -> Answer:
 
 
 def require_client(call: Incoming, client_id: str) -> None:
-    """Refuse an app nobody registered with 404."""
+    """Refuse an app that is not registered with 404."""
     if call.state.clients.get(client_id) is None:
         raise call.refused(404, "Client not found", "client_not_found")
 
 
 def find_user_id(call: Incoming, name: str | None) -> str | None:
-    """Who is named, if anybody is; 401 unless they have a passkey."""
+    """The user who is named, if one is; 401 unless they have a passkey."""
     if name is None:
         return None
     user = call.state.users.find_by_any(name)

@@ -74,10 +74,10 @@ class Biometrics:
         self, user_id: str, key_id: str, challenge: str, signature: str, now: float
     ) -> bool:
         """Whether the user's phone signed *challenge*. Any challenge works once."""
-        held, made = self._keys.get(key_id), self._open.get(challenge)
+        held, issued = self._keys.get(key_id), self._open.get(challenge)
         if held is None or held.user_id != user_id or challenge in self._used:
             return False
-        if made is not None and (made.user_id != user_id or now >= made.expires_at):
+        if issued is not None and (issued.user_id != user_id or now >= issued.expires_at):
             return False
         if not _is_signed(held.key, challenge, signature):
             return False

@@ -1,4 +1,4 @@
-"""The passcodes and e-mail links Mosaic sent; here nobody has to open a mailbox."""
+"""The passcodes and e-mail links Mosaic sent; here no test has to open a mailbox."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ def write_link(redirect_uri: str, code: str, state: str | None) -> str:
 
 
 def new_link_code() -> str:
-    """A code that nobody can guess."""
+    """A code that no attacker can guess."""
     return token_urlsafe(24)

@@ -29,14 +29,14 @@ class Challenge:
     """What an authenticator is asked to sign, for one app."""
 
     client_id: str
-    user_id: str | None  # None: whoever's passkey answers
+    user_id: str | None  # None: any user's passkey may answer
     value: bytes
     expires_at: float
     approval_data: Mapping[str, str] | None = None
 
 
 class WrongResultError(Exception):
-    """What the browser sent does not prove anybody."""
+    """What the browser sent proves no user."""
 
 
 class Passkeys:

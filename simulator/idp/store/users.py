@@ -34,7 +34,7 @@ class Users:
         self._by_name.update(dict.fromkeys(_names(user), user))
 
     def ensure(self, user_id: str) -> User:
-        """The user of this id, made up if nobody has it."""
+        """The user of this id, made up if no user has it."""
         user = self.get(user_id)
         if user is None:
             user = User(user_id)
@@ -46,7 +46,7 @@ class Users:
         return self._by_name.get(("user_id", user_id))
 
     def find(self, kind: str, name: str) -> User | None:
-        """The user whose identifier of this *kind* is *name*; unknown kinds find nobody."""
+        """The user whose identifier of this *kind* is *name*; unknown kinds find none."""
         return self._by_name.get((kind, name))
 
     def find_by_any(self, name: str) -> User | None:
