@@ -1,6 +1,6 @@
 """A million sessions in a moment, written by the database itself.
 
-Their sealed ids are noise, so nobody can use them: they are there to be looked past, expired and
+Their sealed ids are noise, so no worker can use them: they are there to be looked past, expired and
 purged. Of every ten, six are live, two are past their expiry, and two ended long ago.
 """
 

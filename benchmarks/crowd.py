@@ -1,4 +1,4 @@
-"""An async app with a crowd at its door and nobody who answers: `python -m benchmarks.crowd URL`.
+"""An async app with a crowd at its door and no worker: `python -m benchmarks.crowd URL`.
 
 In a process of its own, as an app is. It prints what `benchmarks.figures.Crowd` holds, as JSON.
 """
@@ -67,5 +67,5 @@ async def _main(client: AsyncSessionClient) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    made = AsyncSessionClient(broker_url=sys.argv[1], app_id="shop", app_key=AppKey.generate())
-    print(json.dumps(asyncio.run(_main(made))))
+    app = AsyncSessionClient(broker_url=sys.argv[1], app_id="shop", app_key=AppKey.generate())
+    print(json.dumps(asyncio.run(_main(app))))

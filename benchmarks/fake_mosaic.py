@@ -2,7 +2,7 @@
 
 A bare asyncio protocol. The answers to silent authentications are signed before the first call, a
 login's when it is asked for: an ID token from before the login began is no proof of it. It checks
-nothing, because whoever is measured is known to ask rightly; `simulator/` is the one that checks.
+nothing, because the subject measured is known to ask rightly; `simulator/` is the one that checks.
 Latency is a setting: an answer is written that much later.
 """
 

@@ -110,7 +110,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """An async app that asks much at once, and nobody answers. Medians of the rounds."""
+    """An async app that asks much at once, and no worker answers. Medians of the rounds."""
 
     broker: str
     last_ended_seconds: float

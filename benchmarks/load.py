@@ -1,4 +1,4 @@
-"""The app under load: a process of its own, so that its CPU time can be told from the worker's.
+"""The app under load: a process of its own, so that its CPU time stands apart from the worker's.
 
 Closed loop: so many threads, each asks again as soon as it was answered. Paced: requests start at
 fixed times whether or not earlier ones are answered, and latency counts from the time a request
@@ -104,7 +104,7 @@ def _serve(pipe: Connection, subject: str, addresses: Addresses) -> None:
             try:
                 _KINDS[kind](run, **arguments)
                 pipe.send((run.end(), run.next_number))
-            except Exception as error:  # noqa: BLE001 - the bench is told, and decides
+            except Exception as error:  # noqa: BLE001 - sent to the bench, which decides
                 pipe.send(error)
 
 

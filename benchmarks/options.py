@@ -77,28 +77,28 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--profile", action="store_true", help="py-spy our worker under load instead")
     add("--name", default="", help="of the files that are kept, in place of the time")
     add("--folder", type=Path, default=None, help="in place of benchmarks/results")
-    told = parser.parse_args(arguments)
-    if told.quick:
-        told.rounds, told.seconds, told.warm_up, told.sessions = 1, 1.0, 100, 20_000
-    large = (told.sessions, 10_000_000) if told.full else (told.sessions,)
+    parsed = parser.parse_args(arguments)
+    if parsed.quick:
+        parsed.rounds, parsed.seconds, parsed.warm_up, parsed.sessions = 1, 1.0, 100, 20_000
+    large = (parsed.sessions, 10_000_000) if parsed.full else (parsed.sessions,)
     return Options(
-        only=told.only,
-        subjects=told.subjects,
-        pools=told.pools,
-        latencies_ms=told.latencies,
-        rounds=told.rounds,
-        seconds=told.seconds,
-        warm_up=told.warm_up,
-        threads=told.threads,
-        processes=told.processes,
-        client_threads=told.client_threads,
+        only=parsed.only,
+        subjects=parsed.subjects,
+        pools=parsed.pools,
+        latencies_ms=parsed.latencies,
+        rounds=parsed.rounds,
+        seconds=parsed.seconds,
+        warm_up=parsed.warm_up,
+        threads=parsed.threads,
+        processes=parsed.processes,
+        client_threads=parsed.client_threads,
         maintenance_sizes=large,
         lookup_sizes=(10_000, *large),
-        memory_requests=100_000 if told.full else told.memory_requests,
-        settings=dict(told.set),
-        profile=told.profile,
-        name=told.name,
-        folder=told.folder,
+        memory_requests=100_000 if parsed.full else parsed.memory_requests,
+        settings=dict(parsed.set),
+        profile=parsed.profile,
+        name=parsed.name,
+        folder=parsed.folder,
     )
 
 

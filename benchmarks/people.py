@@ -1,7 +1,7 @@
 """Who asks, and for whom: names that every part of the bench works out by itself.
 
 Request number *k* is about user *k* of `USERS`, and each user is always asked for by the same
-app. A user comes again only after all others, so nothing can be answered from a recent answer.
+app. A user comes again only after all other users, so nothing can be answered from a recent answer.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def machine_busy_seconds() -> float:
-    """Return the CPU time all cores have worked since they started, for anybody."""
+    """Return the CPU time all cores have worked since they started, for any process."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     # On Linux a guest's time is in user and nice already.
@@ -32,5 +32,5 @@ def memory_bytes(pid: int) -> int:
 
 
 def parent_of(pid: int) -> int:
-    """Return who started a process."""
+    """Return the parent process of a process."""
     return int(psutil.Process(pid).ppid())

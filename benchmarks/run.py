@@ -15,7 +15,7 @@ from benchmarks.workers import Ground, prepare, prepare_ours
 
 
 def run(stage: Stage, options: Options) -> Figures:
-    """Measure. What fails is told, and the other figures are taken all the same."""
+    """Measure. What fails is reported, and the other figures are taken all the same."""
     figures = Figures()
     ground = prepare(stage)
     measures: dict[str, Callable[[], None]] = {

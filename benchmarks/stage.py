@@ -1,7 +1,7 @@
 """The machinery on stage: Redis, PostgreSQL, the fake Mosaic, and the workers.
 
-All private, on loopback, in temporary folders, and gone with us (see `sandbox/`). Everybody
-measured uses the same Redis and the same PostgreSQL, each its own database there.
+All private, on loopback, in temporary folders, and gone with us (see `sandbox/`). All subjects
+use the same Redis and the same PostgreSQL, each its own database there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _REDIS_DATABASES: Final = {"ours": 0, "noop": 1, "peer": 2, "browser": 3, "login
 
 
 class RoomyPostgres(PostgresServer):
-    """The sandbox's PostgreSQL with buffers for a million rows; fsync stays off for everybody."""
+    """The sandbox's PostgreSQL with buffers for a million rows; fsync stays off for all."""
 
     def _command(self) -> list[str | Path]:
         more = {
@@ -80,7 +80,7 @@ class Stage:
         with ExitStack() as exits:
             folder = tempfile.TemporaryDirectory(prefix="bench-")
             self.folder = Path(exits.enter_context(folder))
-            self.mosaic = exits.enter_context(FakeMosaic(self.folder))  # signs while others start
+            self.mosaic = exits.enter_context(FakeMosaic(self.folder))  # signs while servers start
             self.redis = exits.enter_context(RedisServer())
             self.postgres = exits.enter_context(RoomyPostgres())
             self._keys = {

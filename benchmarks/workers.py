@@ -26,7 +26,7 @@ _OUR_POOL_NAMES: Final = {"threads": "threads", "prefork": "processes"}
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The databases with everybody signed in, and where to reach all."""
+    """The databases with every user signed in, and where to reach all."""
 
     stage: Stage
     our_database: str
@@ -41,14 +41,14 @@ class Ground:
 
 
 def prepare(stage: Stage) -> Ground:
-    """Sign everybody in, here and at the peer."""
+    """Sign every user in, here and at the peer."""
     theirs = stage.database("peer")
     population.sign_in_all_at_the_peer(theirs)
     return prepare_ours(stage, "ours", theirs)
 
 
 def prepare_ours(stage: Stage, name: str, peer_database: str) -> Ground:
-    """Sign everybody in at a new database of ours."""
+    """Sign every user in at a new database of ours."""
     ours = stage.migrated_database(name)
     services = services_of(stage.worker_environment(ours))
     try:

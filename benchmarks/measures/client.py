@@ -1,4 +1,4 @@
-"""What the client costs an app by itself: a crowd that nobody answers, and its import."""
+"""What the client costs an app by itself: a crowd that no worker answers, and its import."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def crowds() -> list[Crowd]:
         with FaultProxy(HOST, server.port, tls=server_context(certificate)) as door:
             tls = f"rediss://{HOST}:{door.port}/0?ssl_ca_certs={certificate}"
             for name, url in (("plain", server.url()), ("TLS", tls)):
-                told = [_crowd(url) for _ in range(_ROUNDS)]
-                median = {key: statistics.median(each[key] for each in told) for key in told[0]}
+                rounds = [_crowd(url) for _ in range(_ROUNDS)]
+                median = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
                 crowd = Crowd(broker=name, **median)
                 found.append(crowd)
                 sys.stderr.write(f"  crowd    {crowd}\n")
@@ -48,8 +48,8 @@ def crowds() -> list[Crowd]:
 
 
 def _crowd(url: str) -> dict[str, float]:
-    told: dict[str, float] = json.loads(_run("-m", "benchmarks.crowd", url))
-    return told
+    figures: dict[str, float] = json.loads(_run("-m", "benchmarks.crowd", url))
+    return figures
 
 
 def imports() -> list[Import]:

@@ -1,6 +1,6 @@
 """How long an app waits at half load, from the moment each request should have started.
 
-Half load is half of what the subject itself managed in the closed loop; who asks Mosaic directly is
+Half load is half of what the subject itself managed in the closed loop; a direct app is
 paced like ours, since it is what ours adds to.
 """
 

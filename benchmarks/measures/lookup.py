@@ -17,7 +17,7 @@ from worker.sessions import queries
 from worker.wiring import Services
 
 _LOOKUPS: Final = 2000
-_TURN: Final = 50  # lookups in one store before it is the other's turn
+_TURN: Final = 50  # lookups in one store before the next one's turn
 _SEED: Final = 1
 
 

@@ -83,8 +83,8 @@ def _beside(
         code, printed = process.returncode, process.log_text()
     if code != 0:
         raise RuntimeError(f"{job} failed:\n{printed}")
-    found: dict[str, float] = json.loads(printed.strip().splitlines()[-1])
-    return found, pieces
+    timings: dict[str, float] = json.loads(printed.strip().splitlines()[-1])
+    return timings, pieces
 
 
 def _p99(client: Client, rate: float) -> float:

@@ -141,7 +141,7 @@ class Crew:
 
 
 class Meter:
-    """Reads everybody's CPU time before and after."""
+    """Reads all processes' CPU time before and after."""
 
     def __init__(self, ground: Ground) -> None:
         self._stage = ground.stage
