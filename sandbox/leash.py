@@ -13,10 +13,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 # $1 signal, $2 process group, $3 folder to remove (may be empty). It waits a bounded
 # time, because a dead process that no parent reaps still looks alive.
@@ -38,6 +38,9 @@ FREEZE_TIMEOUT_SECONDS = 60
 class LeashedProcess:
     """A running process, leader of a process group of its own."""
 
+    popen: ClassVar[Callable[..., Any]] = staticmethod(subprocess.Popen)
+    """Tests fork their programs instead: starting each takes seconds."""
+
     def __init__(  # noqa: PLR0913 - what `subprocess` asks for, and no more
         self,
         command: Sequence[str | Path],
@@ -50,7 +53,7 @@ class LeashedProcess:
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         """Start *command*. Should we die, send it *end_signal* and remove *folder*."""
-        self._process = subprocess.Popen(
+        self._process = self.popen(
             command,
             env=dict(environment),
             cwd=cwd,
@@ -60,7 +63,7 @@ class LeashedProcess:
             start_new_session=True,
             **(identity or {}),
         )
-        self.pid = self._process.pid
+        self.pid: int = self._process.pid
         self._watchdog = self._start_watchdog(end_signal, folder)
 
     def _start_watchdog(
@@ -79,7 +82,8 @@ class LeashedProcess:
     @property
     def returncode(self) -> int | None:
         """How it ended: negative for a signal, None while it runs."""
-        return self._process.poll()
+        code: int | None = self._process.poll()
+        return code
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to this one process, unless it has ended."""
@@ -104,7 +108,7 @@ class LeashedProcess:
 
     def wait(self, timeout: float) -> int:
         """Return its exit code. Raises `subprocess.TimeoutExpired`."""
-        returncode = self._process.wait(timeout)
+        returncode: int = self._process.wait(timeout)
         if not self._has_family():
             self._dismiss_watchdog()
         return returncode

@@ -15,10 +15,12 @@ from alembic import command
 from hypothesis import settings
 
 from migrations.target import config_for
+from sandbox.leash import LeashedProcess
 from sandbox.postgres_server import PostgresDatabases, PostgresServer
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
 from simulator.server import PromptServer, SimulatorServer
+from tests import forked_programs
 from tests.databases import EmptyDatabases, compiled_once
 from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_client
 
@@ -76,6 +78,17 @@ def simulator_in_a_thread() -> Iterator[None]:
     """Stacks serve Mosaic from here, which saves each of them a process that takes a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stack, "has_simulator_process", False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_start_as_forks() -> Iterator[None]:
+    """See `forked_programs`: it saves each worker, beat and verb two to four seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(forked_programs.COUNTED, raising=False)
+        forked_programs.prepare()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LeashedProcess, "popen", staticmethod(forked_programs.popen))
         yield
 
 
