@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import fields, replace
-from enum import Enum, auto
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import structlog
+from sqlalchemy import ColumnElement
 
 from models import EndCause, IdpSession
 from session_client import times
@@ -26,6 +26,7 @@ from worker.errors import (
     TryLater,
     WrongSubject,
 )
+from worker.logout.end_sessions import Ended
 from worker.metrics import Saving
 from worker.mosaic import Identity, SilentAuthCall, SilentAuthOptions, Tokens
 from worker.requests.outcomes import Outcome, failure_of
@@ -37,17 +38,20 @@ from worker.wiring import Services
 
 log = structlog.get_logger()
 
-# How long a request that has time waits for its turn in the budget.
+# How long a request waits for its turn in the budget, and what share of the time it has.
 _MAX_WAIT_SECONDS: Final = 1.0
+_MAX_WAIT_SHARE: Final = 0.25
 _OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions))
 
 
-class Again(Enum):
-    """Why the store must be read anew."""
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The store must be read anew."""
 
-    GONE = auto()  # ended by us: there is one session less each time
-    QUARANTINED = auto()  # likewise
-    CHANGED = auto()  # by another transaction, meanwhile
+    # Why the session cannot be used, where we have ended it: there is one less each time. None
+    # where another transaction has changed it meanwhile.
+    reason: Reason | None = None
+    ended: Ended = Ended()  # noqa: RUF009 - frozen; with the deliveries to wake
 
 
 def ask(
@@ -63,12 +67,12 @@ def ask(
     if isinstance(joined, InProgress):
         return joined
     if isinstance(joined, Superseded):
-        return Again.CHANGED
+        return Again()
     if isinstance(joined, SharedAnswer):
         live_at = time.monotonic()
-        # While we came to it, it may have been logged out: what was shared is older than our look.
+        # The session may have been logged out since we read it: look again, and then share.
         if not queries.is_live(services, session.id):
-            return Again.CHANGED
+            return Again()
         return _reuse(services, request, session, joined, live_at)
     return _lead(services, request, session, options, joined)
 
@@ -127,7 +131,7 @@ def _join(
         version=session.version,
         since=request.opened_at,
         call_seconds=min(services.settings.mosaic_timeout_seconds, left),
-        max_wait_seconds=min(_MAX_WAIT_SECONDS, left / 4),
+        max_wait_seconds=min(_MAX_WAIT_SECONDS, left * _MAX_WAIT_SHARE),
     )
     return services.traffic.single_flight.join(plan)
 
@@ -146,21 +150,19 @@ def _ask(
     except SessionGone:
         # Only what Mosaic was asked about is gone: a row that has another id by now, or a new
         # factor, is a live session.
-        end(services, request, unchanged(session), EndCause.GONE_AT_IDP)
-        return Again.GONE
+        return _end(services, request, unchanged(session), EndCause.GONE_AT_IDP)
     except WrongSubject:
         log.warning("session_quarantined", session=str(session.id), user=session.user_id)
-        end(services, request, IdpSession.id == session.id, EndCause.QUARANTINED)
-        return Again.QUARANTINED
+        return _end(services, request, IdpSession.id == session.id, EndCause.QUARANTINED)
     live_at = time.monotonic()
     settled = settle(services, request, session, tokens, identity)
-    if settled is None:
-        return Again.CHANGED
+    if isinstance(settled, Ended):
+        return Again(ended=settled)
     outcome, publication = settled.outcome, None
     # The new id may be another row's. A logout of that row must end this one as well, which only
     # asking Mosaic again can tell: then no other request may have this answer.
-    is_same = tokens.session_id == session_id or settled.version != session.version
-    if outcome.verdict is Verdict.AUTHENTICATED and is_same:
+    may_share = tokens.session_id == session_id or settled.version != session.version
+    if outcome.verdict is Verdict.AUTHENTICATED and may_share:
         # Not before it is committed: the app is linked now, and will hear of a logout.
         publication = services.traffic.single_flight.publication(
             lead,
@@ -169,6 +171,14 @@ def _ask(
             seconds=tokens.expires_in / 2,
         )
     return replace(outcome, live_at=live_at, publication=publication)
+
+
+def _end(
+    services: Services, request: SilentAuthRequest, which: ColumnElement[bool], cause: EndCause
+) -> Again:
+    ended = end(services, request, which, cause)
+    # None: another transaction has changed or ended it since it was read. It may well live.
+    return Again(queries.reason_for(cause) if ended.count else None, ended)
 
 
 def _ask_mosaic(

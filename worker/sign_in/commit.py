@@ -20,7 +20,7 @@ from models import EndCause, IdpSession
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.app_registry import KnownApp
-from worker.logout.end_sessions import end_sessions
+from worker.logout.end_sessions import Ended, end_sessions
 from worker.mosaic import Identity, Tokens
 from worker.policy import Shortfall
 from worker.requests.commands import SilentAuthCommand
@@ -37,7 +37,7 @@ SilentAuthRequest = OpenedRequest[SilentAuthCommand]
 
 log = structlog.get_logger()
 
-# How a session ends that no answer of Mosaic may bring back: decided here, and not at Mosaic.
+# How a session ends by a decision taken here: no answer of Mosaic may be used for it after that.
 _FINAL: Final = frozenset(
     cause.value for cause in EndCause if cause not in {EndCause.GONE_AT_IDP, EndCause.EXPIRED}
 )
@@ -57,8 +57,11 @@ def settle(
     session: Session,
     tokens: Tokens,
     identity: Identity,
-) -> Settled | None:
-    """Hand out what Mosaic returned, if the session is still live; None when it changed."""
+) -> Settled | Ended:
+    """Hand out what Mosaic returned, if the session is still live and as it was read.
+
+    Otherwise return what was ended in its place, which is nothing where it had changed.
+    """
     now = services.now()
     shortfall = request.command.strengthen(request.app.policy).shortfall(
         identity.amr, identity.auth_time or session.authenticated_at, now
@@ -72,8 +75,8 @@ def settle(
             with services.store.write() as connection:
                 settled = _settle_in(connection, use)
     except IntegrityError:
-        settled = None  # the new id was registered this very moment: the next round sees it
-    if settled is None:
+        settled = Ended()  # the new id was registered this very moment: the next round sees it
+    if isinstance(settled, Ended):
         log.info("tokens_discarded", session=str(session.id), app=request.app.app_id)
     return settled
 
@@ -102,7 +105,7 @@ class _Use:
 
     @property
     def token_expires_at(self) -> datetime:
-        """How long the app may use what it got."""
+        """Until when the app may use what it got."""
         return self.at + timedelta(seconds=self.tokens.expires_in)
 
     def event(self) -> dict[str, Any]:
@@ -135,7 +138,7 @@ class _Use:
         return Settled(Outcome(Verdict.AUTHENTICATED, data=data), version)
 
 
-def _settle_at_once(use: _Use) -> Settled | None:
+def _settle_at_once(use: _Use) -> Settled | Ended:
     expires_at = slide.slide_link_and_note(
         use.services.store,
         use.session,
@@ -145,18 +148,18 @@ def _settle_at_once(use: _Use) -> Settled | None:
         token_expires_at=use.token_expires_at,
         event=use.event(),
     )
-    return None if expires_at is None else use.settled(expires_at, use.session.version)
+    return Ended() if expires_at is None else use.settled(expires_at, use.session.version)
 
 
-def _settle_in(connection: Connection, use: _Use) -> Settled | None:
+def _settle_in(connection: Connection, use: _Use) -> Settled | Ended:
     request, session = use.request, use.session
     other = _of_new_id(connection, use)
     expires_at = slide.slide(connection, session, use.at, use.slid_to)
     if expires_at is None:
-        return None
+        return Ended()
     version = _keep_new_id(connection, use, other)
-    if version is None:
-        return None
+    if isinstance(version, Ended):
+        return version
     if use.shortfall is not None:
         return Settled(step_up(session.id, session.user_id, use.shortfall), version)
     app_links.link_app(
@@ -178,7 +181,7 @@ def unchanged(session: Session) -> ColumnElement[bool]:
 def _of_new_id(connection: Connection, use: _Use) -> Session | None:
     """Return the other session here that has the id Mosaic answered with, locked with ours.
 
-    So that its logout comes before our commit or after it, and never in between.
+    So that its logout comes before our lock or after our commit, and never in between.
     """
     if use.new_hash == use.session.session_hash:
         return None
@@ -189,12 +192,12 @@ def _of_new_id(connection: Connection, use: _Use) -> Session | None:
     return queries.by_id(connection, other.id)
 
 
-def _keep_new_id(connection: Connection, use: _Use, other: Session | None) -> int | None:
+def _keep_new_id(connection: Connection, use: _Use, other: Session | None) -> int | Ended:
     """Store the id Mosaic returned; when it is a new one, the old one stays as an alias.
 
     Logouts by apps that know only the old id must still find the session. Returns the row's
-    version; None when the new id is that of a session logged out here: then this one is as well,
-    whatever Mosaic knows yet.
+    version. Where the new id is that of a session that was ended here for good, this one ends as
+    well, whatever Mosaic knows yet.
     """
     session = use.session
     if use.new_hash == session.session_hash:
@@ -209,8 +212,7 @@ def _keep_new_id(connection: Connection, use: _Use, other: Session | None) -> in
     if other.end_cause not in _FINAL:
         return session.version
     cause = EndCause(other.end_cause)
-    _end_in(connection, use.services, use.request, IdpSession.id == session.id, cause)
-    return None
+    return _end_in(connection, use.services, use.request, IdpSession.id == session.id, cause)
 
 
 def end(
@@ -218,10 +220,10 @@ def end(
     request: SilentAuthRequest,
     which: ColumnElement[bool],
     cause: EndCause,
-) -> None:
+) -> Ended:
     """End sessions because of what Mosaic answered."""
     with services.store.write() as connection:
-        _end_in(connection, services, request, which, cause)
+        return _end_in(connection, services, request, which, cause)
 
 
 def _end_in(
@@ -230,9 +232,9 @@ def _end_in(
     request: SilentAuthRequest,
     which: ColumnElement[bool],
     cause: EndCause,
-) -> None:
+) -> Ended:
     lifetime = request.app.mosaic.session_lifetime
-    end_sessions(connection, services, which, cause, by=request.by, lifetime=lifetime)
+    return end_sessions(connection, services, which, cause, by=request.by, lifetime=lifetime)
 
 
 def step_up(session: UUID, user_id: str, shortfall: Shortfall) -> Outcome:

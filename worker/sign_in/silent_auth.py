@@ -6,11 +6,13 @@ meanwhile is the next round's business.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from session_client.contract import Reason, Verdict
 from worker import metrics
 from worker.errors import SessionChanged
+from worker.logout.end_sessions import Ended
 from worker.metrics import Saving
 from worker.requests.outcomes import Outcome
 from worker.sign_in import redeem_ticket
@@ -20,9 +22,8 @@ from worker.sign_in.named_session import find_session
 from worker.traffic import InProgress
 from worker.wiring import Services
 
-# How often we start over because the session changed while Mosaic was asked.
-_ROUNDS: Final = 3
-_ENDED: Final = {Again.GONE: Reason.GONE_AT_IDP, Again.QUARANTINED: Reason.QUARANTINED}
+# How often the session may have changed while Mosaic was asked; then the app is to ask again.
+_MAX_CHANGES: Final = 3
 
 
 def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
@@ -32,34 +33,47 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
     `OperatorMustAct` and `TokenRejected` as the door to Mosaic does, and `Unauthorized` when the
     app may not name a user.
     """
-    outcome = _ask_in_rounds(services, request)
-    if request.command.ticket is None:
-        return outcome
-    return redeem_ticket.hand_over(services, request, outcome)
+    ended: list[Ended] = []
+    outcome = _ask_in_rounds(services, request, ended)
+    if request.command.ticket is not None:
+        outcome = redeem_ticket.hand_over(services, request, outcome)
+    for each in ended:
+        outcome = replace(
+            outcome,
+            logouts=(*outcome.logouts, *each.logouts),
+            notices=(*outcome.notices, *each.notices),
+        )
+    return outcome
 
 
-def _ask_in_rounds(services: Services, request: SilentAuthRequest) -> Outcome:
+def _ask_in_rounds(services: Services, request: SilentAuthRequest, ended: list[Ended]) -> Outcome:
+    """Return the answer of the first session that can be used; add to *ended* what was ended.
+
+    Where it raises, the sweep wakes the deliveries of those.
+    """
     changes = 0
-    ended: list[Reason] = []
-    while changes < _ROUNDS and len(ended) < services.settings.max_candidates:
+    reasons: list[Reason] = []
+    while changes < _MAX_CHANGES and len(reasons) < services.settings.max_candidates:
         result = _one_round(services, request)
         if isinstance(result, Outcome):
             return result
         if isinstance(result, InProgress):
             services.traffic.single_flight.wait(result, request.seconds_left(services.now()))
-        elif result is Again.CHANGED:
+            continue
+        ended.append(result.ended)
+        if result.reason is None:
             changes += 1
         else:
-            ended.append(_ENDED[result])
-    if changes == _ROUNDS:
+            reasons.append(result.reason)
+    if changes == _MAX_CHANGES:
         raise SessionChanged
     # There may be more. Each costs a call, and any app that has a token of the user can have
     # registered as many as it likes.
-    return Outcome(Verdict.LOGIN_REQUIRED, ended[-1])
+    return Outcome(Verdict.LOGIN_REQUIRED, reasons[-1])
 
 
 def _one_round(services: Services, request: SilentAuthRequest) -> Outcome | InProgress | Again:
-    """Try the session that is named, if it is strong enough."""
+    """Try the session that the request leads to, if it is strong enough."""
     by_ticket = request.command.ticket is not None
     found = (redeem_ticket.claim if by_ticket else find_session)(services, request)
     if isinstance(found, Outcome):

@@ -35,6 +35,7 @@ from worker.maintenance.expire import expire_sessions
 from worker.outbox import app_notices
 from worker.sign_in import slide
 from worker.storage.database import Store
+from worker.tasks import wake_ups
 
 
 @pytest.fixture
@@ -119,6 +120,48 @@ def test_an_end_is_told_to_all_that_share_the_session_and_want_to_know_but_who_l
     noted = [event for event in crowd.events() if event[0] in {"ended", "expired"}]
     assert noted == [("expired", "1") if cause is EndCause.EXPIRED else ("ended", cause)]
     assert (crowd.session(ref).sealed_session_id is None) == (cause not in TOLD_MOSAIC)
+
+
+# Those that a request brings about. Maintenance and the operators' verbs wake theirs by themselves.
+BY_REQUESTS = [EndCause.LOGOUT, EndCause.GONE_AT_IDP, EndCause.QUARANTINED, EndCause.REPLACED]
+
+
+@pytest.mark.parametrize("cause", BY_REQUESTS)
+def test_an_end_by_a_request_wakes_all_that_must_be_told_at_once(
+    crowd: Stage, cause: EndCause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = shared_by_all(crowd)
+    woken: list[UUID] = []
+    monkeypatch.setattr(wake_ups, "_wake", lambda _, ids: woken.extend(ids))
+
+    end(crowd, ref, cause)
+
+    assert set(woken) == {row.id for row in (*notices(crowd), *crowd.logouts())}
+    assert len(woken) == len(set(woken)) > 1
+
+
+def test_a_session_that_ends_with_the_one_whose_id_it_is_given_wakes_its_apps_at_once(
+    crowd: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = crowd.login("ada", "shop")
+    crowd.remember(login)
+    for app_id in ("forum", "stock"):
+        assert crowd.silent_auth("ada", app_id).verdict is Verdict.AUTHENTICATED
+    sessions = crowd.mosaic.state.sessions
+    (session,) = sessions.live("ada")
+    sessions.give_new_id(session)
+    renamed = crowd.mosaic.state.add_factor(login.session_id, "client-shop", "sms")
+    crowd.remember(renamed)
+    crowd.log_out(session_id=renamed.session_id)
+    before = {row.id for row in (*notices(crowd), *crowd.logouts())}
+    woken: list[UUID] = []
+    monkeypatch.setattr(wake_ups, "_wake", lambda _, ids: woken.extend(ids))
+
+    answer = crowd.silent_auth("ada", "forum")
+
+    assert answer.reason == Reason.LOGGED_OUT
+    assert set(woken) == {row.id for row in (*notices(crowd), *crowd.logouts())} - before
+    assert len(woken) > 1
 
 
 @pytest.mark.parametrize("cause", list(EndCause))

@@ -227,8 +227,18 @@ def test_a_session_that_keeps_changing_is_answered_with_come_back_later(
     assert apps.session(ref).ended_at is None
 
 
-def test_not_found_for_an_id_that_has_changed_meanwhile_ends_nothing(apps: Stage) -> None:
+@pytest.mark.parametrize("max_candidates", ["1", "3"])
+def test_not_found_for_an_id_that_has_changed_meanwhile_ends_nothing(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, max_candidates: str
+) -> None:
     """Whether Mosaic keeps old ids is not documented; here it does not."""
+    with Stage(sqlite_url, redis_url, mosaic, max_candidates=max_candidates) as apps:
+        apps.add_app("shop")
+        apps.add_app("forum")
+        _ask_while_the_id_changes(apps)
+
+
+def _ask_while_the_id_changes(apps: Stage) -> None:
     ref = apps.registered()
     state = apps.mosaic.state
     with (
