@@ -1,9 +1,10 @@
 """The registered apps, opened and kept for a few seconds.
 
-A change by an operator takes effect within `RELOAD_AFTER_SECONDS`, and one thread looks for it a
-little earlier: else all threads would, each the same, every few seconds. A key id we do not know is
-looked for in the database at once, so that a fresh key works immediately. So is an app, but one
-that is not there only once a second: an attacker who can publish could name it again and again.
+A change by an operator takes effect within `RELOAD_AFTER_SECONDS`, unless the database is away; one
+thread looks for it a little earlier: else all threads would, each the same, every few seconds. A
+key id we do not know is looked for as soon as half a second after the last look, so that a fresh
+key works at once. An app that is not there is looked for once a second: an attacker who can publish
+could name it again and again.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ class AppRegistry:
             other = self.find(other_id)
         except OperatorMustAct:
             return True  # its row does not open: that alone must keep no logout from being told
+        # It is there: an app that has registered sessions is not removed.
         return other is None or other.mosaic.base_url == app.mosaic.base_url
 
     def _is_stale(self, known: KnownApp, kid: str | None) -> bool:

@@ -1,8 +1,9 @@
 """Statements handed to the database's driver, as SQLAlchemy compiled them.
 
 SQLAlchemy decides anew at each execution what to run and how to read it, which takes longer than
-running it: 0.23 ms of CPU where the driver needs 0.08. For the few statements of a silent
-authentication that is decided once. Connections still are the engine's, and errors SQLAlchemy's.
+running it: 0.23 ms of CPU where the driver needs 0.08. For the few statements that a
+silent authentication needs, and others that run often, that is decided once. Connections still are
+the engine's, and errors SQLAlchemy's.
 
 Without it a silent authentication takes 13 % more CPU. Before and after touching it:
 `make bench ARGS="--only throughput"`.
