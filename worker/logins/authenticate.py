@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from models import CallKind, CallOutcome, EndCause
-from session_client.contract import Reason, Verdict
+from session_client.contract import Reason
 from session_client.login_steps import Proof
 from worker.app_registry import REVEALS_ACCOUNTS
 from worker.errors import (
@@ -36,10 +36,8 @@ from worker.logins.login_steps import (
 )
 from worker.logins.settle_login import Attempt, AuthenticateRequest, settle, unheard
 from worker.logins.step_up_session import Raised, find_raised, require_same
-from worker.logout.end_sessions import end_sessions
 from worker.mosaic import LoginFacts
 from worker.requests.outcomes import Outcome, failure_of
-from worker.sign_in.commit import unchanged
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -172,19 +170,13 @@ def _reason_for_app(login: Attempt, refusal: UserRefused) -> Reason:
 
 
 def _gone(login: Attempt, call: UUID) -> Outcome:
-    """End the session that Mosaic has lost; nothing is opened in its place."""
+    """End the session that Mosaic has lost; nothing is opened in its place.
+
+    Raises `SessionChanged` where it lives on: Mosaic was asked about an id that it had before.
+    """
     services, request = login.services, login.request
     assert login.raised is not None, "only a step-up names a session"  # noqa: S101
-    outcome = Outcome(Verdict.LOGIN_REQUIRED, Reason.GONE_AT_IDP)
     limits.give_back(services, login.buckets)
-    with services.store.write() as connection:
-        ended = end_sessions(
-            connection,
-            services,
-            unchanged(login.raised.session),
-            EndCause.GONE_AT_IDP,
-            by=request.by,
-            lifetime=request.app.mosaic.session_lifetime,
-        )
-        journal.close(connection, services, call, CallOutcome.REFUSED, answer=outcome)
-    return Outcome(outcome.verdict, outcome.reason, notices=ended.notices)
+    return journal.close_with_session(
+        services, request, call, login.raised.session, EndCause.GONE_AT_IDP
+    )

@@ -18,15 +18,15 @@ from sqlalchemy import Connection, Row, bindparam, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from models import CallKind, CallOutcome, LoginCall, new_id
+from models import CallKind, CallOutcome, EndCause, LoginCall, new_id
 from session_client.contract import Reason, Verdict
-from worker.errors import HeldBack, InvalidRequest, SessionWorkerError
+from worker.errors import HeldBack, InvalidRequest, SessionChanged, SessionWorkerError
 from worker.requests.command_fields import Command
 from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
 from worker.sessions import audit, queries
 from worker.sessions.queries import Session
-from worker.sign_in.commit import aged
+from worker.sign_in.commit import aged, end_session
 from worker.storage.encryption import SealedValueUnreadable
 from worker.wiring import Services
 
@@ -181,6 +181,27 @@ def close_alone(
         close(connection, services, call, outcome, answer=answer)
 
 
+def close_with_session(
+    services: Services,
+    request: OpenedRequest[Command],
+    call: UUID,
+    session: Session,
+    cause: EndCause,
+) -> Outcome:
+    """End *session* for what Mosaic answered to the call, and close that with how it has ended.
+
+    Raises `SessionChanged` where it lives on, see `end_session`: the answer was about an id that it
+    had before, so the call is taken back and the app may ask again.
+    """
+    with services.store.write() as connection:
+        outcome = end_session(connection, services, request, session, cause)
+        if outcome is not None:
+            close(connection, services, call, CallOutcome.REFUSED, answer=outcome)
+            return outcome
+    forget(services, call)
+    raise SessionChanged
+
+
 def close_unheard(
     services: Services, request: OpenedRequest[Command], call: UUID, method: str, of: Session | None
 ) -> Outcome:
@@ -200,7 +221,10 @@ def close_unheard(
 
 
 def forget(services: Services, call: UUID) -> None:
-    """Take back a call of which no byte has left: the same request may be served anew."""
+    """Take back a call that never reached Mosaic, or whose answer says nothing of its proof.
+
+    The same request may be served anew.
+    """
     with services.store.write() as connection:
         connection.execute(
             delete(LoginCall).where(LoginCall.id == call, LoginCall.closed_at.is_(None))

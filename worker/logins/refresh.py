@@ -16,9 +16,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Connection
 
-from models import CallKind, CallOutcome, EndCause, IdpSession
+from models import CallKind, CallOutcome, EndCause
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.app_registry import OFFLINE
@@ -36,7 +36,6 @@ from worker.errors import (
 from worker.logins import journal
 from worker.logins.journal import PlannedCall
 from worker.logins.login_steps import seconds_for_call
-from worker.logout.end_sessions import end_sessions
 from worker.mosaic import Identity, Tokens
 from worker.requests.commands import RefreshCommand
 from worker.requests.outcomes import Outcome
@@ -44,7 +43,7 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import app_links, audit, queries
 from worker.sessions.queries import Session
 from worker.sign_in import refresh_tokens
-from worker.sign_in.commit import shown_tokens, step_up, strength_of, unchanged
+from worker.sign_in.commit import shown_tokens, step_up, strength_of
 from worker.sign_in.named_session import is_of_our_mosaic, live_or_why
 from worker.sign_in.refresh_tokens import Grant
 from worker.storage.encryption import Hashed
@@ -128,7 +127,7 @@ def _exchange(
         journal.close_alone(services, call, CallOutcome.REFUSED, journal.PROOF_USED)
         return journal.PROOF_USED
     except SessionGone:
-        return _end(exchange, unchanged(session), EndCause.GONE_AT_IDP)
+        return journal.close_with_session(services, request, call, session, EndCause.GONE_AT_IDP)
     except OutcomeUnknown as unknown:
         return _unknown(exchange, unknown)
     except SessionWorkerError as error:
@@ -153,14 +152,14 @@ def _ask_mosaic(exchange: _Exchange, seconds: float) -> Mapping[str, Any]:
 
 
 def _settle(exchange: _Exchange, body: Mapping[str, Any]) -> Outcome:
-    session = exchange.session
+    services, request, session = exchange.services, exchange.request, exchange.session
     try:
-        tokens, identity = exchange.services.mosaic.read_refreshed(
-            exchange.request.app.mosaic, body, session.user_id
-        )
+        tokens, identity = services.mosaic.read_refreshed(request.app.mosaic, body, session.user_id)
     except WrongSubject:
         log.warning("session_quarantined", session=str(session.id), user=session.user_id)
-        return _end(exchange, IdpSession.id == session.id, EndCause.QUARANTINED)
+        return journal.close_with_session(
+            services, request, exchange.call, session, EndCause.QUARANTINED
+        )
     except (TokenRejected, MosaicContractBroken) as error:
         return _unreadable(exchange, error)
     except MosaicUnavailable as error:  # no keys to verify them with
@@ -235,23 +234,6 @@ def _answer(
         **strength_of(session, identity),
     }
     return Outcome(Verdict.AUTHENTICATED, data=data)
-
-
-def _end(exchange: _Exchange, which: ColumnElement[bool], cause: EndCause) -> Outcome:
-    """End the session for what Mosaic answered; nothing of it is given out."""
-    services, request = exchange.services, exchange.request
-    outcome = Outcome(Verdict.LOGIN_REQUIRED, queries.reason_for(cause))
-    with services.store.write() as connection:
-        ended = end_sessions(
-            connection,
-            services,
-            which,
-            cause,
-            by=request.by,
-            lifetime=request.app.mosaic.session_lifetime,
-        )
-        journal.close(connection, services, exchange.call, CallOutcome.REFUSED, answer=outcome)
-    return replace(outcome, logouts=ended.logouts, notices=ended.notices)
 
 
 def _unreadable(exchange: _Exchange, error: SessionWorkerError) -> Outcome:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement
 
-from models import EndCause, IdpSession
+from models import EndCause
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker import metrics
@@ -26,13 +25,12 @@ from worker.errors import (
     TryLater,
     WrongSubject,
 )
-from worker.logout.end_sessions import Ended
 from worker.metrics import Saving
 from worker.mosaic import Identity, SilentAuthCall, SilentAuthOptions, Tokens
 from worker.requests.outcomes import Outcome, failure_of
 from worker.sessions import mosaic_ids, queries
 from worker.sessions.queries import Session
-from worker.sign_in.commit import SilentAuthRequest, aged, end, settle, step_up, unchanged
+from worker.sign_in.commit import Again, SilentAuthRequest, aged, end_session, settle, step_up
 from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded
 from worker.wiring import Services
 
@@ -42,16 +40,6 @@ log = structlog.get_logger()
 _MAX_WAIT_SECONDS: Final = 1.0
 _MAX_WAIT_SHARE: Final = 0.25
 _OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions))
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """The store must be read anew."""
-
-    # Why the session cannot be used, where we have ended it: there is one less each time. None
-    # where another transaction has changed it meanwhile.
-    reason: Reason | None = None
-    ended: Ended = Ended()  # noqa: RUF009 - frozen; with the deliveries to wake
 
 
 def ask(
@@ -148,16 +136,14 @@ def _ask(
     try:
         tokens, identity = _ask_mosaic(services, request, call, lead)
     except SessionGone:
-        # Only what Mosaic was asked about is gone: a row that has another id by now, or a new
-        # factor, is a live session.
-        return _end(services, request, unchanged(session), EndCause.GONE_AT_IDP)
+        return _end(services, request, session, EndCause.GONE_AT_IDP)
     except WrongSubject:
         log.warning("session_quarantined", session=str(session.id), user=session.user_id)
-        return _end(services, request, IdpSession.id == session.id, EndCause.QUARANTINED)
+        return _end(services, request, session, EndCause.QUARANTINED)
     live_at = time.monotonic()
     settled = settle(services, request, session, tokens, identity)
-    if isinstance(settled, Ended):
-        return Again(ended=settled)
+    if isinstance(settled, Again):
+        return settled
     outcome, publication = settled.outcome, None
     # The new id may be another row's. A logout of that row must end this one as well, which only
     # asking Mosaic again can tell: then no other request may have this answer.
@@ -174,11 +160,10 @@ def _ask(
 
 
 def _end(
-    services: Services, request: SilentAuthRequest, which: ColumnElement[bool], cause: EndCause
+    services: Services, request: SilentAuthRequest, session: Session, cause: EndCause
 ) -> Again:
-    ended = end(services, request, which, cause)
-    # None: another transaction has changed or ended it since it was read. It may well live.
-    return Again(queries.reason_for(cause) if ended.count else None, ended)
+    with services.store.write() as connection:
+        return Again(end_session(connection, services, request, session, cause))
 
 
 def _ask_mosaic(

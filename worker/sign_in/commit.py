@@ -20,9 +20,10 @@ from models import EndCause, IdpSession
 from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.app_registry import KnownApp
-from worker.logout.end_sessions import Ended, end_sessions
+from worker.logout.end_sessions import end_sessions
 from worker.mosaic import Identity, Tokens
 from worker.policy import Shortfall
+from worker.requests.command_fields import Command
 from worker.requests.commands import SilentAuthCommand
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
@@ -51,17 +52,23 @@ class Settled:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The store must be read anew."""
+
+    # Says how the session ended, where it did: there is one less each time. None where another
+    # transaction has changed it meanwhile.
+    ended: Outcome | None = None
+
+
 def settle(
     services: Services,
     request: SilentAuthRequest,
     session: Session,
     tokens: Tokens,
     identity: Identity,
-) -> Settled | Ended:
-    """Hand out what Mosaic returned, if the session is still live and as it was read.
-
-    Otherwise return what was ended in its place, which is nothing where it had changed.
-    """
+) -> Settled | Again:
+    """Hand out what Mosaic returned, if the session is still live and as it was read."""
     now = services.now()
     shortfall = request.command.strengthen(request.app.policy).shortfall(
         identity.amr, identity.auth_time or session.authenticated_at, now
@@ -75,8 +82,8 @@ def settle(
             with services.store.write() as connection:
                 settled = _settle_in(connection, use)
     except IntegrityError:
-        settled = Ended()  # the new id was registered this very moment: the next round sees it
-    if isinstance(settled, Ended):
+        settled = Again()  # the new id was registered this very moment: the next round sees it
+    if isinstance(settled, Again):
         log.info("tokens_discarded", session=str(session.id), app=request.app.app_id)
     return settled
 
@@ -138,7 +145,7 @@ class _Use:
         return Settled(Outcome(Verdict.AUTHENTICATED, data=data), version)
 
 
-def _settle_at_once(use: _Use) -> Settled | Ended:
+def _settle_at_once(use: _Use) -> Settled | Again:
     expires_at = slide.slide_link_and_note(
         use.services.store,
         use.session,
@@ -148,17 +155,17 @@ def _settle_at_once(use: _Use) -> Settled | Ended:
         token_expires_at=use.token_expires_at,
         event=use.event(),
     )
-    return Ended() if expires_at is None else use.settled(expires_at, use.session.version)
+    return Again() if expires_at is None else use.settled(expires_at, use.session.version)
 
 
-def _settle_in(connection: Connection, use: _Use) -> Settled | Ended:
+def _settle_in(connection: Connection, use: _Use) -> Settled | Again:
     request, session = use.request, use.session
     other = _of_new_id(connection, use)
     expires_at = slide.slide(connection, session, use.at, use.slid_to)
     if expires_at is None:
-        return Ended()
+        return Again()
     version = _keep_new_id(connection, use, other)
-    if isinstance(version, Ended):
+    if isinstance(version, Again):
         return version
     if use.shortfall is not None:
         return Settled(step_up(session.id, session.user_id, use.shortfall), version)
@@ -169,7 +176,7 @@ def _settle_in(connection: Connection, use: _Use) -> Settled | Ended:
     return use.settled(expires_at, version)
 
 
-def unchanged(session: Session) -> ColumnElement[bool]:
+def _unchanged(session: Session) -> ColumnElement[bool]:
     """Return the condition that a row is still as it was read."""
     return (
         (IdpSession.id == session.id)
@@ -192,7 +199,7 @@ def _of_new_id(connection: Connection, use: _Use) -> Session | None:
     return queries.by_id(connection, other.id)
 
 
-def _keep_new_id(connection: Connection, use: _Use, other: Session | None) -> int | Ended:
+def _keep_new_id(connection: Connection, use: _Use, other: Session | None) -> int | Again:
     """Store the id Mosaic returned; when it is a new one, the old one stays as an alias.
 
     Logouts by apps that know only the old id must still find the session. Returns the row's
@@ -212,29 +219,30 @@ def _keep_new_id(connection: Connection, use: _Use, other: Session | None) -> in
     if other.end_cause not in _FINAL:
         return session.version
     cause = EndCause(other.end_cause)
-    return _end_in(connection, use.services, use.request, IdpSession.id == session.id, cause)
+    return Again(end_session(connection, use.services, use.request, session, cause))
 
 
-def end(
-    services: Services,
-    request: SilentAuthRequest,
-    which: ColumnElement[bool],
-    cause: EndCause,
-) -> Ended:
-    """End sessions because of what Mosaic answered."""
-    with services.store.write() as connection:
-        return _end_in(connection, services, request, which, cause)
-
-
-def _end_in(
+def end_session(
     connection: Connection,
     services: Services,
-    request: SilentAuthRequest,
-    which: ColumnElement[bool],
+    request: OpenedRequest[Command],
+    session: Session,
     cause: EndCause,
-) -> Ended:
+) -> Outcome | None:
+    """End *session* for what Mosaic answered, and return the answer that says how it has ended.
+
+    That may be otherwise: by a logout that came first. None where it lives on: what Mosaic does not
+    know any more is what it was asked about, and the session has another id by now, or a new
+    factor.
+    """
+    which = _unchanged(session) if cause is EndCause.GONE_AT_IDP else IdpSession.id == session.id
     lifetime = request.app.mosaic.session_lifetime
-    return end_sessions(connection, services, which, cause, by=request.by, lifetime=lifetime)
+    ended = end_sessions(connection, services, which, cause, by=request.by, lifetime=lifetime)
+    found = queries.by_id(connection, session.id)
+    if found is not None and found.ended_at is None:
+        return None
+    reason = queries.reason_for(None if found is None else found.end_cause)
+    return Outcome(Verdict.LOGIN_REQUIRED, reason, logouts=ended.logouts, notices=ended.notices)
 
 
 def step_up(session: UUID, user_id: str, shortfall: Shortfall) -> Outcome:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from session_client.contract import Reason, Verdict
+from session_client.contract import Verdict
 from worker import metrics
 from worker.errors import SessionChanged
-from worker.logout.end_sessions import Ended
 from worker.metrics import Saving
 from worker.requests.outcomes import Outcome
 from worker.sign_in import redeem_ticket
-from worker.sign_in.ask_mosaic import Again, ask
-from worker.sign_in.commit import SilentAuthRequest, step_up
+from worker.sign_in.ask_mosaic import ask
+from worker.sign_in.commit import Again, SilentAuthRequest, step_up
 from worker.sign_in.named_session import find_session
 from worker.traffic import InProgress
 from worker.wiring import Services
@@ -33,7 +32,7 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
     `OperatorMustAct` and `TokenRejected` as the door to Mosaic does, and `Unauthorized` when the
     app may not name a user.
     """
-    ended: list[Ended] = []
+    ended: list[Outcome] = []
     outcome = _ask_in_rounds(services, request, ended)
     if request.command.ticket is not None:
         outcome = redeem_ticket.hand_over(services, request, outcome)
@@ -46,30 +45,27 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
     return outcome
 
 
-def _ask_in_rounds(services: Services, request: SilentAuthRequest, ended: list[Ended]) -> Outcome:
-    """Return the answer of the first session that can be used; add to *ended* what was ended.
+def _ask_in_rounds(services: Services, request: SilentAuthRequest, ended: list[Outcome]) -> Outcome:
+    """Return the answer of the first session that can be used; add to *ended* how others ended.
 
     Where it raises, the sweep wakes the deliveries of those.
     """
     changes = 0
-    reasons: list[Reason] = []
-    while changes < _MAX_CHANGES and len(reasons) < services.settings.max_candidates:
+    while changes < _MAX_CHANGES and len(ended) < services.settings.max_candidates:
         result = _one_round(services, request)
         if isinstance(result, Outcome):
             return result
         if isinstance(result, InProgress):
             services.traffic.single_flight.wait(result, request.seconds_left(services.now()))
-            continue
-        ended.append(result.ended)
-        if result.reason is None:
+        elif result.ended is None:
             changes += 1
         else:
-            reasons.append(result.reason)
+            ended.append(result.ended)
     if changes == _MAX_CHANGES:
         raise SessionChanged
     # There may be more. Each costs a call, and any app that has a token of the user can have
     # registered as many as it likes.
-    return Outcome(Verdict.LOGIN_REQUIRED, reasons[-1])
+    return Outcome(Verdict.LOGIN_REQUIRED, ended[-1].reason)
 
 
 def _one_round(services: Services, request: SilentAuthRequest) -> Outcome | InProgress | Again:

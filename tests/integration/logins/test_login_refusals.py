@@ -270,6 +270,48 @@ def test_a_session_that_mosaic_has_lost_is_ended_and_none_opened_instead(stage: 
     assert stage.mosaic.state.live_sessions("ada") == []
 
 
+def test_a_session_whose_id_changed_under_a_step_up_lives_on_and_the_app_asks_again(
+    stage: Stage,
+) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    old_id = session.session_id
+    with (
+        state.gates.hold(Endpoint.PASSWORD_AUTHENTICATE, before=True) as gate,
+        stage.meanwhile(lambda: log_in(stage, step_up=browser.browser_token)) as raised,
+    ):
+        gate.wait_arrived()
+        state.faults.add("session/authenticate", "rotate_session_id", times=1)
+        assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
+        state.sessions._by_id.pop(old_id)
+        gate.release()
+        first = raised.result(timeout=60)
+    second = log_in(stage, step_up=browser.browser_token)
+
+    assert (first.verdict, first.reason) == (
+        Verdict.TEMPORARILY_UNAVAILABLE,
+        Reason.SESSION_CHANGED,
+    )
+    assert second.verdict is Verdict.AUTHENTICATED
+    assert [row.ended_at for row in stage.sessions()] == [None]
+
+
+def test_a_logout_that_reaches_mosaic_during_a_step_up_is_the_reason(stage: Stage) -> None:
+    browser = log_in(stage)
+    with (
+        stage.mosaic.state.gates.hold(Endpoint.PASSWORD_AUTHENTICATE, before=True) as gate,
+        stage.meanwhile(lambda: log_in(stage, step_up=browser.browser_token)) as raised,
+    ):
+        gate.wait_arrived()
+        stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
+        assert stage.tell_mosaic() == ["confirmed"]
+        gate.release()
+        answer = raised.result(timeout=60)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+
+
 def test_another_users_proof_changes_nothing(stage: Stage) -> None:
     browser = log_in(stage)
     before = stage.sessions()

@@ -483,6 +483,46 @@ def test_what_mosaic_refuses_is_a_verdict(sqlite_stage: Stage) -> None:
         assert serves == (reason in {"user_not_active", "client_refused"}), body
 
 
+GONE = REFUSALS[0][0]
+
+
+def test_not_found_for_a_session_that_has_changed_meanwhile_ends_nothing(stage: Stage) -> None:
+    login, token = signed_in(stage)
+    stage.mosaic.state.faults.add(REFRESH, "status", status=400, body=GONE, times=1)
+    with (
+        stage.mosaic.state.gates.hold(REFRESH) as gate,
+        stage.meanwhile(lambda: refresh(stage, token)) as refreshed,
+    ):
+        gate.wait_arrived()
+        stage.mosaic.state.faults.add("session/authenticate", "rotate_session_id", times=1)
+        assert browse(stage, login.browser_token).verdict is Verdict.AUTHENTICATED
+        gate.release()
+        first = refreshed.result(timeout=60)
+    second = refresh(stage, token)
+
+    assert (first.verdict, first.reason) == (
+        Verdict.TEMPORARILY_UNAVAILABLE,
+        Reason.SESSION_CHANGED,
+    )
+    assert second.verdict is Verdict.AUTHENTICATED
+    assert [row.ended_at for row in stage.sessions()] == [None]
+
+
+def test_not_found_for_a_session_that_was_logged_out_meanwhile_says_so(stage: Stage) -> None:
+    login, token = signed_in(stage)
+    stage.mosaic.state.faults.add(REFRESH, "status", status=400, body=GONE, times=1)
+    with (
+        stage.mosaic.state.gates.hold(REFRESH) as gate,
+        stage.meanwhile(lambda: refresh(stage, token)) as refreshed,
+    ):
+        gate.wait_arrived()
+        stage.ask("shop", requests.Logout(browser_token=login.browser_token))
+        gate.release()
+        answer = refreshed.result(timeout=60)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "kind", "status"),
     [(Endpoint.TOKEN, "status", 503), (REFRESH, "rate_limited", None)],

@@ -229,33 +229,29 @@ def test_a_session_that_keeps_changing_is_answered_with_come_back_later(
 
 @pytest.mark.parametrize("max_candidates", ["1", "3"])
 def test_not_found_for_an_id_that_has_changed_meanwhile_ends_nothing(
-    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, max_candidates: str
+    store_url: str, redis_url: str, mosaic: SimulatorServer, max_candidates: str
 ) -> None:
     """Whether Mosaic keeps old ids is not documented; here it does not."""
-    with Stage(sqlite_url, redis_url, mosaic, max_candidates=max_candidates) as apps:
-        apps.add_app("shop")
-        apps.add_app("forum")
-        _ask_while_the_id_changes(apps)
+    state = mosaic.state
+    with Stage(store_url, redis_url, mosaic, max_candidates=max_candidates) as stage:
+        stage.add_app("shop")
+        stage.add_app("forum")
+        ref = stage.registered()
+        with (
+            state.gates.hold(ASK, "client-shop", before=True) as gate,
+            stage.meanwhile(lambda: stage.silent_auth("ada", "shop")) as asking,
+        ):
+            gate.wait_arrived()
+            state.faults.add(ASK, "rotate_session_id", client_id="client-forum", times=1)
+            assert stage.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
+            (session,) = state.sessions.live("ada")
+            old_id = next(call.session_id for call in state.calls.log() if call.endpoint == ASK)
+            state.sessions._by_id.pop(str(old_id))
+            gate.release()
 
-
-def _ask_while_the_id_changes(apps: Stage) -> None:
-    ref = apps.registered()
-    state = apps.mosaic.state
-    with (
-        state.gates.hold(ASK, "client-shop", before=True) as gate,
-        apps.meanwhile(lambda: apps.silent_auth("ada", "shop")) as asking,
-    ):
-        gate.wait_arrived()
-        state.faults.add(ASK, "rotate_session_id", client_id="client-forum", times=1)
-        assert apps.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
-        (session,) = state.sessions.live("ada")
-        old_id = next(call.session_id for call in state.calls.log() if call.endpoint == ASK)
-        state.sessions._by_id.pop(str(old_id))
-        gate.release()
-
-    assert asking.result().verdict is Verdict.AUTHENTICATED
-    assert apps.session(ref).ended_at is None
-    assert state.is_live(session.session_id)
+        assert asking.result().verdict is Verdict.AUTHENTICATED
+        assert stage.session(ref).ended_at is None
+        assert state.is_live(session.session_id)
 
 
 # --- P4: expiry never beats a renewal

@@ -570,6 +570,23 @@ def test_its_apps_are_woken_at_once(hub: Stage, monkeypatch: pytest.MonkeyPatch)
     assert woken == {DELIVER: (notice.id,), END_AT_IDP: (logout.id,)}
 
 
+def test_the_apps_of_a_session_that_ends_under_its_ticket_are_woken_at_once(
+    hub: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = hub.signed_in("ada", "hub")
+    assert hub.browse(login.browser_token, "shop").verdict is Verdict.AUTHENTICATED
+    visit = Visit(hub, login.browser_token)
+    (session,) = hub.mosaic.state.live_sessions("ada")
+    hub.mosaic.state.end_session(session.session_id)
+    woken: list[UUID] = []
+    monkeypatch.setattr(wake_ups, "_wake", lambda _, ids: woken.extend(ids))
+
+    answer = visit.redeem()
+
+    assert answer.reason == Reason.TICKET_REFUSED
+    assert woken == [row.id for row in notices(hub)] != []
+
+
 def test_where_another_user_is_signed_in_nobody_is_until_the_user_has_said(hub: Stage) -> None:
     bob = hub.signed_in("bob", "shop").browser_token
     visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
