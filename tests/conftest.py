@@ -85,9 +85,6 @@ def simulator_in_a_thread() -> Iterator[None]:
 def programs_start_as_forks() -> Iterator[None]:
     """See `forked_programs`: it saves each worker, beat and verb two to four seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(forked_programs.COUNTED, raising=False)
-        forked_programs.prepare()
-    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LeashedProcess, "popen", staticmethod(forked_programs.popen))
         yield
 

@@ -17,6 +17,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import entry_points
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -31,16 +33,19 @@ LIBRARIES: Final = (
 )
 _POLL_SECONDS: Final = 0.01
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
-COUNTED: Final = "COVERAGE_PROCESS_CONFIG"
+_COUNTED: Final = "COVERAGE_PROCESS_CONFIG"
 
 
-def prepare() -> None:
-    """Start the process that all are forked from.
-
-    Not with `COUNTED` in the environment: coverage would begin there.
-    """
+@cache  # at the first start: most tests start nothing
+def _prepare() -> None:
+    """Start the process that all are forked from."""
     _CONTEXT.set_forkserver_preload([*LIBRARIES])
-    forkserver.ensure_running()
+    counted = os.environ.pop(_COUNTED, None)  # noqa: TID251 - coverage would begin there
+    try:
+        forkserver.ensure_running()
+    finally:
+        if counted is not None:
+            os.environ[_COUNTED] = counted  # noqa: TID251 - as it was
 
 
 def popen(
@@ -59,6 +64,7 @@ def popen(
     if folder != str(Path(sys.executable).parent) or not found or takes_more:
         return subprocess.Popen(words, env=dict(env), cwd=cwd, stdout=stdout, **options)  # noqa: S603
     (program,) = found
+    _prepare()
     return _Fork(words, (program.value, words, dict(env), str(cwd), stdout.name))
 
 
@@ -72,8 +78,9 @@ class _Fork:
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
-        while self.poll() is None and os.getpgid(self.pid) != self.pid:
-            time.sleep(_POLL_SECONDS)
+        with suppress(ProcessLookupError):  # it has ended by now
+            while os.getpgid(self.pid) != self.pid:
+                time.sleep(_POLL_SECONDS)
 
     def poll(self) -> int | None:
         with self._lock:
@@ -106,7 +113,7 @@ def _run(
     os.environ.clear()  # noqa: TID251 - what a program that is executed begins with
     os.environ.update(environment)  # noqa: TID251
     sys.argv = words
-    if COUNTED in environment:
+    if _COUNTED in environment:
         importlib.import_module("coverage").process_startup(force=True)
     module, _, function = entry_point.partition(":")
     try:

@@ -46,7 +46,7 @@ def apps(stage: Stage, clock: Clock) -> AppRegistry:
 
 @contextmanager
 def whenever_asked(stage: Stage, act: Callable[..., None]) -> Iterator[None]:
-    """Do *act* whenever somebody is about to ask the database."""
+    """Do *act* whenever a connection is taken to ask the database."""
     engine = stage.services.store.engine
     event.listen(engine, "checkout", act)
     try:
