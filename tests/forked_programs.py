@@ -1,4 +1,4 @@
-"""Our programs as forks of a process that has imported the libraries already.
+"""Workers, beats and verbs as forks of a process that has imported the libraries already.
 
 The suite starts hundreds of them, and three quarters of a start is the import of Celery, SQLAlchemy
 and the like, which coverage makes half as long again. A fork is a process like any other: with its
@@ -25,6 +25,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any, Final
 
+# Any other program is executed: gevent, to name one, must patch `ssl` before anyone imports it.
+PROGRAMS: Final = ("celery", "mosaic-sessions")
 # None of them looks at the environment when it is imported. prometheus_client does.
 LIBRARIES: Final = (
     *("alembic.config", "celery.bin.celery", "celery.concurrency.prefork", "coverage", "httpx"),
@@ -59,11 +61,11 @@ def popen(
     """Do as `subprocess.Popen` does, which is what starts any other program."""
     words = [str(word) for word in command]
     folder, name = os.path.split(words[0])
-    found = entry_points(group="console_scripts", name=name)
+    is_ours = folder == str(Path(sys.executable).parent) and name in PROGRAMS
     takes_more = options.keys() - {"stdin", "stderr", "start_new_session"}
-    if folder != str(Path(sys.executable).parent) or not found or takes_more:
+    if not is_ours or takes_more:
         return subprocess.Popen(words, env=dict(env), cwd=cwd, stdout=stdout, **options)  # noqa: S603
-    (program,) = found
+    (program,) = entry_points(group="console_scripts", name=name)
     _prepare()
     return _Fork(words, (program.value, words, dict(env), str(cwd), stdout.name))
 

@@ -57,6 +57,13 @@ def test_it_ends_with_the_same_code_and_words(
         assert printed in process.log_text()
 
 
+def test_a_program_of_another_package_begins_with_nothing_imported(tmp_path: Path) -> None:
+    """Gunicorn's gevent workers patch `ssl`, and fail where it is imported already."""
+    with program("pip", "--version", folder=tmp_path) as executed:
+        assert executed.pid in children_of(os.getpid())
+        assert executed.wait(timeout=120) == 0
+
+
 def test_it_sees_its_own_environment_and_leads_its_own_session(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
