@@ -7,7 +7,7 @@ from typing import Final
 import redis
 
 from worker.mosaic import faults
-from worker.operations import ground, key_check
+from worker.operations import dependencies, key_check
 from worker.settings.model import Settings
 from worker.settings.validators import is_redis
 from worker.storage.encryption import KeyRing
@@ -22,18 +22,20 @@ def check(settings: Settings) -> None:
     Leaves no connection open: the worker forks after this.
     """
     keyring = KeyRing.from_settings(settings)
-    with ground.opened_store(settings) as store:
-        ground.check_database(store)
+    with dependencies.opened_store(settings) as store:
+        dependencies.check_database(store)
         key_check.check(store, keyring)
     broker_url = settings.broker_url.get_secret_value()
     if is_redis(broker_url):
-        ground.check_redis("CELERY_BROKER_URL", broker_url, settings, ground.check_broker)
+        dependencies.check_redis(
+            "CELERY_BROKER_URL", broker_url, settings, dependencies.check_broker
+        )
     # Not the broker when REDIS_URL is set: it is there that workers say how they are set up.
     name = "REDIS_URL" if settings.redis_url is not None else "CELERY_BROKER_URL"
-    ground.check_redis(name, settings.cache_url, settings, _check_peers)
+    dependencies.check_redis(name, settings.cache_url, settings, _check_peers)
 
 
 def _check_peers(client: redis.Redis, settings: Settings) -> None:
-    ground.check_peers(client, settings)
+    dependencies.check_peers(client, settings)
     # Our settings may be other ones than before; what is still wrong will be noted anew.
     client.delete(faults.KEY)

@@ -32,7 +32,7 @@ from worker import startup, wiring
 from worker.app import app as celery_app
 from worker.celery_support import heartbeat
 from worker.errors import ConfigurationError, NotReady
-from worker.operations import ground
+from worker.operations import dependencies
 from worker.settings import model as settings_module
 from worker.settings.model import Settings
 
@@ -447,7 +447,7 @@ def test_a_clock_that_differs_by_a_quarter_of_the_timeout_is_waited_for(
     with redis_client(redis_url) as client:
         skewed: Any = SkewedRedis(client, seconds)
         with pytest.raises(NotReady, match=r"differ by \d+ s.*\(NTP\)"):
-            ground.check_broker(skewed, sqlite_settings)
+            dependencies.check_broker(skewed, sqlite_settings)
 
 
 def test_a_small_difference_of_clocks_is_accepted(
@@ -455,7 +455,7 @@ def test_a_small_difference_of_clocks_is_accepted(
 ) -> None:
     with redis_client(redis_url) as client:
         skewed: Any = SkewedRedis(client, 30)
-        ground.check_broker(skewed, sqlite_settings)
+        dependencies.check_broker(skewed, sqlite_settings)
 
 
 # --- peers (with real workers: tests/acceptance)

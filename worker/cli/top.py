@@ -18,7 +18,7 @@ from worker.cli.common import services
 from worker.cli.plot import bars
 from worker.maintenance.last_runs import Run
 from worker.operations.health import Health
-from worker.operations.live import MOMENTS, Live
+from worker.operations.live_health import MOMENTS, Live
 from worker.operations.views import DeliveryCounts
 from worker.traffic import BudgetLeft, Lane
 

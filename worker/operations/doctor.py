@@ -23,7 +23,7 @@ from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailab
 from worker.logout.guards import refuse_jumped_clock
 from worker.operations import (
     app_trials,
-    ground,
+    dependencies,
     health,
     key_check,
     key_rotation,
@@ -88,7 +88,7 @@ def _findings(services: Services, test_notices: tuple[str, ...]) -> Iterator[Fin
 
 def _finding(name: str, check: Check) -> Finding:
     try:
-        with ground.in_operators_words():
+        with dependencies.in_operators_words():
             return Finding(name, Level.GOOD, check())
     except Hint as hint:
         return Finding(name, Level.HINT, str(hint))
@@ -152,7 +152,7 @@ def _answers(services: Services) -> bool:
 
 
 def _database(services: Services) -> str:
-    ground.check_database(services.store)
+    dependencies.check_database(services.store)
     with services.store.read() as connection:
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
         return f"{connection.dialect.name} {version} at {target.head()}, takes writes"
@@ -180,7 +180,7 @@ def _keys(services: Services) -> str:
 
 def _of_rotation(services: Services) -> Iterator[tuple[str, Check]]:
     try:
-        with ground.in_operators_words(), services.store.read() as connection:
+        with dependencies.in_operators_words(), services.store.read() as connection:
             found = key_rotation.unfinished(connection)
     except SessionWorkerError:
         return  # said of the database
@@ -215,10 +215,10 @@ def _redis(services: Services, name: str, url: str) -> str:
 
     def ask(client: redis.Redis, settings: Any) -> None:
         if name == "CELERY_BROKER_URL":
-            ground.check_broker(client, settings)
+            dependencies.check_broker(client, settings)
         about.update(_about(client))
 
-    ground.check_redis(name, url, services.settings, ask)
+    dependencies.check_redis(name, url, services.settings, ask)
     version = str(about.get("redis_version", "?"))
     if about.get("role", "master") != "master":
         raise ConfigurationError(f"{name} names a replica, which takes no writes: name its master")
@@ -251,7 +251,7 @@ def _rights(url: str) -> str:
 
 
 def _peers(services: Services) -> str:
-    ground.check_peers(services.redis, services.settings)
+    dependencies.check_peers(services.redis, services.settings)
     return f"{services.settings.visibility_timeout_seconds:g} s, as all living workers"
 
 
@@ -260,7 +260,7 @@ def _peers(services: Services) -> str:
 
 def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple[str, Check]]:
     try:
-        with ground.in_operators_words(), services.store.read() as connection:
+        with dependencies.in_operators_words(), services.store.read() as connection:
             query = select(App.__table__).where(App.disabled_at.is_(None)).order_by(App.app_id)
             apps = connection.execute(query).all()
     except SessionWorkerError:

@@ -26,7 +26,7 @@ from worker.maintenance.last_runs import Run
 from worker.mosaic.faults import Fault
 from worker.mosaic.responses import Endpoint
 from worker.operations import deliveries, overview, queue_depth
-from worker.operations.ground import MAY_NOT_WRITE, NO_PERMISSION, cannot_be_used
+from worker.operations.dependencies import MAY_NOT_WRITE, NO_PERMISSION, cannot_be_used
 from worker.operations.lateness import Workers, schedules_of
 from worker.operations.mosaic_limits import key_set_urls, traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue

@@ -23,7 +23,7 @@ from tests.integration.cli.cli_rig import run
 from tests.integration.outbox.propagation_rig import by_queue
 from tests.stage import Stage, environment, redis_client
 from worker.cli.plot import bars
-from worker.operations.live import MOMENTS, Live
+from worker.operations.live_health import MOMENTS, Live
 
 ROOT: Final = Path(__file__).parents[3]
 ROWS: Final = 15  # fewer than there is to show

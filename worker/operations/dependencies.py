@@ -1,4 +1,4 @@
-"""What a worker stands on: database, Redis, clocks and its peers. Each check says what to do.
+"""What a worker depends on: database, Redis, clocks and its peers. Each check says what to do.
 
 What passes by itself (`NotReady`) is told apart from what does not (`ConfigurationError`): a reboot
 or a failover, during which Redis and the database are away, must not leave all workers down until
