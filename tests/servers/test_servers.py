@@ -158,13 +158,16 @@ def _migrate_bank(scene: Scene) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 def test_every_call_is_answered_to_whom_it_is_about(scene: Scene, server: str) -> None:
     with scene.served("shop", *SERVERS[server]) as shop:
-        wrong = shop.load_many("/", scene.people, CALLS)
 
-        assert wrong == []
-        if "gevent" in server:
-            started = shop.process.log_text().count("Booting worker")
-            has_begun_anew = started > 2
-            assert has_begun_anew == ("few requests" in server)
+        def has_begun_anew() -> bool:
+            assert shop.load_many("/", scene.people, CALLS) == []
+            return shop.process.log_text().count("Booting worker") > 2
+
+        if server == "gevent, few requests a process":
+            # A worker answers what it has accepted before it ends: all calls, on a fast machine.
+            poll_until(has_begun_anew, 60, what="a worker that took the place of another")
+        else:
+            assert not has_begun_anew()
 
 
 @pytest.mark.parametrize("app", ASYNC_APPS)
