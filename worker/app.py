@@ -7,9 +7,7 @@ import tempfile
 import threading
 from typing import Any, NoReturn
 
-import structlog
 from celery import Celery, concurrency, signals
-from celery.app.task import Context
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from session_client import contract, times
@@ -95,19 +93,3 @@ def _say_when(headers: dict[str, Any], **_: Any) -> None:
     headers[contract.PUBLISHED_AT] = times.to_wire(times.now())
     if headers.get("eta") is not None:
         seal_wait(headers, settings_module.current().lookup_key_bytes)
-
-
-@signals.task_prerun.connect
-def _name_the_task(task_id: str, task: Any, **_: Any) -> None:
-    structlog.contextvars.clear_contextvars()
-    request: Context = task.request
-    structlog.contextvars.bind_contextvars(
-        task=task.name,
-        task_id=task_id,
-        redelivered=bool((request.delivery_info or {}).get("redelivered")),
-    )
-
-
-@signals.task_postrun.connect
-def _forget_the_task(**_: Any) -> None:
-    structlog.contextvars.clear_contextvars()

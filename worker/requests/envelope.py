@@ -28,6 +28,8 @@ from worker.wiring import Services
 # come again, so it stays well below the broker's visibility timeout.
 JOB_BUDGET: Final = timedelta(seconds=45)
 _TIMES: Final = frozenset({"issued_at", "deadline"})
+# Made once: json.dumps makes a new one for each call with such options.
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,5 +155,4 @@ def digest_of(content: Mapping[str, Any]) -> bytes:
     it to, asks for the same thing at a later time.
     """
     asked = {name: content[name] for name in content if name not in _TIMES}
-    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).digest()
+    return hashlib.sha256(_CANONICAL.encode(asked).encode()).digest()

@@ -39,6 +39,8 @@ log = structlog.get_logger()
 # How long a request waits for its turn in the budget, and what share of the time it has.
 _MAX_WAIT_SECONDS: Final = 1.0
 _MAX_WAIT_SHARE: Final = 0.25
+# Made once: json.dumps makes a new one for each call with such an option.
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True)
 _OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions))
 
 
@@ -113,7 +115,7 @@ def _join(
     option_values = [getattr(options, name) for name in _OPTION_NAMES]
     parameters = [app.base_url, app.client_id, str(session.id), option_values]
     plan = CallPlan(
-        name=keyring.lookup_hash(json.dumps(parameters, sort_keys=True)).hex(),
+        name=keyring.lookup_hash(_CANONICAL.encode(parameters)).hex(),
         app=app,
         user=keyring.lookup_hash(f"user:{session.user_id}").hex(),
         version=session.version,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
 
@@ -73,8 +72,10 @@ def settle(
     shortfall = request.command.strengthen(request.app.policy).shortfall(
         identity.amr, identity.auth_time or session.authenticated_at, now
     )
-    use = _Use(services, request, session, tokens, shortfall, now, identity)
-    is_plain = shortfall is None and use.new_hash == session.session_hash
+    # Mosaic may have given the session another id, by which it is to be found then.
+    new_hash = services.keyring.lookup_hash(tokens.session_id)
+    use = _Use(services, request, session, tokens, shortfall, now, identity, new_hash)
+    is_plain = shortfall is None and new_hash == session.session_hash
     try:
         if is_plain and not services.store.is_sqlite:
             settled = _settle_at_once(use)
@@ -99,11 +100,7 @@ class _Use:
     shortfall: Shortfall | None
     at: datetime
     identity: Identity
-
-    @cached_property
-    def new_hash(self) -> bytes:
-        """What the session will be found by: Mosaic may have given it another id."""
-        return self.services.keyring.lookup_hash(self.tokens.session_id)
+    new_hash: bytes
 
     @property
     def slid_to(self) -> datetime:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
 from celery import Task
+from celery.app.task import Context
 
 from worker.celery_support.malformed import say_rejected
 from worker.metrics import Rejection
@@ -21,6 +23,21 @@ class QuietTask(Task):  # type: ignore[type-arg]
     # Caps the runs of a job that kills its process; Celery's own delay would be three minutes.
     max_retries = 3
     default_retry_delay = 5
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task, named in each line of the log until this thread runs another.
+
+        Not by the signals ``task_prerun`` and ``task_postrun``, which cost 1 % of a silent
+        authentication.
+        """
+        request: Context = self.request
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            task=self.name,
+            task_id=request.id,
+            redelivered=bool((request.delivery_info or {}).get("redelivered")),
+        )
+        return self.run(*args, **kwargs)
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send the task. `Task.retry` drops a representation set by the sender: set it here."""
