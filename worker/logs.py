@@ -23,11 +23,10 @@ _CARRIES_PAYLOAD: Final = ("data", "args", "kwargs", "body")
 
 def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Replace anything token-shaped. The last processor: nothing is added after it."""
-    return {key: _scrubbed(value) for key, value in event.items()}
-
-
-def _scrubbed(value: Any) -> Any:
-    return _TOKEN_SHAPED.sub("[secret]", value) if isinstance(value, str) else value
+    return {
+        key: _TOKEN_SHAPED.sub("[secret]", value) if isinstance(value, str) else value
+        for key, value in event.items()
+    }
 
 
 def keep_to_its_line(

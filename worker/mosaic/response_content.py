@@ -25,8 +25,6 @@ class Content:
     is_json: bool = False
     is_empty: bool = False
     value: Any = None
-    messages: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, answer: HttpAnswer) -> Content:
@@ -37,17 +35,28 @@ class Content:
             value = json.loads(_text_of(answer))
         except (ValueError, RecursionError):
             return cls()
-        fields = value if isinstance(value, dict) else {}
-        return cls(
-            is_json=True,
-            value=value,
-            messages=_words(fields.get("message"), fields.get("error_description")),
-            codes=_words(*(fields.get(name) for name in _CODES)),
-        )
+        return cls(is_json=True, value=value)
+
+    # Not read before a row of the table asks: of a success none does.
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What it says in sentences."""
+        return self._words("message", "error_description")
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """What it says in slugs."""
+        return self._words(*_CODES)
+
+    def _words(self, *names: str) -> tuple[str, ...]:
+        fields = self.value if isinstance(self.value, dict) else {}
+        return _words(*(fields.get(name) for name in names))
 
     def says(self, *phrases: str) -> bool:
         """Whether a code is one of *phrases*, or every message is."""
-        every_message = bool(self.messages) and all(text in phrases for text in self.messages)
+        messages = self.messages
+        every_message = bool(messages) and all(text in phrases for text in messages)
         return every_message or any(code in phrases for code in self.codes)
 
     def about_user(self) -> Reason | None:

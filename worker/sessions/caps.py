@@ -21,7 +21,7 @@ _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 def has_caps(settings: Settings) -> bool:
     """Whether the operator has set any cap."""
     caps = (settings.session_idle_cap_seconds, settings.session_absolute_cap_seconds)
-    return any(cap is not None for cap in caps)
+    return caps != (None, None)
 
 
 def effective_expiry(

@@ -126,12 +126,15 @@ def _admission(
     limits: Limits, max_wait_seconds: float, *, is_untried: bool
 ) -> tuple[Sequence[str], Sequence[Argument]]:
     """Return the keys and arguments of ``admission.lua``."""
-    arguments = (
+    keys = [*limits.breakers, *limits.pauses]
+    arguments = [
         *(len(limits.pauses), int(is_untried), PROBES_AT_A_TIME, limits.probes_of_slow),
         *(PROBE_LASTS_SECONDS * 1_000_000, _us(max_wait_seconds)),
-        *(number for rate in limits.rates for number in (rate.interval, rate.tolerance)),
-    )
-    return (*limits.breakers, *limits.pauses, *(rate.key for rate in limits.rates)), arguments
+    ]
+    for rate in limits.rates:
+        keys.append(rate.key)
+        arguments += rate.interval, rate.tolerance
+    return keys, arguments
 
 
 def _in_order(rules: BreakerRules) -> tuple[Argument, ...]:
