@@ -6,7 +6,7 @@
     ├── RequestRefused          the app must act
     │   ├── InvalidRequest        the request can never be served as it is
     │   └── Unauthorized          it is not proven who asks, or they may not
-    ├── TryLater                nobody must act: it passes
+    ├── TryLater                no actor must act: it passes
     │   ├── MosaicUnavailable     no usable answer: reset, 5xx
     │   │   ├── OutcomeUnknown      likewise, and it was about a proof, which is used up perhaps
     │   │   ├── MosaicTimedOut      no answer within the time it was given
@@ -21,7 +21,7 @@
     │   └── SessionChanged        other writers kept winning
     ├── SessionGone             the session does not exist at Mosaic (any more)
     ├── LogoutRefused           Mosaic does not log a session out, nor say that it is over
-    ├── UserRefused             Mosaic says that this user may not: a verdict, it is nobody's fault
+    ├── UserRefused             Mosaic says that this user may not: a verdict, and no fault
     ├── ProofRefused            Mosaic does not accept a password, a code, or another proof
     ├── LoginRefused            an active login is not accepted: a verdict, as far as it may be told
     ├── OperatorMustAct
@@ -83,7 +83,7 @@ class MosaicUnavailable(TryLater):
 
 
 class OutcomeUnknown(MosaicUnavailable):
-    """A proof was sent, and nobody heard what became of it. It must not be sent again."""
+    """A proof was sent, and the worker got no answer. It must not be sent again."""
 
     reason = Reason.OUTCOME_UNKNOWN
 
@@ -137,7 +137,7 @@ class NoticeUndelivered(TryLater):
 
 
 class NotReady(TryLater):
-    """The worker must not start yet, but nobody need change anything. The message says why."""
+    """The worker must not start yet, but nothing need be changed. The message says why."""
 
 
 class SessionChanged(TryLater):
@@ -223,7 +223,7 @@ class TokenRejected(SessionWorkerError):  # noqa: N818
 
 
 class WrongSubject(TokenRejected):
-    """A valid token about somebody else. Its session must not be used again."""
+    """A valid token about another user. Its session must not be used again."""
 
     def __init__(self) -> None:
         super().__init__("sub")

@@ -41,7 +41,7 @@ TABLE: Final = (
     Row(range(300, 400), Meaning.REFUSED, "redirects are not followed"),
     Row((400,), Meaning.REFUSED, "the app refuses it"),  # section 2.8
     Row((401, 403), Meaning.UNDELIVERED, "something in front of the app refuses us"),
-    Row((404, 405, 410), Meaning.UNDELIVERED, "nobody takes notices there now"),
+    Row((404, 405, 410), Meaning.UNDELIVERED, "no server takes notices there now"),
     Row((408, 425, 429), Meaning.UNDELIVERED, "the app asks for patience"),
     Row(range(400, 500), Meaning.UNDELIVERED, "not an answer to a notice"),
     Row(range(500, 600), Meaning.UNDELIVERED, "the app fails"),

@@ -294,7 +294,7 @@ def _print_key(app_id: str, key: AppKey, *, quiet: bool, as_json: bool) -> None:
     click.echo(f"The key of {app_id} with kid {key.kid}; it is shown this once:\n\n{key.text()}\n")
     click.echo(
         "Keep it in the app's secret store, and give it to SessionClient as `app_key`. "
-        "Whoever holds it can act as this app."
+        "Its holder can act as this app."
     )
 
 

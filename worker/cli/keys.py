@@ -54,7 +54,7 @@ def rotate(*, as_json: bool) -> None:
 
     \b
     1. put a new pair (`keys generate --rotate`) LAST everywhere, and restart:
-       whoever has not been restarted could not open what it seals
+       a process that has not been restarted could not open what it seals
     2. put it first everywhere, and restart
     3. run this, until it has nothing left to seal
     4. remove the old pair everywhere, and restart

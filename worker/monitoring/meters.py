@@ -81,7 +81,7 @@ class Meters:
             ),
             metrics.REJECTED: Counter(
                 "messages_rejected",
-                "Messages that were dropped, and nobody answered.",
+                "Messages that were dropped, and their senders not answered.",
                 ("cause",),
                 namespace=NAMESPACE,
                 registry=own,
@@ -102,7 +102,7 @@ class Meters:
             ),
             metrics.LIMITED: Counter(
                 "sign_ins_limited",
-                "Limits of logins that somebody has come to, each once for as long as it holds.",
+                "Limits of logins that browsers have come to, each once for as long as it holds.",
                 ("limit",),
                 namespace=NAMESPACE,
                 registry=own,

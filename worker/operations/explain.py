@@ -109,7 +109,7 @@ def receipt(services: Services, receipt_id: UUID) -> Explanation | None:
         of_request = UserRevocation.logout_request_id == receipt_id
         revocations = connection.execute(select(UserRevocation.__table__).where(of_request)).all()
     sessions = _each(services, refs)
-    whose = f"user {row.user_id}" if row.user_id else "a browser token that is nobody's"
+    whose = f"user {row.user_id}" if row.user_id else "a browser token that is no session's"
     request = f"{row.app_id} asked to log out {whose} (scope {row.scope})"
     facts = tuple(map(_revocation, revocations))
     what_follows = tuple(_next_of(revocations))

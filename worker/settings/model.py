@@ -150,7 +150,7 @@ class Settings(BaseModel):
     delivery_retry_max_seconds: float = Field(default=300.0, gt=0)
     """The longest such pause."""
     delivery_wake_again_seconds: float = Field(default=10.0, gt=0)
-    """A wake-up that nobody has taken for so long counts as lost."""
+    """A wake-up that no worker has taken for so long counts as lost."""
 
     # Notices to apps: OpenID Connect Back-Channel Logout 1.0
 

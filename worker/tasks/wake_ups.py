@@ -95,7 +95,7 @@ def has_room(services: Services, queue: Queue) -> bool:
     waiting = _waiting(services, queue)
     if waiting <= leases.SWEEP_BATCH:
         return True
-    why = f"nobody takes queue {queue}, or too few do: is a worker with -Q {queue} alive?"
+    why = f"no worker takes queue {queue}, or too few do: is a worker with -Q {queue} alive?"
     log.warning("wake_ups_held_back", queue=queue.value, waiting=waiting, detail=why)
     return False
 
