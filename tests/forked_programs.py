@@ -9,9 +9,11 @@ program that is started by its name (`make demo`, tests/acceptance/test_dev.py).
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -34,6 +36,8 @@ LIBRARIES: Final = (
     *("sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.orm", "structlog"),
 )
 _POLL_SECONDS: Final = 0.01
+_SHOW_STACKS: Final = signal.SIGUSR2
+_SHOWN_SECONDS: Final = 0.5
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _COUNTED: Final = "COVERAGE_PROCESS_CONFIG"
 
@@ -93,9 +97,12 @@ class _Fork:
             os.kill(self.pid, number)
 
     def wait(self, timeout: float) -> int:
+        """Return its exit code; of one that runs on, its log then tells where each thread is."""
         deadline = time.monotonic() + timeout
         while (code := self.poll()) is None:
             if time.monotonic() >= deadline:
+                self.send_signal(_SHOW_STACKS)
+                time.sleep(_SHOWN_SECONDS)
                 raise subprocess.TimeoutExpired(self._words, timeout)
             time.sleep(_POLL_SECONDS)
         return code
@@ -112,6 +119,7 @@ def _run(
     ):
         os.dup2(os.open(path, flags), number)
     os.dup2(1, 2)
+    faulthandler.register(_SHOW_STACKS, file=2)
     os.environ.clear()  # noqa: TID251 - what a program that is executed begins with
     os.environ.update(environment)  # noqa: TID251
     sys.argv = words

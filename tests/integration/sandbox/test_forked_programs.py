@@ -78,6 +78,18 @@ def test_it_sees_its_own_environment_and_leads_its_own_session(
         assert worker.terminate(timeout=120) == 0
 
 
+def test_the_log_of_one_that_runs_on_tells_where_it_is() -> None:
+    with Stack() as stack:
+        stack.migrate()
+        beat = stack.beat()
+        beat.wait_for_line("beat: Starting")
+
+        with pytest.raises(TimeoutError, match=r"beat\.py\W.*in start"):
+            beat.wait(timeout=0.1)
+
+        assert beat.terminate() == 0
+
+
 @pytest.mark.usefixtures("way")
 def test_it_dies_by_a_signal_and_leaves_its_children() -> None:
     with Stack() as stack:
