@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from sandbox.leash import LeashedProcess
 from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import Registered, SessionClient, SessionClientError
@@ -138,7 +140,11 @@ def test_a_worker_told_to_stop_at_once_ends_and_the_next_does_what_it_left(
     assert stack.mosaic.live_sessions() == []
 
 
-def test_beat_that_waits_for_its_broker_when_it_is_told_to_stop_stops(stack: Stack) -> None:
+def test_beat_that_waits_for_its_broker_when_it_is_told_to_stop_stops(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Executed and not forked: the signal may come anywhere, and the interpreter's own end follows.
+    monkeypatch.setattr(LeashedProcess, "popen", staticmethod(subprocess.Popen))
     beat = stack.beat()
     beat.wait_for_line("maintenance.sweep sent")
     stack.redis.freeze()
