@@ -155,4 +155,4 @@ def test_beat_that_waits_for_its_broker_when_it_is_told_to_stop_stops(
     # From here on nothing holds it up.
     stack.redis.thaw()
 
-    assert beat.wait(timeout=30) == 0
+    assert beat.wait(timeout=60) == 0  # seldom it takes some 20 s; unmended, for ever
