@@ -486,18 +486,27 @@ def test_what_mosaic_refuses_is_a_verdict(sqlite_stage: Stage) -> None:
 GONE = REFUSALS[0][0]
 
 
-def test_not_found_for_a_session_that_has_changed_meanwhile_ends_nothing(stage: Stage) -> None:
-    login, token = signed_in(stage)
+def refreshed_beside(stage: Stage, token: str, meanwhile: Callable[[], object]) -> Any:
+    """Return the answer to a refresh for which Mosaic finds no session, while *meanwhile* ran."""
     stage.mosaic.state.faults.add(REFRESH, "status", status=400, body=GONE, times=1)
     with (
         stage.mosaic.state.gates.hold(REFRESH) as gate,
         stage.meanwhile(lambda: refresh(stage, token)) as refreshed,
     ):
         gate.wait_arrived()
+        meanwhile()
+        gate.release()
+        return refreshed.result(timeout=60)
+
+
+def test_not_found_for_a_session_that_has_changed_meanwhile_ends_nothing(stage: Stage) -> None:
+    login, token = signed_in(stage)
+
+    def change_its_id() -> None:
         stage.mosaic.state.faults.add("session/authenticate", "rotate_session_id", times=1)
         assert browse(stage, login.browser_token).verdict is Verdict.AUTHENTICATED
-        gate.release()
-        first = refreshed.result(timeout=60)
+
+    first = refreshed_beside(stage, token, change_its_id)
     second = refresh(stage, token)
 
     assert (first.verdict, first.reason) == (
@@ -510,15 +519,9 @@ def test_not_found_for_a_session_that_has_changed_meanwhile_ends_nothing(stage: 
 
 def test_not_found_for_a_session_that_was_logged_out_meanwhile_says_so(stage: Stage) -> None:
     login, token = signed_in(stage)
-    stage.mosaic.state.faults.add(REFRESH, "status", status=400, body=GONE, times=1)
-    with (
-        stage.mosaic.state.gates.hold(REFRESH) as gate,
-        stage.meanwhile(lambda: refresh(stage, token)) as refreshed,
-    ):
-        gate.wait_arrived()
-        stage.ask("shop", requests.Logout(browser_token=login.browser_token))
-        gate.release()
-        answer = refreshed.result(timeout=60)
+    log_out = requests.Logout(browser_token=login.browser_token)
+
+    answer = refreshed_beside(stage, token, lambda: stage.ask("shop", log_out))
 
     assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
 
