@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
+    String,
     any_,
+    bindparam,
+    cast,
     delete,
     exists,
     func,
@@ -109,54 +113,72 @@ def _deleter(
     rest = (
         select(_key(table), since).where(since <= until, is_free, since >= REACHED).order_by(since)
     )
-    oldest = locked(rest, limit)
-    deletes = (_delete_in_turn if services.store.is_sqlite else _delete_at_once)(table, is_free)
+    purge = _purge_in_turn if services.store.is_sqlite else _purge_at_once
+    purge_batch = purge(table, locked(rest, limit), is_free)
     reached = BEGINNING
 
     def delete_batch(connection: Connection) -> Batch:
         nonlocal reached
-        batch = connection.execute(oldest, {"reached": reached}).all()
-        if not batch:
-            return Batch(0, is_last=True)
-        deleted = deletes(connection, [row[0] for row in batch])
-        reached = batch[-1][1]
-        return Batch(deleted, is_last=len(batch) < limit)
+        purged = purge_batch(connection, reached)
+        reached = purged.reached or reached
+        return Batch(purged.deleted, is_last=purged.chosen < limit)
 
     return delete_batch
 
 
-# Deletes those rows of a list of keys that are still free, with what goes along; returns how many.
-# By a statement of its own, which sees what was committed before the rows were locked: a delivery
-# that has come to be owed since the batch was looked for.
-Delete = Callable[[Connection, Sequence[Any]], int]
+class _Purged(NamedTuple):
+    chosen: int
+    deleted: int
+    reached: datetime | None  # since when the last one chosen is as it is; None where there is none
 
 
-def _delete_at_once(table: Any, is_free: ColumnElement[bool]) -> Delete:
-    """In one statement: to fetch the keys and hand them over again takes as long as to delete."""
+# Deletes those of the oldest rows from a time on that are still free, with what goes along. By a
+# statement of its own, which sees what was committed before the rows were locked: a delivery that
+# has come to be owed since the batch was looked for.
+_Purge = Callable[[Connection, datetime], _Purged]
+
+
+def _purge_at_once(table: Any, oldest: Select[Any], is_free: ColumnElement[bool]) -> _Purge:
+    """The keys come and go as one text: to read each of them takes as long as to delete its row."""
     key = _key(table)
-    gone = delete(table).where(among_keys(key, is_sqlite=False), is_free).returning(key).cte("gone")
-    keys = func.array(select(gone).scalar_subquery(), type_=ARRAY(key.type))
+    keys = ARRAY(key.type)
+    its_key, since = oldest.subquery("oldest").c
+    choose = select(
+        cast(func.array_agg(its_key, type_=keys), String), func.count(), func.max(since)
+    )
+    was_chosen = key == any_(cast(bindparam("chosen", type_=String), keys))
+    gone = delete(table).where(was_chosen, is_free).returning(key).cte("gone")
+    gone_keys = func.array(select(gone).scalar_subquery(), type_=keys)
     along = (
-        delete(name.class_).where(name == any_(keys)).cte(f"gone_{name.class_.__tablename__}")
+        delete(name.class_).where(name == any_(gone_keys)).cte(f"gone_{name.class_.__tablename__}")
         for name in _along(table)
     )
-    statement = select(func.count()).select_from(gone).add_cte(*along)
-    return lambda connection, keys: connection.execute(statement, {"keys": keys}).scalar_one()
+    remove = select(func.count()).select_from(gone).add_cte(*along)
+
+    def purge(connection: Connection, reached: datetime) -> _Purged:
+        chosen, count, until = connection.execute(choose, {"reached": reached}).one()
+        deleted = connection.execute(remove, {"chosen": chosen}).scalar_one() if count else 0
+        return _Purged(count, deleted, until)
+
+    return purge
 
 
-def _delete_in_turn(table: Any, is_free: ColumnElement[bool]) -> Delete:
+def _purge_in_turn(table: Any, oldest: Select[Any], is_free: ColumnElement[bool]) -> _Purge:
     """For SQLite, which knows no writing CTEs."""
     key = _key(table)
     rows = delete(table).where(among_keys(key, is_sqlite=True), is_free).returning(key)
     along = [delete(name.class_).where(among_keys(name, is_sqlite=True)) for name in _along(table)]
 
-    def delete_rows(connection: Connection, keys: Sequence[Any]) -> int:
-        gone = connection.execute(rows, {"keys": keys}).scalars().all()
+    def purge(connection: Connection, reached: datetime) -> _Purged:
+        chosen = connection.execute(oldest, {"reached": reached}).all()
+        if not chosen:
+            return _Purged(0, 0, None)
+        gone = connection.execute(rows, {"keys": [row[0] for row in chosen]}).scalars().all()
         for statement in along:
             connection.execute(statement, {"keys": gone})
-        return len(gone)
+        return _Purged(len(chosen), len(gone), chosen[-1][1])
 
-    return delete_rows
+    return purge
 
 
 def _along(table: Any) -> tuple[InstrumentedAttribute[UUID], ...]:

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert
 
-from models import CallKind, LoginCall, Ticket, new_id
+from models import CallKind, LoginCall, Ticket, UserWatermark, new_id
 from session_client import requests, times
 from session_client.contract import LogoutScope, Reason
 from simulator.server import SimulatorServer
@@ -170,6 +170,21 @@ def test_a_ticket_goes_an_hour_after_its_time_and_its_session_stays(keeper: Stag
     assert counts.rows == NOTHING | {"tickets": 3}
     assert {row[0] for row in keeper.dump()["tickets"]} == kept
     assert keeper.session(ref).ended_at is None
+
+
+def test_a_watermark_goes_whatever_its_user_is_called(keeper: Stage) -> None:
+    # PostgreSQL's arrays are written with braces, commas, quotes, backslashes and NULL.
+    meant = [chr(code) for code in (*range(1, 128), 0xE9, 0x2028, 0x1F600)]
+    names = {*meant, *(f"a{a}{b}" for a in '{},"\\ ' for b in meant), "", "NULL", "null", "{}"}
+    long_ago = keeper.services.now() - timedelta(days=11)
+    with keeper.services.store.write() as connection:
+        marks = [{"user_id": name, "logged_out_at": long_ago} for name in names]
+        connection.execute(insert(UserWatermark), marks)
+
+    counts = purge_history(keeper.services)
+
+    assert counts.rows["watermarks"] == len(names)
+    assert not keeper.dump()["user_watermarks"]
 
 
 def test_what_names_a_session_goes_with_it(keeper: Stage) -> None:
