@@ -32,14 +32,8 @@ from worker.wiring import Services
 _KNOWN_TO_MOSAIC: Final = frozenset({EndCause.GONE_AT_IDP, EndCause.EXPIRED})
 # By whether it is expiry, which ends by far the most and has no user to name.
 _RETURNED: Final[dict[bool, tuple[Any, ...]]] = {
-    True: (IdpSession.id, IdpSession.check_expiry_at),
-    False: (
-        IdpSession.id,
-        IdpSession.user_id,
-        IdpSession.registered_by,
-        IdpSession.expires_at,
-        IdpSession.check_expiry_at,
-    ),
+    True: (IdpSession.id,),
+    False: (IdpSession.id, IdpSession.user_id, IdpSession.registered_by, IdpSession.expires_at),
 }
 
 
@@ -52,8 +46,6 @@ class Ended:
     sessions: tuple[UUID, ...] = ()
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()
-    # The latest time at which expiry would have looked at any of the sessions.
-    checked_until: datetime | None = None
 
 
 class Ending:
@@ -111,8 +103,7 @@ class Ending:
         sessions = tuple(row.id for row in ended)
         notices = add_notices(connection, services, sessions, cause, self._initiating_app)
         logouts = tuple(delivery["id"] for delivery in deliveries)
-        until = max(row.check_expiry_at for row in ended)
-        return Ended(len(sessions), sessions, logouts, tuple(notices), until)
+        return Ended(len(sessions), sessions, logouts, tuple(notices))
 
     def _need_only_be_counted(self, connection: Connection) -> bool:
         """Whether no app is told of any of them. To fetch them takes as long as to end them."""
@@ -126,15 +117,14 @@ class Ending:
         self, connection: Connection, now: datetime, parameters: Mapping[str, Any]
     ) -> Ended:
         """End the sessions, with one event for all, and return how many there were."""
-        count, until = connection.execute(self._counting, {**parameters, "ends_at": now}).one()
+        count = connection.execute(self._counting, {**parameters, "ends_at": now}).scalar_one()
         if count:
             audit.record(connection, [audit.expired(count, at=now, by=self._by)])
-        return Ended(count, checked_until=until)
+        return Ended(count)
 
     @cached_property
-    def _counting(self) -> Select[int, datetime]:
-        ended = self._end.cte("ended")
-        return select(func.count(), func.max(ended.c.check_expiry_at)).select_from(ended)
+    def _counting(self) -> Select[int]:
+        return select(func.count()).select_from(self._end.cte("ended"))
 
     def _execute_and_note(
         self, connection: Connection, now: datetime, parameters: Mapping[str, Any]

@@ -5,21 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    bindparam,
     func,
     select,
 )
 
-from models import (
-    UtcDateTime,
-)
 from worker.maintenance.pace import Pace
 from worker.wiring import Services
 
@@ -44,15 +39,6 @@ class Batch:
 
 
 Work = Callable[[Connection], Batch]
-
-
-# Where the last batch ended: what a run has ended or deleted lies about until a vacuum, and each
-# batch would have to pass by all of it again. The statements are put together once for a run: that
-# takes as long as a hundred rows do.
-REACHED: Final = bindparam("reached", type_=UtcDateTime())
-
-
-BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def in_batches(services: Services, name: str, work: Work) -> Counts:

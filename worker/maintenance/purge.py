@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
-    String,
     any_,
-    bindparam,
-    cast,
     delete,
     exists,
     func,
@@ -42,8 +38,8 @@ from models import (
     UserWatermark,
 )
 from session_client import contract
-from worker.maintenance.batches import BEGINNING, REACHED, Batch, Counts, Work, count, in_batches
-from worker.storage.sql import among_keys, locked
+from worker.maintenance.batches import Batch, Counts, Work, count, in_batches
+from worker.maintenance.choice import BEGINNING, among_chosen, choosing
 from worker.wiring import Services
 
 # What tells that a message has been served before is kept for as long as one may come again,
@@ -110,75 +106,53 @@ def _deleter(
 ) -> Work:
     """Return what deletes the rows that are as they are *since* a time up to *until*."""
     table, limit = since.class_, services.settings.maintenance_batch
-    rest = (
-        select(_key(table), since).where(since <= until, is_free, since >= REACHED).order_by(since)
-    )
-    purge = _purge_in_turn if services.store.is_sqlite else _purge_at_once
-    purge_batch = purge(table, locked(rest, limit), is_free)
+    choose = choosing(services, _key(table), since, (since <= until) & is_free)
+    delete_chosen = (_in_turn if services.store.is_sqlite else _at_once)(services, table, is_free)
     reached = BEGINNING
 
     def delete_batch(connection: Connection) -> Batch:
         nonlocal reached
-        purged = purge_batch(connection, reached)
-        reached = purged.reached or reached
-        return Batch(purged.deleted, is_last=purged.chosen < limit)
+        chosen = choose(connection, reached)
+        if not chosen.count:
+            return Batch(0, is_last=True)
+        reached = chosen.reached
+        deleted = delete_chosen(connection, chosen.keys)
+        return Batch(deleted, is_last=chosen.count < limit)
 
     return delete_batch
 
 
-class _Purged(NamedTuple):
-    chosen: int
-    deleted: int
-    reached: datetime | None  # since when the last one chosen is as it is; None where there is none
+# Deletes those of the chosen rows that are still free, with what goes along; returns how many.
+_Delete = Callable[[Connection, Any], int]
 
 
-# Deletes those of the oldest rows from a time on that are still free, with what goes along. By a
-# statement of its own, which sees what was committed before the rows were locked: a delivery that
-# has come to be owed since the batch was looked for.
-_Purge = Callable[[Connection, datetime], _Purged]
-
-
-def _purge_at_once(table: Any, oldest: Select[Any], is_free: ColumnElement[bool]) -> _Purge:
-    """The keys come and go as one text: to read each of them takes as long as to delete its row."""
+def _at_once(services: Services, table: Any, is_free: ColumnElement[bool]) -> _Delete:
+    """In one statement: to fetch the keys and hand them over again takes as long as to delete."""
     key = _key(table)
-    keys = ARRAY(key.type)
-    its_key, since = oldest.subquery("oldest").c
-    choose = select(
-        cast(func.array_agg(its_key, type_=keys), String), func.count(), func.max(since)
-    )
-    was_chosen = key == any_(cast(bindparam("chosen", type_=String), keys))
-    gone = delete(table).where(was_chosen, is_free).returning(key).cte("gone")
-    gone_keys = func.array(select(gone).scalar_subquery(), type_=keys)
+    chosen = delete(table).where(among_chosen(services, key), is_free)
+    gone = chosen.returning(key).cte("gone")
+    keys = func.array(select(gone).scalar_subquery(), type_=ARRAY(key.type))
     along = (
-        delete(name.class_).where(name == any_(gone_keys)).cte(f"gone_{name.class_.__tablename__}")
+        delete(name.class_).where(name == any_(keys)).cte(f"gone_{name.class_.__tablename__}")
         for name in _along(table)
     )
-    remove = select(func.count()).select_from(gone).add_cte(*along)
-
-    def purge(connection: Connection, reached: datetime) -> _Purged:
-        chosen, count, until = connection.execute(choose, {"reached": reached}).one()
-        deleted = connection.execute(remove, {"chosen": chosen}).scalar_one() if count else 0
-        return _Purged(count, deleted, until)
-
-    return purge
+    statement = select(func.count()).select_from(gone).add_cte(*along)
+    return lambda connection, keys: connection.execute(statement, {"keys": keys}).scalar_one()
 
 
-def _purge_in_turn(table: Any, oldest: Select[Any], is_free: ColumnElement[bool]) -> _Purge:
+def _in_turn(services: Services, table: Any, is_free: ColumnElement[bool]) -> _Delete:
     """For SQLite, which knows no writing CTEs."""
     key = _key(table)
-    rows = delete(table).where(among_keys(key, is_sqlite=True), is_free).returning(key)
-    along = [delete(name.class_).where(among_keys(name, is_sqlite=True)) for name in _along(table)]
+    rows = delete(table).where(among_chosen(services, key), is_free).returning(key)
+    along = [delete(name.class_).where(among_chosen(services, name)) for name in _along(table)]
 
-    def purge(connection: Connection, reached: datetime) -> _Purged:
-        chosen = connection.execute(oldest, {"reached": reached}).all()
-        if not chosen:
-            return _Purged(0, 0, None)
-        gone = connection.execute(rows, {"keys": [row[0] for row in chosen]}).scalars().all()
+    def delete_rows(connection: Connection, keys: Any) -> int:
+        gone = connection.execute(rows, {"keys": keys}).scalars().all()
         for statement in along:
             connection.execute(statement, {"keys": gone})
-        return _Purged(len(chosen), len(gone), chosen[-1][1])
+        return len(gone)
 
-    return purge
+    return delete_rows
 
 
 def _along(table: Any) -> tuple[InstrumentedAttribute[UUID], ...]:

@@ -27,6 +27,7 @@ BATCH = 3
 MANY = 2 * BATCH + 1
 UUID7 = 7
 NAMING = (AppSession, BrowserToken, SessionAlias)
+CHOICE = "FOR UPDATE SKIP LOCKED"
 
 
 @pytest.fixture
@@ -220,7 +221,6 @@ def test_a_batch_takes_as_few_statements_however_large(
     assert [" ".join(statement.split()[:3]) for statement in written] == [
         "WITH ended AS",
         "INSERT INTO session_events",
-        "UPDATE idp_sessions SET",  # once a run: what has been used since it was looked at
     ]
 
 
@@ -249,7 +249,7 @@ def test_a_batch_reads_no_more_than_its_own_rows_however_many_are_overdue(
         done = expire_sessions(stage.services, override_guard=True)
 
     assert done.rows == {"expired": 5001}
-    assert len(explained) == 12  # the batches, and what is put off after the last
+    assert len(explained) == 2 * 11  # to choose a batch, and to end it
     assert [plan for plan in explained if "Seq Scan on idp_sessions" in plan] == []
 
 
@@ -269,11 +269,11 @@ def multiply(stage: Stage, session: UUID, count: int) -> None:
 
 @contextmanager
 def plans(stage: Stage) -> Iterator[list[str]]:
-    """Collect how PostgreSQL means to end sessions, each time before it does."""
+    """Collect how PostgreSQL means to choose and to end sessions, each time before it does."""
     found: list[str] = []
 
     def note(connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> None:
-        if "UPDATE idp_sessions" in statement and "EXPLAIN" not in statement:
+        if ("UPDATE idp" in statement or CHOICE in statement) and "EXPLAIN" not in statement:
             plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()
             found.append("\n".join(plan))
 
@@ -283,6 +283,36 @@ def plans(stage: Stage) -> Iterator[list[str]]:
         yield found
     finally:
         event.remove(engine, "before_cursor_execute", note)
+
+
+def test_a_batch_does_not_pass_again_by_what_was_put_off(
+    postgres_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(postgres_url)
+    for number in range(MANY):
+        stage.pass_time(seconds=1)
+        stage.registered(f"user-{number}")
+    stage.pass_time(days=13)
+    for number in range(MANY):
+        stage.silent_auth(f"user-{number}", "shop")
+    stage.pass_time(days=2)
+    begun_at: list[datetime] = []
+
+    def note(*arguments: Any) -> None:
+        _, _, statement, parameters, *_ = arguments
+        if CHOICE in statement:
+            begun_at.append(parameters["reached"])
+
+    engine = stage.services.store.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        assert expire(stage) == {"expired": 0}
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+    assert len(live(stage)) == MANY
+    assert len(begun_at) == len(set(begun_at)) == -(-MANY // BATCH)
+    assert begun_at == sorted(begun_at)
 
 
 @contextmanager
