@@ -95,7 +95,9 @@ class NotAcknowledged(SessionClientError):  # noqa: N818
 class Unavailable(SessionClientError):  # noqa: N818
     """It does not work now. ``retry_after`` is in seconds, if the worker knows.
 
-    ``request_id`` is the request's, to ask again with; None if it never was one.
+    ``request_id`` is the request's; None if it never was one. Ask again with it, and the same
+    arguments, where no answer came (`BrokerUnavailable`, `NotAnswered`). After `WorkerUnavailable`
+    call `start` and `authenticate` without it: under the old id the old answer comes again.
     """
 
     def __init__(
