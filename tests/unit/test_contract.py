@@ -21,8 +21,11 @@ from session_client import contract, logins, methods, notices, requests, sealing
 from session_client.contract import Queue, Reason, Task, Verdict
 from session_client.login_steps import FirstStep, Limits, LoginStep, Step, limits_of
 from worker.backchannel.logout_tokens import LogoutTokens
+from worker.logins import limits
+from worker.logins.login_steps import LEAST_SECONDS
 from worker.outbox import notice_delivery
 from worker.requests import commands
+from worker.sessions.audit import Cause
 from worker.sign_in import describe_app
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
@@ -79,8 +82,8 @@ def table(title: str) -> list[list[str]]:
 
 
 def seconds(text: str) -> float:
-    number, unit = text.split()
-    return float(number) * {"min": 60, "h": 3600}[unit]
+    number, unit = text.partition(";")[0].split()
+    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
 
 
 def test_every_task_has_a_queue_and_a_lifetime() -> None:
@@ -277,6 +280,29 @@ def test_the_page_lists_the_login_methods_as_they_are_declared() -> None:
         for step in methods.TABLE
         for name, limits in limits_of(step).items()
     ]  # fmt: skip
+
+
+def test_the_page_lists_the_limits_of_logins_as_the_worker_counts_them() -> None:
+    guesser = limits.Guesser(by=Cause("shop", "r"), subject=b"s", ip_address="::1", handle="h")
+    adding = dataclasses.replace(guesser, is_second_factor=True)
+    counted = [
+        *limits.guesses(guesser)[:2],
+        limits.guesses(adding)[1],
+        limits.guesses(guesser)[2],
+        *limits.sends(guesser),
+    ]
+
+    told, name = [], ""
+    for row in table("### Limits of logins"):
+        name = row[0] or name
+        told.append((name, int(row[3]), seconds(row[4])))
+
+    assert told == [(bucket.limit.value, bucket.size, bucket.seconds) for bucket in counted]
+
+
+def test_the_page_tells_how_much_time_a_login_needs() -> None:
+    assert f"less than {LEAST_SECONDS:.0f} s are left" in section("## The seal")
+    assert f"less than {LEAST_SECONDS:.0f} s are left" in section("## Reasons")
 
 
 def test_the_page_lists_what_a_first_step_gives_as_the_client_reads_it() -> None:
