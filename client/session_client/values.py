@@ -100,7 +100,10 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Send the browser with ``ticket`` to ``transfer_url``, within ``expires_in`` seconds."""
+    """Send the browser with ``ticket`` and its challenge to ``transfer_url``.
+
+    It serves for ``expires_in`` seconds.
+    """
 
     ticket: str = field(repr=False)
     transfer_url: str

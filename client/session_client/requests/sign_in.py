@@ -225,8 +225,8 @@ class IssueTicket(Request["Ticket | LoginRequired"]):
         timeout: in seconds.
         request_id: the idempotency key; a new one unless given.
 
-    Send the browser with the ticket to its ``transfer_url``, which is the other app's own. With
-    `LoginRequired` nobody is signed in here.
+    Send the browser to its ``transfer_url``, which is the other app's own, with ``ticket`` and
+    ``challenge`` in the query. With `LoginRequired` nobody is signed in here.
     """
 
     task: ClassVar[Task] = Task.TICKET

@@ -100,10 +100,13 @@ def test_the_sample_in_the_guide_for_apps_signs_a_browser_in(hub: Stage) -> None
     verifier, way_there = sample["leave_forum"]()
     asked = {name: value for name, (value,) in parse_qs(urlsplit(way_there).query).items()}
     way_back = sample["pass_on"](Client(hub, "hub"), token, **asked)
-    address, _, ticket = way_back.partition("?ticket=")
-    answer = sample["arrive_at_forum"](Client(hub, "forum"), ticket, verifier, None)
+    address, _, query = way_back.partition("?")
+    brought = {name: value for name, (value,) in parse_qs(query).items()}
+    answer = sample["arrive_at_forum"](Client(hub, "forum"), brought["ticket"], verifier, None)
 
     assert address == FORUM_URL
+    assert brought.keys() == {"ticket", "challenge"}  # which the frameworks' page asks for
+    assert brought["challenge"] == asked["challenge"]
     assert (answer.verdict, answer.user_id) == (Verdict.AUTHENTICATED, "ada")
     assert sample["pass_on"](Client(hub, "hub"), NOBODYS, **asked) is None
 
