@@ -107,7 +107,8 @@ class SessionClient(_Calls["Driver"]):
         app_id: this app's name at the worker, as given to ``mosaic-sessions apps add``.
         app_key: the key that command printed. Keep it like a password.
         earlier_keys: the app's keys from before a rotation: what they sealed is still opened.
-        reply_url: the Redis that carries answers; the broker's unless the broker is no Redis.
+        reply_url: the Redis that carries answers, which is the workers' ``REDIS_URL``; the broker's
+            if they have none.
         max_waiting: how many calls may wait at once; other calls wait their turn, within their
             time.
 
@@ -159,8 +160,8 @@ class AsyncSessionClient(_Calls["AsyncDriver"]):
     Share one per process among all tasks. It keeps two connections per event loop, however many
     calls wait. A call that is cancelled leaves nothing behind; what was sent may still be done.
 
-    Takes what `SessionClient` takes. Its broker must be a Redis; that carries the answers too. When
-    *max_waiting* calls wait, the next one is `Unavailable` at once.
+    Takes what `SessionClient` takes. Its broker must be a Redis. When *max_waiting* calls wait, the
+    next one is `Unavailable` at once.
     """
 
     def _make(self, urls: Urls, max_waiting: int) -> AsyncDriver:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from session_client.contract import Task, Verdict
+from worker.requests.commands import COMMANDS
 from worker.settings.environment import OLD_NAMES, variable_name
 from worker.settings.model import Settings
 from worker.settings.page import descriptions, page
@@ -66,6 +67,23 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 )
 def test_every_task_is_in_the_table(task: str) -> None:
     assert task in APPS or f".{task.rpartition('.')[2]}" in APPS
+
+
+@pytest.mark.parametrize("task", Task)
+def test_the_table_names_each_field_of_a_task(task: Task) -> None:
+    (row,) = re.findall(rf"^\| `{re.escape(task)}` \|(.*)$", APPS, re.MULTILINE)
+    named = re.findall(r"`(\w+)\??`", row.split("|")[1])
+
+    assert set(named) == set(COMMANDS[task].model_fields)
+
+
+def test_every_variable_that_a_client_reads_is_on_the_page() -> None:
+    sources = (ROOT / "client" / "session_client").rglob("*.py")
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    read = {name for text in texts for name in re.findall(r'"(SESSION_[A-Z_]+)', text)}
+
+    assert len(read) > 6
+    assert {name for name in read if f"`{name}`" not in APPS} == set()
 
 
 @pytest.mark.parametrize("verdict", Verdict)
