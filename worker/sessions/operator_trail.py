@@ -1,4 +1,7 @@
-"""Who of the operators did what: a row in the transaction that does it, or it was not done."""
+"""Who of the operators did what: a row in the transaction that does it, or it was not done.
+
+What works in batches (`prune`, `keys rotate`) has its rows before the first or after the last.
+"""
 
 from __future__ import annotations
 

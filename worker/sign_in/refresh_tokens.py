@@ -1,7 +1,8 @@
 """Refresh tokens as apps have them: Mosaic's, sealed for one app with the session it belongs to.
 
-Nothing of it is stored. Mosaic's own reaches no app: an app that had it could go on after a logout
-that Mosaic has not heard of, and two apps that use it at once may end it for both.
+It is stored only in the sealed answer that hands it out, until that is scrubbed. Mosaic's own
+reaches no app: an app that had it could go on after a logout that Mosaic has not heard of, and two
+apps that use it at once may end it for both.
 """
 
 from __future__ import annotations
