@@ -73,6 +73,28 @@ def test_every_setting_that_is_named_exists() -> None:
     assert len(named) > 4
 
 
+def test_commands_beside_the_units_read_what_the_units_read() -> None:
+    page = (DEPLOY.parent / "docs" / "deploy.md").read_text(encoding="utf-8")
+    section = page.partition("## systemd")[2].partition("\n## ")[0]
+    read = set(re.findall(r"^([A-Z_]+_FILE)=/etc/mosaic-sessions/(\w+)$", section, re.MULTILINE))
+
+    for unit in sorted((DEPLOY / "systemd").glob("*.service")):
+        text = unit.read_text(encoding="utf-8")
+        assert set(re.findall(r"^Environment=([A-Z_]+)=%d/(\w+)$", text, re.MULTILINE)) == read
+        handed = re.findall(
+            r"^LoadCredential=(\w+):/etc/mosaic-sessions/(\w+)$", text, re.MULTILINE
+        )
+        assert handed == [(name, name) for name, _ in handed]
+        assert {name for name, _ in handed} == {name for _, name in read}
+
+
+def test_the_two_workers_of_the_page_take_all_queues() -> None:
+    page = (DEPLOY.parent / "docs" / "deploy.md").read_text(encoding="utf-8")
+    taken = ",".join(re.findall(r"QUEUES=([\w,]+)", page)).split(",")
+
+    assert sorted(taken) == sorted(queue.value for queue in Queue)
+
+
 @pytest.mark.parametrize("name", ["compose.yaml", "kubernetes"])
 def test_all_queues_are_taken(name: str) -> None:
     path = DEPLOY / name
