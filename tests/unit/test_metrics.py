@@ -277,6 +277,15 @@ def test_alerts_are_about_metrics_that_exist() -> None:
     assert used <= exposed().keys()
 
 
+def test_the_page_says_of_each_alert_what_to_do_first() -> None:
+    rules = (ROOT / "docs" / "alerts.yml").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    table = page.partition("## Alerts")[2]
+    told = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE)
+
+    assert told == re.findall(r"- alert: (\w+)", rules)
+
+
 # --- sources that hang or break
 
 
