@@ -133,7 +133,7 @@ class LogoutReceipt:
     they were told, that are still to be told, and that could not be told. ``idp_user`` says, after
     `revoke_user`, what became of the user's sessions at Mosaic that nobody registered: ``pending``,
     ``confirmed`` or ``failed``. ``session_refs`` name those of the sessions that this app shares.
-    A browser token that names no session gives a receipt without a ``receipt_id``.
+    ``receipt_id`` is None only of ``browser_token=None``: nothing ends, and no worker is asked.
     """
 
     receipt_id: str | None = None

@@ -117,7 +117,7 @@ class Sessions(Data):
 
 
 class Receipt(Data):
-    """What became of a logout. A browser token that names no session gives no ``receipt_id``."""
+    """What became of a logout."""
 
     receipt_id: Ref | None = None
     sessions_ended: Count

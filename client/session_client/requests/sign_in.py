@@ -111,8 +111,8 @@ class SilentAuth(Request["Authenticated | LoginRequired | StepUpRequired"]):
         ticket: that brought this browser here from an app on another domain.
         verifier: of that ticket, as this app keeps it for this browser.
         replaces: with *ticket*, the browser token that the browser came with, if it did.
-        device_id: use only sessions registered with this device; without it, only sessions
-            registered without any.
+        device_id: use only sessions registered with this device. By *user_id* alone and without
+            it, only sessions registered without any; named in another way, a session of any device.
         amr_all_of: methods (``amr`` values) the session must all have; they add to the app's
             policy and cannot weaken it.
         amr_any_of: methods of which it must have one.
