@@ -22,6 +22,7 @@ from sandbox.stack import Stack
 from simulator.server import PromptServer, SimulatorServer
 from tests import forked_programs
 from tests.databases import EmptyDatabases, compiled_once
+from tests.redis_users import refused_commands, serve_the_worker
 from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_client
 
 # The same examples at every run, and no clock in the verdict: a red suite must be about the
@@ -92,6 +93,7 @@ def programs_start_as_forks() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server, pytest.MonkeyPatch.context() as patch:
+        serve_the_worker(server)
         # celeryconfig reads the environment when the Celery app is first used.
         patch.setenv("CELERY_BROKER_URL", server.url())
         patch.setenv("MOSAIC_SESSIONS_ENCRYPTION_KEYS", f"k1:{ENCRYPTION_KEY}")
@@ -100,12 +102,14 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redis_url(redis_server: RedisServer) -> str:
-    """An empty Redis."""
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """An empty Redis, where a stage's worker may do what the documented user may, and no more."""
     url = redis_server.url()
     with redis_client(url) as client:
         client.flushall()
-    return url
+        client.acl_log_reset()
+    yield url
+    assert refused_commands(redis_server) == set()
 
 
 @pytest.fixture(scope="session")

@@ -22,32 +22,12 @@ from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
 from session_client import Authenticated, Registered, SessionClient, Status, broker
 from tests.acceptance.client_rig import ROOT, TAKE_NOTICES, Apps, running, working
+from tests.redis_users import WORKER, documented_rules, refused_commands, url_of, version_of
 from tests.sending import send
 from worker.maintenance.last_runs import Run, key_of
 
-OPERATIONS = ROOT / "docs" / "operations.md"
-PASSWORD = "a-password"
-USERS = ("shop", "desk", "session-worker")
+USERS = ("shop", "desk", WORKER)
 UNACKED, UNACKED_INDEX = "app:desk:unacked", "app:desk:unacked_index"
-
-
-def documented_rules(user: str, version: tuple[int, ...]) -> list[str]:
-    """Return the words of the documented ACL line, as a Redis of that version takes them."""
-    text = OPERATIONS.read_text(encoding="utf-8")
-    line = re.search(rf"^user {user} (.*?)\n```", text, re.MULTILINE | re.DOTALL)
-    assert line is not None
-    words = line[1].replace("\\\n", " ").replace(">…", f">{PASSWORD}").split()
-    if version < (7,):
-        words = [word.replace("%W~", "~") for word in words]
-    if (7,) <= version < (7, 2):
-        words.remove("+client|setinfo")
-    return words
-
-
-def version_of(admin: redis.Redis) -> tuple[int, ...]:
-    told: Any = admin.info("server")
-    version = told.get("valkey_version", told["redis_version"])  # Valkey calls itself Redis 7.2 too
-    return tuple(int(part) for part in version.split(".")[:2])
 
 
 @pytest.fixture
@@ -65,27 +45,11 @@ def app_url(own_redis: RedisServer) -> str:
     return url_of("shop", own_redis)
 
 
-def url_of(user: str, own_redis: RedisServer) -> str:
-    return own_redis.url().replace("redis://", f"redis://{user}:{PASSWORD}@")
-
-
-def refused_commands(own_redis: RedisServer) -> set[tuple[str, str]]:
-    """Who was refused what since the server started, but for what is asked on the off chance."""
-    with redis.Redis.from_url(own_redis.url()) as admin:
-        entries: Any = admin.acl_log()
-        refused = {(entry["username"], entry["object"].partition("|")[0]) for entry in entries}
-        if version_of(admin) < (7,):
-            # redis-py asks for notifications of maintenance. Newer servers say that they have
-            # none; this one says that it may not be asked.
-            refused -= {(user, "client") for user in USERS}
-    return refused - {("session-worker", "config")}  # which is content with INFO
-
-
 def test_apps_and_workers_with_the_documented_redis_users_can_do_all_they_need(
     own_redis: RedisServer, app_url: str
 ) -> None:
     with (
-        Stack(redis=own_redis, broker_url=url_of("session-worker", own_redis)) as stack,
+        Stack(redis=own_redis, broker_url=url_of(WORKER, own_redis)) as stack,
         redis.Redis.from_url(own_redis.url()) as admin,
     ):
         stack.migrate()
@@ -119,7 +83,7 @@ def test_a_worker_with_the_documented_redis_user_takes_over_and_shows_how_things
     with (
         Stack(
             redis=own_redis,
-            broker_url=url_of("session-worker", own_redis),
+            broker_url=url_of(WORKER, own_redis),
             settings={"metrics_port": metrics},
         ) as stack,
         redis.Redis.from_url(own_redis.url()) as admin,
@@ -147,7 +111,7 @@ def test_the_workers_user_may_do_all_that_its_scripts_do() -> None:
     scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "worker").rglob("*.lua")]
     commands = {command for text in scripts for command in re.findall(r'call\("([A-Z]+)"', text)}
 
-    rules = documented_rules("session-worker", (7, 2))
+    rules = documented_rules(WORKER, (7, 2))
 
     assert commands
     assert {f"+{command.lower()}" for command in commands} <= set(rules)
@@ -321,7 +285,7 @@ def test_a_worker_can_do_nothing_to_what_is_not_its_own(
     own_redis: RedisServer, command: tuple[str, ...]
 ) -> None:
     with (
-        redis.Redis.from_url(url_of("session-worker", own_redis)) as worker,
+        redis.Redis.from_url(url_of(WORKER, own_redis)) as worker,
         pytest.raises(redis.exceptions.NoPermissionError),
     ):
         worker.execute_command(*command)

@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[object, ...]]] = {
     "pexpire": ("K", 5000),
     **dict.fromkeys(("sadd", "lpush", "rpush", "hget", "hmget", "hdel", "zrem"), ("K", "x")),
     "brpop": ("K", 0.01),
+    "blmove": ("K", "K", "LEFT", "RIGHT", 0.01),
     "lindex": ("K", 0),
     "hset": ("K", "x", "y"),
     "hsetnx": ("K", "x", "y"),

@@ -56,8 +56,8 @@ def three_notices(stage: Stage) -> tuple[UUID, UUID, UUID]:
 def make_older(stage: Stage, run: Run, seconds: float) -> None:
     """Make the latest *run* that much older: Redis' own clock cannot be moved."""
     key = last_runs.key_of(run)
-    left: Any = stage.services.redis.pttl(key)
-    stage.services.redis.pexpire(key, int(left - seconds * 1000))
+    left: Any = stage.redis.pttl(key)
+    stage.redis.pexpire(key, int(left - seconds * 1000))
 
 
 def _owed(stage: Stage, error: Exception | None) -> UUID:

@@ -114,7 +114,7 @@ def live_worker(stage: Stage, queues: list[str]) -> None:
         "visibility_timeout": 180,
         "started_at": "2020-01-01T00:00:00+00:00",
     }
-    stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(facts), ex=600)
+    stage.redis.set(heartbeat.key_of_this_process(), json.dumps(facts), ex=600)
 
 
 def all_work_done() -> None:

@@ -61,7 +61,7 @@ def test_a_listing_says_when_there_is_more(sqlite_stage: Stage) -> None:
 
 def woken(stage: Stage) -> set[UUID]:
     """The deliveries whose messages wait."""
-    messages: Any = stage.services.redis.lrange(Queue.NOTIFY, 0, -1)
+    messages: Any = stage.redis.lrange(Queue.NOTIFY, 0, -1)
     bodies = (json.loads(base64.b64decode(json.loads(message)["body"])) for message in messages)
     return {UUID(arguments[0]) for arguments, *_ in bodies}
 

@@ -153,7 +153,7 @@ def test_an_implausible_share_is_ended_only_when_overridden(
 
 def waiting(stage: Stage) -> dict[str, int]:
     """How many messages wait for those who tell Mosaic and the apps."""
-    redis: Any = stage.services.redis
+    redis: Any = stage.redis
     return {queue: redis.llen(queue) for queue in (Queue.IDP, Queue.NOTIFY)}
 
 

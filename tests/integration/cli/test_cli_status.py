@@ -43,7 +43,7 @@ FACTS = {
 def live_worker(stage: Stage, name: str = "", **changes: object) -> None:
     """Say what a worker says every few seconds; real ones do in tests/acceptance."""
     key = heartbeat.key_of_this_process() + name
-    stage.services.redis.set(key, json.dumps(FACTS | changes), ex=600)
+    stage.redis.set(key, json.dumps(FACTS | changes), ex=600)
 
 
 def test_no_worker_is_exit_code_69(sqlite_stage: Stage) -> None:
@@ -64,18 +64,18 @@ def test_a_living_worker_is_shown_with_how_it_is_set_up(sqlite_stage: Stage) -> 
 
 @pytest.mark.parametrize("written", ["no json", "[]", "{}", '"worker"', "\\xff", ""])
 def test_what_no_worker_wrote_is_no_worker(sqlite_stage: Stage, written: str) -> None:
-    sqlite_stage.services.redis.set(f"{heartbeat.KEY_PREFIX}forged", written)
-    sqlite_stage.services.redis.lpush(f"{heartbeat.KEY_PREFIX}list", "x")
+    sqlite_stage.redis.set(f"{heartbeat.KEY_PREFIX}forged", written)
+    sqlite_stage.redis.lpush(f"{heartbeat.KEY_PREFIX}list", "x")
 
     assert told("status", expect=69)["workers"] == []
 
 
 def test_queues_are_counted_by_name(sqlite_stage: Stage) -> None:
     live_worker(sqlite_stage)
-    sqlite_stage.services.redis.lpush("auth", "a", "b", "c")
-    sqlite_stage.services.redis.lpush("maintenance", "m")
-    sqlite_stage.services.redis.lpush("notify", "n", "o")
-    sqlite_stage.services.redis.hset("unacked", mapping={"one": "x", "two": "y"})
+    sqlite_stage.redis.lpush("auth", "a", "b", "c")
+    sqlite_stage.redis.lpush("maintenance", "m")
+    sqlite_stage.redis.lpush("notify", "n", "o")
+    sqlite_stage.redis.hset("unacked", mapping={"one": "x", "two": "y"})
 
     said = told("status")
 
@@ -226,7 +226,7 @@ def test_a_queue_that_no_worker_takes_is_a_problem(sqlite_stage: Stage) -> None:
     live_worker(
         sqlite_stage, queues=["login", "logout", "sessions", "idp", "notify", "maintenance"]
     )
-    sqlite_stage.services.redis.lpush("auth", "a", "b")
+    sqlite_stage.redis.lpush("auth", "a", "b")
 
     result = run("status", expect=1)
 

@@ -48,9 +48,9 @@ def test_one_frame_shows_what_happened_and_what_waits(stage: Stage) -> None:
         session = stage.registered(user, "shop")
     stage.log_out("eve", "shop", session_ref=str(session))
     stage.pass_time(seconds=3)
-    stage.services.redis.delete("idp")
-    stage.services.redis.lpush("auth", "a", "b")
-    stage.services.redis.lpush("forum-notices", "n")
+    stage.redis.delete("idp")
+    stage.redis.lpush("auth", "a", "b")
+    stage.redis.lpush("forum-notices", "n")
 
     printed = run("top", "--once", "--every", "30").stdout
 

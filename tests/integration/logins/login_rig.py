@@ -46,7 +46,7 @@ def reply_to(stage: Stage, sent: Sent) -> Reply:
     """Run the task and read what it answered."""
     stage.run(sent)
     app_id = sent.kwargs["app_id"]
-    raw: Any = stage.services.redis.lpop(contract.reply_key(app_id, sent.request_id))
+    raw: Any = stage.redis.lpop(contract.reply_key(app_id, sent.request_id))
     content = sealing.unseal(raw.decode(), sealing.Kind.ANSWER, lambda _: stage.keys[app_id])
     reason = content.get("reason")
     return Reply(

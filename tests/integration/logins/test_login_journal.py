@@ -51,7 +51,7 @@ def rows(stage: Stage) -> list[Row[Any]]:
 
 def forget(stage: Stage) -> None:
     """Redis loses everything."""
-    stage.services.redis.flushall()
+    stage.redis.flushall()
 
 
 def test_the_call_is_written_down_before_it_is_made_and_closed_with_the_session(
@@ -280,7 +280,7 @@ def test_what_is_kept_of_a_login_holds_no_secret(stage: Stage, capsys: Any) -> N
     secrets += [live.session_id for live in stage.mosaic.state.live_sessions()]
 
     store = repr(stage.dump())
-    kept = b"\n".join(_everything(stage.services.redis)).decode("latin-1")
+    kept = b"\n".join(_everything(stage.redis)).decode("latin-1")
     log = capsys.readouterr()
     for place in (store, kept, log.out + log.err):
         assert [secret for secret in secrets if secret in place] == []

@@ -176,7 +176,7 @@ def test_codes_are_sent_once_in_half_a_minute_over_all_apps(sqlite_stage: Stage)
 
 
 def test_sending_and_guessing_in_a_loop_stays_under_the_limits(sqlite_stage: Stage) -> None:
-    redis = sqlite_stage.services.redis
+    redis = sqlite_stage.redis
     for _ in range(12):
         for key in redis.keys("mosaic-sessions:sign-in:sent:*:30"):
             redis.delete(key)  # half a minute goes by
@@ -201,8 +201,8 @@ def test_that_a_limit_is_reached_is_in_the_trail_once_for_as_long_as_it_holds(
     limited = [detail for name, detail in sqlite_stage.events() if name == "sign_in_limited"]
     assert limited == ["login"]
     assert capsys.readouterr().err.count("sign_in_limited") == 1
-    for key in sqlite_stage.services.redis.keys("*:failed:*"):
-        sqlite_stage.services.redis.delete(key)  # a quarter of an hour goes by
+    for key in sqlite_stage.redis.keys("*:failed:*"):
+        sqlite_stage.redis.delete(key)  # a quarter of an hour goes by
     guess(sqlite_stage, 7)
     limited = [detail for name, detail in sqlite_stage.events() if name == "sign_in_limited"]
     assert limited == ["login"] * 2

@@ -268,7 +268,7 @@ def test_an_answer_told_before_is_not_told_again_once_the_session_has_ended(stag
     sealed = stage.seal("shop", asked(token))
     first = stage.deliver(sealed)
     ENDINGS["logout"][0](stage, login)
-    stage.services.redis.flushall()
+    stage.redis.flushall()
 
     again = stage.deliver(sealed)
     other = refresh(stage, token)
@@ -311,7 +311,7 @@ def test_who_lost_the_answer_gets_it_for_a_minute_and_its_tokens_are_as_old_as_t
 ) -> None:
     _, token = signed_in(stage)
     first = refresh(stage, token)
-    stage.services.redis.flushall()
+    stage.redis.flushall()
     stage.pass_time(seconds=50)
     again = refresh(stage, token)
     stage.pass_time(seconds=20)
@@ -331,7 +331,7 @@ def test_the_same_request_gets_the_same_answer_also_when_redis_has_forgotten_it(
     _, token = signed_in(stage)
     sealed = stage.seal("shop", asked(token))
     first = stage.deliver(sealed)
-    stage.services.redis.flushall()
+    stage.redis.flushall()
 
     assert stage.deliver(sealed) == first
     assert sent(stage) == 1
@@ -342,7 +342,7 @@ def test_the_same_request_id_for_another_token_is_refused(sqlite_stage: Stage) -
     other = token_of(browse(sqlite_stage, login.browser_token, "shop"))
     sealed = sqlite_stage.seal("shop", asked(token))
     sqlite_stage.deliver(sealed)
-    sqlite_stage.services.redis.flushall()
+    sqlite_stage.redis.flushall()
 
     answer = refresh(sqlite_stage, other, request_id=sealed.request_id)
 
@@ -537,13 +537,13 @@ def test_what_mosaic_did_not_take_may_be_sent_under_the_same_id(
     _, token = signed_in(stage)
     if endpoint == Endpoint.TOKEN:
         stage.mosaic.state.revoke_client_tokens()
-        stage.services.redis.flushall()
+        stage.redis.flushall()
         stage.services.mosaic._client_tokens._slots.clear()
     stage.mosaic.state.faults.add(endpoint, kind, status=status, times=1)
     sealed = stage.seal("shop", asked(token))
 
     held_back = stage.deliver(sealed)
-    stage.services.redis.flushall()
+    stage.redis.flushall()
     answer = stage.deliver(sealed)
 
     assert held_back.verdict is Verdict.TEMPORARILY_UNAVAILABLE
@@ -555,7 +555,7 @@ def set_url(stage: Stage, **urls: str) -> None:
     """Have an operator set addresses of the shop's, and nobody remember anything from before."""
     apps.set_app(stage.services, "shop", **urls)
     stage.services.apps._apps.clear()
-    stage.services.redis.flushall()
+    stage.redis.flushall()
     stage.services.mosaic._client_tokens._slots.clear()
 
 

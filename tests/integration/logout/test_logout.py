@@ -268,7 +268,7 @@ def test_a_request_id_used_for_something_else_is_refused(
     )
     stage.deliver(first)
     if not redis_remembers:
-        stage.services.redis.flushall()
+        stage.redis.flushall()
     before = stage.dump()
 
     answer = stage.deliver(second)
@@ -340,7 +340,7 @@ def test_without_redis_a_logout_is_committed_all_the_same(
 ) -> None:
     ref = sqlite_stage.registered()
     sent = sqlite_stage.seal("shop", requests.Logout(user_id="ada", session_ref=str(ref)))
-    pool = sqlite_stage.services.redis.connection_pool
+    pool = sqlite_stage.redis.connection_pool
     pool.disconnect()
     monkeypatch.setitem(pool.connection_kwargs, "port", 1)
 

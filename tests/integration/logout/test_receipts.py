@@ -157,7 +157,7 @@ def test_the_same_logout_again_shows_the_same_receipt_as_it_stands_now(
     stage.tell_mosaic()
     confirm(stage, notice_of(stage, "forum"), "forum")
     if not redis_remembers:
-        stage.services.redis.flushall()
+        stage.redis.flushall()
 
     second = stage.deliver(sent)
 

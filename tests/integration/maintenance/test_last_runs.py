@@ -83,7 +83,7 @@ def test_a_run_that_could_not_do_its_work_is_none(
 
 
 def test_a_key_that_stays_for_ever_is_not_ours(stage: Stage) -> None:
-    stage.services.redis.set(last_runs.key_of(Run.SWEEP), "forged")
+    stage.redis.set(last_runs.key_of(Run.SWEEP), "forged")
 
     assert known(stage) == set()
 

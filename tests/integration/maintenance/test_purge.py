@@ -231,7 +231,7 @@ def test_a_logout_that_comes_again_after_a_purge_spares_the_login_that_followed_
     assert forgetful.tell_mosaic() == ["confirmed"]
     forgetful.pass_time(hours=hours)
     purge_history(forgetful.services)
-    forgetful.services.redis.flushall()  # the answers it keeps may be lost
+    forgetful.redis.flushall()  # the answers it keeps may be lost
     ref = forgetful.registered()
 
     again = forgetful.deliver(sent)

@@ -184,7 +184,7 @@ def a_dead_app(stage: Stage) -> None:
     by_post(stage, "forum", f"http://127.0.0.1:{free_port()}/backchannel-logout")
     notice = owed(stage)
     stage.tell_mosaic()
-    stage.services.redis.delete("idp", "notify")  # as the worker takes the wake-ups
+    stage.redis.delete("idp", "notify")  # as the worker takes the wake-ups
     deliver(stage, notice)
     stage.pass_time(minutes=6)
 
@@ -194,7 +194,7 @@ def an_app_that_reads_no_queue(stage: Stage) -> None:
     stage.silent_auth("ada", "desk")
     stage.log_out(session_ref=str(ref))
     stage.tell_mosaic()
-    stage.services.redis.delete("idp", "notify")
+    stage.redis.delete("idp", "notify")
     for _ in range(4):
         notice_tasks.deliver(str(the_notice(stage).id))
         stage.pass_time(minutes=6)
@@ -204,28 +204,28 @@ def a_refused_logout(stage: Stage) -> None:
     stage.mosaic.state.faults.add("session/logout", FaultKind.STATUS, status=500)
     ref = stage.registered("ada", "shop")
     stage.log_out(session_ref=str(ref))
-    stage.services.redis.delete("idp")
+    stage.redis.delete("idp")
     stage.tell_mosaic()
 
 
 def a_logout_nobody_tells(stage: Stage) -> None:
     ref = stage.registered("ada", "shop")
     stage.log_out(session_ref=str(ref))
-    stage.services.redis.delete("idp")
+    stage.redis.delete("idp")
     stage.pass_time(minutes=16)
 
 
 def a_dead_lettered_logout(stage: Stage) -> None:
     ref = stage.registered("ada", "shop")
     stage.log_out(session_ref=str(ref))
-    stage.services.redis.delete("idp")
+    stage.redis.delete("idp")
     with stage.services.store.write() as connection:
         connection.execute(update(Logout).values(crashes=MAX_CRASHES + 1))
     stage.tell_mosaic()
 
 
 def no_worker_on_a_queue(stage: Stage) -> None:
-    stage.services.redis.lpush("auth", _message(stage.now() - timedelta(minutes=3)))
+    stage.redis.lpush("auth", _message(stage.now() - timedelta(minutes=3)))
 
 
 def _message(published_at: datetime) -> str:
@@ -361,8 +361,8 @@ def test_what_waits_at_a_broker_that_tells_no_age_is_raised(
     with well(sqlite_url, redis_url, mosaic) as stage:
         counts = counting()
         before = without_ages(scrape(stage, counts))
-        stage.services.redis.lpush("auth", "a message")
-        stage.services.redis.lpush("desk-notices", "a message")
+        stage.redis.lpush("auth", "a message")
+        stage.redis.lpush("desk-notices", "a message")
         after = without_ages(scrape(stage, counts))
 
     assert firing(before) == set()

@@ -84,8 +84,8 @@ def test_what_waits_and_what_is_left_is_shown(url: str, sqlite_stage: Stage) -> 
     sqlite_stage.add_app("shop")
     session = sqlite_stage.registered("ada", "shop")
     sqlite_stage.log_out("ada", "shop", session_ref=str(session))
-    sqlite_stage.services.redis.delete("logout")
-    sqlite_stage.services.redis.lpush("notify", "a", "b")
+    sqlite_stage.redis.delete("logout")
+    sqlite_stage.redis.lpush("notify", "a", "b")
 
     with exporting(SafeThreadPool):
         shown = httpx.get(url, timeout=60).text

@@ -35,7 +35,7 @@ def living(
 ) -> Iterator[Stage]:
     """An app, a worker that lives, and beat's work done."""
     with signing(store_url, redis_url, mosaic, **settings) as stage:
-        stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
+        stage.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
         maintenance.sweep()
         maintenance.expire_sessions()
         stage.add_app("shop", silent_by_user=False)

@@ -166,18 +166,18 @@ def few_rights(stage: Stage) -> Iterator[None]:
 @contextmanager
 def other_timeout(stage: Stage) -> Iterator[None]:
     facts = json.dumps(WORKER | {"visibility_timeout": 60})
-    stage.services.redis.set(heartbeat.key_of_this_process(), facts, ex=600)
+    stage.redis.set(heartbeat.key_of_this_process(), facts, ex=600)
     yield
 
 
 @contextmanager
 def no_worker(stage: Stage) -> Iterator[None]:
-    stage.services.redis.delete(heartbeat.key_of_this_process())
+    stage.redis.delete(heartbeat.key_of_this_process())
     yield
 
 
 def forget_runs(stage: Stage) -> None:
-    stage.services.redis.delete(*(last_runs.key_of(run) for run in Run))
+    stage.redis.delete(*(last_runs.key_of(run) for run in Run))
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def no_worker_ever(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def no_beat(stage: Stage) -> Iterator[None]:
-    stage.services.redis.delete(last_runs.key_of(Run.SWEEP))
+    stage.redis.delete(last_runs.key_of(Run.SWEEP))
     yield
 
 
@@ -367,7 +367,7 @@ def test_when_beats_work_was_done_is_said_and_of_a_worker_just_started_that_none
         done = findings("good", expect=0)["sweep"]
         forget_runs(stage)
         young = json.dumps(WORKER | {"started_at": stage.now().isoformat()})
-        stage.services.redis.set(heartbeat.key_of_this_process(), young, ex=600)
+        stage.redis.set(heartbeat.key_of_this_process(), young, ex=600)
         not_yet = findings("hint", expect=0)["sweep"]
 
     assert re.fullmatch(r"the last sweep was \d+ s ago, sessions were last expired \d+ s ago", done)

@@ -39,7 +39,7 @@ def living(
 ) -> Iterator[Stage]:
     """A stage with a worker that lives, and with all of beat's work done."""
     with Stage(sqlite_url, redis_url, mosaic, **overrides) as stage:
-        stage.services.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
+        stage.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
         maintenance.sweep()
         maintenance.expire_sessions()
         yield stage

@@ -44,7 +44,7 @@ def test_noise_in_a_record_is_no_fault_and_the_request_is_served(
 ) -> None:
     stage, sent = asked
     for noise in NOISE:
-        stage.services.redis.hset(record_of(sent), field, noise)
+        stage.redis.hset(record_of(sent), field, noise)
 
         assert deliver(stage, sent).verdict is Verdict.AUTHENTICATED, noise
 
@@ -52,7 +52,7 @@ def test_noise_in_a_record_is_no_fault_and_the_request_is_served(
 def test_noise_for_what_was_asked_is_taken_for_another_request(asked: tuple[Stage, Sent]) -> None:
     stage, sent = asked
     for noise in NOISE:
-        stage.services.redis.hset(record_of(sent), "digest", noise)
+        stage.redis.hset(record_of(sent), "digest", noise)
 
         assert deliver(stage, sent).reason == Reason.REQUEST_ID_REUSED, noise
 
@@ -65,9 +65,9 @@ def test_tokens_of_a_session_that_has_ended_are_not_given_again_whatever_lies_be
     (row,) = stage.sessions()
     stage.log_out(session_ref=str(row.id))
     if session is None:
-        stage.services.redis.hdel(record_of(sent), "session")
+        stage.redis.hdel(record_of(sent), "session")
     else:
-        stage.services.redis.hset(record_of(sent), "session", session)
+        stage.redis.hset(record_of(sent), "session", session)
 
     again = deliver(stage, sent)
 
@@ -78,7 +78,7 @@ def test_an_answer_to_another_request_is_not_given(asked: tuple[Stage, Sent]) ->
     stage, sent = asked
     other = stage.seal("forum", requests.SilentAuth(user_id="nobody"))
     stage.deliver(other)
-    redis = stage.services.redis
+    redis = stage.redis
     tokens: Any = redis.hget(record_of(sent), "answer")
     redis.hset(record_of(other), "answer", tokens)
 
@@ -95,7 +95,7 @@ def test_an_answer_that_the_app_itself_has_sealed_is_no_fault(asked: tuple[Stage
         forged = sealing.seal(
             stage.keys["forum"], sealing.Kind.ANSWER, content | {"data": data, "verdict": "ok"}
         )
-        stage.services.redis.hset(record_of(sent), "answer", forged)
+        stage.redis.hset(record_of(sent), "answer", forged)
 
         with capture_logs() as logs:
             stage.run(sent)

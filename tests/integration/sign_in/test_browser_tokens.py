@@ -586,6 +586,6 @@ def test_nothing_tells_a_token(sqlite_stage: Stage, capsys: pytest.CaptureFixtur
     assert token not in repr(login) + repr(request) + json.dumps(sent.kwargs)
     assert sent.task is Task.SILENT_AUTH
     assert token not in "".join(capsys.readouterr())
-    keys = sqlite_stage.services.redis.keys("*")
-    held = [sqlite_stage.services.redis.dump(key) for key in keys]
+    keys = sqlite_stage.redis.keys("*")
+    held = [sqlite_stage.redis.dump(key) for key in keys]
     assert token.encode() not in b"".join(bytes(value or b"") for value in held)

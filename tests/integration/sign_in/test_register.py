@@ -393,9 +393,9 @@ def test_the_answer_names_no_secret(sqlite_stage: Stage) -> None:
 
     stored = [
         value
-        for key in sqlite_stage.services.redis.keys("*")
-        if sqlite_stage.services.redis.type(key) == b"list"
-        for value in sqlite_stage.services.redis.lrange(key, 0, -1)
+        for key in sqlite_stage.redis.keys("*")
+        if sqlite_stage.redis.type(key) == b"list"
+        for value in sqlite_stage.redis.lrange(key, 0, -1)
     ]
     assert stored
     assert not any(login.session_id.encode() in value for value in stored)

@@ -494,7 +494,7 @@ def test_a_request_that_redis_has_forgotten_may_use_its_ticket_again(hub: Stage)
     visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
     sent = hub.seal("forum", visit.request())
     first = hub.deliver(sent)
-    hub.services.redis.flushdb()
+    hub.redis.flushdb()
 
     again = hub.deliver(sent)
 

@@ -264,25 +264,25 @@ KWARGS: list[dict[str, Any]] = [
 
 def test_a_message_that_names_no_app_is_dropped_quietly(small: Stage) -> None:
     unchanged = Unchanged(small)
-    keys = set(small.services.redis.keys("*"))
+    keys = set(small.redis.keys("*"))
 
     for task in Task:
         for kwargs in KWARGS:
             small.run(Sent(task, REQUEST_ID, kwargs))
 
-    assert set(small.services.redis.keys("*")) == keys
+    assert set(small.redis.keys("*")) == keys
     unchanged.check()
 
 
 def test_a_message_without_a_proper_id_is_dropped_quietly(small: Stage) -> None:
     sent = small.seal("shop", requests.SilentAuth(user_id="ada"))
     unchanged = Unchanged(small)
-    keys = set(small.services.redis.keys("*"))
+    keys = set(small.redis.keys("*"))
 
     for request_id in ("short", "r" * 65, "with space in it", "\0" * 22):
         small.run(Sent(sent.task, request_id, sent.kwargs))
 
-    assert set(small.services.redis.keys("*")) == keys
+    assert set(small.redis.keys("*")) == keys
     unchanged.check()
 
 

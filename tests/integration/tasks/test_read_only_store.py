@@ -86,7 +86,7 @@ def test_who_asks_while_the_store_is_read_only_is_told_to_try_later(
     with capture_logs() as logs:
         refused = ask(shared)
     failover.back()
-    shared.services.redis.flushall()  # identical requests are told the same for a moment
+    shared.redis.flushall()  # identical requests are told the same for a moment
     after = ask(shared)
 
     assert (refused.verdict, refused.reason) == (

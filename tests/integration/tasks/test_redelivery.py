@@ -98,7 +98,7 @@ def test_a_message_delivered_again_after_redis_forgot_it_is_harmless(
     sent = make(apps)
     first = apps.deliver(sent)
     before = apps.dump()
-    apps.services.redis.flushall()
+    apps.redis.flushall()
 
     second = apps.deliver(sent)
 
@@ -137,8 +137,8 @@ def test_an_answer_is_remembered_for_as_long_as_its_message_lives(apps: Stage) -
     for _ in range(2):  # being asked for does not make it shorter
         apps.deliver(sent)
 
-        (key,) = apps.services.redis.keys("request:*")
-        assert 400 < apps.services.redis.ttl(key) <= 451
+        (key,) = apps.redis.keys("request:*")
+        assert 400 < apps.redis.ttl(key) <= 451
 
 
 def test_a_registration_delivered_again_after_a_logout_is_told_of_it(apps: Stage) -> None:
@@ -158,13 +158,13 @@ def test_an_answer_outlives_a_claim_that_redis_lost_meanwhile(apps: Stage) -> No
         apps.meanwhile(lambda: apps.deliver(sent)) as first,
     ):
         gate.wait_arrived()
-        apps.services.redis.flushall()
+        apps.redis.flushall()
         gate.release()
 
     other = apps.seal("forum", requests.SilentAuth(user_id="bob"), request_id=sent.request_id)
     assert apps.deliver(other).reason == Reason.REQUEST_ID_REUSED
     assert apps.deliver(sent) == first.result()
-    assert all(apps.services.redis.ttl(key) > 0 for key in apps.services.redis.keys("request:*"))
+    assert all(apps.redis.ttl(key) > 0 for key in apps.redis.keys("request:*"))
 
 
 def test_the_same_id_with_other_content_is_refused_and_the_first_answer_kept(apps: Stage) -> None:
@@ -243,10 +243,10 @@ def test_maintenance_twice_and_at_once_is_harmless(apps: Stage, task: str) -> No
 
 def test_a_sweep_puts_a_message_on_the_broker_for_each_delivery_that_is_due(apps: Stage) -> None:
     apps.deliver(logout_of_user(apps))
-    apps.services.redis.flushall()
+    apps.redis.flushall()
     apps.pass_time(seconds=11)
 
     maintenance.sweep()
 
-    queued = apps.services.redis.lrange("idp", 0, -1)
+    queued = apps.redis.lrange("idp", 0, -1)
     assert len(queued) == 3
