@@ -81,7 +81,7 @@ class LoginCall(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     app_id: Mapped[str]
     request_id: Mapped[str]
-    # SHA-256 of the sealed content: the same request id with other content is refused.
+    # Keyed hash of the sealed content: the same request id with other content is refused.
     digest: Mapped[bytes]
     kind: Mapped[str]
     method: Mapped[str]

@@ -23,7 +23,7 @@ class LogoutRequest(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     app_id: Mapped[str] = mapped_column(ForeignKey("apps.app_id"))
     request_id: Mapped[str]
-    # SHA-256 of the sealed content: the same request id with other content is refused.
+    # Keyed hash of the sealed content: the same request id with other content is refused.
     digest: Mapped[bytes]
     scope: Mapped[str]
     # None when it named a session by an unknown browser token.

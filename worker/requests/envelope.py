@@ -6,7 +6,6 @@ equal what is sealed inside, so that a captured envelope cannot be sent as somet
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from worker.errors import InvalidRequest, Unauthorized
 from worker.requests import commands
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
+from worker.storage.encryption import Hashed
 from worker.wiring import Services
 
 # No job works longer than this, whatever its deadline: a message still being worked on must not
@@ -51,7 +51,7 @@ class Sender:
     app: KnownApp
     key: AppKey
     content: dict[str, Any] = field(repr=False)
-    # SHA-256 of what is asked for: the same request id must come with the same content.
+    # Keyed hash of what is asked for: the same request id must come with the same content.
     digest: bytes = field(repr=False)
 
 
@@ -98,7 +98,7 @@ def prove_sender(services: Services, message: Message) -> Sender:
         content = sealing.unseal(envelope, sealing.Kind.REQUEST, lambda _: key)
     except SealBroken:
         raise Unauthorized(Reason.WRONG_KEY) from None
-    return Sender(app, key, content, digest_of(content))
+    return Sender(app, key, content, services.keyring.keyed_hash(Hashed.REQUEST, _asked(content)))
 
 
 def _kid_of(envelope: str) -> str:
@@ -148,11 +148,10 @@ def _deadline(content: Mapping[str, Any], task: Task, now: datetime) -> datetime
     return deadline
 
 
-def digest_of(content: Mapping[str, Any]) -> bytes:
-    """Return the SHA-256 of what is asked for, however its JSON was written.
+def _asked(content: Mapping[str, Any]) -> str:
+    """Return what is asked for, however its JSON was written.
 
     The times are left out: an app that repeats a request under its id, as `NotAcknowledged` tells
     it to, asks for the same thing at a later time.
     """
-    asked = {name: content[name] for name in content if name not in _TIMES}
-    return hashlib.sha256(_CANONICAL.encode(asked).encode()).digest()
+    return _CANONICAL.encode({name: content[name] for name in content if name not in _TIMES})

@@ -38,6 +38,9 @@ class Hashed(StrEnum):
     TICKET = "ticket/1"
     IDENTIFIER = "identifier/1"
     REFRESH_TOKEN = "refresh/1"  # noqa: S105
+    # A password or an address is part of what is asked. All else that was hashed with it lies
+    # beside the hash: without a key, who reads the store or Redis could try guesses.
+    REQUEST = "request/1"
 
 
 class SealedValueUnreadable(OperatorMustAct):
