@@ -96,6 +96,33 @@ def test_a_delivery_that_keeps_killing_its_workers_is_dead_lettered_visibly(
     assert proof.idp_unconfirmed == 0  # that says: it has expired at Mosaic
 
 
+@pytest.mark.parametrize("kind", DELIVERIES)
+def test_workers_that_die_now_and_then_in_a_long_outage_are_no_reason_to_give_up(
+    queued: Stage, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    work, row_of = DELIVERIES[kind]
+    ref = queued.registered("ada", "shop")
+    queued.silent_auth("ada", "forum")
+    queued.log_out(session_ref=str(ref))
+    tell_mosaic = mosaic_logouts._tell_mosaic
+    queued.mosaic.state.faults.add("session/logout", "status", status=503)
+
+    for _ in range(MAX_CRASHES + 5):
+        monkeypatch.setattr(mosaic_logouts, "_tell_mosaic", _die)
+        with pytest.raises(KeyboardInterrupt):
+            work(queued)
+        queued.pass_time(seconds=61)
+        monkeypatch.setattr(mosaic_logouts, "_tell_mosaic", tell_mosaic)
+        if kind == "notice":
+            deliver(queued, row_of(queued).id)
+        else:
+            work(queued)
+        queued.pass_time(minutes=6)
+
+    row = row_of(queued)
+    assert (row.crashes, row.closed_at) == (0, None)
+
+
 def test_a_dead_lettered_notice_can_be_opened_again(
     queued: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,7 @@ def test_a_dead_workers_notice_is_taken_over_when_its_lease_ends(queued: Stage) 
     deliver(queued, notice_id, broker)
 
     assert len(broker.messages) == 1
-    assert (the_notice(queued).attempts, the_notice(queued).crashes) == (2, 1)
+    assert (the_notice(queued).attempts, the_notice(queued).crashes) == (2, 0)
 
 
 @pytest.mark.parametrize("late_error", [None, NoticeUndelivered("late")])
