@@ -128,8 +128,10 @@ def _prove(login: Attempt) -> Outcome:
         )
     except (UserRefused, ProofRefused) as refusal:
         return _refused(login, call, refusal)
-    except SessionGone:
-        return _gone(login, call)
+    except SessionGone as gone:
+        if login.raised is None:  # it named no session: what Mosaic does not find is its login
+            return _refused(login, call, ProofRefused(str(gone), Reason.REFUSED_BY_IDP))
+        return _gone(login, call, login.raised)
     except OutcomeUnknown as unknown:
         return unheard(login, call, str(unknown))
     except SessionWorkerError as error:
@@ -169,14 +171,11 @@ def _reason_for_app(login: Attempt, refusal: UserRefused) -> Reason:
     return refusal.reason if reveals else Reason.INVALID_CREDENTIALS
 
 
-def _gone(login: Attempt, call: UUID) -> Outcome:
+def _gone(login: Attempt, call: UUID, raised: Raised) -> Outcome:
     """End the session that Mosaic has lost; nothing is opened in its place.
 
     Raises `SessionChanged` where it lives on: Mosaic was asked about an id that it had before.
     """
     services, request = login.services, login.request
-    assert login.raised is not None, "only a step-up names a session"  # noqa: S101
     limits.give_back(services, login.buckets)
-    return journal.close_with_session(
-        services, request, call, login.raised.session, EndCause.GONE_AT_IDP
-    )
+    return journal.close_with_session(services, request, call, raised.session, EndCause.GONE_AT_IDP)

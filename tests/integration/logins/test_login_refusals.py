@@ -16,6 +16,7 @@ from tests.integration.logins.login_rig import (
     MAIL,
     PASSWORD,
     PHONE,
+    WAYS,
     begin,
     browse,
     by_sms,
@@ -334,6 +335,23 @@ def test_tokens_of_somebody_else_quarantine_the_session(stage: Stage) -> None:
     assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.QUARANTINED)
     assert [session.end_cause for session in stage.sessions()] == ["quarantined"]
     assert stage.tell_mosaic() == ["confirmed"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_session_that_mosaic_does_not_find_for_a_login_that_names_none_is_a_refusal(
+    sqlite_stage: Stage, way: str
+) -> None:
+    stage = sqlite_stage
+    sign_in, _, _ = WAYS[way]
+    gone = {"message": "Session not found", "error_code": 400}
+    for endpoint in Endpoint:
+        if endpoint.endswith("/authenticate") and endpoint != Endpoint.SESSION_AUTHENTICATE:
+            stage.mosaic.state.faults.add(endpoint, "status", status=400, body=gone, times=1)
+
+    answer = sign_in(stage)
+
+    assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.REFUSED_BY_IDP)
+    assert stage.sessions() == []
 
 
 # --- what an app may show tells nothing
