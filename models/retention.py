@@ -19,7 +19,7 @@ class Retention(Enum):
     EXPIRED_TICKETS = "an hour after its time is over"
     # These are kept for two days at least: a message may come again.
     ENDED_SESSIONS = "keep_ended_days after the session ended, once Mosaic need not be told"
-    OLD_REQUESTS = "keep_ended_days after it was made, once Mosaic need not be told"
+    OLD_REQUESTS = "keep_ended_days after it was made, once neither Mosaic nor an app need be told"
     OLD_WATERMARKS = "keep_ended_days after the logout it stands for"
     OLD_EVENTS = "keep_events_days after it happened"
 

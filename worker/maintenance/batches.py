@@ -41,15 +41,23 @@ class Batch:
 Work = Callable[[Connection], Batch]
 
 
-def in_batches(services: Services, name: str, work: Work) -> Counts:
-    """Repeat *work*, a short transaction each, until nothing is left or the time is up.
+def ends_at(services: Services) -> float:
+    """Return until when, by `time.monotonic`, a run that begins now may go on, with all it does.
 
-    It gives way while users wait (`Pace`), and is never faster than
+    A task that ran for as long as this for each kind of rows would be delivered a second time.
+    """
+    return time.monotonic() + services.settings.maintenance_budget_seconds
+
+
+def in_batches(services: Services, name: str, work: Work, until: float) -> Counts:
+    """Repeat *work*, a short transaction each, until nothing is left or *until* has come.
+
+    One is done in any case: what comes last in a run goes on as well, however much there is of the
+    first. It gives way while users wait (`Pace`), and is never faster than
     `maintenance_rows_per_second`.
     """
     settings = services.settings
     pace = Pace(name, settings.maintenance_rows_per_second)
-    ends_at = time.monotonic() + settings.maintenance_budget_seconds
     total = 0
     while True:
         begin = time.monotonic()
@@ -60,7 +68,7 @@ def in_batches(services: Services, name: str, work: Work) -> Counts:
             return Counts({name: total})
         now = time.monotonic()
         rest = pace.rest(done.rows + done.uncounted, now - begin)
-        if now + rest >= ends_at:
+        if now + rest >= until:
             log.warning("maintenance_out_of_time", what=name, rows=total)
             return Counts({name: total}, is_complete=False)
         time.sleep(rest)

@@ -21,7 +21,7 @@ from models import (
 )
 from worker.logout.end_sessions import Ending
 from worker.logout.guards import refuse_jumped_clock, refuse_too_many
-from worker.maintenance.batches import Batch, Counts, Work, count, in_batches
+from worker.maintenance.batches import Batch, Counts, Work, count, ends_at, in_batches
 from worker.maintenance.choice import BEGINNING, among_chosen, choosing
 from worker.sessions import operator_trail
 from worker.sessions.audit import Cause
@@ -35,14 +35,19 @@ _BY_TIME: Final = Cause(None, "maintenance.expire_sessions")
 
 
 def expire_sessions(
-    services: Services, *, dry_run: bool = False, override_guard: bool = False
+    services: Services,
+    *,
+    dry_run: bool = False,
+    override_guard: bool = False,
+    until: float | None = None,
 ) -> Counts:
     """Mark live sessions past their expiry, or past a cap, as ended.
 
     A batch ends what it has locked and found past its time, so a renewal that commits first wins.
     Sessions are left alone until `expire_grace_seconds` after their expiry, so that a renewal that
     is still under way at Mosaic is never beaten to it. Raises `SafetyLimitExceeded` instead of
-    ending an implausible share of all sessions, or by a clock that has jumped.
+    ending an implausible share of all sessions, or by a clock that has jumped. *until* is
+    `batches.ends_at` of the run that this is a part of.
     """
     cutoff = services.now() - timedelta(seconds=services.settings.expire_grace_seconds)
     live = IdpSession.ended_at.is_(None)
@@ -62,11 +67,13 @@ def expire_sessions(
     if override_guard:
         with services.store.write() as connection:
             operator_trail.record(connection, Action.GUARD_OVERRIDDEN, at=services.now())
+    until = ends_at(services) if until is None else until
     runs = []
     if "capped" in overdue:  # first, since a session past a cap may have its turn, too
         ender = _ender(services, overdue["capped"], overdue["capped"], EndCause.CAP_REACHED)
-        runs.append(in_batches(services, "capped", ender))
-    runs.append(in_batches(services, "expired", _ender(services, due, expired, EndCause.EXPIRED)))
+        runs.append(in_batches(services, "capped", ender, until))
+    ender = _ender(services, due, expired, EndCause.EXPIRED)
+    runs.append(in_batches(services, "expired", ender, until))
     rows = {name: count for run in runs for name, count in run.rows.items()}
     return Counts(rows, all(run.is_complete for run in runs))
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     exists,
     func,
     inspect,
+    or_,
     select,
     true,
 )
@@ -29,6 +30,7 @@ from models import (
     LoginCall,
     Logout,
     LogoutRequest,
+    LogoutRequestSession,
     Notice,
     OperatorAction,
     SessionAlias,
@@ -38,7 +40,7 @@ from models import (
     UserWatermark,
 )
 from session_client import contract
-from worker.maintenance.batches import Batch, Counts, Work, count, in_batches
+from worker.maintenance.batches import Batch, Counts, Work, count, ends_at, in_batches
 from worker.maintenance.choice import BEGINNING, among_chosen, choosing
 from worker.wiring import Services
 
@@ -56,11 +58,13 @@ PURGED_ALONG: Final[tuple[InstrumentedAttribute[UUID], ...]] = (
 )
 
 
-def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
-    """Delete what is past its retention (`models.retention`).
+def purge_history(
+    services: Services, *, dry_run: bool = False, until: float | None = None
+) -> Counts:
+    """Delete what is past its retention (`models.retention`), *until* the run's `batches.ends_at`.
 
-    A session of which Mosaic or an app must still be told stays, however old; so does the receipt
-    of a user whom Mosaic must still revoke.
+    A session of which Mosaic or an app must still be told stays, however old, and so does the
+    receipt that tells of it; likewise that of a user whom Mosaic must still revoke.
     """
     now = services.now()
     keep_ended = timedelta(days=services.settings.keep_ended_days)
@@ -76,23 +80,33 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
     owed_of_user = exists().where(
         UserRevocation.logout_request_id == LogoutRequest.id, UserRevocation.closed_at.is_(None)
     )
+    owed_of_its_sessions = (
+        exists().where(
+            LogoutRequestSession.logout_request_id == LogoutRequest.id,
+            LogoutRequestSession.idp_session_id == kind.idp_session_id,
+            kind.closed_at.is_(None),
+        )
+        for kind in (Logout, Notice)
+    )
     purges = (
         ("sessions", IdpSession.ended_at, kept, ~owed_to_mosaic & ~owed_to_apps),
         ("watermarks", UserWatermark.logged_out_at, kept, true()),
         ("device_watermarks", DeviceWatermark.logged_out_at, kept, true()),
-        ("receipts", LogoutRequest.created_at, kept, ~owed_of_user),
+        ("receipts", LogoutRequest.created_at, kept, ~or_(owed_of_user, *owed_of_its_sessions)),
         ("login_calls", LoginCall.sent_at, kept, true()),
         ("tickets", Ticket.expires_at, now - _TICKETS_KEPT, true()),
         ("events", SessionEvent.at, events_kept, true()),
         ("operator_actions", OperatorAction.at, events_kept, true()),
     )
+    run_ends_at = ends_at(services) if until is None else until
     rows: dict[str, int] = {}
     is_complete = True
-    for name, since, until, is_free in purges:
+    for name, since, latest, is_free in purges:
         if dry_run:
-            rows[name] = count(services, since.class_, (since <= until) & is_free)
+            rows[name] = count(services, since.class_, (since <= latest) & is_free)
             continue
-        counts = in_batches(services, name, _deleter(services, since, until, is_free))
+        deleter = _deleter(services, since, latest, is_free)
+        counts = in_batches(services, name, deleter, run_ends_at)
         rows |= counts.rows
         is_complete = is_complete and counts.is_complete
     return Counts(rows, is_complete)
@@ -101,12 +115,12 @@ def purge_history(services: Services, *, dry_run: bool = False) -> Counts:
 def _deleter(
     services: Services,
     since: InstrumentedAttribute[Any],
-    until: datetime,
+    latest: datetime,
     is_free: ColumnElement[bool],
 ) -> Work:
-    """Return what deletes the rows that are as they are *since* a time up to *until*."""
+    """Return what deletes the rows that are as they are *since* a time up to *latest*."""
     table, limit = since.class_, services.settings.maintenance_batch
-    choose = choosing(services, _key(table), since, (since <= until) & is_free)
+    choose = choosing(services, _key(table), since, (since <= latest) & is_free)
     delete_chosen = (_in_turn if services.store.is_sqlite else _at_once)(services, table, is_free)
     reached = BEGINNING
 

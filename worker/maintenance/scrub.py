@@ -8,27 +8,31 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, null, select, update
 
 from models import CallOutcome, LoginCall
-from worker.maintenance.batches import Batch, Counts, Work, in_batches
+from worker.maintenance.batches import Batch, Counts, Work, ends_at, in_batches
 from worker.storage.sql import among_first_free
 from worker.wiring import Services
 
 _OUTCOME_UNKNOWN: Final = {"outcome": CallOutcome.UNKNOWN.value}
 
 
-def scrub_answers(services: Services) -> Counts:
+def scrub_answers(services: Services, *, until: float | None = None) -> Counts:
     """Scrub answers that no request gets any more, and close calls whose answer no worker heard.
 
     Such a call may have happened: a worker was killed between its row and Mosaic's answer.
     """
+    until = ends_at(services) if until is None else until
     now = services.now()
     outdated = LoginCall.sealed_answer.is_not(None) & (LoginCall.answer_until <= now)
     open_for_ever = LoginCall.closed_at.is_(None) & (LoginCall.call_until <= now)
     runs = [
-        in_batches(services, "answers", _updater(services, outdated, {"sealed_answer": null()})),
+        in_batches(
+            services, "answers", _updater(services, outdated, {"sealed_answer": null()}), until
+        ),
         in_batches(
             services,
             "unheard",
             _updater(services, open_for_ever, {**_OUTCOME_UNKNOWN, "closed_at": now}),
+            until,
         ),
     ]
     rows = {name: count for run in runs for name, count in run.rows.items()}

@@ -192,8 +192,9 @@ class Settings(BaseModel):
     maintenance_rows_per_second: int = Field(default=25_000, ge=1)
     """Rows a second, at most. By itself it goes slower while its batches take longer than they
     would alone, as they do while users sign in."""
-    maintenance_budget_seconds: float = Field(default=30.0, gt=0)
-    """The time of one run; the next goes on."""
+    maintenance_budget_seconds: float = Field(default=30.0, gt=0, le=45)
+    """The time of one run, all kinds of rows together; the next goes on. It must end before Celery
+    ends a process that works for longer (50 s) or delivers the task once more."""
     sweep_every_seconds: float = Field(default=5.0, gt=0)
     """How often beat has lost wake-ups sent again."""
     expire_every_seconds: float = Field(default=60.0, gt=0)

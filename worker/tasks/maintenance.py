@@ -6,6 +6,7 @@ Arguments are ignored: Celery logs what Python says of wrong ones.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,7 +15,7 @@ from worker import metrics, wiring
 from worker.app import app
 from worker.errors import SafetyLimitExceeded, StoreUnavailable
 from worker.maintenance import expire, last_runs, purge, scrub
-from worker.maintenance.batches import Counts
+from worker.maintenance.batches import Counts, ends_at
 from worker.maintenance.last_runs import Run
 from worker.tasks import wake_ups
 from worker.wiring import Services
@@ -44,9 +45,11 @@ def sweep(*_: Any, **__: Any) -> None:
 @app.task(name=EXPIRE_SESSIONS)
 def expire_sessions(*_: Any, **__: Any) -> None:
     """Mark sessions past their expiry as ended, and scrub the answers of logins."""
-    _run("answers_scrubbed", scrub.scrub_answers)
-    if _run("sessions_expired", expire.expire_sessions):
+    until = ends_at(wiring.current())
+    # First: the other has time left only where this has not taken it all.
+    if _run("sessions_expired", partial(expire.expire_sessions, until=until)):
         last_runs.note(wiring.current(), Run.EXPIRE_SESSIONS)
+    _run("answers_scrubbed", partial(scrub.scrub_answers, until=until))
 
 
 @app.task(name=PURGE_HISTORY)

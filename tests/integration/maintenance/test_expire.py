@@ -12,7 +12,7 @@ import pytest
 from session_client.contract import Verdict
 from simulator.server import SimulatorServer
 from tests.stage import Stage
-from worker.maintenance import batches, pace
+from worker.maintenance import batches, expire, pace, scrub
 from worker.maintenance.expire import expire_sessions
 from worker.tasks import maintenance as tasks
 
@@ -173,3 +173,23 @@ def test_the_task_does_the_same(stage_with: StageWith) -> None:
     tasks.expire_sessions()
 
     assert stage.session(ref).end_cause == "expired"
+
+
+def test_the_task_takes_its_time_once_and_expires_first(
+    stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_with()
+    ends: list[tuple[str, float]] = []
+
+    def note(_: object, name: str, __: object, until: float) -> batches.Counts:
+        ends.append((name, until))
+        return batches.Counts({name: 0})
+
+    stage.registered()
+    for room in (expire, scrub):
+        monkeypatch.setattr(room, "in_batches", note)
+
+    tasks.expire_sessions()
+
+    assert [name for name, _ in ends] == ["expired", "answers", "unheard"]
+    assert len({until for _, until in ends}) == 1

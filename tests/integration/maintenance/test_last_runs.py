@@ -70,7 +70,7 @@ def test_whose_clock_is_wrong_notes_the_same(stage: Stage) -> None:
 def test_a_run_that_could_not_do_its_work_is_none(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unavailable(*_: object) -> None:
+    def unavailable(*_: object, **__: object) -> None:
         raise StoreUnavailable
 
     monkeypatch.setattr(leases, "wake_due", unavailable)

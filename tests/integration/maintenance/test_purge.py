@@ -9,14 +9,15 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
-from models import CallKind, LoginCall, Ticket, UserWatermark, new_id
+from models import CallKind, LoginCall, Notice, Ticket, UserWatermark, new_id
 from session_client import requests, times
 from session_client.contract import LogoutScope, Reason
 from simulator.server import SimulatorServer
+from tests.integration.outbox.propagation_rig import by_queue, receipt
 from tests.stage import Stage
-from worker.maintenance import batches
+from worker.maintenance import batches, pace
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
 from worker.tasks import maintenance as tasks
@@ -105,6 +106,55 @@ def test_a_session_mosaic_must_still_be_told_about_stays(keeper: Stage) -> None:
     assert keeper.session(ref).sealed_session_id is not None
     assert keeper.tell_mosaic() == ["confirmed"]
     assert purge_history(keeper.services).rows["sessions"] == 1
+
+
+@pytest.mark.parametrize("owed_to", ["Mosaic", "an app"])
+def test_the_receipt_of_what_is_still_owed_stays_with_it(keeper: Stage, owed_to: str) -> None:
+    by_queue(keeper, "stock")
+    ref = keeper.registered()
+    keeper.silent_auth("ada", "stock")
+    receipt_id = keeper.log_out(session_ref=str(ref)).receipt_id
+    if owed_to == "an app":
+        assert keeper.tell_mosaic() == ["confirmed"]
+    else:
+        close_notices(keeper)
+    keeper.pass_time(days=12)
+
+    counts = purge_history(keeper.services)
+
+    assert (counts.rows["sessions"], counts.rows["receipts"]) == (0, 0)
+    assert receipt(keeper, receipt_id).sessions_ended == 1
+    if owed_to == "an app":
+        close_notices(keeper)
+    else:
+        assert keeper.tell_mosaic() == ["confirmed"]
+    counts = purge_history(keeper.services)
+    assert (counts.rows["sessions"], counts.rows["receipts"]) == (1, 1)
+
+
+def close_notices(stage: Stage) -> None:
+    with stage.services.store.write() as connection:
+        connection.execute(update(Notice).values(closed_at=stage.now(), outcome="confirmed"))
+
+
+def test_one_run_takes_its_time_once_for_all_it_deletes(
+    keeper: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        keeper.registered()
+    keeper.log_out(app_id="desk", scope=LogoutScope.USER)
+    keeper.tell_mosaic()
+    keeper.pass_time(days=21)
+    clock = itertools.count(0.0, 10.0)  # looked at once a run, and twice a batch
+    slow = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
+    monkeypatch.setattr(batches, "time", slow)
+    monkeypatch.setattr(pace, "_quickest", {})
+
+    counts = purge_history(keeper.services)
+
+    assert not counts.is_complete
+    assert counts.rows["sessions"] == 4
+    assert counts.rows["events"] == 2  # what comes last goes on as well, by a batch
 
 
 def test_a_dry_run_counts_the_same_and_deletes_nothing(keeper: Stage) -> None:
