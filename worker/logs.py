@@ -11,7 +11,10 @@ from typing import Any, Final
 import structlog
 from structlog.types import Processor
 
+from worker import metrics
 from worker.settings.model import Settings
+
+log = structlog.get_logger()
 
 # JWTs and JWEs in compact form, and anything after "Bearer".
 _TOKEN_SHAPED: Final = re.compile(
@@ -19,6 +22,15 @@ _TOKEN_SHAPED: Final = re.compile(
 )
 # What Celery's own records carry: arguments, return values, message bodies.
 _CARRIES_PAYLOAD: Final = ("data", "args", "kwargs", "body")
+
+
+def call_operator(error: Exception, app_id: str = "", **facts: object) -> None:
+    """Say that an operator must act, and count it, which raises the alert.
+
+    *app_id* is that of a registered app. No traceback: the error says it all, and holds no data.
+    """
+    log.error("operator_must_act", error=type(error).__name__, detail=str(error), **facts)
+    metrics.operator_must_act(error, app_id)
 
 
 def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -15,10 +15,9 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from models import CallKind, CallOutcome, IdpSession, LoginCall, Logout
+from models import CallKind, CallOutcome, IdpSession, LoginCall
 from worker.app_registry import KnownApp
 from worker.errors import SessionWorkerError
-from worker.logout.end_sessions import add_deliveries, delivery
 from worker.mosaic import ListedSession
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
@@ -56,39 +55,6 @@ def end(
         )
     except SessionWorkerError as error:
         log.warning("orphan_not_ended", app=app.app_id, error=type(error).__name__)
-
-
-def owe_end(
-    connection: Connection,
-    services: Services,
-    request: OpenedRequest[Command],
-    session_id: str,
-) -> tuple[UUID, ...]:
-    """Owe Mosaic the end of a session that is ended here and that it has just used again.
-
-    Also where it has confirmed that end before. Returns the deliveries to wake; none where one is
-    open already.
-    """
-    session = mosaic_ids.find(connection, services.keyring.lookup_hash(session_id))
-    if session is None or session.ended_at is None:
-        return ()
-    of_session = Logout.idp_session_id == session.id
-    known = connection.execute(select(Logout.closed_at).where(of_session)).one_or_none()
-    if known is not None and known.closed_at is None:
-        return ()
-    sealed = services.keyring.seal(session_id, mosaic_ids.place_of(session.id))
-    connection.execute(
-        update(IdpSession).where(IdpSession.id == session.id).values(sealed_session_id=sealed)
-    )
-    now = services.now()
-    give_up_at = now + request.app.mosaic.session_lifetime
-    owed = delivery(session.id, request.app.app_id, now, give_up_at)
-    if known is None:
-        add_deliveries(connection, [owed])
-    else:  # a session has one delivery, which begins anew
-        anew = {"closed_at": None, "outcome": None, "attempts": 0, "crashes": 0}
-        connection.execute(update(Logout).where(of_session).values(**owed, **anew))
-    return (owed["id"],)
 
 
 def may_have_left(connection: Connection, app_id: str, subject: bytes | None) -> bool:

@@ -36,6 +36,7 @@ from worker.errors import (
 from worker.logins import journal
 from worker.logins.journal import PlannedCall
 from worker.logins.login_steps import seconds_for_call
+from worker.logs import call_operator
 from worker.mosaic import Identity, Tokens
 from worker.requests.commands import RefreshCommand
 from worker.requests.outcomes import Outcome
@@ -237,7 +238,7 @@ def _answer(
 
 
 def _unreadable(exchange: _Exchange, error: SessionWorkerError) -> Outcome:
-    log.error("operator_must_act", error=type(error).__name__, detail=str(error))
+    call_operator(error, exchange.request.app.app_id)
     return _unknown(exchange, error)
 
 

@@ -32,6 +32,8 @@ from worker.logins.login_handle import LoginHandle
 from worker.logins.open_at_once import open_at_once
 from worker.logins.step_up_session import Raised
 from worker.logout.end_sessions import end_sessions
+from worker.logout.owed_end import owe_end
+from worker.logs import call_operator
 from worker.mosaic import Identity, LoginFacts, SilentAuthCall, Tokens
 from worker.requests.login_commands import AuthenticateCommand
 from worker.requests.outcomes import Outcome
@@ -89,7 +91,7 @@ def settle(login: Attempt, call: UUID, body: Any) -> Outcome:
         tokens, identity = services.mosaic.read_login(app, body, login.session_id)
         _require_fresh(login, identity)
     except (TokenRejected, MosaicContractBroken) as error:
-        log.error("operator_must_act", error=type(error).__name__, detail=str(error))  # noqa: TRY400
+        call_operator(error, login.request.app.app_id)
         orphans.end(services, login.request, body, keeps=login.session_id)
         return unknown(login, call, str(error))
     except MosaicUnavailable as error:  # no keys to verify them with
@@ -151,7 +153,9 @@ def _store_in_steps(
     with services.store.write() as connection:
         stored = store_session.store(connection, services, request, active)
         if isinstance(stored, Outcome):
-            owed = orphans.owe_end(connection, services, request, tokens.session_id)
+            owed = owe_end(
+                connection, services, request.app, tokens.session_id, asked_about=active.into
+            )
             outcome, session = replace(stored, logouts=(*stored.logouts, *owed)), None
         else:
             has_orphans = login.raised is None and orphans.may_have_left(

@@ -133,6 +133,8 @@ def _close(services: Services, claim: _Claim, outcome: str, event: str) -> str |
     """Close the delivery if the lease is still ours, and scrub the session id with it."""
     now = services.now()
     with services.store.write() as connection:
+        # Before its delivery, as by all who write to both: else two of them wait for each other.
+        queries.lock_in_order(connection, claim.session)
         if not leases.close(connection, claim.lease, now, outcome):
             return None  # our lease ended and another worker took over
         _scrub(connection, claim.session)

@@ -20,6 +20,7 @@ from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.app_registry import KnownApp
 from worker.logout.end_sessions import end_sessions
+from worker.logout.owed_end import owe_end
 from worker.mosaic import Identity, Tokens
 from worker.policy import Shortfall
 from worker.requests.command_fields import Command
@@ -85,8 +86,30 @@ def settle(
     except IntegrityError:
         settled = Again()  # the new id was registered this very moment: the next round sees it
     if isinstance(settled, Again):
+        if new_hash != session.session_hash and settled.ended is None:
+            settled = _end_under_new_id(use)
         log.info("tokens_discarded", session=str(session.id), app=request.app.app_id)
     return settled
+
+
+def _end_under_new_id(use: _Use) -> Again:
+    """Have Mosaic told of a logout that came first by the id that it has given the session since.
+
+    By the one that the logout knew it may find the session no more.
+    """
+    with use.services.store.write() as connection:
+        owed = owe_end(
+            connection,
+            use.services,
+            use.request.app,
+            use.tokens.session_id,
+            asked_about=use.session.id,
+        )
+        found = queries.by_id(connection, use.session.id)
+    if not owed or found is None:
+        return Again()
+    reason = queries.reason_for(found.end_cause)
+    return Again(Outcome(Verdict.LOGIN_REQUIRED, reason, logouts=owed))
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Any
 
 import structlog
 
-from worker import metrics, wiring
+from worker import wiring
 from worker.app import app
 from worker.errors import SafetyLimitExceeded, StoreUnavailable
+from worker.logs import call_operator
 from worker.maintenance import expire, last_runs, purge, scrub
 from worker.maintenance.batches import Counts, ends_at
 from worker.maintenance.last_runs import Run
@@ -63,8 +64,7 @@ def _run(event: str, work: Callable[[Services], Counts]) -> bool:
     try:
         counts = work(wiring.current())
     except SafetyLimitExceeded as error:
-        log.error("operator_must_act", what=event, detail=str(error))  # noqa: TRY400 - all is said
-        metrics.operator_must_act(error)
+        call_operator(error, what=event)
     except StoreUnavailable as error:
         log.warning("maintenance_skipped", what=event, detail=str(error))  # the next run goes on
     else:

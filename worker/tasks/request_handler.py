@@ -25,6 +25,7 @@ from worker.errors import (
     Unauthorized,
     UserRefused,
 )
+from worker.logs import call_operator
 from worker.metrics import UnansweredCause
 from worker.requests import envelope, replies
 from worker.requests.envelope import Message, Sender
@@ -67,7 +68,7 @@ def serve(task: CeleryTask[Any, Any], kwargs: dict[str, Any], work: Work) -> Try
         return error  # without the app's keys there is no way to answer
     except OperatorMustAct as error:  # the ring is not the one the app's keys were sealed with
         metrics.unanswered(name, UnansweredCause.APP_UNREADABLE)
-        _call_the_operator(error, message.app_id)
+        call_operator(error, message.app_id)
         return TryLater()
     return _answer(services, message, sender, work)
 
@@ -103,7 +104,7 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
         log.info("request_refused", reason=refusal.reason.value, detail=str(refusal))
         outcome = failure_of(refusal)
     except SessionWorkerError as error:
-        _call_the_operator(error, message.app_id)
+        call_operator(error, message.app_id)
         outcome = failure_of(error)
     except Exception as error:  # noqa: BLE001 - reported, answered, and raised as a failed task
         _report_bug(message.task, error)
@@ -117,12 +118,6 @@ def _answer(services: Services, message: Message, sender: Sender, work: Work) ->
 def _reply(services: Services, message: Message, sender: Sender, outcome: Outcome) -> None:
     metrics.answered(message.task, outcome.verdict, outcome.reason)
     replies.answer(services, message, sender, outcome)
-
-
-def _call_the_operator(error: Exception, app_id: str) -> None:
-    # Not log.exception: the message says it all, and holds no data.
-    log.error("operator_must_act", error=type(error).__name__, detail=str(error))
-    metrics.operator_must_act(error, app_id)
 
 
 def _report_bug(task: Task, error: Exception) -> None:

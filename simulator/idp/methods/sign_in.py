@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from secrets import compare_digest
 from typing import Any
 
+from simulator.controls.faults import FaultKind
 from simulator.idp.errors import RefusedError, envelope, refused
 from simulator.idp.incoming import Answer, Incoming
 from simulator.idp.records import Session, User, Wishes
@@ -96,4 +97,6 @@ def _session(call: Incoming, client_id: str, proof: Proof, joined: Session | Non
     if joined.user_id != proof.user.user_id:
         raise refused(400, "Session belongs to another user")
     call.state.sessions.add_method(joined, proof.method)
+    if call.spoilt_by(FaultKind.ROTATE_SESSION_ID):
+        call.state.sessions.give_new_id(joined)
     return joined

@@ -259,6 +259,33 @@ def test_a_logout_during_a_step_up_wins(stage: Stage) -> None:
     assert (answer.tokens, answer.browser_token) == (None, None)
 
 
+@pytest.mark.parametrize("is_told", [False, True], ids=["Mosaic not told yet", "Mosaic told"])
+def test_after_a_logout_during_a_step_up_mosaic_is_told_by_the_id_that_it_gave_with_it(
+    stage: Stage,
+    is_told: bool,  # noqa: FBT001
+) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    state.faults.add(Endpoint.PASSWORD_AUTHENTICATE, "rotate_session_id", times=1)
+    with (
+        state.gates.hold(Endpoint.PASSWORD_AUTHENTICATE) as gate,
+        stage.meanwhile(lambda: log_in(stage, step_up=browser.browser_token)) as raised,
+    ):
+        gate.wait_arrived()
+        state.sessions._by_id.pop(session.session_id)
+        stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
+        if is_told:
+            assert stage.tell_mosaic() == ["confirmed"]
+        gate.release()
+        answer = raised.result(timeout=60)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert len(state.live_sessions("ada")) == 1
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert state.live_sessions("ada") == []
+
+
 def test_a_session_that_mosaic_has_lost_is_ended_and_none_opened_instead(stage: Stage) -> None:
     browser = log_in(stage)
     (live,) = stage.mosaic.state.live_sessions("ada")
