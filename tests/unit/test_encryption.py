@@ -149,6 +149,7 @@ LABELS = {
     Hashed.TICKET: b"ticket/1",
     Hashed.IDENTIFIER: b"identifier/1",
     Hashed.REFRESH_TOKEN: b"refresh/1",
+    Hashed.REQUEST: b"request/1",
 }
 
 
