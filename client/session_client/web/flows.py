@@ -250,7 +250,8 @@ class Visit:
 
     @property
     def _handles(self) -> list[handles.Handle]:
-        return handles.read(self.request.cookies, self.now)
+        is_secure = self.options.is_secure
+        return handles.read(self.request.cookies, is_secure=is_secure, now=self.now)
 
     @property
     def _cleared(self) -> list[Header]:

@@ -11,14 +11,17 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from session_client import browser_cookie
+from session_client import browser_cookie, contract
 from session_client.begun import Begun
 from session_client.browser_cookie import CookieHeader
 from session_client.login_steps import LoginStep
 from session_client.web.outcome import Header, host_cookie
 
 _MOST: Final = 3
-_NAME: Final = re.compile(r"(?:__Host-)?mosaic-login-[0-9a-f]{8}")
+_LONGEST_SECONDS: Final = contract.LOGIN_LIFETIME.total_seconds()
+# Another process of the app may have written a handle, by a clock that is ahead by so much.
+_SKEW_SECONDS: Final = 60.0
+_DIGEST: Final = re.compile(r"[0-9a-f]{8}")
 _VALUE: Final = re.compile(r"([ls])([0-9]{1,12})\.([A-Za-z0-9_=-]{1,3000})")
 
 
@@ -32,14 +35,19 @@ class Handle:
     until: float
 
 
-def read(cookies: CookieHeader, now: float) -> list[Handle]:
-    """Return what this browser has begun, the newest last. A name that came twice is none."""
+def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
+    """Return what this browser has begun, the newest last. A name that came twice is none.
+
+    Only names that `write` gives count: without the prefix a sibling host can plant its own login,
+    and the user would be signed in as somebody else.
+    """
     found: dict[str, Handle | None] = {}
+    prefix = _prefix(is_secure=is_secure)
     for name, value in browser_cookie.pairs(cookies):
-        if not _NAME.fullmatch(name):
+        if not (name.startswith(prefix) and _DIGEST.fullmatch(name.removeprefix(prefix))):
             continue
         match = _VALUE.fullmatch(value)
-        if match is None or float(match[2]) <= now or name in found:
+        if match is None or name in found or not _is_good(float(match[2]), now):
             found[name] = None
         else:
             found[name] = Handle(name, match[3], match[1] == "s", float(match[2]))
@@ -58,18 +66,28 @@ def write(
     begun: Begun, handles: list[Handle], *, is_step_up: bool, is_secure: bool, now: float
 ) -> list[Header]:
     """Return the headers that keep *begun* beside the newest of *handles*."""
-    until = int(now + begun.expires_in)
+    lasts = int(min(begun.expires_in, _LONGEST_SECONDS))
+    until = int(now + lasts)
     digest = _digest(str(getattr(begun, "state", begun.login)))
-    name = f"{'__Host-' if is_secure else ''}mosaic-login-{digest}"
+    name = f"{_prefix(is_secure=is_secure)}{digest}"
     value = f"{'s' if is_step_up else 'l'}{until}.{begun.login}"
     others = [known for known in handles if known.name != name]
     forgotten = [forget(known, is_secure=is_secure) for known in others[: -(_MOST - 1)]]
-    return [host_cookie(name, value, int(begun.expires_in), is_secure=is_secure), *forgotten]
+    return [host_cookie(name, value, lasts, is_secure=is_secure), *forgotten]
 
 
 def forget(handle: Handle, *, is_secure: bool) -> Header:
     """Return the header that deletes one."""
     return host_cookie(handle.name, "", 0, is_secure=is_secure)
+
+
+def _prefix(*, is_secure: bool) -> str:
+    return f"{'__Host-' if is_secure else ''}mosaic-login-"
+
+
+def _is_good(until: float, now: float) -> bool:
+    # One from the far future is none of ours, and would be the newest for ever.
+    return now < until <= now + _LONGEST_SECONDS + _SKEW_SECONDS
 
 
 def _digest(text: str) -> str:
