@@ -88,8 +88,9 @@ class Visit:
         if _is_mistyped(step):
             return _NOT_ACCEPTED, Changes(headers=UNCACHED)
         arguments = dict(more or {})
-        if step.needs_login:
-            arguments["login"] = self._handle_for(step).login
+        gone_on_with = self._handle_for(step) if step.needs_login else None
+        if gone_on_with is not None:
+            arguments["login"] = gone_on_with.login
         if step_up:
             arguments["step_up"] = token
         begun: S | Denied | LoginRequired = yield from self._asked(
@@ -97,9 +98,17 @@ class Visit:
         )
         if not isinstance(begun, Begun):
             return begun, Changes(headers=UNCACHED)
+        is_secure = self.options.is_secure
         written = handles.write(
-            begun, self._handles, is_step_up=step_up, is_secure=self.options.is_secure, now=self.now
+            begun,
+            [known for known in self._handles if known != gone_on_with],
+            next_step=step.next_step,
+            is_step_up=step_up,
+            is_secure=is_secure,
+            now=self.now,
         )
+        if gone_on_with is not None:
+            written.append(handles.forget(gone_on_with, is_secure=is_secure))
         return begun, Changes(headers=(*written, *UNCACHED))
 
     def complete(
@@ -227,7 +236,8 @@ class Visit:
             yield Put(marks.of_session(self.local.session_ref), self.now)
 
     def _handle_for(self, step: LoginStep) -> handles.Handle:
-        handle = handles.to_go_on_with(self._handles, step)
+        may_step_up = self._token is not None
+        handle = handles.to_go_on_with(self._handles, step, may_step_up=may_step_up)
         if handle is None:
             raise TurnedAway(outcome.begun_elsewhere(self.request))
         return handle

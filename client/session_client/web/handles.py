@@ -22,17 +22,21 @@ _LONGEST_SECONDS: Final = contract.LOGIN_LIFETIME.total_seconds()
 # Another process of the app may have written a handle, by a clock that is ahead by so much.
 _SKEW_SECONDS: Final = 60.0
 _DIGEST: Final = re.compile(r"[0-9a-f]{8}")
-_VALUE: Final = re.compile(r"([ls])([0-9]{1,12})\.([A-Za-z0-9_=-]{1,3000})")
+_VALUE: Final = re.compile(r"([ls])([0-9]{1,12})\.([a-z_.]{1,60})\.([A-Za-z0-9_=-]{1,3000})")
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """One login, or step-up, that this browser has begun. ``until`` is in seconds."""
+    """One login, or step-up, that this browser has begun.
+
+    ``until`` is in seconds. ``next_step`` is the kind of step that goes on with it.
+    """
 
     name: str
     login: str = field(repr=False)
     is_step_up: bool
     until: float
+    next_step: str
 
 
 def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
@@ -50,28 +54,44 @@ def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
         if match is None or name in found or not _is_good(float(match[2]), now):
             found[name] = None
         else:
-            found[name] = Handle(name, match[3], match[1] == "s", float(match[2]))
+            found[name] = Handle(name, match[4], match[1] == "s", float(match[2]), match[3])
     return sorted((known for known in found.values() if known), key=lambda known: known.until)
 
 
-def to_go_on_with(handles: list[Handle], step: LoginStep) -> Handle | None:
-    """Return the one that *step* goes on with: by its ``state``, else the newest."""
+def to_go_on_with(handles: list[Handle], step: LoginStep, *, may_step_up: bool) -> Handle | None:
+    """Return the one that *step* goes on with: by its ``state``, else the newest of its kind.
+
+    One of another kind would not do: a passkey that is asked for, and cancelled, must not be in
+    the way of a code. Nor must a step-up be in the way of a login, where nobody is signed in.
+    """
     state = getattr(step, "state", None)
-    if state is None:
-        return handles[-1] if handles else None
-    return next((known for known in handles if known.name.endswith(_digest(state))), None)
+    fitting = [known for known in handles if known.next_step == _kind(type(step))]
+    if state is not None:
+        return next((known for known in fitting if known.name.endswith(_digest(state))), None)
+    usable = [known for known in fitting if may_step_up or not known.is_step_up]
+    return next(reversed(usable or fitting), None)
 
 
-def write(
-    begun: Begun, handles: list[Handle], *, is_step_up: bool, is_secure: bool, now: float
+def write(  # noqa: PLR0913 - what is kept, and beside what
+    begun: Begun,
+    handles: list[Handle],
+    *,
+    next_step: type[LoginStep],
+    is_step_up: bool,
+    is_secure: bool,
+    now: float,
 ) -> list[Header]:
-    """Return the headers that keep *begun* beside the newest of *handles*."""
+    """Return the headers that keep *begun*, for its *next_step*, beside the newest of *handles*."""
     lasts = int(min(begun.expires_in, _LONGEST_SECONDS))
     until = int(now + lasts)
     digest = _digest(str(getattr(begun, "state", begun.login)))
     name = f"{_prefix(is_secure=is_secure)}{digest}"
-    value = f"{'s' if is_step_up else 'l'}{until}.{begun.login}"
+    kind = _kind(next_step)
+    value = f"{'s' if is_step_up else 'l'}{until}.{kind}.{begun.login}"
     others = [known for known in handles if known.name != name]
+    # What is begun again and again drives out the older of its kind, and nothing else.
+    newest = {known.next_step: known.name for known in others} | {kind: name}
+    others.sort(key=lambda known: (newest[known.next_step] == known.name, known.until))
     forgotten = [forget(known, is_secure=is_secure) for known in others[: -(_MOST - 1)]]
     return [host_cookie(name, value, lasts, is_secure=is_secure), *forgotten]
 
@@ -83,6 +103,10 @@ def forget(handle: Handle, *, is_secure: bool) -> Header:
 
 def _prefix(*, is_secure: bool) -> str:
     return f"{'__Host-' if is_secure else ''}mosaic-login-"
+
+
+def _kind(step: type[LoginStep]) -> str:
+    return f"{step.method}.{step.step}"
 
 
 def _is_good(until: float, now: float) -> bool:

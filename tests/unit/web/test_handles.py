@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from session_client import Code, Denied, SendOtp
-from session_client.begun import CodeSent
+import pytest
+
+from session_client import BeginSocial, Code, Denied, SendOtp, Social, VerifySocial
+from session_client.begun import Begun, CodeSent
+from session_client.login_steps import FirstStep, LoginStep, Proof, limits_of
+from session_client.methods import TABLE
 from session_client.web import Incoming, MemoryMarks, Options, TurnedAway, Visit
 from session_client.web.outcome import Changes
-from tests.unit.web.rig import NOW, Rig, Worker, form
+from tests.unit.web.rig import NOW, TOKEN, Rig, Worker, form
 
 SEND = SendOtp("sms", "+44", "phone_number")
 LIFETIME = 600
 SKEW = 60
+FIRST_STEPS: list[Any] = [step for step in TABLE if issubclass(step, FirstStep)]
 
 
 class Browser:
@@ -21,6 +26,7 @@ class Browser:
 
     def __init__(self, options: Options | None = None) -> None:
         self.jar: dict[str, str] = {}
+        self.token: str | None = TOKEN
         self.rig = Rig(Worker(), options or Options(marks=MemoryMarks()))
 
     def begin(self, begun: Any, step: Any = SEND, *, at: float = NOW, **more: Any) -> None:
@@ -28,23 +34,31 @@ class Browser:
         _, changes = self.rig.run(self._visit(at).begin(step, **more))
         self._keep(changes)
 
-    def complete(self, proof: Any, *, at: float = NOW) -> Any:
+    def begin_any(self, step: type[FirstStep[Any]], login: str, *, at: float) -> None:
+        """Begin *step*, whatever it is, so that the handle is *login*."""
+        if step.needs_login:
+            self.begin(begun_by(BeginSocial, f"before-{login}"), filled(BeginSocial), at=at)
+        self.begin(begun_by(step, login), filled(step, state=f"before-{login}"), at=at)
+
+    def go_on(self, step: LoginStep, *, at: float = NOW) -> Any:
         """Return the handle that the worker was asked with; None where nobody was asked."""
-        self.rig.worker.plans.setdefault("authenticate", Denied("invalid_credentials"))
+        denied = Denied("invalid_credentials")
+        self.rig.worker.plans.update(start=denied, authenticate=denied)
         asked = len(self.rig.worker.calls)
+        visit: Any = self._visit(at)
+        steps = visit.complete(step) if isinstance(step, Proof) else visit.begin(step)
         try:
-            _, changes = self.rig.run(self._visit(at).complete(proof))
+            self._keep(self.rig.run(steps)[1])
         except TurnedAway as raised:
             status = raised.turned.status
         else:
-            self._keep(changes)
             return self.rig.worker.calls[-1][1]["login"]
         assert (status, len(self.rig.worker.calls)) == (409, asked)
         return None
 
     def sent(self) -> Incoming:
         pairs = [f"{name}={value}" for name, value in self.jar.items()]
-        return form(cookies="; ".join(pairs))
+        return form(cookies="; ".join(pairs), token=self.token)
 
     def _visit(self, at: float) -> Visit:
         return Visit(self.sent(), self.rig.options, None, at)
@@ -59,6 +73,20 @@ class Browser:
                 self.jar.pop(name, None)
             else:
                 self.jar[name] = value
+
+
+def filled(step: type[LoginStep], **given: str) -> Any:
+    """Return a step of this kind; of *given* what it has fields for."""
+    fields = {
+        name: limits.one_of[0] if limits.one_of else "x" for name, limits in limits_of(step).items()
+    }
+    return step(**fields | {name: given[name] for name in fields.keys() & given.keys()})
+
+
+def begun_by(step: type[FirstStep[Any]], login: str) -> Begun:
+    """Return what *step* gives, with *login* for its handle and for its state if it has one."""
+    given: dict[str, Any] = {"login": login, "state": login, "expires_in": LIFETIME}
+    return step.gives(**{name: given.get(name, "x") for name in step.gives.__dataclass_fields__})
 
 
 def options_of_all_kinds() -> Iterator[Options]:
@@ -80,8 +108,8 @@ def test_a_handle_under_a_name_that_the_app_does_not_write_is_none() -> None:
             nobody.jar[planted] = value
             victim.jar[planted] = value
 
-            assert nobody.complete(Code("1")) is None, planted
-            assert victim.complete(Code("1")) == "of-the-victim", planted
+            assert nobody.go_on(Code("1")) is None, planted
+            assert victim.go_on(Code("1")) == "of-the-victim", planted
 
 
 def test_a_handle_that_is_good_for_longer_than_any_the_worker_gives_is_none() -> None:
@@ -95,9 +123,9 @@ def test_a_handle_that_is_good_for_longer_than_any_the_worker_gives_is_none() ->
         for until in (NOW + LIFETIME + SKEW + 1, NOW + 86_400, 10**11, 10**12 - 1):
             planted = value.replace(ends, str(int(until))).replace("own", "planted")
             browser.jar[f"{name[:-8]}00000000"] = planted
-            assert browser.complete(Code("1")) == "own", until
+            assert browser.go_on(Code("1")) == "own", until
             del browser.jar[name]
-            assert browser.complete(Code("1")) is None, until
+            assert browser.go_on(Code("1")) is None, until
             browser.jar[name] = value
 
 
@@ -106,7 +134,7 @@ def test_a_handle_that_a_process_with_a_fast_clock_has_written_counts() -> None:
 
     browser.begin(CodeSent(login="own", expires_in=LIFETIME), at=NOW + SKEW - 1)
 
-    assert browser.complete(Code("1")) == "own"
+    assert browser.go_on(Code("1")) == "own"
 
 
 def test_a_handle_is_kept_for_as_long_as_the_worker_says_and_ten_minutes_at_most() -> None:
@@ -115,5 +143,55 @@ def test_a_handle_is_kept_for_as_long_as_the_worker_says_and_ten_minutes_at_most
 
         browser.begin(CodeSent(login="own", expires_in=says))
 
-        assert browser.complete(Code("1"), at=NOW + lasts - 1) == "own"
-        assert browser.complete(Code("1"), at=NOW + lasts + 1) is None
+        assert browser.go_on(Code("1"), at=NOW + lasts - 1) == "own"
+        assert browser.go_on(Code("1"), at=NOW + lasts + 1) is None
+
+
+@pytest.mark.parametrize("first", FIRST_STEPS, ids=lambda step: step.__name__)
+def test_a_step_goes_on_with_what_was_begun_for_it_whatever_else_was_begun_since(
+    first: type[FirstStep[Any]],
+) -> None:
+    # Three logins at a provider are kept, whatever each has come to.
+    own = {first.next_step, *([] if first is not BeginSocial else [Social])}
+    others = [step for step in FIRST_STEPS if step.next_step not in own]
+    assert len(others) >= 4
+    for other in others:
+        browser = Browser()
+        browser.begin_any(first, "wanted", at=NOW)
+
+        for number in range(1, 4):  # such as a passkey that is asked for, and cancelled
+            browser.begin_any(other, f"other-{number}", at=NOW + number)
+
+            wanted = filled(first.next_step, state="wanted")
+            newest = filled(other.next_step, state=f"other-{number}")
+            assert browser.go_on(wanted) == "wanted", (other, number)
+            assert browser.go_on(newest) == f"other-{number}", (other, number)
+
+
+def test_what_a_provider_has_led_back_to_is_kept_no_longer() -> None:
+    browser = Browser()
+
+    browser.begin_any(VerifySocial, "verified", at=NOW)
+
+    assert len(browser.jar) == 1
+    assert browser.go_on(VerifySocial("code", "before-verified")) is None
+    assert browser.go_on(Social("ada")) == "verified"
+
+
+def test_of_the_same_kind_the_newest_goes_on() -> None:
+    browser = Browser()
+    for number in range(1, 5):
+        browser.begin_any(SendOtp, f"code-{number}", at=NOW + number)
+
+        assert browser.go_on(Code("1")) == f"code-{number}"
+
+
+def test_a_factor_begun_in_a_session_that_is_over_is_in_no_logins_way() -> None:
+    browser = Browser()
+    browser.begin(CodeSent(login="of-the-login", expires_in=LIFETIME))
+    browser.begin(CodeSent(login="of-the-factor", expires_in=LIFETIME), at=NOW + 1, step_up=True)
+    assert browser.go_on(Code("1")) == "of-the-factor"
+
+    browser.token = None
+
+    assert browser.go_on(Code("1")) == "of-the-login"
