@@ -225,7 +225,12 @@ class Visit:
                 log.exception("a logout is refused")
             if spool is None:
                 return False
-            yield Keep(request)
+            try:
+                yield Keep(request)
+            except Exception:
+                # The store is the app's, locked or full: the user is signed out here all the same.
+                log.exception("a logout could not be kept")
+                return False
         return True
 
     def _mark(self) -> Steps[None]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from session_client import (
+    AppKey,
     BeginSocial,
     Code,
     Link,
+    LogoutSpool,
     Password,
     SendLink,
     SendOtp,
+    SessionClient,
     Social,
+    SqliteSpool,
     VerifySocial,
 )
 from session_client.begun import CodeSent, LinkSent, SocialBegun, SocialVerified
@@ -26,6 +34,7 @@ from session_client.errors import (
     Unauthorized,
 )
 from session_client.requests import Wishes
+from session_client.spool import sql
 from session_client.values import Denied, LoginRequired, LogoutNotice, LogoutReceipt, StepUpRequired
 from session_client.web import (
     Incoming,
@@ -380,6 +389,53 @@ def test_with_a_spool_it_is_handed_on_under_one_request_id() -> None:
     (_, tried) = rig.worker.calls[0]
     assert tried.pop("timeout") == 1.0
     assert spool.requests == [tried]
+
+
+class Raising:
+    """A store that fails: an app's own may raise whatever there is."""
+
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self._error = error
+
+    def logout(self, **_: object) -> None:
+        raise self._error()
+
+
+def assert_signed_out_here_and_asked_to_do_it_once_more(spool: Any) -> None:
+    rig = Rig(Worker(logout=NOT_ACKNOWLEDGED))
+    rig.options.spool = spool
+
+    turned = rig.run(visit(form(), rig, local()).log_out())
+
+    assert turned.status == 503
+    assert "once more" in str(turned.body)
+    assert turned.changes.empties
+    assert not any(name == "Set-Cookie" for name, _ in turned.changes.headers)
+
+
+@pytest.mark.parametrize("trouble", ["BEGIN EXCLUSIVE", "DROP TABLE spooled_logouts"])
+def test_a_logout_that_the_spools_store_does_not_take_ends_the_session_here_all_the_same(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sql, "_BUSY_SECONDS", 0.01)
+    client = SessionClient(broker_url="redis://nobody", app_id="a", app_key=AppKey.generate())
+    spool = LogoutSpool(client, SqliteSpool(tmp_path / "logouts.db"), thread=False)
+
+    with closing(sqlite3.connect(tmp_path / "logouts.db", isolation_level=None)) as other:
+        other.execute(trouble)
+        assert_signed_out_here_and_asked_to_do_it_once_more(spool)
+
+    assert "a logout could not be kept" in caplog.text
+    assert "OperationalError" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_a_logout_ends_the_session_here_whatever_a_store_raises() -> None:
+    kinds = (OSError, RuntimeError, ValueError, KeyError, TimeoutError, sqlite3.Error, MemoryError)
+    errors: list[Callable[[], Exception]] = [*kinds]
+    errors += [lambda: NotAnswered("x"), lambda: NOT_ACKNOWLEDGED]
+    for error in errors:
+        assert_signed_out_here_and_asked_to_do_it_once_more(Raising(error))
 
 
 def test_marks_that_cannot_be_put_stop_no_logout() -> None:
