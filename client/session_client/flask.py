@@ -124,7 +124,10 @@ class Sessions:
         return self._done(_visit(self.options).log_in(proof, step_up=step_up, more=more))
 
     def begin(self, step: FirstStep[S], *, step_up: bool = False) -> S | Denied | LoginRequired:
-        """Take the first step of a login in this browser, or of adding a factor; only in a POST."""
+        """Take the first step of a login in this browser, or of adding a factor; only in a POST.
+
+        `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
+        """
         return self._done(_visit(self.options).begin(step, step_up=step_up))
 
     def complete(self, proof: Proof, *, wishes: Wishes | None = None) -> LoginAnswer:

@@ -109,7 +109,10 @@ class Sessions:
     async def begin(
         self, request: Request, step: FirstStep[S], *, step_up: bool = False
     ) -> S | Denied | LoginRequired:
-        """Take the first step of a login in this browser, or of adding a factor; only in a POST."""
+        """Take the first step of a login in this browser, or of adding a factor; only in a POST.
+
+        `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
+        """
         return await self._done(request, self._visit(request).begin(step, step_up=step_up))
 
     async def complete(

@@ -99,7 +99,10 @@ def log_in(
 def begin(
     request: HttpRequest, step: FirstStep[S], *, step_up: bool = False
 ) -> S | Denied | LoginRequired:
-    """Take the first step of a login in this browser, or of adding a factor; only in a POST."""
+    """Take the first step of a login in this browser, or of adding a factor; only in a POST.
+
+    `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
+    """
     return _done(request, applying.visit(request).begin(step, step_up=step_up))
 
 

@@ -81,7 +81,11 @@ class Visit:
         self, step: FirstStep[S], *, step_up: bool = False, more: Mapping[str, Any] | None = None
     ) -> Steps[tuple[S | Denied | LoginRequired, Changes]]:
         """Take the first step of a login, or of adding a factor, in this browser."""
-        self._check_method()
+        if step.needs_login:
+            # Providers lead back by GET, from their own site: handle and state tell a forged one.
+            self._check_origin()
+        else:
+            self._check_method()
         token = self._token
         if step_up and token is None:
             return LoginRequired(Reason.NO_SESSION.value), Changes(headers=UNCACHED)

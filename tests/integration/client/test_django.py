@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -11,11 +10,21 @@ from typing import Any
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 
-from session_client import AppKey, Authenticated, Denied, Password, SendOtp
+from session_client import (
+    AppKey,
+    Authenticated,
+    BeginSocial,
+    Denied,
+    Password,
+    SendOtp,
+    Social,
+    VerifySocial,
+)
 from session_client.browser_cookie import BrowserCookie
 from session_client.requests import Wishes
 from session_client.testing import SessionWorker, session_worker
 from tests import django_site
+from tests.integration.client.social_rig import STATE, plan_a_login_at_a_provider
 
 __all__ = ["session_worker"]
 
@@ -23,6 +32,7 @@ PAGE = {"HTTP_SEC_FETCH_DEST": "document", "HTTP_SEC_FETCH_SITE": "none"}
 FORM = {"HTTP_SEC_FETCH_DEST": "document", "HTTP_SEC_FETCH_SITE": "same-origin"}
 HOST = "bank.apps.example.com"
 NAME = "__Secure-mosaic-sso"
+GOOGLE = BeginSocial("google", f"https://{HOST}/callback")
 
 
 @pytest.fixture(autouse=True)
@@ -356,11 +366,35 @@ def test_the_backend_proves_nobody_and_the_model_needs_no_migration() -> None:
 
 
 @pytest.fixture
-def awaited(settings: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Takes a request under ASGI, through all middleware, to the view of this name."""
-    from django.http import HttpResponse  # noqa: PLC0415
+def asgi() -> Callable[..., Any]:
+    """Takes requests of one browser under ASGI, through all middleware, to views by their paths."""
     from django.test import AsyncClient, override_settings  # noqa: PLC0415
     from django.urls import include, path  # noqa: PLC0415
+
+    def serving(**views: Callable[..., Any]) -> Callable[..., Any]:
+        urls = ModuleType("asgi_urls")
+        urls.urlpatterns = [  # type: ignore[attr-defined]
+            *(path("" if name == "home" else name, view) for name, view in views.items()),
+            path("", include("session_client.django.urls")),
+        ]
+        client = AsyncClient()
+
+        def send(method: str, where: str, *form: Any, **headers: str) -> Any:
+            async def ask() -> Any:
+                return await getattr(client, method)(where, *form, secure=True, headers=headers)
+
+            with override_settings(ROOT_URLCONF=urls, ALLOWED_HOSTS=["testserver"]):
+                return asyncio.run(ask())
+
+        return send
+
+    return serving
+
+
+@pytest.fixture
+def awaited(settings: Callable[..., None], asgi: Callable[..., Any]) -> Callable[..., Any]:
+    """Takes a request under ASGI to the view of this name."""
+    from django.http import HttpResponse  # noqa: PLC0415
     from django.views import View  # noqa: PLC0415
 
     from session_client.django import (  # noqa: PLC0415
@@ -394,27 +428,14 @@ def awaited(settings: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> C
     async def begins(request: Any) -> Any:
         return HttpResponse(type(await abegin(request, SendOtp("sms"), step_up=True)).__name__)
 
-    urls = ModuleType("awaited_urls")
-    urls.urlpatterns = [  # type: ignore[attr-defined]
-        path("", home),
-        path("page", signed_in(Page.as_view())),
-        path("login", login),
-        path("blocks", blocks),
-        path("begins", begins),
-        path("logout", alog_out),
-        path("", include("session_client.django.urls")),
-    ]
-    monkeypatch.setitem(sys.modules, "awaited_urls", urls)
-    client = AsyncClient()
-
-    def send(method: str, where: str, *form: Any, **headers: str) -> Any:
-        async def ask() -> Any:
-            return await getattr(client, method)(where, *form, secure=True, headers=headers)
-
-        with override_settings(ROOT_URLCONF="awaited_urls", ALLOWED_HOSTS=["testserver"]):
-            return asyncio.run(ask())
-
-    return send
+    return asgi(  # type: ignore[no-any-return]
+        home=home,
+        page=signed_in(Page.as_view()),
+        login=login,
+        blocks=blocks,
+        begins=begins,
+        logout=alog_out,
+    )
 
 
 def test_async_views_sign_in_and_out(
@@ -435,6 +456,46 @@ def test_async_views_sign_in_and_out(
     assert awaited("get", "/page", **page).content == b"ada"
     assert awaited("post", "/logout", **form).status_code == 303
     assert awaited("get", "/page", **page).headers["Location"] == "/login?next=/page"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_provider_leads_back_by_get_and_the_login_goes_on(
+    session_worker: SessionWorker, asgi: Callable[..., Any], kind: str
+) -> None:
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    from session_client.django import abegin, acomplete, begin, complete  # noqa: PLC0415
+
+    is_sync = kind == "sync"
+    verify = VerifySocial("c", STATE)
+
+    async def provider(request: Any) -> Any:
+        return HttpResponse(type(await abegin(request, GOOGLE)).__name__)
+
+    async def callback(request: Any) -> Any:
+        return HttpResponse(repr(await abegin(request, verify)))
+
+    async def finish(request: Any) -> Any:
+        return HttpResponse(type(await acomplete(request, Social("ada"))).__name__)
+
+    browser = asgi(
+        provider=provider,
+        callback=(lambda r: HttpResponse(repr(begin(r, verify)))) if is_sync else callback,
+        finish=(lambda r: HttpResponse(repr(complete(r, Social("ada"))))) if is_sync else finish,
+    )
+    plan_a_login_at_a_provider(session_worker)
+    page, form = session_worker.page, session_worker.form
+    led_back = {**page, "sec-fetch-site": "cross-site"}
+
+    stranger = browser("get", "/callback", **led_back)
+    began = browser("post", "/provider", **form)
+    verified = browser("get", "/callback", **led_back)
+    done = browser("get", "/finish", **page)
+
+    assert stranger.status_code == 409
+    assert began.content == b"SocialBegun"
+    assert verified.content.startswith(b"SocialVerified")
+    assert done.content.startswith(b"Authenticated")
 
 
 def test_what_blocks_is_refused_in_an_async_view_before_anybody_is_asked(

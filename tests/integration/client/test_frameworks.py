@@ -7,22 +7,27 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from flask import Flask, session
+from flask import Flask, request, session
 from starlette.middleware.sessions import SessionMiddleware
 
 from session_client import (
     AppKey,
     AsyncSessionClient,
     Authenticated,
+    BeginSocial,
     Code,
     SendOtp,
     SessionClient,
+    Social,
+    SocialVerified,
+    VerifySocial,
 )
 from session_client.flask import Sessions as FlaskSessions
 from session_client.starlette import Sessions as StarletteSessions
 from session_client.testing import SessionWorker, session_worker
 from session_client.web import MemoryMarks
 from tests.asgi import AsgiTransport
+from tests.integration.client.social_rig import STATE, plan_a_login_at_a_provider
 
 __all__ = ["session_worker"]
 
@@ -31,6 +36,7 @@ CLIENT: dict[str, Any] = {
     "app_id": "a",
     "app_key": AppKey.generate(),
 }
+GOOGLE = BeginSocial("google", "https://a.example/callback")
 SETTINGS: dict[str, Any] = {"entry": "/enter", "notices": "/notice"}
 
 
@@ -47,6 +53,19 @@ def flask_app() -> httpx.BaseTransport:
     def complete(code: str) -> dict[str, Any]:
         answer = sessions.complete(Code(code))
         return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
+
+    @app.post("/provider")
+    def provider() -> dict[str, str]:
+        return {"began": type(sessions.begin(GOOGLE)).__name__}
+
+    @app.get("/callback")
+    def callback() -> dict[str, Any]:
+        verified = sessions.begin(VerifySocial(request.args["code"], request.args["state"]))
+        return {"claims": verified.claims if isinstance(verified, SocialVerified) else None}
+
+    @app.get("/finish")
+    def finish() -> dict[str, str]:
+        return {"answer": type(sessions.complete(Social("ada"))).__name__}
 
     @app.get("/tokens")
     @sessions.signed_in
@@ -85,6 +104,19 @@ def starlette_app() -> httpx.BaseTransport:
     async def complete(request: Request, code: str) -> dict[str, Any]:
         answer = await sessions.complete(request, Code(code))
         return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
+
+    @app.post("/provider")
+    async def provider(request: Request) -> dict[str, str]:
+        return {"began": type(await sessions.begin(request, GOOGLE)).__name__}
+
+    @app.get("/callback")
+    async def callback(request: Request, code: str, state: str) -> dict[str, Any]:
+        verified = await sessions.begin(request, VerifySocial(code, state))
+        return {"claims": verified.claims if isinstance(verified, SocialVerified) else None}
+
+    @app.get("/finish")
+    async def finish(request: Request) -> dict[str, str]:
+        return {"answer": type(await sessions.complete(request, Social("ada"))).__name__}
 
     @app.get("/tokens")
     async def tokens(request: Request) -> dict[str, str]:
@@ -142,6 +174,25 @@ def test_a_factor_is_begun_and_completed(
     assert began.json() == {"began": "CodeSent"}
     assert done.json() == {"amr": ["mfa", "pwd", "sms"]}
     assert again.status_code == 409
+    assert browser.get("/enter", headers=session_worker.script).status_code == 204
+
+
+def test_a_provider_leads_back_by_get_and_the_login_goes_on(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    plan_a_login_at_a_provider(session_worker)
+    led_back = {**session_worker.page, "Sec-Fetch-Site": "cross-site"}
+    callback = f"/callback?code=c&state={STATE}"
+
+    stranger = browser.get(callback, headers=led_back)
+    began = browser.post("/provider", headers=session_worker.form)
+    verified = browser.get(callback, headers=led_back)
+    done = browser.get("/finish", headers=session_worker.page)
+
+    assert stranger.status_code == 409
+    assert began.json() == {"began": "SocialBegun"}
+    assert verified.json() == {"claims": {"sub": "7"}}
+    assert done.json() == {"answer": "Authenticated"}
     assert browser.get("/enter", headers=session_worker.script).status_code == 204
 
 

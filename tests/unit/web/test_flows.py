@@ -519,6 +519,20 @@ def test_a_login_by_get_is_refused() -> None:
         with pytest.raises(TurnedAway) as raised:
             rig.run(steps)
         assert away(raised).status == 405
+    assert rig.worker.asked == []
+
+
+def test_what_goes_on_with_a_first_step_may_come_by_get_and_from_nowhere_else_by_post() -> None:
+    from_the_provider = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "cross-site"}
+    for step, status_by_get in ((VerifySocial("c", "s"), 409), (BeginSocial("google", "x"), 405)):
+        for method, status in (("GET", status_by_get), ("POST", 403)):
+            rig = Rig()
+            there = request("/callback", from_the_provider, method=method)
+            begin: Any = visit(there, rig).begin
+            with pytest.raises(TurnedAway) as raised:
+                rig.run(begin(step))
+            assert away(raised).status == status, (step, method)
+            assert rig.worker.asked == []
 
 
 def test_a_call_that_signs_out_is_no_redirect() -> None:
