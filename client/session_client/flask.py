@@ -197,7 +197,8 @@ class Sessions:
 
 
 def _visit(options: Options) -> web.Visit:
-    return web.Visit(_incoming(), options, _local(), time.time())
+    written = tuple(g.get("mosaic_headers", ()))
+    return web.Visit(_incoming(), options, _local(), time.time(), written)
 
 
 def _incoming() -> web.Incoming:

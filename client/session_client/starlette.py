@@ -140,7 +140,8 @@ class Sessions:
         return _response(redirect(web.safe_next(request.query_params.get("next"))))
 
     def _visit(self, request: Request) -> web.Visit:
-        return web.Visit(_incoming(request), self.options, _local(request), time.time())
+        written = tuple(request.scope.get(_HEADERS, ()))
+        return web.Visit(_incoming(request), self.options, _local(request), time.time(), written)
 
     async def _run(self, steps: Steps[T]) -> T:
         return await web.run_async(steps, self._client, self.options, run_in_threadpool)

@@ -32,7 +32,9 @@ def run(steps: Steps[T]) -> T:
 @async_unsafe("this waits for the worker: in an async view await alog_in, alog_out and so on")
 def visit(request: HttpRequest) -> web.Visit:
     """Describe a request to a page that signs in or out."""
-    return web.Visit(incoming(request), configured().options, local_of(request), time.time())
+    written = tuple(headers_of(request))
+    options, local = configured().options, local_of(request)
+    return web.Visit(incoming(request), options, local, time.time(), written)
 
 
 def incoming(request: HttpRequest) -> web.Incoming:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from session_client.begun import Begun
+from session_client.browser_cookie import CookieHeader
 from session_client.contract import Reason
 from session_client.errors import (
     InvalidNotice,
@@ -61,14 +62,16 @@ _CLEARED: Final[Header] = ("Clear-Site-Data", '"cache"')
 class Visit:
     """One request to a page that signs in or out, at the time *now* in seconds.
 
-    *local* is what the framework's session holds. The methods raise `TurnedAway` for a request
-    that another site sent, for a worker that is away, and where a login was not begun here.
+    *local* is what the framework's session holds, *written* the headers that the answer has so far:
+    a page may begin a login and complete it in one request. The methods raise `TurnedAway` for a
+    request that another site sent, for a worker that is away, and where a login was not begun here.
     """
 
     request: Incoming
     options: Options
     local: Local | None
     now: float
+    written: tuple[Header, ...] = ()
 
     def log_in(
         self, proof: Proof, *, step_up: bool = False, more: Mapping[str, Any] | None = None
@@ -173,7 +176,7 @@ class Visit:
         arguments = {
             "proof": proof,
             "step_up" if is_step_up else "replaces": token,
-            "known_browser": self.options.cookie.known(self.request.cookies),
+            "known_browser": self.options.cookie.known(self._cookies),
             **more,
         }
         answer: LoginAnswer = yield from self._asked("authenticate", arguments)
@@ -264,13 +267,19 @@ class Visit:
         return self.local is not None and self.local.user_id != user_id
 
     @property
+    def _cookies(self) -> CookieHeader:
+        if not self.written:
+            return self.request.cookies
+        return outcome.cookies_after(self.request.cookies, self.written)
+
+    @property
     def _token(self) -> str | None:
-        return self.options.cookie.read(self.request.cookies)
+        return self.options.cookie.read(self._cookies)
 
     @property
     def _handles(self) -> list[handles.Handle]:
         is_secure = self.options.is_secure
-        return handles.read(self.request.cookies, is_secure=is_secure, now=self.now)
+        return handles.read(self._cookies, is_secure=is_secure, now=self.now)
 
     @property
     def _cleared(self) -> list[Header]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
+from session_client import browser_cookie
+from session_client.browser_cookie import CookieHeader
 from session_client.errors import OutcomeUnknown, Unavailable
 from session_client.values import StepUpRequired
 from session_client.web.incoming import Incoming, with_next
@@ -102,9 +104,28 @@ class TurnedAway(Exception):  # noqa: N818 - what happened, and no fault
 
 def by_name(headers: tuple[Header, ...]) -> tuple[list[str], dict[str, str]]:
     """Return the cookies to add, and what replaces headers of the same name; but for ``Vary``."""
-    cookies = [value for name, value in headers if name == "Set-Cookie"]
     others = {name: value for name, value in headers if name not in {"Set-Cookie", "Vary"}}
-    return cookies, others
+    return list(_cookies(headers).values()), others
+
+
+def cookies_after(sent: CookieHeader, headers: Iterable[Header]) -> str:
+    """Return what a browser that has sent *sent* will send once it has got *headers*."""
+    written = _cookies(headers)
+    names = {name for name, _ in written}
+    pairs = [pair for pair in browser_cookie.pairs(sent) if pair[0] not in names]
+    pairs += browser_cookie.pairs(text.partition(";")[0] for text in written.values())
+    return "; ".join(f"{name}={value}" for name, value in pairs if value)
+
+
+def _cookies(headers: Iterable[Header]) -> dict[tuple[str, str], str]:
+    """Return the cookies by name and domain: of two, the later counts (RFC 6265, 4.1.1)."""
+    found: dict[tuple[str, str], str] = {}
+    for header, text in headers:
+        if header == "Set-Cookie":
+            pair, *attributes = text.split("; ")
+            domain = next((each for each in attributes if each.startswith("Domain=")), "")
+            found[pair.partition("=")[0], domain] = text
+    return found
 
 
 def host_cookie(name: str, value: str, lasts: int, *, is_secure: bool) -> Header:

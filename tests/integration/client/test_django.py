@@ -498,6 +498,39 @@ def test_a_provider_leads_back_by_get_and_the_login_goes_on(
     assert done.content.startswith(b"Authenticated")
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_page_that_a_provider_leads_back_to_may_sign_in_at_once(
+    session_worker: SessionWorker, asgi: Callable[..., Any], kind: str
+) -> None:
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    from session_client.django import abegin, acomplete, begin, complete  # noqa: PLC0415
+
+    verify, is_sync = VerifySocial("c", STATE), kind == "sync"
+
+    async def provider(request: Any) -> Any:
+        return HttpResponse(type(await abegin(request, GOOGLE)).__name__)
+
+    async def callback(request: Any) -> Any:
+        await abegin(request, verify)
+        return HttpResponse(type(await acomplete(request, Social("ada"))).__name__)
+
+    def callback_sync(request: Any) -> Any:
+        begin(request, verify)
+        return HttpResponse(type(complete(request, Social("ada"))).__name__)
+
+    browser = asgi(provider=provider, callback=callback_sync if is_sync else callback)
+    plan_a_login_at_a_provider(session_worker)
+
+    browser("post", "/provider", **session_worker.form)
+    done = browser("get", "/callback", **session_worker.page)
+
+    handles = [value.OutputString() for value in done.cookies.values() if "-login-" in value.key]
+    assert done.content == b"Authenticated"
+    # Both that were used: no cookie stands twice in an answer, and a browser keeps neither.
+    assert [("Max-Age=0" in text) for text in handles] == [True, True]
+
+
 def test_what_blocks_is_refused_in_an_async_view_before_anybody_is_asked(
     session_worker: SessionWorker, awaited: Callable[..., Any]
 ) -> None:

@@ -54,19 +54,6 @@ def flask_app() -> httpx.BaseTransport:
         answer = sessions.complete(Code(code))
         return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
 
-    @app.post("/provider")
-    def provider() -> dict[str, str]:
-        return {"began": type(sessions.begin(GOOGLE)).__name__}
-
-    @app.get("/callback")
-    def callback() -> dict[str, Any]:
-        verified = sessions.begin(VerifySocial(request.args["code"], request.args["state"]))
-        return {"claims": verified.claims if isinstance(verified, SocialVerified) else None}
-
-    @app.get("/finish")
-    def finish() -> dict[str, str]:
-        return {"answer": type(sessions.complete(Social("ada"))).__name__}
-
     @app.get("/tokens")
     @sessions.signed_in
     async def tokens() -> dict[str, str]:
@@ -86,8 +73,29 @@ def flask_app() -> httpx.BaseTransport:
     def unguarded() -> str:
         return sessions.user.user_id
 
+    add_a_login_at_a_provider(app, sessions)
     app.testing = True
     return httpx.WSGITransport(app=app)
+
+
+def add_a_login_at_a_provider(app: Flask, sessions: FlaskSessions) -> None:
+    @app.post("/provider")
+    def provider() -> dict[str, str]:
+        return {"began": type(sessions.begin(GOOGLE)).__name__}
+
+    @app.get("/callback")
+    def callback() -> dict[str, Any]:
+        verified = sessions.begin(VerifySocial(request.args["code"], request.args["state"]))
+        return {"claims": verified.claims if isinstance(verified, SocialVerified) else None}
+
+    @app.get("/finish")
+    def finish() -> dict[str, str]:
+        return {"answer": type(sessions.complete(Social("ada"))).__name__}
+
+    @app.get("/at-once")
+    def at_once() -> dict[str, str]:
+        sessions.begin(VerifySocial("c", STATE))
+        return finish()
 
 
 def starlette_app() -> httpx.BaseTransport:
@@ -105,19 +113,6 @@ def starlette_app() -> httpx.BaseTransport:
         answer = await sessions.complete(request, Code(code))
         return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
 
-    @app.post("/provider")
-    async def provider(request: Request) -> dict[str, str]:
-        return {"began": type(await sessions.begin(request, GOOGLE)).__name__}
-
-    @app.get("/callback")
-    async def callback(request: Request, code: str, state: str) -> dict[str, Any]:
-        verified = await sessions.begin(request, VerifySocial(code, state))
-        return {"claims": verified.claims if isinstance(verified, SocialVerified) else None}
-
-    @app.get("/finish")
-    async def finish(request: Request) -> dict[str, str]:
-        return {"answer": type(await sessions.complete(request, Social("ada"))).__name__}
-
     @app.get("/tokens")
     async def tokens(request: Request) -> dict[str, str]:
         user = await sessions.signed_in()(request)
@@ -133,7 +128,28 @@ def starlette_app() -> httpx.BaseTransport:
     async def logout(request: Request) -> Any:
         return await sessions.log_out(request)
 
+    add_a_login_at_a_provider_async(app, sessions)
     return AsgiTransport(app)
+
+
+def add_a_login_at_a_provider_async(app: FastAPI, sessions: StarletteSessions) -> None:
+    @app.post("/provider")
+    async def provider(request: Request) -> dict[str, str]:
+        return {"began": type(await sessions.begin(request, GOOGLE)).__name__}
+
+    @app.get("/callback")
+    async def callback(request: Request, code: str, state: str) -> dict[str, Any]:
+        verified = await sessions.begin(request, VerifySocial(code, state))
+        return {"claims": verified.claims if isinstance(verified, SocialVerified) else None}
+
+    @app.get("/finish")
+    async def finish(request: Request) -> dict[str, str]:
+        return {"answer": type(await sessions.complete(request, Social("ada"))).__name__}
+
+    @app.get("/at-once")
+    async def at_once(request: Request) -> dict[str, str]:
+        await sessions.begin(request, VerifySocial("c", STATE))
+        return await finish(request)
 
 
 @pytest.fixture(params=[flask_app, starlette_app], ids=["flask", "starlette"])
@@ -193,6 +209,20 @@ def test_a_provider_leads_back_by_get_and_the_login_goes_on(
     assert began.json() == {"began": "SocialBegun"}
     assert verified.json() == {"claims": {"sub": "7"}}
     assert done.json() == {"answer": "Authenticated"}
+    assert browser.get("/enter", headers=session_worker.script).status_code == 204
+
+
+def test_a_page_that_a_provider_leads_back_to_may_sign_in_at_once(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    plan_a_login_at_a_provider(session_worker)
+
+    browser.post("/provider", headers=session_worker.form)
+    done = browser.get("/at-once", headers=session_worker.page)
+
+    assert done.json() == {"answer": "Authenticated"}
+    assert session_worker.calls[-1].payload["login"] == "verified"
+    assert not [name for name in browser.cookies if "mosaic-login" in name]
     assert browser.get("/enter", headers=session_worker.script).status_code == 204
 
 

@@ -212,6 +212,22 @@ def test_a_factor_is_added_to_the_session_of_this_browser_alone() -> None:
     assert any("mosaic-login-" in value and "Max-Age=0" in value for _, value in changes.headers)
 
 
+def test_a_page_that_signs_in_may_begin_a_factor_at_once() -> None:
+    weak = StepUpRequired(
+        reason="amr_missing", user_id="ada", session_ref="r", browser_token=OTHER_TOKEN
+    )
+    for token in (None, TOKEN):
+        rig = Rig(Worker(authenticate=weak, start=SENT))
+        incoming = form(token=token)
+
+        _, changes = rig.run(visit(incoming, rig).log_in(PROOF))
+        then = Visit(incoming, rig.options, None, NOW, changes.headers)
+        begun, _ = rig.run(then.begin(SendOtp("sms"), step_up=True))
+
+        assert begun is SENT
+        assert rig.worker.calls[-1][1]["step_up"] == OTHER_TOKEN
+
+
 def test_nobody_adds_a_factor_without_the_browsers_token() -> None:
     rig = Rig()
     nobody = form(token=None)
