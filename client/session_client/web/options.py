@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Final, Protocol, TypedDict
 
 from session_client.browser_cookie import BrowserCookie
 from session_client.errors import ConfigurationError
@@ -13,6 +13,7 @@ from session_client.web.marks import Marks, NoMarks
 
 # How long a mark stands beyond the time for which a local session may go unchecked.
 _MARGIN_SECONDS = 60.0
+_OF_THIS_HOST: Final = BrowserCookie()
 
 
 class Spool(Protocol):
@@ -57,7 +58,7 @@ class Options:
         grace: for so many seconds more a user stays in while the worker does not answer.
         cookie_domain: what all apps that share the browser's cookie are below; None for this host
             alone, ``localhost`` for development without TLS.
-        cookie: the same, made by the app.
+        cookie: in its place, one that the app has made, such as with ``former_domains``.
         trusted_origins: other origins whose pages may send forms here, such as
             ``https://www.example.com``.
         marks: where endings are marked.
@@ -76,7 +77,7 @@ class Options:
     recheck: float = 300.0
     grace: float = 900.0
     cookie_domain: str | None = None
-    cookie: BrowserCookie = field(default_factory=BrowserCookie)
+    cookie: BrowserCookie = _OF_THIS_HOST
     trusted_origins: Sequence[str] = ()
     marks: Marks = field(default_factory=NoMarks)
     notices: str | None = None
@@ -90,6 +91,12 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.cookie_domain is not None:
+            if self.cookie is not _OF_THIS_HOST:
+                # One of the two would be dropped, and with it the former domains.
+                raise ConfigurationError(
+                    "cookie_domain: leave it out beside cookie, and say the domain there, such as "
+                    "BrowserCookie(domain=…, former_domains=[…])"
+                )
             is_local = self.cookie_domain == "localhost"
             self.cookie = (
                 BrowserCookie(for_development=True)

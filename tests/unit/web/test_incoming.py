@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from session_client import BrowserCookie
 from session_client.errors import ConfigurationError
 from session_client.web import Local, Options, from_dict, safe_next
 from tests.unit.web.rig import local, request
@@ -69,6 +70,19 @@ def test_an_option_that_leads_elsewhere_is_refused_by_name() -> None:
         Options(trusted_origins="https://a.example")
     with pytest.raises(ConfigurationError, match="grace"):
         Options(grace=-1)
+
+
+def test_a_cookie_and_a_domain_for_one_are_refused_together() -> None:
+    for domain in ("apps.example.com", "localhost"):
+        for cookie in (
+            BrowserCookie(),
+            BrowserCookie(for_development=True),
+            BrowserCookie(domain="apps.example.com"),
+            BrowserCookie(domain="apps.example.com", former_domains=["old.example.com"]),
+        ):
+            with pytest.raises(ConfigurationError, match="cookie_domain"):
+                Options(cookie=cookie, cookie_domain=domain)
+            assert Options(cookie=cookie).cookie is cookie
 
 
 def test_the_cookie_is_the_domains_or_for_development() -> None:
