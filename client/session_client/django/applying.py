@@ -7,6 +7,7 @@ from http.cookies import Morsel
 from typing import Any, TypeVar
 
 from django.contrib import auth
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.asyncio import async_unsafe
@@ -60,17 +61,22 @@ def apply(request: HttpRequest, changes: Changes, *, is_login: bool = False) -> 
     """Do what *changes* say; headers are added by the middleware."""
     if changes.empties:
         request.session.flush()
-        request.user = AnonymousUser()
+        show_nobody(request)
     local = changes.local
     if local is not None and local.is_over:
         for key in (auth.SESSION_KEY, auth.BACKEND_SESSION_KEY, auth.HASH_SESSION_KEY):
             request.session.pop(key, None)
-        request.user = AnonymousUser()
+        show_nobody(request)
     elif local is not None:
         _sign_in(request, local, is_login=is_login)
     if local is not None:
         request.session[web.KEY] = local.to_dict()
     headers_of(request).extend(changes.headers)
+
+
+def show_nobody(request: HttpRequest) -> None:
+    """Let the views of *request* see no user, whatever Django's session says."""
+    _show(request, AnonymousUser())
 
 
 def headers_of(request: HttpRequest) -> list[tuple[str, str]]:
@@ -111,10 +117,26 @@ def add_headers(request: HttpRequest, response: HttpResponse) -> None:
         patch_vary_headers(response, ["Cookie"])
 
 
+def _show(request: Any, user: AbstractBaseUser | AnonymousUser) -> None:
+    """Let ``request.user`` and ``request.auser()`` both be *user*.
+
+    Django reads the session for each by itself, and remembers whom it has found: an async
+    ``login_required`` would let in whom ``request.user`` does not name.
+    """
+
+    async def auser() -> AbstractBaseUser | AnonymousUser:
+        return user
+
+    request.user = request._cached_user = request._acached_user = user  # noqa: SLF001
+    if hasattr(request, "auser"):  # since Django 5.0
+        request.auser = auser
+
+
 def _sign_in(request: HttpRequest, local: Local, *, is_login: bool) -> None:
     user = configured().user(local.user_id)
     is_known = request.session.get(auth.SESSION_KEY) == user._meta.pk.value_to_string(user)  # noqa: SLF001 - as Django's own login does
     if not is_known or is_login:
         auth.login(request, user, backend=_BACKEND)
+        _show(request, user)
     if is_login:
         request.session.cycle_key()

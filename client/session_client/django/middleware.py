@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 
 from session_client import web
@@ -64,7 +63,7 @@ class Middleware:
             return None
         applying.apply(request, decided)
         if local is not None:
-            request.user = AnonymousUser()
+            applying.show_nobody(request)
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 
 from session_client import (
-    AppKey,
     Authenticated,
     BeginSocial,
     Denied,
@@ -23,46 +20,14 @@ from session_client import (
 from session_client.browser_cookie import BrowserCookie
 from session_client.requests import Wishes
 from session_client.testing import SessionWorker, session_worker
-from tests import django_site
+from tests.integration.client.django_rig import HOST, NAME, asgi, django, settings
 from tests.integration.client.social_rig import STATE, plan_a_login_at_a_provider
 
-__all__ = ["session_worker"]
+__all__ = ["asgi", "django", "session_worker", "settings"]
 
 PAGE = {"HTTP_SEC_FETCH_DEST": "document", "HTTP_SEC_FETCH_SITE": "none"}
 FORM = {"HTTP_SEC_FETCH_DEST": "document", "HTTP_SEC_FETCH_SITE": "same-origin"}
-HOST = "bank.apps.example.com"
-NAME = "__Secure-mosaic-sso"
 GOOGLE = BeginSocial("google", f"https://{HOST}/callback")
-
-
-@pytest.fixture(autouse=True)
-def django(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "SESSION_BROKER_URL": "redis://nobody",
-        "SESSION_APP_ID": "bank",
-        "SESSION_APP_KEY": AppKey.generate().text(),
-    }.items():
-        monkeypatch.setenv(name, value)
-    django_site.bank()
-
-
-@pytest.fixture
-def settings() -> Iterator[Callable[..., None]]:
-    """Changes ``MOSAIC_SESSIONS`` for a test."""
-    from django.test import override_settings  # noqa: PLC0415 - once Django is set up
-
-    changed: list[Any] = []
-
-    def change(**more: Any) -> None:
-        override = override_settings(
-            MOSAIC_SESSIONS={"COOKIE_DOMAIN": "apps.example.com", "ENTRY": "/enter", **more}
-        )
-        override.enable()
-        changed.append(override)
-
-    yield change
-    for override in reversed(changed):
-        override.disable()
 
 
 def visit(view: Callable[..., Any], *, method: str = "get", **environ: Any) -> tuple[Any, Any]:
@@ -363,32 +328,6 @@ def test_the_backend_proves_nobody_and_the_model_needs_no_migration() -> None:
     assert Backend().authenticate(None, username="ada", password="x") is None
     assert str(Mark(name="ended:x")) == "ended:x"
     call_command("makemigrations", "mosaic_sessions", check=True, dry_run=True, verbosity=0)
-
-
-@pytest.fixture
-def asgi() -> Callable[..., Any]:
-    """Takes requests of one browser under ASGI, through all middleware, to views by their paths."""
-    from django.test import AsyncClient, override_settings  # noqa: PLC0415
-    from django.urls import include, path  # noqa: PLC0415
-
-    def serving(**views: Callable[..., Any]) -> Callable[..., Any]:
-        urls = ModuleType("asgi_urls")
-        urls.urlpatterns = [  # type: ignore[attr-defined]
-            *(path("" if name == "home" else name, view) for name, view in views.items()),
-            path("", include("session_client.django.urls")),
-        ]
-        client = AsyncClient()
-
-        def send(method: str, where: str, *form: Any, **headers: str) -> Any:
-            async def ask() -> Any:
-                return await getattr(client, method)(where, *form, secure=True, headers=headers)
-
-            with override_settings(ROOT_URLCONF=urls, ALLOWED_HOSTS=["testserver"]):
-                return asyncio.run(ask())
-
-        return send
-
-    return serving
 
 
 @pytest.fixture
