@@ -63,12 +63,12 @@ def apply(request: HttpRequest, changes: Changes, *, is_login: bool = False) -> 
         request.session.flush()
         show_nobody(request)
     local = changes.local
+    if local is not None and not local.is_over and not _sign_in(request, local, is_login=is_login):
+        local = local.over()
     if local is not None and local.is_over:
         for key in (auth.SESSION_KEY, auth.BACKEND_SESSION_KEY, auth.HASH_SESSION_KEY):
             request.session.pop(key, None)
         show_nobody(request)
-    elif local is not None:
-        _sign_in(request, local, is_login=is_login)
     if local is not None:
         request.session[web.KEY] = local.to_dict()
     headers_of(request).extend(changes.headers)
@@ -132,11 +132,18 @@ def _show(request: Any, user: AbstractBaseUser | AnonymousUser) -> None:
         request.auser = auser
 
 
-def _sign_in(request: HttpRequest, local: Local, *, is_login: bool) -> None:
+def _sign_in(request: HttpRequest, local: Local, *, is_login: bool) -> bool:
+    """Return whether the user is in now; one who is not active here is let in nowhere by Django."""
     user = configured().user(local.user_id)
-    is_known = request.session.get(auth.SESSION_KEY) == user._meta.pk.value_to_string(user)  # noqa: SLF001 - as Django's own login does
+    who = request.session.get(auth.SESSION_KEY)
+    is_known = who == user._meta.pk.value_to_string(user)  # noqa: SLF001 - as Django's own login does
+    if not user.is_active:
+        if who is not None and not is_known:
+            request.session.flush()  # what lies there is somebody else's
+        return False
     if not is_known or is_login:
         auth.login(request, user, backend=_BACKEND)
         _show(request, user)
     if is_login:
         request.session.cycle_key()
+    return True

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
 
-from session_client import NotAnswered
+from session_client import NotAnswered, Password
 from session_client.requests import Status
 from session_client.testing import SessionWorker, session_worker
 from tests.integration.client.django_rig import NAME, asgi, django, settings
@@ -87,6 +87,13 @@ def seen_in(browser: Any) -> dict[str, str]:
     }
 
 
+def inactive(user_id: str) -> str:
+    from django.contrib.auth import get_user_model  # noqa: PLC0415
+
+    get_user_model().objects.update_or_create(username=user_id, defaults={"is_active": False})
+    return user_id
+
+
 def test_no_view_sees_whom_nobody_can_vouch_for(
     session_worker: SessionWorker, settings: Callable[..., None], browser: Any
 ) -> None:
@@ -128,3 +135,92 @@ def test_each_view_sees_who_was_signed_in_silently(
         comes(browser, session_worker, "ada")
 
         assert browser("get", f"/{view}", **PAGE).content == b"ada, ada"
+
+
+@pytest.mark.parametrize("recheck", [0, 300])
+def test_no_view_sees_a_user_who_is_not_active_here(
+    session_worker: SessionWorker, settings: Callable[..., None], browser: Any, recheck: int
+) -> None:
+    from django.contrib.auth import SESSION_KEY  # noqa: PLC0415
+    from django.contrib.sessions.backends.db import SessionStore  # noqa: PLC0415
+
+    settings(SILENT="all", RECHECK=recheck)
+    for view in VIEWS:
+        browser.cookies.clear()
+        comes(browser, session_worker, inactive("gone"))
+
+        first = browser("get", f"/{view}", **PAGE)
+
+        assert NOBODY[view] in {first.content.decode(), str(first.status_code)}
+        assert seen_in(browser) == NOBODY
+        assert browser("get", "/", **PAGE).status_code == 403
+        if "sessionid" in browser.cookies:
+            assert SESSION_KEY not in SessionStore(browser.cookies["sessionid"].value)
+
+
+def test_a_login_of_a_user_who_is_not_active_here_signs_in_nobody(
+    session_worker: SessionWorker, settings: Callable[..., None], asgi: Callable[..., Any]
+) -> None:
+    from django.contrib.auth import user_logged_in  # noqa: PLC0415
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    from session_client.django import log_in  # noqa: PLC0415
+
+    def login(request: Any) -> Any:
+        answer = log_in(request, Password("gone", "password"))
+        seen = name_of_user(request), async_to_sync(request.auser)().get_username()
+        return HttpResponse(f"{type(answer).__name__} {seen}")
+
+    told: list[Any] = []
+    user_logged_in.connect(lambda **of: told.append(of), weak=False, dispatch_uid="told")
+    session_worker.add_user(inactive("gone"))
+    try:
+        answer = asgi(login=login)("post", "/login", **SessionWorker.form)
+    finally:
+        user_logged_in.disconnect(dispatch_uid="told")
+
+    assert answer.content == b"Authenticated ('', '')"
+    assert told == []
+
+
+def test_a_user_who_is_not_active_here_finds_nothing_of_somebody_else(
+    session_worker: SessionWorker, settings: Callable[..., None], asgi: Callable[..., Any]
+) -> None:
+    from django.contrib import auth  # noqa: PLC0415
+    from django.contrib.auth import get_user_model  # noqa: PLC0415
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    def by_djangos_own(request: Any) -> Any:
+        ada, _ = get_user_model().objects.get_or_create(username="ada")
+        auth.login(request, ada, backend="session_client.django.backend.Backend")
+        request.session["basket"] = ["apple"]
+        return HttpResponse()
+
+    def basket(request: Any) -> Any:
+        return HttpResponse(f"{name_of_user(request)} {request.session.get('basket')}")
+
+    settings(SILENT="all")
+    browser = asgi(own=by_djangos_own, basket=basket)
+    browser("get", "/own", **PAGE)
+    before = browser("get", "/basket", **PAGE).content
+    comes(browser, session_worker, inactive("gone"))
+
+    assert before == b"ada ['apple']"
+    assert browser("get", "/basket", **PAGE).content == b" None"
+
+
+def test_a_user_who_is_made_active_again_is_in_at_once(
+    session_worker: SessionWorker, settings: Callable[..., None], browser: Any
+) -> None:
+    from django.contrib.auth import get_user_model  # noqa: PLC0415
+
+    settings(SILENT="all", RECHECK=0)
+    user = get_user_model().objects.get_or_create(username="ada")[0]
+    comes(browser, session_worker, "ada")
+    seen = []
+    for is_active in (True, False, True):
+        user.is_active = is_active
+        user.save()
+        seen.append(seen_in(browser))
+
+    assert seen == [ADA, NOBODY, ADA]
