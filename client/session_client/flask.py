@@ -123,12 +123,15 @@ class Sessions:
         more = {"device_id": device_id, "wishes": wishes}
         return self._done(_visit(self.options).log_in(proof, step_up=step_up, more=more))
 
-    def begin(self, step: FirstStep[S], *, step_up: bool = False) -> S | Denied | LoginRequired:
+    def begin(
+        self, step: FirstStep[S], *, step_up: bool = False, wishes: Wishes | None = None
+    ) -> S | Denied | LoginRequired:
         """Take the first step of a login in this browser, or of adding a factor; only in a POST.
 
         `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
         """
-        return self._done(_visit(self.options).begin(step, step_up=step_up))
+        steps = _visit(self.options).begin(step, step_up=step_up, more={"wishes": wishes})
+        return self._done(steps)
 
     def complete(self, proof: Proof, *, wishes: Wishes | None = None) -> LoginAnswer:
         """Complete what `begin` began in this browser; 409 where nothing was."""

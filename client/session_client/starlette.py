@@ -107,13 +107,20 @@ class Sessions:
         return await self._done(request, steps)
 
     async def begin(
-        self, request: Request, step: FirstStep[S], *, step_up: bool = False
+        self,
+        request: Request,
+        step: FirstStep[S],
+        *,
+        step_up: bool = False,
+        wishes: Wishes | None = None,
     ) -> S | Denied | LoginRequired:
         """Take the first step of a login in this browser, or of adding a factor; only in a POST.
 
         `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
         """
-        return await self._done(request, self._visit(request).begin(step, step_up=step_up))
+        visit = self._visit(request)
+        steps = visit.begin(step, step_up=step_up, more={"wishes": wishes})
+        return await self._done(request, steps)
 
     async def complete(
         self, request: Request, proof: Proof, *, wishes: Wishes | None = None

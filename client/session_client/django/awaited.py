@@ -30,10 +30,14 @@ async def alog_in(
 
 
 async def abegin(
-    request: HttpRequest, step: FirstStep[S], *, step_up: bool = False
+    request: HttpRequest,
+    step: FirstStep[S],
+    *,
+    step_up: bool = False,
+    wishes: Wishes | None = None,
 ) -> S | Denied | LoginRequired:
     """See `begin`."""
-    return await sync_to_async(lambda: views.begin(request, step, step_up=step_up))()
+    return await sync_to_async(lambda: views.begin(request, step, step_up=step_up, wishes=wishes))()
 
 
 async def acomplete(

@@ -97,13 +97,18 @@ def log_in(
 
 
 def begin(
-    request: HttpRequest, step: FirstStep[S], *, step_up: bool = False
+    request: HttpRequest,
+    step: FirstStep[S],
+    *,
+    step_up: bool = False,
+    wishes: Wishes | None = None,
 ) -> S | Denied | LoginRequired:
     """Take the first step of a login in this browser, or of adding a factor; only in a POST.
 
     `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
     """
-    return _done(request, applying.visit(request).begin(step, step_up=step_up))
+    steps = applying.visit(request).begin(step, step_up=step_up, more={"wishes": wishes})
+    return _done(request, steps)
 
 
 def complete(request: HttpRequest, proof: Proof, *, wishes: Wishes | None = None) -> LoginAnswer:

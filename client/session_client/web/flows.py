@@ -94,7 +94,8 @@ class Visit:
             return LoginRequired(Reason.NO_SESSION.value), Changes(headers=UNCACHED)
         if _is_mistyped(step):
             return _NOT_ACCEPTED, Changes(headers=UNCACHED)
-        arguments = dict(more or {})
+        known_browser = self.options.cookie.known(self._cookies)
+        arguments = {"known_browser": known_browser, **(more or {})}
         gone_on_with = self._handle_for(step) if step.needs_login else None
         if gone_on_with is not None:
             arguments["login"] = gone_on_with.login

@@ -43,7 +43,12 @@ def second_factor(request: HttpRequest) -> HttpResponse:
     """Have a code sent, and take it; or take what a passkey has signed."""
     sent = request.POST
     if request.method == "POST" and "send" in sent:
-        begin(request, SendOtp("sms"), step_up=True)  # to whom it goes the worker knows
+        match begin(request, SendOtp("sms"), step_up=True):  # to whom it goes the worker knows
+            case LoginRequired():
+                return HttpResponse("You were signed out meanwhile.", status=401)
+            case Denied():
+                error = {"error": "No code can be sent just now. Try again in a while."}
+                return render(request, "bank/code.html", error, status=403)
     elif request.method == "POST":
         proof = Webauthn(sent["signed"]) if "signed" in sent else Code(sent["code"])
         match complete(request, proof):

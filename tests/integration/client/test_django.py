@@ -365,7 +365,9 @@ def awaited(settings: Callable[..., None], asgi: Callable[..., Any]) -> Callable
         log_in(request, Password("ada", "secret"))
 
     async def begins(request: Any) -> Any:
-        return HttpResponse(type(await abegin(request, SendOtp("sms"), step_up=True)).__name__)
+        wishes = Wishes(ip_address="203.0.113.7")
+        begun = await abegin(request, SendOtp("sms"), step_up=True, wishes=wishes)
+        return HttpResponse(type(begun).__name__)
 
     return asgi(  # type: ignore[no-any-return]
         home=home,
@@ -390,6 +392,8 @@ def test_async_views_sign_in_and_out(
     assert awaited("get", "/page", **page).content == b"ada"
     assert awaited("get", "/", **page).content == b"ada"
     assert awaited("post", "/begins", **form).content == b"CodeSent"
+    address = session_worker.calls[-1].payload["client_attributes"]
+    assert address == {"ip_address": "203.0.113.7"}
     foreign = {**form, "sec-fetch-site": "cross-site"}
     assert awaited("post", "/logout", **foreign).status_code == 403
     assert awaited("get", "/page", **page).content == b"ada"

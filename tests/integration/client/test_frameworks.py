@@ -20,7 +20,9 @@ from session_client import (
     SessionClient,
     Social,
     SocialVerified,
+    Task,
     VerifySocial,
+    Wishes,
 )
 from session_client.flask import Sessions as FlaskSessions
 from session_client.starlette import Sessions as StarletteSessions
@@ -36,6 +38,7 @@ CLIENT: dict[str, Any] = {
     "app_id": "a",
     "app_key": AppKey.generate(),
 }
+WISHES = Wishes(ip_address="203.0.113.7")
 GOOGLE = BeginSocial("google", "https://a.example/callback")
 SETTINGS: dict[str, Any] = {"entry": "/enter", "notices": "/notice"}
 
@@ -47,7 +50,8 @@ def flask_app() -> httpx.BaseTransport:
 
     @app.post("/begin")
     def begin() -> dict[str, str]:
-        return {"began": type(sessions.begin(SendOtp("sms"), step_up=True)).__name__}
+        began = sessions.begin(SendOtp("sms"), step_up=True, wishes=WISHES)
+        return {"began": type(began).__name__}
 
     @app.post("/complete/<code>")
     def complete(code: str) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def starlette_app() -> httpx.BaseTransport:
 
     @app.post("/begin")
     async def begin(request: Request) -> dict[str, str]:
-        began = await sessions.begin(request, SendOtp("sms"), step_up=True)
+        began = await sessions.begin(request, SendOtp("sms"), step_up=True, wishes=WISHES)
         return {"began": type(began).__name__}
 
     @app.post("/complete/{code}")
@@ -188,6 +192,8 @@ def test_a_factor_is_begun_and_completed(
     again = browser.post(f"/complete/{code}", headers=session_worker.form)
 
     assert began.json() == {"began": "CodeSent"}
+    (start,) = [call for call in session_worker.calls if call.task is Task.START]
+    assert start.payload["client_attributes"] == {"ip_address": WISHES.ip_address}
     assert done.json() == {"amr": ["mfa", "pwd", "sms"]}
     assert again.status_code == 409
     assert browser.get("/enter", headers=session_worker.script).status_code == 204

@@ -328,6 +328,17 @@ def test_a_login_at_a_provider_goes_on_with_what_began_in_this_browser() -> None
     assert [named.get("login") for _, named in rig.worker.calls] == [None, "handle-1", "handle-2"]
 
 
+def test_a_first_step_says_which_browser_it_is() -> None:
+    # Codes that a stranger has sent to this user then do not use up what this browser may ask for.
+    rig = Rig(Worker(start=SENT))
+    known = form(cookies=f"{rig.options.cookie.known_name}=a-mark")
+
+    rig.run(visit(known, rig).begin(SendOtp("sms", "+44", "phone_number")))
+
+    ((_, named),) = rig.worker.calls
+    assert named["known_browser"] == "a-mark"
+
+
 def test_a_first_step_that_is_denied_leaves_nothing_behind() -> None:
     rig = Rig(Worker(start=Denied("too_many_attempts", 30.0)))
 
