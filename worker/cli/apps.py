@@ -82,6 +82,11 @@ def add(  # noqa: PLR0913 - one for each option
         **choices,
     )
     _print_key(app_id, operations.add_app(found, new), quiet=quiet, as_json=as_json)
+    if found.settings.redis_url is not None and not (quiet or as_json):
+        click.echo(
+            "Answers are in the Redis of REDIS_URL: the app finds it as SESSION_REPLY_URL, under a"
+            " user of its own."
+        )
 
 
 @apps.command("set")
@@ -189,8 +194,9 @@ def rotate_key(*, app_id: str, quiet: bool, as_json: bool) -> None:
     _print_key(app_id, key, quiet=quiet, as_json=as_json)
     if not (quiet or as_json):
         click.echo(
-            "When every process of the app has it, retire the old one: "
-            f"mosaic-sessions apps retire-key {app_id} KID"
+            "Give it to the app as SESSION_APP_KEY, and the old one as SESSION_EARLIER_KEYS: what"
+            " that one sealed may still be on its way. When every process of the app has both,"
+            f" retire the old one: mosaic-sessions apps retire-key {app_id} KID"
         )
 
 

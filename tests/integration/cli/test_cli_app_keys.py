@@ -22,7 +22,9 @@ def test_a_rotated_key_works_beside_the_old_one(sqlite_stage: Stage) -> None:
 def test_rotating_says_how_to_retire_the_old_key(sqlite_stage: Stage) -> None:
     add()
 
-    assert "apps retire-key shop KID" in run("apps", "rotate-key", "shop").stdout
+    said = run("apps", "rotate-key", "shop").stdout
+    assert "apps retire-key shop KID" in said
+    assert "SESSION_EARLIER_KEYS" in said
 
 
 def test_a_retired_key_opens_nothing_any_more(sqlite_stage: Stage) -> None:

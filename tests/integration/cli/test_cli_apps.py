@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from session_client.keys import AppKey as ClientKey
 from tests.integration.cli.apps_rig import ADD, SECRET, add, ask_with, row
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.stage import Stage
+from worker import wiring
 from worker.operations.app_description import AppError
 
 
@@ -100,6 +102,24 @@ def test_the_secret_is_read_from_a_file_and_kept_sealed(
     known = sqlite_stage.services.apps.find("shop")
     assert known is not None
     assert known.mosaic.client_secret == SECRET
+
+
+def test_where_answers_are_in_another_redis_than_messages_the_app_is_to_be_told(
+    sqlite_stage: Stage, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n", encoding="utf-8")
+    elsewhere = sqlite_stage.settings.model_copy(
+        update={"redis_url": sqlite_stage.settings.broker_url}
+    )
+
+    def said_of(app_id: str) -> str:
+        named = ("--client-id", f"client-{app_id}", "--client-secret-file", str(file))
+        return run("apps", "add", app_id, *named).stdout
+
+    assert "SESSION_REPLY_URL" not in said_of("shop")
+    with wiring.use(replace(sqlite_stage.services, settings=elsewhere)):
+        assert "SESSION_REPLY_URL" in said_of("forum")
 
 
 def test_at_a_terminal_the_secret_is_asked_for_and_not_echoed(
