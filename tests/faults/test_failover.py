@@ -166,9 +166,12 @@ def test_after_a_failover_apps_are_answered_again_and_nobody_restarts_anything(
     worker = stack.worker("-P", pool, "-c", str(SLOTS))
     pid = worker.pid
     stack.beat()
-    with SessionClient(broker_url=stack.broker_url, app_id="shop", app_key=key) as client:
+    place: Any = {"broker_url": stack.broker_url, "app_id": "shop", "app_key": key}
+    in_loop = AsyncSessionClient(**place)
+    with SessionClient(**place) as client, asyncio.Runner() as loop:
         session = registered(stack, client)
         ask_at_once(client)  # so that everybody has connections
+        assert len(loop.run(in_loop.status(user_id="ada", timeout=60))) == 1
 
         fail_over(name, own_redis, next_master)
         poll_until(lambda: ask_at_once(client) == [Verdict.OK] * SLOTS, 90, what="all answers")
@@ -177,5 +180,6 @@ def test_after_a_failover_apps_are_answered_again_and_nobody_restarts_anything(
         client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
         assert isinstance(client.silent_auth(user_id="ada", timeout=60), LoginRequired)
         wait_until_mosaic_is_told(stack)
+        assert loop.run(in_loop.status(user_id="ada", timeout=60)) == ()
 
     assert (worker.is_alive, worker.pid) == (True, pid)

@@ -40,6 +40,8 @@ R = TypeVar("R")
 _AT_ONCE: Final = 64
 # With no call waiting, connections are kept for this long: with TLS a new one costs the most.
 _LINGER_SECONDS: Final = 30.0
+# What Redis refuses by these it refuses on a new connection as well.
+_LASTING: Final = (redis.exceptions.NoPermissionError, redis.exceptions.OutOfMemoryError)
 
 
 def driver(broker_url: str, reply_url: str, app: App, *, max_waiting: int) -> AsyncDriver:
@@ -195,12 +197,21 @@ class Link:
                 ("LPUSH", ask.message.queue.value, ask.message.to_wire(self._box)) for _, ask in due
             ]
             await line.send(pushes, SILENCE_SECONDS, is_long=True)
+            is_to_be_left = False
             while due:
                 try:
                     await line.read()
                 except redis.ResponseError as error:
+                    if not isinstance(error, _LASTING):
+                        # After a failover the name leads to another Redis, while the old one still
+                        # talks on this connection: ask that other one before a call is told.
+                        if was_proven:
+                            raise
+                        is_to_be_left = True
                     due[0][0].give(_unavailable("publishing", error))
                 del due[0]
+            if is_to_be_left:
+                await line.close()
         except Exception as error:  # noqa: BLE001 - also what redis-py itself falls over
             await line.close()
             if was_proven or causes.is_timeout(error):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import redis
@@ -37,8 +37,14 @@ def sealed(content: Content, key: AppKey = KEY) -> bytes:
 class Responder:
     """Takes messages off the queues as a worker does and pushes what *answers* returns."""
 
-    def __init__(self, url: str, answers: Callable[[Content], list[bytes]] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        answers: Callable[[Content], list[bytes]] | None = None,
+        queues: Iterable[contract.Queue] = contract.Queue,
+    ) -> None:
         self._redis = redis.Redis.from_url(url)
+        self._queues = [queue.value for queue in queues]
         self._answers = answers or (lambda request: [sealed(answer_to(request))])
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -54,9 +60,8 @@ class Responder:
         self._redis.close()
 
     def _run(self) -> None:
-        queues = [queue.value for queue in contract.Queue]
         while not self._ended.is_set():
-            item: Any = self._redis.brpop(queues, timeout=0.05)
+            item: Any = self._redis.brpop(self._queues, timeout=0.05)
             if item is not None:
                 self._serve(json.loads(item[1]))
 
