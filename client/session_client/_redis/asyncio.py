@@ -66,7 +66,7 @@ class AsyncDriver:
     async def run(self, life: Steps[R]) -> R:
         """Do what *life* asks for until it ends. Raises what it raises."""
         link = self._link()
-        waiters: dict[str, Waiter] = {}
+        waiter: Waiter | None = None
         await link.turns.take()
         try:
             step = next(life)
@@ -76,7 +76,8 @@ class AsyncDriver:
                     if isinstance(step, Rest):
                         await asyncio.sleep(max(0.0, step.until - time.monotonic()))
                     else:
-                        sent = await link.ask(step, waiters)
+                        waiter = link.calls.enter(step.message.request_id, waiter)
+                        sent = await link.ask(step, waiter)
                 except Unavailable as error:  # noqa: PERF203 - each step may
                     step = life.throw(error)
                 else:
@@ -85,7 +86,8 @@ class AsyncDriver:
             value: R = end.value
             return value
         finally:
-            link.calls.forget(waiters)
+            if waiter is not None:
+                link.calls.forget(waiter)
 
     @asynccontextmanager
     async def taking(self, queue: str) -> AsyncIterator[Callable[[float], Awaitable[bytes | None]]]:
@@ -122,12 +124,8 @@ class Link:
         self._writing: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def ask(self, ask: Ask, waiters: dict[str, Waiter]) -> Opened | None:
-        """Publish if it is due, and wait. *waiters* are this call's own, by request id."""
-        request_id = ask.message.request_id
-        waiter = waiters.get(request_id)
-        if waiter is None:
-            waiter = waiters[request_id] = self.calls.enter(request_id)
+    async def ask(self, ask: Ask, waiter: Waiter) -> Opened | None:
+        """Publish if it is due, and wait. *waiter* is this call's place in the table."""
         if ask.is_due:
             self._outgoing.append((waiter, ask))
             if self._writing is None or self._writing.done():

@@ -18,7 +18,7 @@ class Waiter:
     """One call's place in the table."""
 
     def __init__(self, request_id: str) -> None:
-        self._request_id = request_id
+        self.request_id = request_id
         self._come: deque[News] = deque()
         self._future: asyncio.Future[None] | None = None
         self.is_gone = False
@@ -45,7 +45,7 @@ class Waiter:
             return None
         news = self._come.popleft()
         if isinstance(news, str):
-            raise BrokerUnavailable(news, request_id=self._request_id)
+            raise BrokerUnavailable(news, request_id=self.request_id)
         return news
 
 
@@ -66,8 +66,16 @@ class CallTable:
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, request_id: str) -> Waiter:
-        """Put a call in. Raises `Unavailable` when as many wait as may."""
+    def enter(self, request_id: str, earlier: Waiter | None) -> Waiter:
+        """Put a call in. Raises `Unavailable` when as many wait as may.
+
+        *earlier* is the place it has had until now. A call waits for one answer at a time: one that
+        asks for an hour, each time under a new request id, must not take all places.
+        """
+        if earlier is not None:
+            if earlier.request_id == request_id:
+                return earlier
+            self.forget(earlier)
         if self._count >= self._max_waiting:
             raise Unavailable("too many calls wait", request_id=request_id)
         self._count += 1
@@ -75,15 +83,14 @@ class CallTable:
         self._waiting.setdefault(request_id, []).append(waiter)
         return waiter
 
-    def forget(self, waiters: dict[str, Waiter]) -> None:
-        """Take a call out, however it has ended. *waiters* are its own, by request id."""
-        for request_id, waiter in waiters.items():
-            waiter.is_gone = True
-            self._count -= 1
-            known = self._waiting[request_id]
-            known.remove(waiter)
-            if not known:
-                del self._waiting[request_id]
+    def forget(self, waiter: Waiter) -> None:
+        """Take a call out, however it has ended."""
+        waiter.is_gone = True
+        self._count -= 1
+        known = self._waiting[waiter.request_id]
+        known.remove(waiter)
+        if not known:
+            del self._waiting[waiter.request_id]
 
     def give(self, opened: Opened) -> None:
         """Hand an answer to the calls that wait under its request id, if any do."""

@@ -41,6 +41,7 @@ from tests.integration.client.test_client_ended import notice_of
 
 __all__ = ["proxy", "server"]  # fixtures
 MANY = 300
+CALL = "session_client._core.call"
 
 
 def client_at(url: str, **more: Any) -> AsyncSessionClient:
@@ -285,3 +286,27 @@ def test_the_list_that_answers_come_on_is_the_loops_own(server: RedisServer) -> 
 
     assert len(set(seen)) == 2
     assert all(map(contract.is_request_id, seen))
+
+
+@pytest.mark.parametrize("wait", ["idp", "all"])
+@pytest.mark.parametrize("kind", ["logout", "revoke_user"])
+def test_a_call_that_waits_for_a_receipt_counts_once_however_often_it_asks(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, kind: str, wait: str
+) -> None:
+    monkeypatch.setattr(f"{CALL}.ASK_AGAIN_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(f"{CALL}.ASK_AGAIN_AT_MOST_EVERY_SECONDS", 0.01)
+
+    def still_pending(request: Content) -> list[bytes]:
+        receipt = {"receipt_id": "r", "idp_pending": 1, "apps_pending": ["forum"]}
+        return [sealed(answer_to(request, data=receipt if "status" not in request["task"] else {}))]
+
+    async def ask(client: AsyncSessionClient) -> tuple[Any, int]:
+        more = {"user_id": "ada", "everywhere": True} if kind == "logout" else {"user_id": "ada"}
+        waiting = asyncio.create_task(getattr(client, kind)(**more, wait=wait, timeout=60))
+        await asyncio.to_thread(poll_until, lambda: len(worker.requests) > 10, 60)
+        told = await outcome(client.status(user_id="ada", timeout=60)), len(link_of(client).calls)
+        waiting.cancel()
+        return told
+
+    with Responder(server.url(), still_pending) as worker:
+        assert running(server.url(), ask, max_waiting=2) == ((), 1)
