@@ -107,7 +107,20 @@ class AsyncDriver:
     def _link(self) -> Link:
         links = self._of_process()
         loop = asyncio.get_running_loop()
+        if loop not in links:
+            _forget_ended(links)
         return links.get(loop) or links.setdefault(loop, self._make())
+
+
+def _forget_ended(links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Link]) -> None:
+    """Let go of event loops that were closed, and of their links.
+
+    A link's tasks hold its loop: no such entry would go by itself.
+    """
+    for known in links.keyrefs():  # a list: other threads may put theirs in meanwhile
+        loop = known()
+        if loop is not None and loop.is_closed():
+            links.pop(loop, None)
 
 
 class Link:

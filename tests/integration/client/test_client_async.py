@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -310,3 +312,53 @@ def test_a_call_that_waits_for_a_receipt_counts_once_however_often_it_asks(
 
     with Responder(server.url(), still_pending) as worker:
         assert running(server.url(), ask, max_waiting=2) == ((), 1)
+
+
+async def asked(client: AsyncSessionClient) -> None:
+    await client.status(user_id="ada", timeout=60)
+
+
+async def asked_in_vain(client: AsyncSessionClient) -> None:
+    assert await outcome(client.status(user_id="nobody", timeout=0.05)) is NotAnswered
+
+
+async def asked_by_a_crowd(client: AsyncSessionClient) -> None:
+    calls = [outcome(client.status(user_id="ada", timeout=60)) for _ in range(100)]
+    await asyncio.gather(*calls)
+
+
+async def left_in_the_middle(client: AsyncSessionClient) -> None:
+    for _ in range(100):
+        asyncio.ensure_future(outcome(client.status(user_id="ada", timeout=60)))  # noqa: RUF006
+    await asyncio.sleep(0)
+
+
+async def closed(client: AsyncSessionClient) -> None:
+    async with client:
+        await client.status(user_id="ada", timeout=60)
+
+
+@pytest.mark.parametrize(
+    "use", [asked, asked_in_vain, asked_by_a_crowd, left_in_the_middle, closed]
+)
+def test_of_an_event_loop_that_has_ended_nothing_is_kept(
+    server: RedisServer, use: Callable[[AsyncSessionClient], Coroutine[Any, Any, None]]
+) -> None:
+    client = client_at(server.url())
+    loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+    async def main() -> None:
+        loops.add(asyncio.get_running_loop())
+        await use(client)
+
+    def answers(request: Content) -> list[bytes]:
+        is_known = request["payload"]["user_id"] != "nobody"
+        return [sealed(answer_to(request))] if is_known else []
+
+    with Responder(server.url(), answers):
+        for _ in range(5):
+            asyncio.run(main())
+        asyncio.run(asked(client))  # in a new one: then the others are let go of
+    gc.collect()
+
+    assert not loops
