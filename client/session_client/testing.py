@@ -224,6 +224,7 @@ class SessionWorker:
             "answered_at": times.to_wire(times.now()),
             "verdict": answered.verdict.value,
             "reason": answered.reason,
+            "retry_after": answered.retry_after,
             "data": dict(answered.data),
         }
         return sealing.seal(app.key, sealing.Kind.ANSWER, answer).encode()

@@ -58,6 +58,7 @@ class Reply:
     verdict: Verdict
     reason: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    retry_after: float | None = None
 
 
 def reply_for(value: Planned) -> Reply:
@@ -68,8 +69,8 @@ def reply_for(value: Planned) -> Reply:
     match value:
         case LoginRequired(reason=reason):
             return Reply(Verdict.LOGIN_REQUIRED, reason)
-        case Denied(reason=reason):
-            return Reply(Verdict.ACCESS_DENIED, reason)
+        case Denied(reason=reason, retry_after=seconds):
+            return Reply(Verdict.ACCESS_DENIED, reason, retry_after=seconds)
         case StepUpRequired(reason=reason):
             return Reply(Verdict.INTERACTION_REQUIRED, reason, asdict(value))
         case Authenticated(auth_age=age, expires_in=left):

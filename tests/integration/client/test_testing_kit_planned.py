@@ -1,0 +1,135 @@
+"""What a test plans in place of the pretend worker's answers is what the app's call comes to."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+
+from session_client import (
+    AppKey,
+    Authenticated,
+    Denied,
+    LoginRequired,
+    LogoutNotice,
+    LogoutReceipt,
+    Password,
+    Registered,
+    SessionClient,
+    StepUpRequired,
+    Ticket,
+    Tokens,
+    methods,
+)
+from session_client._pretend.planned import Planned
+from session_client.begun import Begun
+from session_client.login_steps import FirstStep, limits_of
+from session_client.logins import Authenticate, Start
+from session_client.requests import (
+    ConfirmNotice,
+    IssueTicket,
+    Receipt,
+    Refresh,
+    Register,
+    Request,
+)
+from session_client.testing import SessionWorker, no_session_worker, session_worker
+
+__all__ = ["no_session_worker", "session_worker"]
+
+CLIENT = SessionClient(broker_url="redis://nobody", app_id="shop", app_key=AppKey.generate())
+TOKEN = "msb1_" + "y" * 43
+CLAIMS = {"sub": "ada"}
+ID_TOKEN = f"h.{base64.urlsafe_b64encode(json.dumps(CLAIMS).encode()).decode()}.s"
+
+LOGIN = Authenticate(Password("ada", "lovelace"))
+REGISTER = Register(user_id="ada", session_id="s", id_token="i.i.i")
+TICKET = IssueTicket(browser_token=TOKEN, for_app="forum", challenge="x" * 43)
+NOTICE = LogoutNotice(notice_id="n", user_id="ada", session_ref=None)
+# What can be planned, by which requests it comes.
+COMES_BY: dict[type[Any], list[Request[Any]]] = {
+    Authenticated: [LOGIN, Refresh("r")],
+    StepUpRequired: [LOGIN, Refresh("r")],
+    LoginRequired: [LOGIN, Refresh("r"), REGISTER, TICKET],
+    Denied: [LOGIN],
+    LogoutReceipt: [Receipt("r")],
+    Registered: [REGISTER],
+    Ticket: [TICKET],
+    NoneType: [ConfirmNotice(NOTICE)],
+}
+
+
+def begins(step: type[FirstStep[Any]]) -> Start[Any]:
+    texts = {
+        name: limits.one_of[0] if limits.one_of else "x" for name, limits in limits_of(step).items()
+    }
+    return Start(step(**texts), login="l" if step.needs_login else None)
+
+
+def cases() -> list[tuple[type[Any], Request[Any]]]:
+    found = [(kind, asks) for kind, requests in COMES_BY.items() for asks in requests]
+    steps = [step for step in methods.TABLE if issubclass(step, FirstStep)]
+    return found + [(step.gives, begins(step)) for step in steps] + [(Denied, begins(steps[0]))]
+
+
+def filled(kind: type[Any]) -> Any:
+    """Return one of *kind* of which every field is given."""
+    if kind is NoneType:
+        return None
+    types = get_type_hints(kind)
+    given = {
+        known.name: example(known.name, types[known.name]) for known in dataclasses.fields(kind)
+    }
+    return kind(**given)
+
+
+def example(name: str, kind: Any) -> Any:
+    if get_origin(kind) is UnionType:
+        kind = next(each for each in get_args(kind) if each is not NoneType)
+    if name == "id_token":
+        return ID_TOKEN
+    if name == "claims":
+        return CLAIMS
+    if kind is Tokens:
+        return filled(Tokens)
+    if get_origin(kind) is tuple:
+        return ("a", "b")
+    if get_origin(kind) in {dict, Mapping}:
+        return {"a": 1}
+    return {str: f"some {name}", int: 7, float: 70.0, bool: True}[kind]
+
+
+def rounded(value: Any) -> Any:
+    """Return *value* with its ages and remaining times in whole seconds."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    seconds = {
+        known.name: round(held, -1)
+        for known in dataclasses.fields(value)
+        if isinstance(held := getattr(value, known.name), float)
+    }
+    return dataclasses.replace(value, **seconds)
+
+
+def test_every_kind_that_can_be_planned_is_tried() -> None:
+    kinds = {kind for kind in get_args(Planned) if kind is not Begun}
+    names = {kind.__name__ for kind in (*kinds, *Begun.__subclasses__())}
+
+    assert {kind.__name__ for kind, _ in cases()} == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "asks"), cases(), ids=lambda case: getattr(case, "__name__", type(case).__name__)
+)
+def test_a_planned_answer_arrives_with_all_its_fields(
+    session_worker: SessionWorker, kind: type[Any], asks: Request[Any]
+) -> None:
+    planned = filled(kind)
+    session_worker.next(type(asks), planned)
+
+    assert rounded(CLIENT._run(asks)) == planned
