@@ -23,6 +23,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -34,7 +35,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from session_client import contract, sealing, times
 from session_client._core.app import App
-from session_client._core.call import Ask
+from session_client._core.message import Message
 from session_client._pretend import model
 from session_client._pretend.driver import AsyncDriver, Driver
 from session_client._pretend.model import Pretend
@@ -104,6 +105,7 @@ class SessionWorker:
         self._pretend = Pretend()
         self._store = self._pretend.store
         self._planned: dict[Task, list[Unavailable | Reply]] = defaultdict(list)
+        self._given: dict[str, Reply] = {}  # by request id, what was planned
 
     @property
     def policy(self) -> list[str]:
@@ -193,6 +195,9 @@ class SessionWorker:
 
         *call* is such as `SilentAuth`, *outcome* an outage such as ``NotAnswered()``, or an answer
         such as ``Ticket(…)``. The claims of an `Authenticated` are read from its ID token.
+
+        An outage lasts until the call's time is up, which comes at once: a logout, which is
+        repeated until it is acknowledged, raises `NotAcknowledged`. Asked once more, it is served.
         """
         planned = outcome if isinstance(outcome, Unavailable) else reply_for(outcome)
         self._planned[call.task].append(planned)
@@ -201,26 +206,17 @@ class SessionWorker:
     def _key(self) -> rsa.RSAPrivateKey:
         return rsa.generate_private_key(65537, 2048)
 
-    def _answer(self, app: App, ask: Ask) -> bytes:
+    def _answer(self, app: App, message: Message) -> bytes:
         """Serve one request as the worker does: opened, answered, sealed."""
-        content = sealing.unseal(ask.message.envelope, sealing.Kind.REQUEST, app.keys.get)
-        task = Task(content["task"])
-        self.calls.append(Called(task, app.app_id, content["payload"]))
-        if self._planned[task]:
-            answered = self._planned[task].pop(0)
-        elif task is Task.ABOUT:
-            granted = self._store.capabilities
-            answered = model.about(app.app_id, granted, ISSUER, [self._public_key])
-        else:
-            call = Call(task, app.app_id, content["request_id"], content["payload"])
-            answered = self._pretend.answer(call)
-        if isinstance(answered, Unavailable):
-            raise answered
+        content = sealing.unseal(message.envelope, sealing.Kind.REQUEST, app.keys.get)
+        call = Call(Task(content["task"]), app.app_id, content["request_id"], content["payload"])
+        self.calls.append(Called(call.task, call.app_id, call.payload))
+        answered = self._outcome(call)
         answer = {
             "v": contract.VERSION,
-            "task": task.value,
-            "app_id": app.app_id,
-            "request_id": content["request_id"],
+            "task": call.task.value,
+            "app_id": call.app_id,
+            "request_id": call.request_id,
             "answered_at": times.to_wire(times.now()),
             "verdict": answered.verdict.value,
             "reason": answered.reason,
@@ -228,6 +224,22 @@ class SessionWorker:
             "data": dict(answered.data),
         }
         return sealing.seal(app.key, sealing.Kind.ANSWER, answer).encode()
+
+    def _outcome(self, call: Call) -> Reply:
+        if call.request_id in self._given:
+            return self._given[call.request_id]  # as at the worker: one request, one answer
+        if self._planned[call.task]:
+            outcome = self._planned[call.task].pop(0)
+            if isinstance(outcome, Unavailable):
+                outage = copy(outcome)
+                outage.request_id = call.request_id
+                raise outage
+            self._given[call.request_id] = outcome
+            return outcome
+        if call.task is Task.ABOUT:
+            granted = self._store.capabilities
+            return model.about(call.app_id, granted, ISSUER, [self._public_key])
+        return self._pretend.answer(call)
 
     @property
     def _public_key(self) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """How one call goes: a generator that says what it needs of the broker, and ends with the value.
 
 It yields an `Ask` or a `Rest`, is sent what an `Ask` brought (None: nothing in its time), and is
-thrown `BrokerUnavailable` where the broker could not be asked. The drivers do no more than that.
+thrown `BrokerUnavailable` where the broker could not be asked, or `GivenUp`. The drivers do no
+more than that.
 """
 
 from __future__ import annotations
@@ -56,6 +57,14 @@ class Rest:
     until: float
 
 
+class GivenUp(Exception):  # noqa: N818 - reads as the state it reports
+    """Thrown in where nothing more will come: the call ends with *why*, however it is repeated."""
+
+    def __init__(self, why: Unavailable) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 Steps: TypeAlias = Generator[Ask | Rest, bytes | Opened | None, R]
 
 
@@ -87,12 +96,16 @@ def heard(app: App, sealed: Message, until: float, kind: type[Request[Any]]) -> 
     delivery = _Delivery(app, sealed, until)
     try:
         answer = yield from delivery.until_answered() if kind.is_repeated else delivery.once()
+    except GivenUp as given_up:
+        failed: SessionClientError = given_up.why
     except SessionClientError as error:
-        if kind.is_acknowledged:
-            raise NotAcknowledged(sealed.request_id, str(error)) from error
-        raise
-    ended.SEEN.learn(answer)
-    return answer
+        failed = error
+    else:
+        ended.SEEN.learn(answer)
+        return answer
+    if kind.is_acknowledged:
+        raise NotAcknowledged(sealed.request_id, str(failed)) from failed
+    raise failed
 
 
 def about_people(sealed: Message, answer: Answered) -> Answered:

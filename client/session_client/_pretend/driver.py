@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 from session_client._core.app import App
-from session_client._core.call import Ask, Rest, Steps
+from session_client._core.call import Ask, GivenUp, Rest, Steps
+from session_client._core.message import Message
 from session_client.errors import Unavailable
 
 R = TypeVar("R")
-Answer: TypeAlias = Callable[[App, Ask], bytes]
+Answer: TypeAlias = Callable[[App, Message], bytes]
 
 
 class Driver:
@@ -37,9 +38,10 @@ class Driver:
         if isinstance(step, Rest):
             return life.send(None)  # no thread sleeps in a test
         try:
-            raw = self._answer(self._app, step)
+            raw = self._answer(self._app, step.message)
         except Unavailable as error:
-            return life.throw(error)
+            # The outage lasts for all of the call's time, and no test waits for its end.
+            return life.throw(GivenUp(error))
         return life.send(raw)
 
     def close(self) -> None:
