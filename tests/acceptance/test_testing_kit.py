@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from session_client import (
@@ -11,8 +13,11 @@ from session_client import (
     InvalidRequest,
     IssueOtp,
     LoginRequired,
+    LogoutSpool,
     Password,
     SendOtp,
+    SpoolCounts,
+    SqliteSpool,
     StepUpRequired,
     Totp,
     Unauthorized,
@@ -254,3 +259,18 @@ def test_two_tabs_at_once_may_both_add_a_factor(world: World) -> None:
     assert second.browser_token is None  # the newer one stays in the browser
     assert isinstance(world.shop.silent_auth(browser_token=first.browser_token), Authenticated)
     assert world.forum.start(IssueOtp(), step_up=token) == LoginRequired("token_replaced")
+
+
+def test_a_spooled_logout_is_committed_or_refused_alike(world: World, tmp_path: Path) -> None:
+    world.add_user("rosa")
+    login = world.login("rosa")
+    spool = LogoutSpool(world.forum, SqliteSpool(tmp_path / "logouts.db"), thread=False)
+
+    spool.logout(browser_token=login.browser_token)
+    refused = spool.logout(user_id="rosa", session_ref="0" * 8 + login.session_ref[8:])
+    delivered = spool.deliver(timeout=30)
+
+    assert (delivered, spool.counts()) == (1, SpoolCounts(waiting=0, refused=1))
+    kept = {one.request_id: one.refused for one in spool.refused()}
+    assert kept == {refused: "invalid_request: no_session"}
+    assert world.shop.silent_auth(browser_token=login.browser_token) == LoginRequired("logged_out")

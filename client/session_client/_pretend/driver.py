@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TypeAlias, TypeVar
 
 from session_client._core.app import App
 from session_client._core.call import Ask, GivenUp, Rest, Steps
 from session_client._core.message import Message
-from session_client.errors import Unavailable
+from session_client._pretend.planned import NotPretended
+from session_client.errors import BrokerUnavailable, Unavailable
 
 R = TypeVar("R")
 Answer: TypeAlias = Callable[[App, Message], bytes]
@@ -33,19 +34,48 @@ class Driver:
             return value
 
     def _do(self, life: Steps[R], step: Ask | Rest) -> Ask | Rest:
-        if self._answer is None:
-            raise AssertionError("a test that reaches a client needs the fixture session_worker")
+        worker = self._worker
         if isinstance(step, Rest):
             return life.send(None)  # no thread sleeps in a test
         try:
-            raw = self._answer(self._app, step.message)
+            raw = worker(self._app, step.message)
         except Unavailable as error:
             # The outage lasts for all of the call's time, and no test waits for its end.
             return life.throw(GivenUp(error))
         return life.send(raw)
 
+    def ask_all(
+        self, messages: Sequence[Message], answer_to: str, quiet: float, longest: float
+    ) -> Iterator[bytes]:
+        """Yield the answers to what a spool sends. Raises `Unavailable` after those of the others.
+
+        What keeps the broker away is raised at once.
+        """
+        del answer_to, quiet, longest  # nobody waits
+        why: Unavailable | None = None
+        for message in messages:
+            try:
+                yield self._worker(self._app, message)
+            except Unavailable as error:  # noqa: PERF203 - each may be one that a test plans
+                if isinstance(error, BrokerUnavailable):
+                    raise
+                why = error
+        if why is not None:
+            raise why
+
+    def take(self, _queue: str, _until: float) -> NoReturn:
+        """Raise `NotPretended`: nothing says which notices a queue would hold."""
+        _ = self._worker
+        raise NotPretended("a queue of notices: hand a LogoutNotice to what acts on them")
+
     def close(self) -> None:
         """Close nothing."""
+
+    @property
+    def _worker(self) -> Answer:
+        if self._answer is None:
+            raise AssertionError("a test that reaches a client needs the fixture session_worker")
+        return self._answer
 
 
 class AsyncDriver(Driver):
@@ -55,6 +85,10 @@ class AsyncDriver(Driver):
         """Take *life* to its end."""
         await asyncio.sleep(0)
         return super().run(life)
+
+    def taking(self, queue: str) -> NoReturn:
+        """Raise `NotPretended` likewise."""
+        self.take(queue, 0.0)
 
     async def aclose(self) -> None:
         """Close nothing."""

@@ -37,17 +37,20 @@ class NotPretended(Exception):  # noqa: N818 - reads as the state it reports
     """The pretend worker does not know this call: plan its answer by `SessionWorker.next`.
 
     It knows all but registrations, social logins, signatures of phones, confirmed notices, and
-    logouts by Mosaic's own id. ``request`` is the class that `SessionWorker.next` takes.
+    logouts by Mosaic's own id. ``request`` is the class that `SessionWorker.next` takes; None for
+    notices from a queue, which no answer can be planned for.
     """
 
-    def __init__(self, what: str, request: str) -> None:
+    def __init__(self, what: str, request: str | None = None) -> None:
         super().__init__(what, request)
         self.request = request
 
     def __str__(self) -> str:
+        unknown = f"session_worker does not know {self.args[0]}"
+        if self.request is None:
+            return unknown
         return (
-            f"session_worker does not know {self.args[0]}: plan the answer before the call, by "
-            f"session_worker.next({self.request}, …)"
+            f"{unknown}: plan the answer before the call, by session_worker.next({self.request}, …)"
         )
 
 

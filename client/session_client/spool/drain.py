@@ -68,9 +68,9 @@ class Round:
 
 
 class Drain:
-    """Does rounds for one app. It keeps nothing between two of them."""
+    """Does rounds for one app. It keeps nothing between two of them, nor the client's driver."""
 
-    def __init__(self, app: App, driver: Driver, store: SpoolStore) -> None:
+    def __init__(self, app: App, driver: Callable[[], Driver], store: SpoolStore) -> None:
         self._app = app
         self._driver = driver
         self._store = store
@@ -129,7 +129,7 @@ class Drain:
         ended.SEEN.outlast(LONGEST_LISTEN_SECONDS)
         sent = [sealed for _, sealed in on_way.values()]
         try:
-            for raw in self._driver.ask_all(sent, name, seconds, LONGEST_LISTEN_SECONDS):
+            for raw in self._driver().ask_all(sent, name, seconds, LONGEST_LISTEN_SECONDS):
                 answer = None if raw is None else self._opened(raw, on_way)
                 if answer is not None:
                     done.is_answered = True

@@ -64,7 +64,8 @@ class LogoutSpool:
     ) -> None:
         known = client._app  # noqa: SLF001 - of the same package
         self._app = App.of(known.app_id, known.key, (*known.keys.values(), *earlier_keys))
-        self._drain = Drain(self._app, client._driver, store)  # noqa: SLF001
+        # Asked for anew by each round: an app's tests put another one behind its client meanwhile.
+        self._drain = Drain(self._app, lambda: client._driver, store)  # noqa: SLF001
         self._store = store
         self._on_refused = on_refused
         self._has_thread = thread
