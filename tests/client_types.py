@@ -16,6 +16,7 @@ from session_client import (
     LoginAnswer,
     LoginRequired,
     LogoutReceipt,
+    LogoutSpool,
     Password,
     Registered,
     SendOtp,
@@ -56,6 +57,13 @@ def arguments_are_checked(client: SessionClient) -> None:
     client.silent_auth(browser_token=1)  # type: ignore[arg-type]
     client.start(Password("ada", "lovelace"))  # type: ignore[arg-type]
     client.authenticate(SendOtp("sms"))  # type: ignore[arg-type]
+
+
+def a_spooled_logout_is_checked(spool: LogoutSpool) -> None:
+    spool.logout(browser_tokn="…")  # type: ignore[arg-type]
+    spool.logout(browser_token=1)  # type: ignore[arg-type]
+    spool.logout(browser_token="…", wait="all")  # type: ignore[arg-type]
+    assert_type(spool.logout(browser_token="…"), str)
 
 
 async def both_clients_answer_alike(client: SessionClient, other: AsyncSessionClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sqlite3
 import stat
@@ -20,6 +21,7 @@ from sandbox.processes import poll_until
 from session_client import (
     AppKey,
     ConfigurationError,
+    Logout,
     LogoutSpool,
     Reason,
     SessionClient,
@@ -290,6 +292,70 @@ def test_an_answer_about_another_task_settles_nothing(store: SqliteSpool) -> Non
 def test_what_cannot_be_a_logout_is_not_written_down(store: SqliteSpool) -> None:
     with pytest.raises(ConfigurationError):
         spool_of(Client(), store).logout(user_id="ada")
+
+    assert waiting(store) == []
+
+
+def test_it_takes_what_a_logout_takes_but_what_is_about_waiting() -> None:
+    takes, asks = (
+        dict(inspect.signature(logout).parameters) for logout in (LogoutSpool.logout, Logout)
+    )
+    wanted = {name: asked for name, asked in asks.items() if name not in {"wait", "timeout"}}
+
+    assert {name: takes.get(name) for name in wanted} == wanted
+    assert takes.keys() - wanted.keys() == {"self", "connection", "other"}
+
+
+WAYS_TO_NAME: list[dict[str, Any]] = [
+    {"browser_token": "b"},
+    {"user_id": USER, "session_ref": "r"},
+    {"user_id": USER, "session_id": "s"},
+    {"user_id": USER, "device_id": "d"},
+    {"user_id": USER, "everywhere": True},
+]
+
+
+@pytest.mark.parametrize("named", WAYS_TO_NAME, ids=str)
+def test_what_is_written_down_is_the_logout_that_was_asked_for(
+    store: SqliteSpool, named: dict[str, Any]
+) -> None:
+    request_id = spool_of(Client(), store).logout(**named, request_id="r" * 16)
+
+    ((kept, envelope),) = rows(store)
+    content = opened(envelope)
+    assert kept == content["request_id"] == request_id == "r" * 16
+    assert content["payload"] == Logout(**named).payload()
+
+
+@pytest.mark.parametrize("request_id", [None, "r" * 16])
+def test_for_a_browser_without_a_token_nothing_is_written_down(
+    store: SqliteSpool, request_id: str | None
+) -> None:
+    spool = LogoutSpool(Client(), store)
+
+    told = spool.logout(browser_token=None, request_id=request_id)
+
+    assert contract.is_request_id(told)
+    assert request_id in {None, told}
+    assert spool.counts() == SpoolCounts(waiting=0, refused=0)
+    with pytest.raises(ConfigurationError, match=r"^browser_token: "):
+        spool.logout(browser_token=None, user_id=USER)
+
+
+@pytest.mark.parametrize("more", [{"wait": "all"}, {"wait": "local"}, {"timeout": 3.0}], ids=str)
+@pytest.mark.parametrize("named", [*WAYS_TO_NAME, {"browser_token": None}], ids=str)
+def test_nothing_is_promised_to_who_would_wait(
+    store: SqliteSpool, named: dict[str, Any], more: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{next(iter(more))}: .*client\.logout"):
+        spool_of(Client(), store).logout(**named, **more)
+
+    assert waiting(store) == []
+
+
+def test_what_no_logout_takes_is_refused_by_name(store: SqliteSpool) -> None:
+    with pytest.raises(TypeError, match="browser_tokn"):
+        spool_of(Client(), store).logout(browser_tokn="b")  # type: ignore[arg-type]
 
     assert waiting(store) == []
 

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from session_client._core import message
 from session_client._core.app import App
+from session_client.errors import ConfigurationError
 from session_client.keys import AppKey
-from session_client.requests import Logout
+from session_client.requests import Logout, new_request_id
+from session_client.requests.base import NOT_GIVEN, NotGiven
 from session_client.spool import drain
 from session_client.spool.drain import Drain, Round
 from session_client.spool.pace import Pace
@@ -28,6 +30,7 @@ log = logging.getLogger("session_client.spool")
 PAUSE_SECONDS: Final = 1.0
 WARN_EVERY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
+_OF_WHO_WAITS: Final = frozenset({"timeout", "wait"})
 
 
 class LogoutSpool:
@@ -73,16 +76,48 @@ class LogoutSpool:
         # By process: a forked child has none of its parent's threads. To put one in is one step.
         self._threads: dict[int, _Thread] = {}
 
-    def logout(self, *, connection: Any = None, **request: Any) -> str:
+    def logout(  # noqa: PLR0913 - what a logout takes
+        self,
+        *,
+        browser_token: str | NotGiven | None = NOT_GIVEN,
+        session_ref: str | None = None,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        device_id: str | None = None,
+        everywhere: bool = False,
+        request_id: str | None = None,
+        connection: Any = None,
+        **other: NoReturn,
+    ) -> str:
         """Write a logout down and return its request id; it will be delivered.
 
         Takes what `SessionClient.logout` takes, but for ``timeout`` and ``wait``. Once this has
         returned the logout survives a crash of the app. The user is not yet logged out elsewhere.
+        With a *browser_token* of None nothing ends, so nothing is written down.
 
         With *connection*, the app's own open one to the database of the store, it is written in the
         app's transaction: it is delivered if that is committed, and never was if it is not.
+
+        Raises `ConfigurationError` for what cannot be a logout, and for ``timeout`` and ``wait``.
         """
-        sealed = message.seal(Logout(**request), app_id=self._app.app_id, key=self._app.key)
+        for name in other.keys() & _OF_WHO_WAITS:
+            raise ConfigurationError(
+                f"{name}: not for a spooled logout, which is delivered later, however long that "
+                "takes; client.logout(…) waits"
+            )
+        request = Logout(
+            browser_token=browser_token,
+            session_ref=session_ref,
+            session_id=session_id,
+            user_id=user_id,
+            device_id=device_id,
+            everywhere=everywhere,
+            request_id=request_id,
+            **other,
+        )
+        if request.known_already() is not None:
+            return request.request_id or new_request_id()
+        sealed = message.seal(request, app_id=self._app.app_id, key=self._app.key)
         spooled = SpooledLogout(sealed.request_id, sealed.envelope)
         self._store.add(spooled, connection)
         if self._has_thread:
