@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from session_client import (
     AppKey,
+    AsyncSessionClient,
     ConfigurationError,
     Logout,
     Register,
@@ -23,11 +24,16 @@ from session_client._core.message import seal
 KEY = AppKey("k1", bytes(range(32)))
 NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 NOWHERE = "redis://127.0.0.1:1/0"
+C = TypeVar("C")
+
+
+def made(kind: type[C], **changes: Any) -> C:
+    given: dict[str, Any] = {"broker_url": NOWHERE, "app_id": "shop", "app_key": KEY}
+    return kind(**given | changes)
 
 
 def client(**changes: Any) -> SessionClient:
-    given: dict[str, Any] = {"broker_url": NOWHERE, "app_id": "shop", "app_key": KEY}
-    return SessionClient(**given | changes)
+    return made(SessionClient, **changes)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +233,62 @@ def test_a_url_that_is_none_is_refused_by_the_arguments_name_and_without_being_q
         client(**{name: url})
 
     assert "hunter2" not in str(caught.value)
+
+
+PLACES = {
+    "redis": "redis://shop:hunter2@host/0?",
+    "rediss": "rediss://shop:hunter2@host/0?ssl_check_hostname=true&",
+    "sentinel": "redis://shop:hunter2@master/0?sentinels=host:26379&sentinel_password=hunter2&",
+    "unix": "unix://shop:hunter2@/run/redis.sock?db=1&",
+}
+TAKEN = [
+    "", "socket_connect_timeout=1", "retry_on_timeout=yes", "health_check_interval=5",
+    "max_connections=3", "encoding=utf-8", "client_name=shop",
+]  # fmt: skip
+UNKNOWN = ["foo=bar", "virtual_host=1", "Socket_timeout=1", "ssl_cert_reqs=yes", "ssl=true"]
+
+
+@pytest.mark.parametrize("kind", [SessionClient, AsyncSessionClient])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        (name, scheme)
+        for name in ("broker_url", "reply_url")
+        for scheme in PLACES
+        if (name, scheme) != ("broker_url", "unix")
+    ],
+)
+def test_an_option_that_redis_py_does_not_take_is_refused_by_its_name(
+    kind: type[Any], name: str, scheme: str
+) -> None:
+    for option in UNKNOWN:
+        url = f"{PLACES[scheme]}socket_timeout=1&{option}&client_name=hunter2"
+
+        with pytest.raises(ConfigurationError, match=f"^{name}: ") as caught:
+            made(kind, **{name: url})
+
+        assert f" {option.partition('=')[0]} " in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [SessionClient, AsyncSessionClient])
+@pytest.mark.parametrize(
+    "url", ["redis://shop:12?hunter=2@host/0", "redis://shop:12?h=hunter@host/0"]
+)
+def test_of_a_password_with_a_question_mark_in_it_no_part_is_named(
+    kind: type[Any], url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"^broker_url: ") as caught:
+        made(kind, broker_url=url)
+
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [SessionClient, AsyncSessionClient])
+@pytest.mark.parametrize("scheme", PLACES)
+def test_what_redis_py_takes_is_taken(kind: type[Any], scheme: str) -> None:
+    for option in TAKEN:
+        made(kind, broker_url=NOWHERE, reply_url=PLACES[scheme] + option)
 
 
 def test_a_list_of_brokers_is_refused_as_one() -> None:

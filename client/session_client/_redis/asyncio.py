@@ -45,12 +45,13 @@ _LASTING: Final = (redis.exceptions.NoPermissionError, redis.exceptions.OutOfMem
 
 
 def driver(broker_url: str, reply_url: str, app: App, *, max_waiting: int) -> AsyncDriver:
-    """Return a driver. Raises `ConfigurationError` for a broker that is no Redis."""
+    """Return a driver. Raises `ConfigurationError`, also for a broker that is no Redis."""
     if not urls.is_redis(broker_url):
         raise ConfigurationError("broker_url: the asyncio client needs a Redis")
     name = f"app-{app.app_id}"
-    replies = Place(reply_url, name)
-    publish = replies if broker_url == reply_url else Place(broker_url, name)
+    publish = replies = Place.of("broker_url", broker_url, name, Place.for_asyncio)
+    if broker_url != reply_url:
+        replies = Place.of("reply_url", reply_url, name, Place.for_asyncio)
     for place in {replies, publish}:
         place.read_certificates()
     return AsyncDriver(lambda: Link(publish, replies, app, max_waiting))

@@ -7,15 +7,19 @@ from __future__ import annotations
 # it: its own first call would hang for ever.
 import email.parser  # noqa: F401
 import encodings.idna  # noqa: F401
+import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlencode
 
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
 from session_client import sentinels
+from session_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection as AsyncConnection
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 # Those that were renewed meanwhile are read after that.
 _CERTIFICATES_LAST_SECONDS: Final = 300.0
+_NAME: Final = re.compile(r"[A-Za-z_]{1,40}")
 
 
 class Place:
@@ -36,6 +41,47 @@ class Place:
         self._class, self._options = self._understood(ConnectionPool, SSLConnection, Retry)
         self._tls: Any = None
         self._tls_is_good_until = 0.0
+
+    @classmethod
+    def of(
+        cls, argument: str, url: str, client_name: str, make: Callable[[Place], object]
+    ) -> Place:
+        """Return the Redis at *url*, to which *make* makes connections.
+
+        Raises `ConfigurationError` for an option of which it can make none: at a call, redis-py
+        would raise errors of its own.
+        """
+        try:
+            return cls._tried(url, client_name, make)
+        except Exception:  # noqa: BLE001 - what redis-py falls over differs by version and option
+            name = cls._refused_option(url, client_name, make)
+            what = "an option" if name is None else f"the option {name}"
+            raise ConfigurationError(
+                f"{argument}: {what} is none that redis-py knows here, or has a wrong value"
+            ) from None
+
+    @classmethod
+    def _tried(cls, url: str, client_name: str, make: Callable[[Place], object]) -> Place:
+        place = cls(url, client_name)
+        make(place)
+        return place
+
+    @classmethod
+    def _refused_option(
+        cls, url: str, client_name: str, make: Callable[[Place], object]
+    ) -> str | None:
+        """Return the option for which redis-py refuses *url*, if it may be named."""
+        where, _, query = url.partition("?")
+        if "@" in query:
+            return None  # what looks like an option may be the end of a password
+        options = parse_qsl(query)
+        of_sentinels = [option for option in options if option[0] in sentinels.OPTIONS]
+        for option in options:
+            try:
+                cls._tried(f"{where}?{urlencode([*of_sentinels, option])}", client_name, make)
+            except Exception:  # noqa: BLE001, PERF203
+                return option[0] if _NAME.fullmatch(option[0]) else None
+        return None
 
     def connection(self) -> AbstractConnection:
         """Return a connection that is not connected yet."""

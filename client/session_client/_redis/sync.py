@@ -25,14 +25,16 @@ _LOOK_UP_SECONDS: Final = 0.5
 
 
 def driver(broker_url: str, reply_url: str, app_id: str, *, max_waiting: int) -> Driver:
-    """Return a driver for a Redis, or by Celery for another broker."""
+    """Return a driver for a Redis, or by Celery for another broker. Raises `ConfigurationError`."""
     name = f"app-{app_id}"
-    replies = Place(reply_url, name)
     if urls.is_redis(broker_url):
-        publish = replies if broker_url == reply_url else Place(broker_url, name)
+        publish = replies = Place.of("broker_url", broker_url, name, Place.connection)
+        if broker_url != reply_url:
+            replies = Place.of("reply_url", reply_url, name, Place.connection)
         return Driver(lambda: Link(publish, replies, max_waiting))
     from session_client import _celery  # noqa: PLC0415 - an extra, which `urls` has looked for
 
+    replies = Place.of("reply_url", reply_url, name, Place.connection)
     return Driver(
         lambda: Link(replies, replies, max_waiting, lambda: _celery.publisher(broker_url, name))
     )
