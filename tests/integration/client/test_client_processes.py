@@ -177,7 +177,7 @@ def test_a_fork_at_any_moment_of_anothers_first_call_leaves_a_child_that_calls(
     redis_url: str, turn: int
 ) -> None:
     """Whatever lock that thread holds just then, the child must not need it."""
-    step = 401  # of some twenty thousand moments; others in each run
+    step = 151  # of some seven thousand moments; others in each run
     first = secrets.randbelow(step)
     with Responder(redis_url):
         forks = int(run(FORK_AT_MOMENTS, redis_url, str(step), str(first)))
