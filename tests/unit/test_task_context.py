@@ -23,17 +23,17 @@ def app() -> Iterator[Celery[QuietTask]]:
 def test_a_line_names_its_task_and_nothing_of_the_one_before(app: Celery[QuietTask]) -> None:
     seen: list[dict[str, Any]] = []
 
-    @app.task(name="binds")
+    @app.task(name="binds", shared=False)
     def binds(name: str) -> None:
         structlog.contextvars.bind_contextvars(app=name)
         seen.append(structlog.contextvars.get_contextvars())
 
-    @app.task(name="fails")
+    @app.task(name="fails", shared=False)
     def fails() -> None:
         seen.append(structlog.contextvars.get_contextvars())
         raise ValueError
 
-    @app.task(name="looks")
+    @app.task(name="looks", shared=False)
     def looks() -> None:
         seen.append(structlog.contextvars.get_contextvars())
 
@@ -53,7 +53,7 @@ def test_a_line_says_whether_the_task_came_before(
 ) -> None:
     seen: list[object] = []
 
-    @app.task(name="looks")
+    @app.task(name="looks", shared=False)
     def looks() -> None:
         seen.append(structlog.contextvars.get_contextvars()["redelivered"])
 
