@@ -26,7 +26,8 @@ _PACKAGES: Final = (
 )
 
 METHOD: Final = """\
-Subjects take turns within one run; each number is the median of the rounds. noop: a bare Celery
+Subjects take turns within one run; each number is the median of the rounds, and each x that of the
+rounds' own ratios: a shared machine changes its speed within seconds. noop: a bare Celery
 task with a Redis result. peer: a hand-written worker for the same job (benchmarks/peers/peer.py).
 direct: the app asks Mosaic itself. ours: SessionClient to the worker and back. One worker each,
 with the same pool and concurrency, on one private Redis and one private PostgreSQL (fsync off, for

@@ -57,15 +57,20 @@ def _throughput_row(samples: list[Any], subject: str, pool: str, latency: float)
     def of(who: str, what: str) -> float:
         return summary.median(samples, who, pool, latency, what) or 0.0
 
+    def over(base: str, what: str) -> str:
+        if base not in summary.subjects_of(samples):
+            return "-"
+        return f"{summary.times(samples, subject, base, pool, latency, what) or 0.0:.2f}"
+
     worker = of(subject, "worker_cpu_ms")
     return [
         pool,
         f"{latency:g} ms",
         subject,
         f"{of(subject, 'per_second'):.0f}",
-        _times(of(subject, "per_second"), of("peer", "per_second")),
+        over("peer", "per_second"),
         f"{worker:.2f}" if worker else "-",
-        _times(worker, of("noop", "worker_cpu_ms")) if worker else "-",
+        over("noop", "worker_cpu_ms") if worker else "-",
         f"{1000 / worker:.0f}" if worker else "-",
         f"{of(subject, 'client_cpu_ms'):.2f}",
         f"{of(subject, 'postgres_cpu_ms'):.2f}",

@@ -1,7 +1,8 @@
 """How many requests a second, and what CPU time each costs whom.
 
-All workers of one pool run at once and idle until it is their turn; the subjects take turns, and
-of the rounds the median counts, so that a noisy moment of the machine hits one sample of one.
+All workers of one pool run at once and idle until it is their turn. The subjects take turns, in
+each other round the other way about, and of the rounds the median counts, so that a noisy moment of
+the machine hits one sample of one.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def measure(ground: Ground, options: Options, found: Figures) -> None:
             before = crew.memory()
             for latency in options.latencies_ms:
                 ground.stage.mosaic.set_latency(latency)
-                for _ in range(options.rounds):
-                    found.samples += crew.round(latency)
+                for number in range(options.rounds):
+                    found.samples += crew.round(latency, is_reversed=number % 2 == 1)
             if options.memory_requests and pool == "threads":
                 crew.go_on(options.memory_requests)
             found.memory += crew.growth_since(before)
@@ -78,9 +79,10 @@ class Crew:
             while answered < self._options.warm_up:
                 answered += check(client.closed(self._options.client_threads, 0.5)).answered
 
-    def round(self, latency: float) -> list[Sample]:
+    def round(self, latency: float, *, is_reversed: bool) -> list[Sample]:
         """Put one subject after another under load."""
-        return [self._sample(subject, latency) for subject in self._subjects]
+        turns = reversed(self._subjects) if is_reversed else self._subjects
+        return [self._sample(subject, latency) for subject in turns]
 
     def _sample(self, subject: str, latency: float) -> Sample:
         process = self._workers[subject]

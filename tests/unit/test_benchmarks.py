@@ -165,10 +165,10 @@ def test_the_clients_own_aims_are_each_held_by_themselves() -> None:
 
 
 def test_each_aim_is_held_against_the_median_of_its_rounds() -> None:
-    noop = [sample("noop", per_second=700, cpu=1.0)]
-    peer = [sample("peer", per_second=p, cpu=5.0) for p in (90, 100, 5000)]
-    good = [sample("ours", per_second=p, cpu=c) for p, c in ((230, 1.9), (240, 9.9), (1, 0.1))]
-    bad = [sample("ours", per_second=p, cpu=c) for p, c in ((229, 2.1), (999, 9.9), (1, 0.1))]
+    noop = [sample("noop", per_second=700, cpu=c) for c in (1.0, 5.0, 0.02)]
+    peer = [sample("peer", per_second=p, cpu=5.0) for p in (100, 4000, 0.5)]
+    good = [sample("ours", per_second=p, cpu=c) for p, c in ((230, 1.9), (240, 9.9), (200, 0.1))]
+    bad = [sample("ours", per_second=p, cpu=c) for p, c in ((229, 2.1), (240, 9.9), (200, 0.1))]
 
     assert words_of(Figures(samples=[*noop, *peer, *good])) == ["met", "met", "met", "missed"]
     assert words_of(Figures(samples=[*noop, *peer, *bad])) == ["missed", "met", "missed", "missed"]
