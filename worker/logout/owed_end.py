@@ -31,9 +31,9 @@ def owe_end(
     """
     keyring, now = services.keyring, services.now()
     session = mosaic_ids.find(connection, keyring.lookup_hash(session_id), for_update=True)
-    has_new_id = session is None and asked_about is not None
+    has_new_id = False
     if session is None and asked_about is not None:
-        session = queries.by_id(connection, asked_about, for_update=True)
+        session, has_new_id = queries.by_id(connection, asked_about, for_update=True), True
     if session is None or session.ended_at is None:
         return ()
     of_session = Logout.idp_session_id == session.id

@@ -83,31 +83,32 @@ def settle(
         else:
             with services.store.write() as connection:
                 settled = _settle_in(connection, use)
+        if (
+            isinstance(settled, Again)
+            and settled.ended is None
+            and new_hash != session.session_hash
+        ):
+            settled = _end_under_new_id(use)
     except IntegrityError:
         settled = Again()  # the new id was registered this very moment: the next round sees it
     if isinstance(settled, Again):
-        if new_hash != session.session_hash and settled.ended is None:
-            settled = _end_under_new_id(use)
         log.info("tokens_discarded", session=str(session.id), app=request.app.app_id)
     return settled
 
 
 def _end_under_new_id(use: _Use) -> Again:
-    """Have Mosaic told of a logout that came first by the id that it has given the session since.
+    """Have Mosaic told, where the session has ended, by the id that it has given it since.
 
     By the one that the logout knew it may find the session no more.
     """
-    with use.services.store.write() as connection:
+    services, session = use.services, use.session
+    with services.store.write() as connection:
+        found = queries.by_id(connection, session.id)
+        if found is None or found.ended_at is None:
+            return Again()
         owed = owe_end(
-            connection,
-            use.services,
-            use.request.app,
-            use.tokens.session_id,
-            asked_about=use.session.id,
+            connection, services, use.request.app, use.tokens.session_id, asked_about=session.id
         )
-        found = queries.by_id(connection, use.session.id)
-    if not owed or found is None:
-        return Again()
     reason = queries.reason_for(found.end_cause)
     return Again(Outcome(Verdict.LOGIN_REQUIRED, reason, logouts=owed))
 

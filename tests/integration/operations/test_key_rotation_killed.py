@@ -14,7 +14,7 @@ from sandbox.processes import ManagedProcess, poll_until
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import told
 from tests.integration.operations.doctor_rig import elsewhere, findings, living
-from tests.integration.storage.pg_locks import somebody_waits_for_a_lock
+from tests.integration.storage.pg_locks import waiting_for_locks
 from tests.stage import ENCRYPTION_KEY, Stage, environment
 from worker.storage.encryption import kid_of
 
@@ -56,7 +56,7 @@ def test_a_rotation_that_was_killed_is_told_until_one_is_done(
             query = "SELECT id FROM idp_sessions WHERE user_id = :user FOR UPDATE"
             held.execute(text(query), {"user": last})
             with rotation_of(stage, tmp_path) as rotation:
-                poll_until(lambda: somebody_waits_for_a_lock(stage), 60)
+                poll_until(lambda: waiting_for_locks(stage), 60)
                 rotation.kill()
 
         assert kids(stage) == ["k2"] * (SESSIONS - 1) + ["k1"]

@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 
+from models import EndCause, IdpSession
 from session_client.contract import Reason, Verdict
+from simulator.controls.gates import Gate
 from simulator.idp.endpoints import Endpoint
-from tests.integration.outbox.propagation_rig import by_queue
-from tests.stage import Stage
+from simulator.server import SimulatorServer
+from tests.integration.storage.pg_locks import (
+    DEADLOCK,
+    failures,
+    one_behind_the_other,
+    patient_locks,
+)
+from tests.stage import Stage, patient_redis
+
+__all__ = ["failures"]
 
 ASK = Endpoint.SESSION_AUTHENTICATE
 
 
-def log_out(stage: Stage, ref: str) -> None:
-    stage.log_out(session_ref=ref)
+@pytest.fixture
+def apps(stage: Stage) -> Stage:
+    stage.add_app("shop")
+    stage.add_app("forum")
+    return stage
 
 
-def log_out_and_tell(stage: Stage, ref: str) -> None:
-    stage.log_out(session_ref=ref)
+@contextmanager
+def renamed_meanwhile(stage: Stage) -> Iterator[tuple[UUID, Gate, Future[Any]]]:
+    """Hold the answer that gives ada's session a new id, her old one forgotten at Mosaic."""
+    ref = stage.registered()
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    state.faults.add(ASK, "rotate_session_id", client_id="client-forum", times=1)
+    with (
+        state.gates.hold(ASK, "client-forum") as gate,
+        stage.meanwhile(lambda: stage.silent_auth("ada", "forum")) as asked,
+    ):
+        gate.wait_arrived()
+        state.sessions._by_id.pop(session.session_id)
+        yield ref, gate, asked
+
+
+def log_out(stage: Stage, ref: UUID) -> None:
+    stage.log_out(session_ref=str(ref))
+
+
+def log_out_and_tell(stage: Stage, ref: UUID) -> None:
+    log_out(stage, ref)
     assert stage.tell_mosaic() == ["confirmed"]  # of an id that it does not know any more
 
 
-def find_it_gone(stage: Stage, ref: str) -> None:
-    del ref
+def find_it_gone(stage: Stage, _: UUID) -> None:
     assert stage.silent_auth("ada", "shop").reason == Reason.GONE_AT_IDP
 
 
-def let_it_expire(stage: Stage, ref: str) -> None:
-    del ref
+def let_it_expire(stage: Stage, ref: UUID) -> None:
+    change(stage, ref, ended_at=stage.now(), end_cause="expired", sealed_session_id=None)
+
+
+def change(stage: Stage, ref: UUID, **values: Any) -> None:
     with stage.services.store.write() as connection:
-        connection.exec_driver_sql(
-            "UPDATE idp_sessions SET ended_at = created_at, end_cause = 'expired',"
-            " sealed_session_id = NULL"
-        )
+        connection.execute(update(IdpSession).where(IdpSession.id == ref).values(**values))
 
 
-ENDINGS: dict[str, tuple[Callable[[Stage, str], None], Reason]] = {
+ENDINGS: dict[str, tuple[Callable[[Stage, UUID], None], Reason]] = {
     "logged out, and Mosaic not told yet": (log_out, Reason.LOGGED_OUT),
     "logged out, and Mosaic told": (log_out_and_tell, Reason.LOGGED_OUT),
     "gone at Mosaic": (find_it_gone, Reason.GONE_AT_IDP),
@@ -46,54 +83,31 @@ ENDINGS: dict[str, tuple[Callable[[Stage, str], None], Reason]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_mosaic_is_told_of_the_end_by_the_id_that_came_too_late(stage: Stage, ending: str) -> None:
+def test_mosaic_is_told_of_the_end_by_the_id_that_came_too_late(apps: Stage, ending: str) -> None:
     end, reason = ENDINGS[ending]
-    stage.add_app("shop")
-    stage.add_app("forum")
-    ref = str(stage.registered())
-    state = stage.mosaic.state
-    (session,) = state.live_sessions("ada")
-    state.faults.add(ASK, "rotate_session_id", client_id="client-forum", times=1)
-
-    with (
-        state.gates.hold(ASK, "client-forum") as gate,
-        stage.meanwhile(lambda: stage.silent_auth("ada", "forum")) as asked,
-    ):
-        gate.wait_arrived()
-        state.sessions._by_id.pop(session.session_id)
-        end(stage, ref)
+    state = apps.mosaic.state
+    with renamed_meanwhile(apps) as (ref, gate, asked):
+        end(apps, ref)
         gate.release()
         answer = asked.result(timeout=60)
 
     assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, reason)
-    assert len(state.live_sessions("ada")) == 1
-    assert stage.tell_mosaic() == ["confirmed"]
+    (session,) = state.live_sessions("ada")
+    assert apps.tell_mosaic() == ["confirmed"]
     assert state.live_sessions("ada") == []
-    (row,) = stage.sessions()
-    assert row.sealed_session_id is None
-    # Whoever knows only the old id still finds the session.
-    again = stage.log_out(session_id=session.session_id)
+    assert apps.session(ref).sealed_session_id is None
+    # It is found by the new id as well as by the old one.
+    again = apps.log_out(session_id=session.session_id)
     assert (again.sessions_ended, again.idp_unconfirmed) == (0, 0)
 
 
-def test_a_worker_that_tells_of_the_old_id_meanwhile_confirms_nothing(stage: Stage) -> None:
-    stage.add_app("shop")
-    stage.add_app("forum")
-    ref = str(stage.registered())
-    state = stage.mosaic.state
-    (session,) = state.live_sessions("ada")
-    state.faults.add(ASK, "rotate_session_id", client_id="client-forum", times=1)
-
-    with (
-        state.gates.hold(ASK, "client-forum") as gate,
-        stage.meanwhile(lambda: stage.silent_auth("ada", "forum")) as asked,
-    ):
-        gate.wait_arrived()
-        state.sessions._by_id.pop(session.session_id)
-        stage.log_out(session_ref=ref)
+def test_a_worker_that_tells_of_the_old_id_meanwhile_confirms_nothing(apps: Stage) -> None:
+    state = apps.mosaic.state
+    with renamed_meanwhile(apps) as (ref, gate, asked):
+        log_out(apps, ref)
         with (
             state.gates.hold(Endpoint.SESSION_LOGOUT) as telling,
-            stage.meanwhile(stage.tell_mosaic) as told,
+            apps.meanwhile(apps.tell_mosaic) as told,
         ):
             telling.wait_arrived()
             gate.release()
@@ -101,18 +115,60 @@ def test_a_worker_that_tells_of_the_old_id_meanwhile_confirms_nothing(stage: Sta
             telling.release()
             assert told.result(timeout=60) == [None]
 
-    assert stage.tell_mosaic() == ["confirmed"]
+    assert apps.tell_mosaic() == ["confirmed"]
     assert state.live_sessions("ada") == []
 
 
-def test_a_session_that_lives_on_is_not_ended_by_a_new_id(stage: Stage) -> None:
-    stage.add_app("shop")
-    by_queue(stage, "forum")
-    stage.registered()
-    state = stage.mosaic.state
-    for _ in range(3):
-        state.faults.add(ASK, "rotate_session_id", times=1)
-        assert stage.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
+def test_a_worker_that_closes_the_delivery_meanwhile_waits_in_no_ring(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer, failures: list[str]
+) -> None:
+    with patient_locks(), patient_redis(), Stage(postgres_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        stage.add_app("forum")
+        with renamed_meanwhile(stage) as (ref, gate, asked):
+            log_out(stage, ref)
 
-    assert stage.logouts() == []
-    assert [row.ended_at for row in stage.sessions()] == [None]
+            def settle() -> None:
+                gate.release()
+                asked.result(timeout=60)
+
+            # The one wants the session and then its delivery; the other has closed the delivery.
+            one_behind_the_other(stage, ref, [settle, stage.tell_mosaic])
+
+        assert DEADLOCK not in failures
+        assert stage.tell_mosaic() == ["confirmed"]
+        assert mosaic.state.live_sessions("ada") == []
+
+
+@pytest.mark.parametrize("cause", [EndCause.EXPIRED, EndCause.GONE_AT_IDP])
+def test_a_session_that_lives_is_not_ended_for_another_row_that_has_its_id(
+    apps: Stage, cause: EndCause
+) -> None:
+    state = apps.mosaic.state
+    one, other = apps.registered(), apps.registered()
+    ids = [session.session_id for session in state.live_sessions("ada")]
+    change(apps, other, ended_at=apps.now(), end_cause=cause.value, sealed_session_id=None)
+    # Mosaic answers with the other row's id, and the session changes meanwhile.
+    state.sessions._by_id[ids[0]] = state.sessions._by_id[ids[1]]
+    with (
+        state.gates.hold(ASK, "client-forum") as gate,
+        apps.meanwhile(lambda: apps.silent_auth("ada", "forum")) as asked,
+    ):
+        gate.wait_arrived()
+        change(apps, one, version=IdpSession.version + 1)
+        gate.release()
+        answer = asked.result(timeout=60)
+
+    assert answer.verdict is Verdict.AUTHENTICATED
+    assert apps.session(one).ended_at is None
+    assert apps.logouts() == []
+
+
+def test_a_session_that_lives_on_is_not_ended_by_a_new_id(apps: Stage) -> None:
+    apps.registered()
+    for _ in range(3):
+        apps.mosaic.state.faults.add(ASK, "rotate_session_id", times=1)
+        assert apps.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
+
+    assert apps.logouts() == []
+    assert [row.ended_at for row in apps.sessions()] == [None]

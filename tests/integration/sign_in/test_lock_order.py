@@ -9,34 +9,36 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, text, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from models import EndCause, IdpSession
 from session_client import contract, methods, requests
 from session_client.contract import LogoutScope, Verdict
 from session_client.requests import new_verifier
 from simulator.controls.devices import totp_code
-from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.logins.login_rig import ALL, prove
-from tests.integration.storage.pg_locks import patient_locks
+from tests.integration.storage.pg_locks import (
+    DEADLOCK,
+    failures,
+    one_behind_the_other,
+    patient_locks,
+)
 from tests.stage import Stage, patient_redis
 from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
 from worker.sessions import queries
-from worker.storage import database
+
+__all__ = ["failures"]
 
 ASK = "session/authenticate"
-DEADLOCK = "40P01"
 PASSWORD = "a user's"
 DEVICE = "their laptop"
 
@@ -237,20 +239,6 @@ def apps(postgres_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator
         yield stage
 
 
-@pytest.fixture
-def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of the errors that the database comes to answer with."""
-    seen: list[str] = []
-    say = database._raise_in_our_words
-
-    def note(error: SQLAlchemyError) -> NoReturn:
-        seen.append(getattr(getattr(error, "orig", None), "sqlstate", None) or repr(error))
-        say(error)
-
-    monkeypatch.setattr(database, "_raise_in_our_words", note)
-    return seen
-
-
 def races_of(flow: Flow) -> Iterator[tuple[list[Flow], int]]:
     """Yield who comes in which order, and whose session is held, so that each pair is among them.
 
@@ -306,26 +294,3 @@ def test_what_refers_to_a_locked_session_can_be_written(apps: Stage) -> None:
                 # What the database does for a row that refers to the session.
                 key = select(IdpSession.id).where(IdpSession.id == session)
                 connection.execute(key.with_for_update(read=True, key_share=True))
-
-
-def one_behind_the_other(stage: Stage, held: UUID, acts: list[Act]) -> list[Any]:
-    """Do *acts* while the row of a session is held, and let it go when all wait or are done."""
-    with ThreadPoolExecutor(len(acts)) as threads:
-        doing: list[Future[Any]] = []
-        with stage.services.store.write() as connection:
-            connection.execute(select(IdpSession.id).where(IdpSession.id == held).with_for_update())
-            for act in acts:
-                doing.append(threads.submit(act))
-                wait_until(lambda: are_waiting(stage, doing), 60)
-        return [each.result() for each in doing]
-
-
-def are_waiting(stage: Stage, doing: list[Future[Any]]) -> bool:
-    """Whether each of *doing* is done, or waits for a row."""
-    open_ones = sum(not each.done() for each in doing)
-    with stage.services.store.read() as connection:
-        waiting = text(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return bool(connection.execute(waiting).scalar_one() >= open_ones)

@@ -18,7 +18,7 @@ from session_client import requests
 from session_client.contract import LogoutScope, Reason, Verdict
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.storage.pg_locks import patient_locks, somebody_waits_for_a_lock
+from tests.integration.storage.pg_locks import patient_locks, waiting_for_locks
 from tests.stage import Stage
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
@@ -182,7 +182,7 @@ def test_a_logout_waits_for_a_registration_that_is_not_committed_yet(
             link_app(connection, values["id"], "shop", stage.now(), None)
             leave = functools.partial(stage.log_out, app_id=by, session_id=login.session_id)
             with stage.meanwhile(leave) as leaving:
-                wait_until(lambda: somebody_waits_for_a_lock(stage), 60)
+                wait_until(lambda: waiting_for_locks(stage) > 0, 60)
                 connection.commit()
 
         assert leaving.result().sessions_ended == 1

@@ -14,7 +14,7 @@ from session_client import requests
 from session_client.contract import Reason, Verdict
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.storage.pg_locks import patient_locks, somebody_waits_for_a_lock
+from tests.integration.storage.pg_locks import patient_locks, waiting_for_locks
 from tests.stage import Stage
 
 
@@ -329,7 +329,7 @@ def test_an_older_token_that_races_a_newer_one_waits_and_then_changes_nothing(
             # Locked, not changed, until somebody waits: for a changed row an INSERT waits, too.
             connection.execute(select(IdpSession.id).with_for_update())
             with stage.meanwhile(lambda: stage.remember(late)) as registering:
-                wait_until(lambda: somebody_waits_for_a_lock(stage), 60)
+                wait_until(lambda: waiting_for_locks(stage) > 0, 60)
                 connection.execute(update(IdpSession).values(news))
                 connection.commit()
 

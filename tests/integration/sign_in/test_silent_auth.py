@@ -15,7 +15,7 @@ from session_client import requests
 from session_client.contract import Reason, Verdict
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.storage.pg_locks import patient_locks, somebody_waits_for_a_lock
+from tests.integration.storage.pg_locks import patient_locks, waiting_for_locks
 from tests.stage import Stage, claims_of
 from worker import wiring
 from worker.maintenance.expire import expire_sessions
@@ -537,7 +537,7 @@ def test_a_new_id_that_is_registered_this_very_moment_costs_one_more_round(
             with stage.services.store.write() as connection:
                 connection.execute(insert(IdpSession).values(twin))
                 gate.release()
-                wait_until(lambda: somebody_waits_for_a_lock(stage), 60)
+                wait_until(lambda: waiting_for_locks(stage) > 0, 60)
 
         assert asking.result().verdict is Verdict.AUTHENTICATED
         assert mosaic.state.calls.count(ASK) == 2
