@@ -122,9 +122,6 @@ def put_off(
     wake_again = timedelta(seconds=services.settings.delivery_wake_again_seconds)
     # Not even tried: counted, a busy minute would end in pauses meant for long outages.
     not_tried = 1 if isinstance(error, HeldBack) else 0
-    # A worker that comes back from it did not die of it: those that did are counted in a row. Over
-    # two weeks of tries each deploy may kill one, beside a delivery that does no harm.
-    crashes = {} if not_tried else {"crashes": 0}
     connection.execute(
         update(lease.kind)
         .where(lease.kind.id == lease.id, lease.kind.lease_token == lease.token)
@@ -132,11 +129,13 @@ def put_off(
             lease_token=None,
             leased_until=None,
             attempts=lease.kind.attempts - not_tried,
+            # A worker that comes back from it did not die of it: those that did are counted in a
+            # row. Over two weeks of tries each deploy may kill one beside a harmless delivery.
+            crashes=lease.kind.crashes if not_tried else 0,
             next_attempt_at=next_attempt_at,
             # Its message is spent: the sweep takes it as soon as it is due.
             woken_at=next_attempt_at - wake_again,
             last_error=None if error is None else f"{type(error).__name__}: {error}"[:500],
-            **crashes,
             **(noted or {}),
         )
     )

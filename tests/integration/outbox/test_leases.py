@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from models import Logout, Notice
 from sandbox.ports import free_port
-from session_client.contract import Verdict
+from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.celery_support.transport_rig import Taker
 from tests.integration.outbox.propagation_rig import (
@@ -27,7 +27,7 @@ from tests.integration.outbox.propagation_rig import (
 )
 from tests.stage import Stage, redis_client
 from worker.app import app as celery_app
-from worker.errors import StoreUnavailable
+from worker.errors import HeldBack, StoreUnavailable
 from worker.maintenance.purge import purge_history
 from worker.outbox import app_notices, leases, mosaic_logouts, notice_delivery
 from worker.outbox.leases import MAX_CRASHES, wake_due
@@ -67,14 +67,20 @@ DELIVERIES: dict[str, tuple[Callable[[Stage], str | None], Callable[[Stage], Any
 }
 
 
+def logged_out(stage: Stage) -> str:
+    """Owe Mosaic and forum the end of a session; return the receipt's id."""
+    ref = stage.registered("ada", "shop")
+    stage.silent_auth("ada", "forum")
+    receipt_id: str = stage.log_out(session_ref=str(ref)).receipt_id
+    return receipt_id
+
+
 @pytest.mark.parametrize("kind", DELIVERIES)
 def test_a_delivery_that_keeps_killing_its_workers_is_dead_lettered_visibly(
     queued: Stage, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     work, row_of = DELIVERIES[kind]
-    ref = queued.registered("ada", "shop")
-    queued.silent_auth("ada", "forum")
-    receipt_id = queued.log_out(session_ref=str(ref)).receipt_id
+    receipt_id = logged_out(queued)
     monkeypatch.setattr(mosaic_logouts, "_tell_mosaic", _die)
 
     for _ in range(MAX_CRASHES + 1):
@@ -101,9 +107,7 @@ def test_workers_that_die_now_and_then_in_a_long_outage_are_no_reason_to_give_up
     queued: Stage, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     work, row_of = DELIVERIES[kind]
-    ref = queued.registered("ada", "shop")
-    queued.silent_auth("ada", "forum")
-    queued.log_out(session_ref=str(ref))
+    logged_out(queued)
     tell_mosaic = mosaic_logouts._tell_mosaic
     queued.mosaic.state.faults.add("session/logout", "status", status=503)
 
@@ -121,6 +125,26 @@ def test_workers_that_die_now_and_then_in_a_long_outage_are_no_reason_to_give_up
 
     row = row_of(queued)
     assert (row.crashes, row.closed_at) == (0, None)
+
+
+def test_an_attempt_that_was_held_back_proves_nothing_of_a_delivery_that_kills(
+    queued: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged_out(queued)
+
+    def held_back(*_: object) -> NoReturn:
+        raise HeldBack("not now", Reason.IDP_UNAVAILABLE, 1.0)
+
+    for _ in range(MAX_CRASHES + 1):
+        monkeypatch.setattr(mosaic_logouts, "_tell_mosaic", _die)
+        with pytest.raises(KeyboardInterrupt):
+            work_on_logout(queued)
+        queued.pass_time(seconds=61)
+        monkeypatch.setattr(mosaic_logouts, "_tell_mosaic", held_back)
+        work_on_logout(queued)
+        queued.pass_time(minutes=6)
+
+    assert the_logout(queued).outcome == "dead"
 
 
 def test_a_dead_lettered_notice_can_be_opened_again(
