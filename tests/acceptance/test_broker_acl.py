@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -20,7 +21,15 @@ from sandbox.ports import free_port
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from sandbox.stack import Stack
-from session_client import Authenticated, Registered, SessionClient, Status, broker
+from session_client import (
+    AsyncSessionClient,
+    Authenticated,
+    Registered,
+    SessionClient,
+    SessionInfo,
+    Status,
+    broker,
+)
 from tests.acceptance.client_rig import ROOT, TAKE_NOTICES, Apps, running, working
 from tests.redis_users import WORKER, documented_rules, refused_commands, url_of, version_of
 from tests.sending import send
@@ -68,12 +77,19 @@ def test_apps_and_workers_with_the_documented_redis_users_can_do_all_they_need(
             receipt = client.logout(
                 user_id="ada", session_ref=registered.session_ref, wait="idp", timeout=20
             )
+        later = asyncio.run(sessions_of("ada", app_url, key))
         poll_until(lambda: admin.exists(key_of(Run.SWEEP)), 60, what="a sweep")
 
     assert isinstance(silent, Authenticated)
+    assert later == ()
     assert len(sessions) == 1
     assert (receipt.sessions_ended, receipt.idp_confirmed) == (1, 1)
     assert refused_commands(own_redis) == set()
+
+
+async def sessions_of(user_id: str, app_url: str, key: str) -> tuple[SessionInfo, ...]:
+    async with AsyncSessionClient(broker_url=app_url, app_id="shop", app_key=key) as client:
+        return await client.status(user_id=user_id, timeout=20)
 
 
 def test_a_worker_with_the_documented_redis_user_takes_over_and_shows_how_things_are(

@@ -98,7 +98,7 @@ def purge_history(
         ("events", SessionEvent.at, events_kept, true()),
         ("operator_actions", OperatorAction.at, events_kept, true()),
     )
-    run_ends_at = ends_at(services) if until is None else until
+    until = ends_at(services) if until is None else until
     rows: dict[str, int] = {}
     is_complete = True
     for name, since, latest, is_free in purges:
@@ -106,7 +106,7 @@ def purge_history(
             rows[name] = count(services, since.class_, (since <= latest) & is_free)
             continue
         deleter = _deleter(services, since, latest, is_free)
-        counts = in_batches(services, name, deleter, run_ends_at)
+        counts = in_batches(services, name, deleter, until)
         rows |= counts.rows
         is_complete = is_complete and counts.is_complete
     return Counts(rows, is_complete)

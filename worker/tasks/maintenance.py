@@ -1,4 +1,4 @@
-"""Forgetting on schedule. Safe to repeat and to run twice at once: each batch is one statement.
+"""Forgetting on schedule. Safe to repeat and to run twice at once: each batch locks what it takes.
 
 Arguments are ignored: Celery logs what Python says of wrong ones.
 """

@@ -51,7 +51,7 @@ class Driver:
 
         What keeps the broker away is raised at once.
         """
-        del answer_to, quiet, longest  # nobody waits
+        del answer_to, quiet, longest  # no answer takes any time
         why: Unavailable | None = None
         for message in messages:
             try:

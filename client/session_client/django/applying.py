@@ -61,21 +61,21 @@ def apply(request: HttpRequest, changes: Changes, *, is_login: bool = False) -> 
     """Do what *changes* say; headers are added by the middleware."""
     if changes.empties:
         request.session.flush()
-        show_nobody(request)
+        show_anonymous(request)
     local = changes.local
     if local is not None and not local.is_over and not _sign_in(request, local, is_login=is_login):
         local = local.over()
     if local is not None and local.is_over:
         for key in (auth.SESSION_KEY, auth.BACKEND_SESSION_KEY, auth.HASH_SESSION_KEY):
             request.session.pop(key, None)
-        show_nobody(request)
+        show_anonymous(request)
     if local is not None:
         request.session[web.KEY] = local.to_dict()
     headers_of(request).extend(changes.headers)
 
 
-def show_nobody(request: HttpRequest) -> None:
-    """Let the views of *request* see no user, whatever Django's session says."""
+def show_anonymous(request: HttpRequest) -> None:
+    """Let the views of *request* see an anonymous user, whatever Django's session says."""
     _show(request, AnonymousUser())
 
 
@@ -139,7 +139,7 @@ def _sign_in(request: HttpRequest, local: Local, *, is_login: bool) -> bool:
     is_known = who == user._meta.pk.value_to_string(user)  # noqa: SLF001 - as Django's own login does
     if not user.is_active:
         if who is not None and not is_known:
-            request.session.flush()  # what lies there is somebody else's
+            request.session.flush()  # what lies there is another user's
         return False
     if not is_known or is_login:
         auth.login(request, user, backend=_BACKEND)

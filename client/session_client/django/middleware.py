@@ -63,7 +63,7 @@ class Middleware:
             return None
         applying.apply(request, decided)
         if local is not None:
-            applying.show_nobody(request)
+            applying.show_anonymous(request)
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

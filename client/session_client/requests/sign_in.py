@@ -226,7 +226,7 @@ class IssueTicket(Request["Ticket | LoginRequired"]):
         request_id: the idempotency key; a new one unless given.
 
     Send the browser to its ``transfer_url``, which is the other app's own, with ``ticket`` and
-    ``challenge`` in the query. With `LoginRequired` nobody is signed in here.
+    ``challenge`` in the query. With `LoginRequired` no user is signed in here.
     """
 
     task: ClassVar[Task] = Task.TICKET

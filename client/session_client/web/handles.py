@@ -43,7 +43,7 @@ def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
     """Return what this browser has begun, the newest last. A name that came twice is none.
 
     Only names that `write` gives count: without the prefix a sibling host can plant its own login,
-    and the user would be signed in as somebody else.
+    and the user would be signed in as another one.
     """
     found: dict[str, Handle | None] = {}
     prefix = _prefix(is_secure=is_secure)
@@ -62,7 +62,7 @@ def to_go_on_with(handles: list[Handle], step: LoginStep, *, may_step_up: bool) 
     """Return the one that *step* goes on with: by its ``state``, else the newest of its kind.
 
     One of another kind would not do: a passkey that is asked for, and cancelled, must not be in
-    the way of a code. Nor must a step-up be in the way of a login, where nobody is signed in.
+    the way of a code. Nor must a step-up be in the way of a login, where no user is signed in.
     """
     state = getattr(step, "state", None)
     fitting = [known for known in handles if known.next_step == _kind(type(step))]

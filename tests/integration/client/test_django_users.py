@@ -17,7 +17,7 @@ __all__ = ["asgi", "django", "session_worker", "settings"]
 
 VIEWS = ("by_call", "by_await", "strict_by_call", "strict_by_await")
 # By ``request.user`` and by ``request.auser()``; ``login_required`` leads to the login.
-NOBODY = {"by_call": ", ", "by_await": ", ", "strict_by_call": "302", "strict_by_await": "302"}
+ANONYMOUS = {"by_call": ", ", "by_await": ", ", "strict_by_call": "302", "strict_by_await": "302"}
 ADA = dict.fromkeys(VIEWS, "ada, ada")
 PAGE = SessionWorker.page
 
@@ -106,7 +106,7 @@ def test_no_view_sees_whom_nobody_can_vouch_for(
         session_worker.next(Status, NotAnswered())
     away = seen_in(browser)
 
-    assert (before, away, seen_in(browser)) == (ADA, NOBODY, ADA)
+    assert (before, away, seen_in(browser)) == (ADA, ANONYMOUS, ADA)
 
 
 def test_no_view_sees_whom_a_mark_says_to_be_out(
@@ -122,8 +122,8 @@ def test_no_view_sees_whom_a_mark_says_to_be_out(
         DatabaseMarks().put(f"ended:{login.session.session_ref}", 0.0, 60.0)
         answer = browser("get", f"/{view}", **PAGE)
 
-        assert NOBODY[view] in {answer.content.decode(), str(answer.status_code)}
-        assert seen_in(browser) == NOBODY
+        assert ANONYMOUS[view] in {answer.content.decode(), str(answer.status_code)}
+        assert seen_in(browser) == ANONYMOUS
 
 
 def test_each_view_sees_who_was_signed_in_silently(
@@ -151,8 +151,8 @@ def test_no_view_sees_a_user_who_is_not_active_here(
 
         first = browser("get", f"/{view}", **PAGE)
 
-        assert NOBODY[view] in {first.content.decode(), str(first.status_code)}
-        assert seen_in(browser) == NOBODY
+        assert ANONYMOUS[view] in {first.content.decode(), str(first.status_code)}
+        assert seen_in(browser) == ANONYMOUS
         assert browser("get", "/", **PAGE).status_code == 403
         if "sessionid" in browser.cookies:
             assert SESSION_KEY not in SessionStore(browser.cookies["sessionid"].value)
@@ -223,4 +223,4 @@ def test_a_user_who_is_made_active_again_is_in_at_once(
         user.save()
         seen.append(seen_in(browser))
 
-    assert seen == [ADA, NOBODY, ADA]
+    assert seen == [ADA, ANONYMOUS, ADA]

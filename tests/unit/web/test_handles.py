@@ -41,7 +41,7 @@ class Browser:
         self.begin(begun_by(step, login), filled(step, state=f"before-{login}"), at=at)
 
     def go_on(self, step: LoginStep, *, at: float = NOW) -> Any:
-        """Return the handle that the worker was asked with; None where nobody was asked."""
+        """Return the handle that the worker was asked with; None where it was not."""
         denied = Denied("invalid_credentials")
         self.rig.worker.plans.update(start=denied, authenticate=denied)
         asked = len(self.rig.worker.calls)
@@ -104,11 +104,11 @@ def test_a_handle_under_a_name_that_the_app_does_not_write_is_none() -> None:
 
         prefixes = ("", "__Host-", "__Secure-", "__host-", "__HOST-", "__Host-__Host-")
         for planted in {f"{prefix}{bare}" for prefix in prefixes} - {name}:
-            nobody = Browser(options)
-            nobody.jar[planted] = value
+            stranger = Browser(options)
+            stranger.jar[planted] = value
             victim.jar[planted] = value
 
-            assert nobody.go_on(Code("1")) is None, planted
+            assert stranger.go_on(Code("1")) is None, planted
             assert victim.go_on(Code("1")) == "of-the-victim", planted
 
 
