@@ -22,7 +22,9 @@ from session_client import Authenticated, SessionClient
 from tests.faults.looking import registered
 
 NOBODY: Final = "65534"
-# The interpreter may lie below a folder that is root's alone. It may be read, and nothing written.
+# Interpreter and clone may lie below a folder that is root's alone. They may be read, and nothing
+# written: also by access(2), which of another user than root would forget that right (Alembic asks
+# it for its folder).
 READ: Final = "-all,+dac_read_search"
 # A mount namespace of its own, in which the whole tree is read-only; then another user.
 CONFINED: Final = f"""\
@@ -36,7 +38,7 @@ done
 cd /proc
 unset COVERAGE_PROCESS_CONFIG  # each process would write down which lines it ran
 exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs \\
-    --inh-caps {READ} --ambient-caps {READ} --bounding-set {READ} "$@"
+    --securebits +no_setuid_fixup --inh-caps {READ} --ambient-caps {READ} --bounding-set {READ} "$@"
 """
 CONFINE: Final = (shutil.which("unshare") or "unshare", "--mount", "sh", "-c", CONFINED, "sh")
 PROBE: Final = """\
