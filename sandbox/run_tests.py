@@ -19,11 +19,16 @@ IN_PARALLEL += ["--max-worker-restart", "0"]
 
 
 def main(arguments: list[str]) -> int:
-    """Run pytest under coverage, print the report of all processes, return pytest's code."""
+    """Run pytest under coverage, print the report of all processes, return pytest's code.
+
+    A run that failed ends with pytest's own lines on what failed: a report after them would be
+    all that the end of a CI log shows.
+    """
     _coverage("erase")
     outcome = _coverage("run", "-m", "pytest", *IN_PARALLEL, *arguments)
     _coverage("combine", "--quiet")
-    _coverage("report")
+    if outcome == 0:
+        _coverage("report")
     return outcome
 
 

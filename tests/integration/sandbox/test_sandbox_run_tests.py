@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PYPROJECT = """
 [tool.coverage.run]
 branch = true
@@ -35,23 +33,32 @@ def test_child():
 """
 
 
-@pytest.mark.parametrize(("expected", "exit_code"), [(0, 0), (5, 1)])
-def test_lines_run_by_subprocesses_count_and_the_exit_code_is_pytests(
-    tmp_path: Path, expected: int, exit_code: int
-) -> None:
-    (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
-    (tmp_path / "product.py").write_text(PRODUCT, encoding="utf-8")
-    (tmp_path / "test_it.py").write_text(TEST.format(expected=expected), encoding="utf-8")
+def test_lines_run_by_subprocesses_count(tmp_path: Path) -> None:
+    run = run_tests(tmp_path, expected=0)
 
-    run = subprocess.run(
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 passed" in run.stdout
+    assert "product.py       7      0      2      0   100%" in run.stdout
+
+
+def test_a_run_that_failed_exits_as_pytest_does_and_ends_with_what_failed(tmp_path: Path) -> None:
+    run = run_tests(tmp_path, expected=5)
+
+    assert run.returncode == 1, run.stdout + run.stderr
+    *_, failed, counts = run.stdout.splitlines()
+    assert failed.startswith("FAILED test_it.py::test_child")
+    assert "1 failed" in counts
+
+
+def run_tests(project: Path, *, expected: int) -> subprocess.CompletedProcess[str]:
+    (project / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    (project / "product.py").write_text(PRODUCT, encoding="utf-8")
+    (project / "test_it.py").write_text(TEST.format(expected=expected), encoding="utf-8")
+    return subprocess.run(
         [sys.executable, "-m", "sandbox.run_tests", "-p", "no:cacheprovider", "-k", "child"],
-        cwd=tmp_path,
+        cwd=project,
         env={"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         check=False,
     )
-
-    assert run.returncode == exit_code, run.stdout + run.stderr
-    assert ("1 passed" in run.stdout) is (exit_code == 0)
-    assert "product.py       7      0      2      0   100%" in run.stdout
