@@ -21,7 +21,7 @@ from worker.cli.app_options import (
     secret_option,
     unset_option,
 )
-from worker.cli.common import sealing_services, services
+from worker.cli.common import keyed_services, services
 from worker.operations import apps as operations
 from worker.operations.app_description import AppInfo, NewApp
 
@@ -70,7 +70,7 @@ def add(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Register an app and print its first key, once."""
     method, address = _notice_method(notice_url, notice_queue)
-    found = sealing_services()  # before an operator is asked for a secret
+    found = keyed_services()  # before an operator is asked for a secret
     new = NewApp(
         app_id=app_id,
         client_id=client_id,
@@ -120,7 +120,7 @@ def set_(  # noqa: PLR0913 - one for each option
         raise click.UsageError("say what to change")
     secret = None if client_secret_file is None else read_secret(client_secret_file)
     operations.set_app(
-        sealing_services(), app_id, client_secret=secret, allow=allow, deny=deny, **changed
+        keyed_services(), app_id, client_secret=secret, allow=allow, deny=deny, **changed
     )
     _print_done(app_id, f"{app_id} is changed. {_SOON}", as_json=as_json)
 
@@ -190,7 +190,7 @@ def show(*, app_id: str, as_json: bool) -> None:
 @output.as_json_option
 def rotate_key(*, app_id: str, quiet: bool, as_json: bool) -> None:
     """Give an app one more key; the old ones stay valid."""
-    key = operations.rotate_key(sealing_services(), app_id)
+    key = operations.rotate_key(keyed_services(), app_id)
     _print_key(app_id, key, quiet=quiet, as_json=as_json)
     if not (quiet or as_json):
         click.echo(
@@ -264,7 +264,7 @@ def set_notice(  # noqa: PLR0913 - one for each option
     method, address = _notice_method(notice_url, notice_queue)
     if silence == (method is not None):
         raise click.UsageError("say one of --notice-url, --notice-queue and --none")
-    found = sealing_services()
+    found = keyed_services()
     operations.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
     done = f"{app_id} is told like this from its next notice on."
     if silence:

@@ -107,11 +107,12 @@ def services() -> Services:
     return found
 
 
-def sealing_services() -> Services:
-    """Return the services, for a verb that changes what is sealed or which apps use it.
+def keyed_services() -> Services:
+    """Return the services, for a verb that seals, or finds something by a keyed hash.
 
     Raises `ConfigurationError` when our keys are not those of the store: what this process sealed
-    no worker could open. An operator's shell may have other settings than the workers.
+    no worker could open, and it would find nothing. An operator's shell may have other settings
+    than the workers.
     """
     found = services()
     key_check.check(found.store, found.keyring)

@@ -9,7 +9,7 @@ from collections import Counter
 import click
 
 from worker.cli import output
-from worker.cli.common import sealing_services, services
+from worker.cli.common import keyed_services, services
 from worker.errors import ConfigurationError
 from worker.operations import key_rotation
 from worker.settings import validators
@@ -59,7 +59,7 @@ def rotate(*, as_json: bool) -> None:
     3. run this, until it has nothing left to seal
     4. remove the old pair everywhere, and restart
     """  # noqa: D301 - click wants the character itself
-    found = sealing_services()
+    found = keyed_services()
     ring = list(parse_key_ring(found.settings.encryption_keys.get_secret_value()))
     totals: Counter[str] = Counter()
     for batch, (what, changed) in enumerate(key_rotation.reseal(found), start=1):

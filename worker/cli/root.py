@@ -17,6 +17,7 @@ from worker.cli.db import db
 from worker.cli.doctor import doctor
 from worker.cli.explain import explain
 from worker.cli.keys import keys
+from worker.cli.login_limits import login_limits
 from worker.cli.logouts import logouts
 from worker.cli.monitor import monitor
 from worker.cli.notices import notices
@@ -44,8 +45,8 @@ def commands(context: click.Context, name: str | None, *, debug: bool) -> None:
 
 
 for noun in (
-    *(apps, audit, config, db, doctor, explain, keys, logouts, monitor, notices, prune),
-    *(sessions, status, top),
+    *(apps, audit, config, db, doctor, explain, keys, login_limits, logouts, monitor, notices),
+    *(prune, sessions, status, top),
 ):
     commands.add_command(noun)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import redis
 import structlog
@@ -44,6 +44,11 @@ FAILURE_SECONDS: Final = 15 * _MINUTE
 # To one identifier, over all apps; and from one address.
 SENDS: Final = ((1, 30), (5, _HOUR), (15, 24 * _HOUR))
 SENDS_OF_AN_ADDRESS: Final = 20
+
+UNKNOWN_BROWSER: Final = "unknown"
+# What the Lua puts after the key of a full bucket once that is in the trail.
+_SAID: Final = ":said"
+_KEYS_A_LOOK: Final = 1000
 
 
 class Limit(StrEnum):
@@ -98,12 +103,10 @@ def guesses(guesser: Guesser) -> tuple[Bucket, ...]:
         buckets.append(_bucket(Limit.HANDLE, key, WRONG_CODES_OF_A_HANDLE, seconds, is_final=True))
     if guesser.subject is not None:
         limit = Limit.FACTOR if guesser.is_second_factor else Limit.LOGIN
-        browser = guesser.known_browser or "unknown"
-        key = f"failed:{limit}:{guesser.subject.hex()}:{browser}"
+        key = f"failed:{limit}:{guesser.subject.hex()}:{guesser.known_browser or UNKNOWN_BROWSER}"
         buckets.append(_bucket(limit, key, FAILURES, FAILURE_SECONDS))
     if guesser.ip_address is not None:
-        key = f"failed:address:{guesser.by.app_id}:{_network(guesser.ip_address)}"
-        buckets.append(_bucket(Limit.ADDRESS, key, FAILURES_OF_AN_ADDRESS, FAILURE_SECONDS))
+        buckets.append(failures_of_address(guesser.by.app_id, guesser.ip_address))
     return tuple(buckets)
 
 
@@ -111,14 +114,13 @@ def sends(guesser: Guesser) -> tuple[Bucket, ...]:
     """Return what one code or link that is sent is counted in."""
     buckets = []
     if guesser.subject is not None:
-        recipient = f"{guesser.subject.hex()}:{guesser.known_browser or 'unknown'}"
+        recipient = f"{guesser.subject.hex()}:{guesser.known_browser or UNKNOWN_BROWSER}"
         buckets += [
             _bucket(Limit.SENDS, f"sent:{recipient}:{seconds}", size, seconds)
             for size, seconds in SENDS
         ]
     if guesser.ip_address is not None:
-        key = f"sent:address:{_network(guesser.ip_address)}"
-        buckets.append(_bucket(Limit.SENDS_OF_ADDRESS, key, SENDS_OF_AN_ADDRESS, _HOUR))
+        buckets.append(sends_of_address(guesser.ip_address))
     return tuple(buckets)
 
 
@@ -138,6 +140,44 @@ def give_back(services: Services, buckets: Sequence[Bucket]) -> None:
     if buckets:
         with suppress(redis.RedisError):  # then it counts until its time is over
             services.scripts.run_all(giving_back(buckets))
+
+
+def of_subject(services: Services, subject: bytes) -> list[tuple[Bucket, str]]:
+    """Return what is counted of an identifier or a user now, each with the browser it is of.
+
+    Looks at each key of that Redis: for an operator who asks, not for a login. Raises
+    `redis.RedisError`.
+    """
+    keys = services.redis.scan_iter(f"{_PREFIX}:*:{subject.hex()}:*", count=_KEYS_A_LOOK)
+    found = {key.decode().removeprefix(f"{_PREFIX}:") for key in keys}  # Redis may name one twice
+    return [counted for key in found for counted in _of_key(key)]
+
+
+def failures_of_address(app_id: str | None, address: str) -> Bucket:
+    """Return what the failures from an IP address at an app are counted in."""
+    key = f"failed:address:{app_id}:{_network(address)}"
+    return _bucket(Limit.ADDRESS, key, FAILURES_OF_AN_ADDRESS, FAILURE_SECONDS)
+
+
+def sends_of_address(address: str) -> Bucket:
+    """Return what the codes and links that an IP address asks for are counted in."""
+    key = f"sent:address:{_network(address)}"
+    return _bucket(Limit.SENDS_OF_ADDRESS, key, SENDS_OF_AN_ADDRESS, _HOUR)
+
+
+def counted(services: Services, bucket: Bucket) -> tuple[int, float]:
+    """Return what a bucket counts, and in how many seconds it is empty by itself.
+
+    Raises `redis.RedisError`.
+    """
+    count: Any = services.redis.get(bucket.key)
+    milliseconds: Any = services.redis.pttl(bucket.key)
+    return int(count or 0), max(0, milliseconds) / 1000
+
+
+def lift(services: Services, buckets: Iterable[Bucket]) -> None:
+    """Empty *buckets*; one that is full again is told of again. Raises `redis.RedisError`."""
+    services.redis.delete(*(f"{bucket.key}{end}" for bucket in buckets for end in ("", _SAID)))
 
 
 def giving_back(buckets: Sequence[Bucket]) -> Call:
@@ -188,6 +228,16 @@ def _say(services: Services, guesser: Guesser, limit: Limit) -> None:
 
 def _bucket(limit: Limit, key: str, size: int, seconds: int, *, is_final: bool = False) -> Bucket:
     return Bucket(limit, f"{_PREFIX}:{key}", size, seconds, is_final)
+
+
+def _of_key(key: str) -> Iterator[tuple[Bucket, str]]:
+    """Yield the bucket that is under *key*, with its browser. There is none under what was said."""
+    match key.split(":"):
+        case ["failed", limit, _, browser]:
+            yield _bucket(Limit(limit), key, FAILURES, FAILURE_SECONDS), browser
+        case ["sent", _, browser, seconds]:
+            sizes = {length: size for size, length in SENDS}
+            yield _bucket(Limit.SENDS, key, sizes[int(seconds)], int(seconds)), browser
 
 
 def _network(address: str) -> str:

@@ -41,6 +41,7 @@ class Action(StrEnum):
     NOTICES_REPLAYED = "notices_replayed"
     LOGOUTS_REPLAYED = "logouts_replayed"
     REVOCATIONS_REPLAYED = "revocations_replayed"
+    LOGIN_LIMITS_LIFTED = "login_limits_lifted"
     KEY_ROTATION_BEGUN = "key_rotation_begun"
     KEY_ROTATION_DONE = "key_rotation_done"
     SCHEMA_CHANGED = "schema_changed"

@@ -189,4 +189,7 @@ def test_with_other_keys_what_seals_is_refused_and_the_rest_works(
                 refused.add(verb)
                 assert "does not open what is stored" in result.stderr
 
-    assert refused == {"apps add", "apps set", "apps set-notice", "apps rotate-key", "keys rotate"}
+    assert refused == {
+        *("apps add", "apps set", "apps set-notice", "apps rotate-key", "keys rotate"),
+        *("login-limits lift", "login-limits show"),
+    }

@@ -16,8 +16,11 @@ from tests.integration.cli.verbs_rig import RUNNABLE, words_of
 from tests.integration.outbox.propagation_rig import signing
 from tests.stage import Stage
 from worker.cli.root import commands
+from worker.logins import limits
+from worker.logins.limits import Guesser
 from worker.outbox import leases
 from worker.outbox.leases import MAX_CRASHES
+from worker.sessions.audit import Cause
 from worker.sessions.operator_trail import Action
 
 WHO: Final = "grace, ticket 4711"
@@ -42,6 +45,9 @@ def something_for_each(stage: Stage) -> dict[str, dict[str, str]]:
     stage.registered("bob", "shop")
     stage.pass_time(days=15)  # their time is up
     alive = stage.registered("ada", "shop")
+    ada = limits.subject_of(stage.services, "user_id", "ada")
+    guesser = Guesser(by=Cause("shop", None), subject=ada)
+    limits.count(stage.services, guesser, limits.guesses(guesser))
     common = {"kid": first, "ref": str(alive), "receipt_id": str(receipt), "user_id": "ada"}
     common |= {"client_id": "client-new", "reason": "a test", "app_id": "shop"}
     others = {"apps add": "new", "apps remove": "unused", "apps enable": "asleep"}

@@ -26,6 +26,8 @@ ALSO: Final = {
     "apps add": ("--client-secret-file", "-"),
     "apps set": ("--max-age", "60"),
     "apps set-notice": ("--none",),
+    "login-limits lift": ("--user", "ada"),
+    "login-limits show": ("--user", "ada"),
     "prune": ("--history",),
     "sessions revoke": ("--yes",),
     "top": ("--once",),
