@@ -35,7 +35,12 @@ AT_ONCE = 16
 BROWSERS = httpx.Client(timeout=60, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 PAGE = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none", "Connection": "close"}
 SHOP = "tests.servers.shop_at_start:app"
-GUNICORN = ("gunicorn", "--workers", "2", "--preload", "--bind", "{address}")
+# A process that has just been forked does not hear that it is to stop: gunicorn kills it after so
+# many seconds (30, if not said), which is less than the test waits for the server to end.
+GUNICORN = (
+    *("gunicorn", "--workers", "2", "--preload", "--graceful-timeout", "10"),
+    *("--bind", "{address}"),
+)
 UVICORN = ("uvicorn", "--port", "{port}", "--log-level", "warning")
 SERVERS: dict[str, tuple[str, ...]] = {
     "gevent": (*GUNICORN, "--worker-class", "gevent", SHOP),
