@@ -27,9 +27,16 @@ def check(broker_url: str, reply_url: str | None) -> None:
     """
     _check_broker(broker_url)
     if reply_url:
-        _check_answers(reply_url)
+        check_redis("reply_url", reply_url)
     elif _scheme_of("broker_url", broker_url) not in _REDIS:
         raise ConfigurationError("reply_url: needed, a Redis for answers, as the broker is none")
+
+
+def check_redis(name: str, url: str) -> None:
+    """Raise `ConfigurationError`, which names the argument, unless *url* can be a Redis."""
+    if _scheme_of(name, url) not in _ANSWERS:
+        raise ConfigurationError(f"{name}: must name a Redis (redis://, rediss:// or unix://)")
+    _check_redis(name, url)
 
 
 def is_redis(broker_url: str) -> bool:
@@ -57,12 +64,6 @@ def _celerys() -> Collection[str]:
     except ImportError:
         return ()
     return TRANSPORT_ALIASES
-
-
-def _check_answers(url: str) -> None:
-    if _scheme_of("reply_url", url) not in _ANSWERS:
-        raise ConfigurationError("reply_url: must name a Redis (redis://, rediss:// or unix://)")
-    _check_redis("reply_url", url)
 
 
 def _scheme_of(name: str, url: object) -> str:

@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 
 import redis
 
+from session_client import sentinels, urls
+from session_client._redis.settings import Place
 from session_client.errors import ConfigurationError
 
 _PREFIX: Final = "mosaic-mark:"
@@ -66,13 +68,19 @@ class RedisMarks:
     """Marks in the app's own Redis, under ``mosaic-mark:…``.
 
     Args:
-        url: such as ``redis://localhost:6379/1``.
+        url: such as ``redis://localhost:6379/1``, or behind sentinels as the client's.
+
+    Raises `ConfigurationError` for a URL that cannot be used: at its first look it would be taken
+    for a store that is away, and the worker asked for each page.
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(
+        urls.check_redis("url", url)
+        Place.of("url", url, "marks", Place.connection)
+        pool = redis.ConnectionPool.from_url(
             url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
         )
+        self._redis = redis.Redis(connection_pool=sentinels.follow(pool))
 
     @classmethod
     def from_env(cls) -> RedisMarks:

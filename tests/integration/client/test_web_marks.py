@@ -9,6 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sandbox.ports import HOST
+from sandbox.redis_server import RedisServer
+from sandbox.sentinel import NAME, Sentinel
 from session_client import ConfigurationError
 from session_client.web import Marks, MemoryMarks, NoMarks, RedisMarks, SqlMarks
 
@@ -50,6 +53,29 @@ def test_no_marks_keep_none() -> None:
     NoMarks().put("a", 1.0, 60)
 
     assert NoMarks().look(["a"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("localhost:6379", "must be a URL"),
+        ("amqp://localhost", "must name a Redis"),
+        ("redis://localhost:port/0", "not a valid URL"),
+        ("redis://localhost/0?socket_timout=1", "option socket_timout"),
+        ("redis://main/0?sentinels=nowhere", "not a valid URL"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told_at_once(url: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^url: .*{why}"):
+        RedisMarks(url)
+
+
+def test_marks_are_kept_behind_sentinels_too() -> None:
+    with RedisServer() as master, RedisServer() as replica, Sentinel(master, replica) as sentinel:
+        marks = RedisMarks(f"redis://{NAME}/1?sentinels={HOST}:{sentinel.port}")
+        marks.put("a", 1.5, 600)
+
+        assert marks.look(["a"]) == {"a": 1.5}
 
 
 def test_the_address_of_marks_comes_from_the_environment(
