@@ -23,7 +23,7 @@ from simulator.server import PromptServer, SimulatorServer
 from tests import forked_programs
 from tests.databases import EmptyDatabases, compiled_once
 from tests.redis_users import refused_commands, serve_the_worker
-from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, patient_redis, redis_client
+from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage, redis_client
 
 # The same examples at every run, and no clock in the verdict: a red suite must be about the
 # change at hand, and on a busy machine any one example may take a second.
@@ -185,14 +185,14 @@ StageMaker = Callable[[str], Stage]
 @pytest.fixture
 def stage(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """The whole service in this process, on both databases in turn."""
-    with patient_redis(), Stage(store_url, redis_url, mosaic) as stage:
+    with Stage(store_url, redis_url, mosaic) as stage:
         yield stage
 
 
 @pytest.fixture
 def sqlite_stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """The same on SQLite alone, for what no database changes."""
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic) as stage:
+    with Stage(sqlite_url, redis_url, mosaic) as stage:
         yield stage
 
 
@@ -201,5 +201,5 @@ def postgres_stage(
     empty_postgres_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> Iterator[Stage]:
     """The same on PostgreSQL alone, for what SQLite cannot."""
-    with patient_redis(), Stage(empty_postgres_url, redis_url, mosaic) as stage:
+    with Stage(empty_postgres_url, redis_url, mosaic) as stage:
         yield stage

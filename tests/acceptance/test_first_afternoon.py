@@ -115,8 +115,9 @@ class Afternoon:
         return line.rpartition(" ")[2]
 
     def _typed(self, pasted: str) -> str:
-        for app, port in PORTS.items():
-            pasted = pasted.replace(str(port), str(self.ports[app]))
+        ports = {str(port): str(self.ports[app]) for app, port in PORTS.items()}
+        # All at once: one that was put in may be another's text.
+        pasted = re.sub("|".join(ports), lambda found: ports[found[0]], pasted)
         pasted = INSTALLS.sub("", pasted).replace("../", f"{self._folder}/")
         pasted = ADDS.sub(rf"python -m sandbox.dev --folder {self._folder}/dev app \1 \2", pasted)
         return pasted.replace("$CHECKOUT/var/dev", f"{self._folder}/dev")

@@ -52,9 +52,9 @@ def wait_until_mosaic_is_told(stack: Stack, sessions: int = 1, timeout: float = 
 
 
 def log_lines(process: ManagedProcess) -> list[dict[str, Any]]:
-    """Return the structured lines a process logged."""
-    lines = process.log_text().splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]
+    """Return the structured lines a process logged, but for one that it is still writing."""
+    lines = process.log_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
 
 def deliveries(process: ManagedProcess, task: str, *, redelivered: bool) -> int:

@@ -161,6 +161,7 @@ def columns(engine: Engine) -> set[str]:
     return {column["name"] for column in inspect(engine).get_columns("idp_sessions")}
 
 
+@pytest.mark.usefixtures("patient_mosaic")
 def test_a_migration_up_and_down_beside_a_long_reader_blocks_no_request_for_long(
     stack: Stack, engine: Engine, next_release: Path
 ) -> None:

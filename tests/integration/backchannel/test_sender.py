@@ -240,8 +240,9 @@ def hang(connection: socket.socket) -> None:
     connection.recv(1)  # until the other side gives up
 
 
-def drip(content: bytes) -> Talk:
+def drip(content: bytes, after: bytes = b"") -> Talk:
     def talk(connection: socket.socket) -> None:
+        connection.sendall(after)
         for number in range(len(content)):
             connection.sendall(content[number : number + 1])
             time.sleep(0.02)
@@ -279,7 +280,7 @@ def test_a_receiver_that_gives_no_answer_is_tried_again_later(
 
 
 CUT_BODIES: dict[str, Talk] = {
-    "drips": drip(answer(body="x" * 1000).encode()),
+    "drips": drip(b"x" * 1000, after=answer(body="x" * 1000).encode()[:-1000]),
     "is cut": saying(answer(body="x" * 1000)[:-1]),
 }
 

@@ -17,7 +17,7 @@ from session_client.contract import LogoutScope, Reason, Task, Verdict
 from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
 from tests.integration.logins.login_rig import ALL, browse, calls, furnish, log_in
-from tests.stage import Stage, claims_of, patient_redis
+from tests.stage import Stage, claims_of
 from worker.logins import refresh as refreshing
 from worker.maintenance.purge import purge_history
 from worker.maintenance.scrub import scrub_answers
@@ -585,7 +585,7 @@ def test_it_takes_from_the_users_budget(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
     few = {"mosaic_user_calls_per_minute": "8"}
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **few) as stage:
+    with Stage(sqlite_url, redis_url, mosaic, **few) as stage:
         furnish(stage)
         apps.set_app(stage.services, "shop", allow=OFFLINE)
         login, token = signed_in(stage)

@@ -12,7 +12,7 @@ from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.mosaic.gateway_rig import PAGE, Gateway, behind, told_operator
 from tests.integration.mosaic.mosaic_rig import RawServer
-from tests.stage import Stage, patient_redis
+from tests.stage import Stage
 from worker.operations import apps
 
 ASK = "session/authenticate"
@@ -117,7 +117,7 @@ def test_a_page_is_a_temporary_failure_and_costs_no_client_token(
 @pytest.fixture
 def cautious(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """A stage whose breaker opens after three failures."""
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, breaker_failures="3") as stage:
+    with Stage(sqlite_url, redis_url, mosaic, breaker_failures="3") as stage:
         yield stage
 
 

@@ -15,7 +15,7 @@ from models import Base, Logout
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.traffic.traffic_rig import pass_redis_time
-from tests.stage import Stage, patient_redis, redis_client
+from tests.stage import Stage, redis_client
 from worker.errors import BreakerOpen
 from worker.outbox import leases
 from worker.outbox.leases import wake_due
@@ -79,7 +79,7 @@ class IdpQueue:
 
 @pytest.fixture
 def queue(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[IdpQueue]:
-    with patient_redis(), Stage(store_url, redis_url, mosaic, breaker_failures="5") as stage:
+    with Stage(store_url, redis_url, mosaic, breaker_failures="5") as stage:
         mosaic.state.faults.add(TELL, "status", status=500, mentioning="bad-")
         yield IdpQueue(stage, redis_url)
 
@@ -178,7 +178,7 @@ def hanging(
         "mosaic_timeout_seconds": "0.5",
         "concurrency": str(SLOTS),
     }
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **impatient) as stage:
+    with Stage(sqlite_url, redis_url, mosaic, **impatient) as stage:
         mosaic.state.faults.add(TELL, "latency", seconds=60, mentioning="bad-")
         yield IdpQueue(stage, redis_url)
 
@@ -214,7 +214,7 @@ def test_whoever_asks_in_whatever_order_mosaic_takes_what_it_takes_within_a_minu
 ) -> None:
     with redis_client(redis_url) as client:
         client.flushall()
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, breaker_failures="5") as stage:
+    with Stage(sqlite_url, redis_url, mosaic, breaker_failures="5") as stage:
         with stage.services.store.write() as connection:
             for table in reversed(Base.metadata.sorted_tables):
                 connection.execute(delete(table))

@@ -10,7 +10,7 @@ import pytest
 from session_client.contract import Verdict
 from simulator.server import SimulatorServer
 from tests.integration.mosaic.gateway_rig import Gateway, behind
-from tests.stage import Stage, claims_of, patient_redis
+from tests.stage import Stage, claims_of
 
 FULL: Final = {"text": "x" * 100 * 1024}
 
@@ -32,7 +32,7 @@ def test_a_login_with_a_large_token_is_registered(stage: Stage) -> None:
 
 @pytest.fixture
 def sharing(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, reuse_seconds="30") as stage:
+    with Stage(sqlite_url, redis_url, mosaic, reuse_seconds="30") as stage:
         yield stage
 
 

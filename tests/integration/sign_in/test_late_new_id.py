@@ -22,7 +22,7 @@ from tests.integration.storage.pg_locks import (
     one_behind_the_other,
     patient_locks,
 )
-from tests.stage import Stage, patient_redis
+from tests.stage import Stage
 
 __all__ = ["failures"]
 
@@ -122,7 +122,7 @@ def test_a_worker_that_tells_of_the_old_id_meanwhile_confirms_nothing(apps: Stag
 def test_a_worker_that_closes_the_delivery_meanwhile_waits_in_no_ring(
     postgres_url: str, redis_url: str, mosaic: SimulatorServer, failures: list[str]
 ) -> None:
-    with patient_locks(), patient_redis(), Stage(postgres_url, redis_url, mosaic) as stage:
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
         stage.add_app("shop")
         stage.add_app("forum")
         with renamed_meanwhile(stage) as (ref, gate, asked):

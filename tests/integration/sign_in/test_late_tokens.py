@@ -21,7 +21,7 @@ from sandbox.redis_server import RedisServer
 from session_client import contract, requests
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
-from tests.stage import Stage, patient_redis, redis_client
+from tests.stage import ImpatientStage, Stage, redis_client
 from worker.logout.end_sessions import end_sessions
 from worker.requests import replies
 from worker.sessions import queries
@@ -61,10 +61,12 @@ class SlowRedis:
 
 
 @contextmanager
-def slow_redis(store_url: str, mosaic: SimulatorServer) -> Iterator[SlowRedis]:
+def slow_redis(
+    store_url: str, mosaic: SimulatorServer, kind: type[Stage] = ImpatientStage
+) -> Iterator[SlowRedis]:
     with (
         RedisServer() as server,
-        Stage(store_url, server.url(), mosaic, reuse_seconds="30") as stage,
+        kind(store_url, server.url(), mosaic, reuse_seconds="30") as stage,
     ):
         stage.add_app("shop")
         stage.add_app("forum")
@@ -73,7 +75,7 @@ def slow_redis(store_url: str, mosaic: SimulatorServer) -> Iterator[SlowRedis]:
 
 @pytest.fixture
 def slow(store_url: str, mosaic: SimulatorServer) -> Iterator[SlowRedis]:
-    with patient_redis(), slow_redis(store_url, mosaic) as slow:
+    with slow_redis(store_url, mosaic, Stage) as slow:
         yield slow
 
 

@@ -30,7 +30,7 @@ from tests.integration.storage.pg_locks import (
     one_behind_the_other,
     patient_locks,
 )
-from tests.stage import Stage, patient_redis
+from tests.stage import Stage
 from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
@@ -228,7 +228,7 @@ CROWD = 4
 
 @pytest.fixture
 def apps(postgres_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with patient_locks(), patient_redis(), Stage(postgres_url, redis_url, mosaic) as stage:
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
         powers = {
             "capabilities": ("offline", "logout_user", "revoke_user"),
             "methods": tuple(ALL),

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.mosaic.gateway_rig import Gateway, behind, told_operator
-from tests.stage import Stage, claims_of, patient_redis
+from tests.stage import Stage, claims_of
 
 ASK = "session/authenticate"
 
@@ -20,7 +20,7 @@ ASK = "session/authenticate"
 @pytest.fixture
 def stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """A stage that shares answers, and whose Mosaic sends no ID token."""
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, reuse_seconds="30") as stage:
+    with Stage(sqlite_url, redis_url, mosaic, reuse_seconds="30") as stage:
         stage.add_app("shop")
         stage.add_app("forum")
         stage.mosaic.state.faults.add(ASK, "missing_id_token")

@@ -15,7 +15,7 @@ from sandbox.postgres_server import PostgresDatabases
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.outbox.propagation_rig import by_queue, owed, the_notice
-from tests.stage import Stage, patient_redis, redis_client
+from tests.stage import Stage, redis_client
 from worker.errors import StoreUnavailable
 from worker.maintenance.expire import expire_sessions
 from worker.storage.database import Store, make_engine
@@ -53,7 +53,7 @@ def failover(postgres: PostgresDatabases, postgres_url: str) -> Failover:
 @pytest.fixture
 def shared(postgres_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     """Two apps, and a session that both share."""
-    with patient_redis(), Stage(postgres_url, redis_url, mosaic) as stage:
+    with Stage(postgres_url, redis_url, mosaic) as stage:
         stage.add_app("shop")
         by_queue(stage, "forum")
         yield stage

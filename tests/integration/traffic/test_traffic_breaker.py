@@ -22,7 +22,7 @@ from tests.integration.traffic.traffic_rig import (
     end,
     pass_redis_time,
 )
-from tests.stage import Stage, patient_redis
+from tests.stage import Stage
 from worker.errors import (
     ClientRefused,
     HeldBack,
@@ -340,7 +340,7 @@ def test_logouts_are_kept_back_no_longer_each_time(process: Process, redis_url: 
 @pytest.fixture
 def stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
     brittle = {"breaker_failures": "2", "breaker_open_seconds": "40"}
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **brittle) as stage:
+    with Stage(sqlite_url, redis_url, mosaic, **brittle) as stage:
         stage.add_app("shop")
         stage.add_app("forum")
         yield stage

@@ -21,7 +21,7 @@ from tests.integration.traffic.traffic_rig import (
     pass_redis_time,
     slow_refill,
 )
-from tests.stage import Stage, patient_redis
+from tests.stage import Stage
 from worker.errors import HeldBack
 from worker.traffic import CallPlan, Lane
 from worker.traffic.budgets import RateLimit
@@ -146,7 +146,7 @@ def test_calls_that_wait_for_one_budget_are_counted_in_the_others_when_they_are_
 def stage(request: pytest.FixtureRequest, sqlite_url: str, redis_url: str) -> Iterator[Stage]:
     """A stage with the settings a test names."""
     mosaic: SimulatorServer = request.getfixturevalue("mosaic")
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, **request.param) as stage:
+    with Stage(sqlite_url, redis_url, mosaic, **request.param) as stage:
         stage.add_app("shop")
         stage.add_app("forum")
         yield stage

@@ -12,7 +12,7 @@ import pytest
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.traffic.traffic_fleet import ASK, Fleet, running_fleet
-from tests.stage import Stage, patient_redis
+from tests.stage import Stage
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def fleet(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[F
 
 @pytest.fixture
 def stage(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with patient_redis(), Stage(store_url, redis_url, mosaic, reuse_seconds="30") as stage:
+    with Stage(store_url, redis_url, mosaic, reuse_seconds="30") as stage:
         stage.add_app("shop")
         stage.add_app("forum")
         yield stage

@@ -12,12 +12,12 @@ from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.traffic.traffic_fleet import ASK
 from tests.integration.traffic.traffic_rig import another_process
-from tests.stage import Stage, patient_redis, redis_client
+from tests.stage import Stage, redis_client
 
 
 @pytest.fixture
 def stage(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with patient_redis(), Stage(sqlite_url, redis_url, mosaic, reuse_seconds="30") as stage:
+    with Stage(sqlite_url, redis_url, mosaic, reuse_seconds="30") as stage:
         stage.add_app("shop")
         stage.add_app("forum", capabilities=("offline",))
         yield stage
