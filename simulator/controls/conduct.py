@@ -92,6 +92,8 @@ class Conduct:
                 answer = self._handler(incoming)
         except RefusedError as refusal:
             answer = Answer(refusal.status, refusal.body, refusal.headers)
+            if refusal.is_invented:
+                return answer
         # Before any planned distortion: what is held against Mosaic's pages is ours alone.
         found = self._published.answer_complaints(answer.status, answer.body)
         self._state.calls.complain(self._published.endpoint, "answer", found)

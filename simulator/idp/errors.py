@@ -16,15 +16,24 @@ class Dialect(Enum):
 
 
 class RefusedError(Exception):
-    """Mosaic's refusal: a status and the body that explains it."""
+    """Mosaic's refusal: a status and the body that explains it.
+
+    One that *is_invented* is on no page of Mosaic's, and is not held against any.
+    """
 
     def __init__(
-        self, status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        body: Mapping[str, object],
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_invented: bool = False,
     ) -> None:
         super().__init__(status, body)
         self.status = status
         self.body = body
         self.headers = headers or {}
+        self.is_invented = is_invented
 
 
 def envelope(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ class Policy:
     # Undocumented at Mosaic; the defaults are what the protocol sheet expects.
     dead_logout_status: Literal[204, 400, 404] = 400
     wrong_proof_status: Literal[400, 401] = 400  # passwords, authenticator apps, signatures
+    # The body of the 403 for who is locked out of these; None: what passcodes answer.
+    locked_answer: Mapping[str, object] | None = None
     only_creator_may_log_out: bool = False
     silent_renews_auth_time: bool = False
     issues_refresh_tokens: bool = True

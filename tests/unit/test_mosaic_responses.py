@@ -31,6 +31,7 @@ from worker.mosaic.responses import TABLE, Asked, Endpoint, Row
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_SEND
 LINK, LINK_SEND, VERIFY = Endpoint.LINK_PROOF, Endpoint.LINK_SEND, Endpoint.SOCIAL_VERIFY
+TOTP = Endpoint.TOTP_PROOF
 PASSKEY, PASSKEY_START = Endpoint.WEBAUTHN_PROOF, Endpoint.WEBAUTHN_START
 AUTHENTICATE, LOGOUT, REFRESH = Endpoint.AUTHENTICATE, Endpoint.LOGOUT, Endpoint.REFRESH
 LIST, DELETE = Endpoint.LIST_SESSIONS, Endpoint.DELETE_SESSIONS
@@ -161,7 +162,16 @@ CASES: list[Case] = [
     (PASSWORD, 401, {"message": "Invalid credentials", "error_code": 401}, ProofRefused),
     (OTP, 400, {"error_code": "auth_invalid_credentials", "message": "Invalid"}, ProofRefused),
     (OTP, 400, {"error_code": "auth_otp_passcode_expired", "message": "x"}, ProofRefused),
+    (PASSWORD, 401, {"message": "Invalid credentials", "error": "Unauthorized"}, ProofRefused),
     (OTP, 403, {"error_code": "auth_locked", "message": "Too many"}, UserRefused),
+    (OTP, 403, {"message": "Too many failed attempts", "error_code": 403}, ProofRefused),
+    (TOTP, 401, {"message": "Invalid token", "error_code": 401}, ProofRefused),
+    (TOTP, 423, {"message": "Locked out", "error_code": 423}, ProofRefused),
+    (PASSWORD, 403, {"message": "Password is locked"}, UserRefused),
+    (PASSWORD, 403, {"message": "Password expired", "error": "Forbidden"}, ProofRefused),
+    (PASSWORD, 403, {"message": "User is not assigned to the app"}, ProofRefused),
+    (TOTP, 403, {"message": "The authenticator app is not set up"}, ProofRefused),
+    (TOTP, 403, {"error_code": "auth_suspended"}, ProofRefused),
     (LINK, 400, {"message": "Invalid magic link code", "error_code": "400"}, ProofRefused),
     (LINK, 400, {"message": "User not found", "error_code": "400"}, UserRefused),
     (LINK, 400, GONE, SessionGone),
@@ -170,6 +180,8 @@ CASES: list[Case] = [
     (PASSKEY_START, 401, {"error_code": "no_credentials_registered"}, UserRefused),
     (PASSKEY_START, 404, {"error_code": "client_not_found"}, ClientRefused),
     (SEND, 403, INACTIVE, UserRefused),
+    (SEND, 403, {"message": "User may not sign in by mail"}, UserRefused),
+    (SEND, 403, {"message": "The app may not send mail"}, ClientRefused),
     (SEND, 404, {"error_code": "user_phone_number_missing"}, UserRefused),
     (SEND, 404, {"error_code": "auth_login_preferences_missing"}, UserRefused),
     (SEND, 400, {"error_code": "external_provider_configuration_error"}, MosaicContractBroken),
@@ -181,7 +193,15 @@ CASES: list[Case] = [
     # And our client token is not accepted only where just that is said.
     (PASSWORD, 401, {"message": "Unauthorized", "error_code": 401}, ClientRefused),
     (PASSWORD, 401, PAGE, ClientRefused),
+    (PASSWORD, 401, {"message": "Invalid token", "error_code": 401}, ClientRefused),
+    (PASSWORD, 401, {"message": "jwt expired", "error_code": 401}, ClientRefused),
+    (TOTP, 401, {"message": "Access token is invalid", "error_code": 401}, ClientRefused),
     (PASSWORD, 403, {"message": "Forbidden"}, ClientRefused),
+    (PASSWORD, 403, {"message": "Forbidden resource", "error": "Forbidden"}, ClientRefused),
+    (PASSWORD, 403, {"message": "The client is locked"}, ClientRefused),
+    (PASSWORD, 403, {"message": "API key is missing"}, ClientRefused),
+    (PASSWORD, 403, {"message": "Password login is off for this app"}, ClientRefused),
+    (REFRESH, 403, {"message": "Password expired"}, ClientRefused),
     (PASSWORD, 403, PAGE, PageInstead),
     (PASSWORD, 404, PAGE, MosaicContractBroken),
     (PASSWORD, 404, OTHER, MosaicContractBroken),
@@ -245,6 +265,16 @@ def test_a_request_with_options_may_be_refused_for_them(
         assert told == (Reason.OPTIONS_REFUSED, ", ".join(options))
 
 
+@pytest.mark.parametrize("body", [{}, [], {"message": "Not today"}, {"error_code": "no_luck"}])
+def test_a_403_for_a_proof_that_blames_nobody_is_about_a_client_token_that_never_worked(
+    body: Any,
+) -> None:
+    for is_proven, expected in ((True, ProofRefused), (False, ClientRefused)):
+        asked = Asked(PASSWORD, URL, answer(403, body), is_token_proven=is_proven)
+        with pytest.raises(expected):
+            Reading(asked).value()
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -252,6 +282,8 @@ def test_a_request_with_options_may_be_refused_for_them(
         ({"message": "User was suspended"}, Reason.USER_NOT_ACTIVE),
         ({"message": "?", "error_code": "auth_locked"}, Reason.USER_LOCKED),
         ({"message": "The user account is locked."}, Reason.USER_LOCKED),
+        ({"message": "User has been temporarily locked"}, Reason.USER_LOCKED),
+        ({"message": "Forbidden", "error_code": "auth_password_locked"}, Reason.USER_LOCKED),
         ({"error_code": "404", "message": "User not found"}, Reason.USER_UNKNOWN),
     ],
 )

@@ -94,7 +94,8 @@ class AuthorisedCalls:
             try:
                 with observer.asking(deadline.remaining()):
                     answer = self._http.post_json(endpoint, url, once.payload, token, deadline)
-                    asked = Asked(endpoint, url, answer, once.options)
+                    is_proven = token is not None and self._client_tokens.is_proven(app, token)
+                    asked = Asked(endpoint, url, answer, once.options, is_proven)
                     return self._read_once(app, asked, token)
             except MosaicUnavailable as error:
                 if once.may_be_repeated or not error.was_sent:

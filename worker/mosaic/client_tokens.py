@@ -79,6 +79,11 @@ class ClientTokens:
         if slot.token is not None and slot.token.value == token:
             slot.is_proven = True
 
+    def is_proven(self, app: MosaicApp, token: str) -> bool:
+        """Whether *token* has worked in this process."""
+        slot = self._slot(app)
+        return slot.is_proven and slot.token is not None and slot.token.value == token
+
     def rejected(self, app: MosaicApp, token: str, status: int) -> bool:
         """Forget *token*, unless it is forgotten already; whether a fresh one may help.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ from worker.http_client import HttpAnswer
 
 # A code stands in one of these, depending on the page of the vendor and its year.
 _CODES: Final = ("ts_error_code", "error_code", "error")
+# Some servers write their name into `error` whatever the message says: "Password is locked" beside
+# "Forbidden" says nothing of the client.
+_STATUS_NAMES: Final = frozenset({"bad request", "forbidden", "unauthorized"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,16 @@ class Content:
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """What it says in slugs."""
-        return self._words(*_CODES)
+        """What it says in slugs; the name of the status is one only where no message says more."""
+        codes, messages = self._words(*_CODES), self.messages
+        says_more = any(text not in _STATUS_NAMES for text in messages)
+        return tuple(code for code in codes if code not in _STATUS_NAMES) if says_more else codes
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that it says in words; names of the status only where it says nothing else."""
+        texts = [text for text in (*self.codes, *self.messages) if not text.isdigit()]
+        return tuple([text for text in texts if text not in _STATUS_NAMES] or texts)
 
     def _words(self, *names: str) -> tuple[str, ...]:
         fields = self.value if isinstance(self.value, dict) else {}
@@ -55,9 +67,20 @@ class Content:
 
     def says(self, *phrases: str) -> bool:
         """Whether a code is one of *phrases*, or every message is."""
+        return self._tells(lambda text: text in phrases)
+
+    def matches(self, pattern: re.Pattern[str]) -> bool:
+        """Whether a code is what *pattern* describes, or every message is."""
+        return self._tells(lambda text: pattern.fullmatch(text) is not None)
+
+    def _tells(self, is_meant: Callable[[str], bool]) -> bool:
         messages = self.messages
-        every_message = bool(messages) and all(text in phrases for text in messages)
-        return every_message or any(code in phrases for code in self.codes)
+        every_message = bool(messages) and all(map(is_meant, messages))
+        return every_message or any(map(is_meant, self.codes))
+
+    def mentions(self, pattern: re.Pattern[str]) -> bool:
+        """Whether *pattern* stands somewhere in what it says."""
+        return any(pattern.search(text) for text in self.texts)
 
     def about_user(self) -> Reason | None:
         """Return what a code, or every message, says of the user; None if nothing does."""
@@ -91,7 +114,8 @@ def normalised(text: str) -> str:
 
 # "user_not_active", "User is not active": the slugs and sentences that are known, and the states of
 # a user at Mosaic in the same form.
-_USER: Final = re.compile(r"(?:the )?user(?: account)?(?: is| was)? (?P<state>.+)")
+_HAS_BECOME: Final = "(?: is| was| has been)?(?: currently| temporarily)?"
+_USER: Final = re.compile(rf"(?:the )?user(?: account)?{_HAS_BECOME} (?P<state>.+)")
 _STATES: Final = {
     "not active": Reason.USER_NOT_ACTIVE,
     "inactive": Reason.USER_NOT_ACTIVE,
@@ -103,11 +127,15 @@ _STATES: Final = {
     "not found": Reason.USER_UNKNOWN,
     "deleted": Reason.USER_UNKNOWN,
 }
-_LOCKED: Final = frozenset({"auth locked", "account locked", "account is locked"})
+# That lockout is a setting of each method is documented, its answer only for passcodes.
+_METHOD: Final = "account|authenticator|credentials?|login|passcode|password|totp"
+_LOCKED: Final = re.compile(
+    rf"auth(?: (?:{_METHOD}))? locked|(?:(?:the|your) )?(?:{_METHOD}){_HAS_BECOME} locked(?: out)?"
+)
 
 
 def _about_user(text: str) -> Reason | None:
-    if text in _LOCKED:
+    if _LOCKED.fullmatch(text):
         return Reason.USER_LOCKED
     found = _USER.fullmatch(text)
     return None if found is None else _STATES.get(found["state"])

@@ -65,12 +65,16 @@ class Meaning(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One call and its answer. *options* names the app's own optional fields that were sent."""
+    """One call and its answer. *options* names the app's own optional fields that were sent.
+
+    *is_token_proven* says whether Mosaic has accepted the client token before.
+    """
 
     endpoint: Endpoint
     url: str
     answer: HttpAnswer
     options: tuple[str, ...] = ()
+    is_token_proven: bool = False
 
 
 # The questions a row may ask.
@@ -120,12 +124,51 @@ def _unknown_client(content: Content, _: Asked) -> bool:
     return content.says(*(f"{it} not found" for it in ("client", "app", "application")))
 
 
-def _token_not_accepted(content: Content, _: Asked) -> bool:
-    return content.says(
-        "unauthorized",
-        *(f"{what} token" for what in ("invalid", "invalid access", "expired", "expired access")),
-        *(f"{what}token expired" for what in ("", "access ")),
-    )
+_IS_OVER: Final = "(?:invalid|expired|revoked|invalid or expired)"
+_IS_SO: Final = "(?:is |was |has )?"
+_CLIENT_TOKEN: Final = re.compile(
+    rf"unauthorized|jwt .+|{_IS_OVER} (?:access|bearer|client) token"
+    rf"|(?:the )?(?:access ?|bearer |client )token {_IS_SO}{_IS_OVER}"
+)
+_ANY_TOKEN: Final = re.compile(
+    rf"{_CLIENT_TOKEN.pattern}|{_IS_OVER} token|(?:the )?token {_IS_SO}{_IS_OVER}"
+)
+# Their own proof may be called a token (the field of an authenticator app's code is `token`): a
+# guesser would cost the app its client token, and get each guess back.
+_TAKES_TOKEN: Final = (Endpoint.OTP_PROOF, Endpoint.LINK_PROOF, Endpoint.TOTP_PROOF)
+
+
+def _token_not_accepted(content: Content, asked: Asked) -> bool:
+    return content.matches(_CLIENT_TOKEN if asked.endpoint in _TAKES_TOKEN else _ANY_TOKEN)
+
+
+# A 403 for a proof may be about the user or about our client, in words that are on no page. Taken
+# for the client's, it costs the app its token: who locks one account out could do that to all. What
+# decides is whom it speaks of first.
+_CLIENT: Final = r"(?:client|(?<!authenticator )app|application)"
+_USER_IS_MEANT: Final = re.compile(
+    r"\A(?:the |this |your )?(?:user|account)\b"
+    rf"|\A(?!(?:the |this )?{_CLIENT}\b).*\b(?:locked|lockout|too many)\b"
+)
+_CLIENT_IS_MEANT: Final = re.compile(
+    rf"\b(?:{_CLIENT}|forbidden|permissions?|privileges?|rights?|roles?|scopes?|unauthori[sz]ed)\b"
+)
+_PROOF_IS_MEANT: Final = re.compile(
+    r"\b(?:attempts?|authenticator|blocked|code|credentials?|otp|passcode|passkey|password"
+    r"|signature|suspended|totp)\b"
+)
+
+
+def _is_of_user(content: Content, _: Asked) -> bool:
+    return content.mentions(_USER_IS_MEANT)
+
+
+def _is_of_proof(content: Content, asked: Asked) -> bool:
+    if content.mentions(_USER_IS_MEANT):
+        return True
+    if content.mentions(_CLIENT_IS_MEANT):
+        return False
+    return content.mentions(_PROOF_IS_MEANT) or asked.is_token_proven
 
 
 # What keeps Mosaic from sending anything, or from asking for a passkey.
@@ -203,6 +246,7 @@ PROOFS: Final = (
     _E.REFRESH,
 )
 _LOGINS: Final = (*_FIRST_STEPS, *PROOFS)
+_AUTHENTICATES: Final = tuple(it for it in PROOFS if it not in {_E.SOCIAL_VERIFY, _E.REFRESH})
 _JOINABLE: Final = (_E.AUTHENTICATE, *(it for it in PROOFS if it is not _E.SOCIAL_VERIFY))
 _AUTHORISED: Final = (_E.TOKEN, *_SESSION_CALLS)
 _EVERYWHERE: Final = tuple(Endpoint)
@@ -262,6 +306,8 @@ TABLE: Final = (
     Row(PROOFS, (400, 422), _is_about_form, _M.STEP_REFUSED, "refused for its form"),
     Row(PROOFS, (400, 401, 422), _anything, _M.PROOF_REFUSED, "not accepted"),
     Row(_FIRST_STEPS, (400, 401, 422), _anything, _M.STEP_REFUSED, "refused"),
+    Row(_FIRST_STEPS, (403,), _is_of_user, _M.USER_REFUSED, _ABOUT_USER),
+    Row(_AUTHENTICATES, (403, 423), _is_of_proof, _M.PROOF_REFUSED, "not accepted"),
     Row((*_SESSION_CALLS, *_LOGINS), (403,), _anything, _M.CLIENT_REFUSED, _NO_RIGHT),
     Row((_E.AUTHENTICATE,), (400, 422), _has_options, _M.OPTIONS_REFUSED, "options refused"),
     Row((_E.LOGOUT,), (400, 422), _anything, _M.LOGOUT_REFUSED, _UNKNOWN),

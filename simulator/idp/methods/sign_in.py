@@ -44,7 +44,7 @@ def require_right(
         raise wrong_proof(call)
     attempts = call.state.attempts
     if attempts.is_locked(user.user_id, method):
-        raise locked()
+        raise locked(call.state.policy.locked_answer)
     if not is_right(user):
         attempts.fail(user.user_id, method)
         raise wrong_proof(call)
@@ -62,9 +62,10 @@ def wrong_proof(call: Incoming) -> RefusedError:
     return call.refused(call.state.policy.wrong_proof_status, "Invalid credentials")
 
 
-def locked() -> RefusedError:
-    """The one documented answer to too many wrong proofs; its page is that of passcodes."""
-    return RefusedError(403, envelope(403, "Too many failed attempts", "auth_locked"))
+def locked(answer: Mapping[str, object] | None = None) -> RefusedError:
+    """The answer to too many wrong proofs. Without *answer* the one documented, of passcodes."""
+    documented = envelope(403, "Too many failed attempts", "auth_locked")
+    return RefusedError(403, answer or documented, is_invented=answer is not None)
 
 
 def require_active(call: Incoming, user: User) -> None:

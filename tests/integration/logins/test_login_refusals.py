@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from session_client import Wishes, logins, methods, requests
 from session_client.contract import Reason, Verdict
@@ -26,6 +27,7 @@ from tests.integration.logins.login_rig import (
     prove,
     visit,
 )
+from tests.integration.mosaic.gateway_rig import told_operator
 from tests.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -483,6 +485,107 @@ def test_a_wrong_proof_costs_neither_the_client_token_nor_the_breaker(
     assert state.calls.count(Endpoint.TOKEN) == fetched
     assert state.calls.count(Endpoint.PASSWORD_AUTHENTICATE) == 31
     assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
+
+
+# What Mosaic answers to who is locked out, or may not, is on no page of its own.
+LOCKS: list[dict[str, Any]] = [
+    {"message": "Password is locked", "error_code": 403},
+    {"message": ["Password is locked"], "error_code": "403"},
+    {"message": "Forbidden", "error_code": "auth_password_locked"},
+    {"message": "Locked out", "error_code": 403, "ts_error_code": "auth_totp_locked"},
+    {"message": "Password is locked", "error": "Forbidden", "statusCode": 403},
+    {"message": "Account temporarily locked, try again in 15 minutes", "error_code": 403},
+    {"message": "User may not sign in with this client", "error_code": 403},
+    {"message": "Too many failed attempts", "error_code": 403},
+    {"message": "Password expired", "error_code": "auth_password_expired"},
+    {"message": "Temporary password must be changed", "error_code": 403},
+]
+LOCKABLE = {
+    "pwd": methods.Password("ada", PASSWORD),
+    "totp": methods.Totp("123456", *MAIL),
+    "mobile_biometrics": methods.MobileBiometrics("c", "s", "k", "ada"),
+}
+
+
+@pytest.mark.parametrize("method", LOCKABLE)
+@pytest.mark.parametrize("is_proven", [True, False], ids=["token in use", "fresh token"])
+def test_who_locks_a_user_out_costs_the_app_neither_token_nor_operator(
+    sqlite_stage: Stage,
+    method: str,
+    is_proven: bool,  # noqa: FBT001
+) -> None:
+    stage, state = sqlite_stage, sqlite_stage.mosaic.state
+    for said in LOCKS:
+        stage.redis.flushall()
+        stage.services.mosaic._client_tokens._slots.clear()
+        state.attempts.unlock("ada", method)
+        if is_proven:
+            assert log_in(stage).verdict is Verdict.AUTHENTICATED
+        state.policy.change(locked_answer=said)
+        state.attempts.lock("ada", method)
+        fetched = state.calls.count(Endpoint.TOKEN)
+
+        with capture_logs() as logs:
+            answers = [prove(stage, LOCKABLE[method]) for _ in range(6)]
+        state.attempts.unlock("ada", "pwd")
+
+        told = [(answer.verdict, answer.reason) for answer in answers]
+        wrong = (Verdict.ACCESS_DENIED, Reason.INVALID_CREDENTIALS)
+        limited = (Verdict.ACCESS_DENIED, Reason.TOO_MANY_ATTEMPTS)
+        assert told == [*[wrong] * 5, limited], said
+        assert state.calls.count(Endpoint.TOKEN) == fetched + (not is_proven), said
+        assert told_operator(logs) == [], said
+
+
+@pytest.mark.parametrize("said", LOCKS[:5], ids=str)
+def test_an_app_that_may_hear_it_is_told_of_a_lock_however_mosaic_words_it(
+    sqlite_stage: Stage, said: dict[str, Any]
+) -> None:
+    sqlite_stage.add_app("staff", methods=("password",), capabilities=("reveals_accounts",))
+    sqlite_stage.mosaic.state.policy.change(locked_answer=said)
+    sqlite_stage.mosaic.state.attempts.lock("ada", "pwd")
+
+    answer = log_in(sqlite_stage, "staff")
+
+    assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.USER_LOCKED)
+
+
+def test_a_client_without_the_right_to_a_method_is_not_taken_for_a_wrong_proof(
+    sqlite_stage: Stage,
+) -> None:
+    stage = sqlite_stage
+    for message in (
+        "Forbidden",
+        "Insufficient scope: users:authenticate",
+        "The client lacks the role",
+        "Password login is not enabled for this app",
+    ):
+        stage.mosaic.state.faults.add(
+            Endpoint.PASSWORD_AUTHENTICATE, "status", status=403, message=message, times=1
+        )
+        with capture_logs() as logs:
+            answer = log_in(stage)
+
+        told = (answer.verdict, answer.reason)
+        assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED), message
+        assert len(told_operator(logs)) == 1, message
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_wrong_code_that_mosaic_calls_a_token_is_a_wrong_proof(
+    sqlite_stage: Stage, status: int
+) -> None:
+    """The code of an authenticator app is sent in a field `token`."""
+    stage, state = sqlite_stage, sqlite_stage.mosaic.state
+    log_in(stage)
+    fetched = state.calls.count(Endpoint.TOKEN)
+    state.faults.add(Endpoint.TOTP_AUTHENTICATE, "status", status=status, message="Invalid token")
+
+    answers = [prove(stage, methods.Totp("1", *MAIL)) for _ in range(6)]
+
+    reasons = [answer.reason for answer in answers]
+    assert reasons == [*[Reason.INVALID_CREDENTIALS] * 5, Reason.TOO_MANY_ATTEMPTS]
+    assert state.calls.count(Endpoint.TOKEN) == fetched
 
 
 def test_a_client_token_that_was_revoked_is_replaced_and_no_proof_sent_twice(

@@ -90,6 +90,17 @@ def test_a_test_locks_and_unlocks_a_user_itself(state: MosaicState, shop: App) -
     assert (locked, _try(shop, "pw")[0]) == ((403, "auth_locked"), 200)
 
 
+def test_a_tenant_may_word_its_lock_in_another_way(state: MosaicState, shop: App) -> None:
+    state.policy.change(locked_answer={"message": "Password is locked", "error_code": 403})
+    state.attempts.lock("ada", "pwd")
+
+    answer = shop.post("password/authenticate", username="ada", password="pw")
+
+    assert answer.status_code == 403
+    assert answer.json() == {"message": "Password is locked", "error_code": 403}
+    assert state.calls.complaints() == []  # what no page tells is held against none
+
+
 def _try(shop: App, password: str) -> tuple[int, object]:
     answer = shop.post("password/authenticate", username="ada", password=password)
     return answer.status_code, answer.json().get("error_code")
