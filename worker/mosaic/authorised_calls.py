@@ -20,7 +20,7 @@ from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.reading import Reading
-from worker.mosaic.responses import Asked, Endpoint
+from worker.mosaic.responses import REPEATED_WITH_FRESH_TOKEN, Asked, Endpoint
 from worker.mosaic.types import CallObserver, MosaicApp, Permit
 
 
@@ -72,35 +72,62 @@ class AuthorisedCalls:
             with observer.asking(deadline.remaining()):
                 answer = call.send(token)
                 reading = Reading(Asked(call.endpoint, call.url, answer, call.options))
-                if reading.proves_client_token:
-                    self._client_tokens.accepted(app, token)
-                elif reading.blames_client_token and not is_second:
-                    is_second = self._client_tokens.rejected(app, token, answer.status)
-                    if is_second:
-                        continue
+                if self._may_fresh_help(app, reading, token, is_second=is_second):
+                    is_second = True
+                    continue
                 with self._faults.watch(call.endpoint, app.app_id):
                     return reading.value()
+
+    def _may_fresh_help(
+        self, app: MosaicApp, reading: Reading, token: str, *, is_second: bool = False
+    ) -> bool:
+        """Note what an answer says of *token*, and return whether another one may help."""
+        if reading.proves_client_token:
+            self._client_tokens.accepted(app, token)
+        elif reading.blames_client_token and not is_second:
+            return self._client_tokens.rejected(app, token, reading.status)
+        return False
 
     def send_once(
         self, permit: Permit, app: MosaicApp, once: SingleCall, deadline: Deadline
     ) -> Mapping[str, Any]:
         """Return the body of the answer to a call that is not repeated once a byte was sent.
 
-        Raises `OutcomeUnknown` when no answer says what became of it, and what the table says.
+        But for a first step that Mosaic refuses for our client token: nothing has come of it, so it
+        is taken once more with a fresh one. Raises `OutcomeUnknown` when no answer says what became
+        of it, and what the table says.
         """
-        endpoint, url = once.endpoint, once.url
         with permit.observe() as observer:
+            return self._send(observer, app, once, deadline)
+
+    def _send(
+        self, observer: CallObserver, app: MosaicApp, once: SingleCall, deadline: Deadline
+    ) -> dict[str, Any]:
+        endpoint, is_second = once.endpoint, False
+        while True:
             token = self._unused_client_token(observer, app, deadline, once)
             try:
                 with observer.asking(deadline.remaining()):
-                    answer = self._http.post_json(endpoint, url, once.payload, token, deadline)
-                    is_proven = token is not None and self._client_tokens.is_proven(app, token)
-                    asked = Asked(endpoint, url, answer, once.options, is_proven)
-                    return self._read_once(app, asked, token)
+                    answer = self._http.post_json(endpoint, once.url, once.payload, token, deadline)
+                    reading = Reading(self._asked(app, once, answer, token))
+                    may_help = token is not None and self._may_fresh_help(
+                        app, reading, token, is_second=is_second
+                    )
+                    if may_help and endpoint in REPEATED_WITH_FRESH_TOKEN:
+                        is_second = True
+                        continue
+                    with self._faults.watch(endpoint, app.app_id):
+                        return _object(endpoint, reading.value())
             except MosaicUnavailable as error:
                 if once.may_be_repeated or not error.was_sent:
                     raise
                 raise OutcomeUnknown(str(error)) from None
+
+    def _asked(
+        self, app: MosaicApp, once: SingleCall, answer: HttpAnswer, token: str | None
+    ) -> Asked:
+        is_proven = token is not None and self._client_tokens.is_proven(app, token)
+        return Asked(once.endpoint, once.url, answer, once.options, is_proven)
 
     def _unused_client_token(
         self, observer: CallObserver, app: MosaicApp, deadline: Deadline, once: SingleCall
@@ -112,19 +139,6 @@ class AuthorisedCalls:
         except SessionWorkerError as error:
             error.was_sent = False  # of the call itself, nothing
             raise
-
-    def _read_once(self, app: MosaicApp, asked: Asked, token: str | None) -> dict[str, Any]:
-        reading = Reading(asked)
-        if token is not None and reading.proves_client_token:
-            self._client_tokens.accepted(app, token)
-        elif token is not None and reading.blames_client_token:
-            # A fresh one for the next call: this one is not sent again.
-            self._client_tokens.rejected(app, token, asked.answer.status)
-        with self._faults.watch(asked.endpoint, app.app_id):
-            body = reading.value()
-            if not isinstance(body, dict):
-                raise MosaicContractBroken(f"{asked.endpoint}: body is of the wrong type")
-        return body
 
     def _client_token(self, observer: CallObserver, app: MosaicApp, deadline: Deadline) -> str:
         """Return the app's client token. A page in its place counts as a failure of Mosaic.
@@ -139,3 +153,9 @@ class AuthorisedCalls:
                 raise
             with observer.asking(deadline.remaining()):
                 raise
+
+
+def _object(endpoint: Endpoint, body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise MosaicContractBroken(f"{endpoint}: body is of the wrong type")
+    return body

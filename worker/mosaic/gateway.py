@@ -112,10 +112,11 @@ class MosaicGateway:
         """Return the body of the answer to one step of an active login.
 
         *session_id* names the session that a proof is added to. Never repeated once a byte was
-        sent: a proof is used up, a code is on its way. Raises `OutcomeUnknown` when no answer
-        says what became of it, `ProofRefused`, `UserRefused`, `SessionGone`, `InvalidRequest` for
-        the app's own wishes, `MosaicUnavailable` when nothing was sent, `MosaicRateLimited`,
-        `ClientRefused`, `MosaicContractBroken`.
+        sent: a proof is used up, a code is on its way. A first step that Mosaic refused for our
+        client token did neither: see `AuthorisedCalls.send_once`. Raises `OutcomeUnknown` when no
+        answer says what became of it, `ProofRefused`, `UserRefused`, `SessionGone`,
+        `InvalidRequest` for the app's own wishes, `MosaicUnavailable` when nothing was sent,
+        `MosaicRateLimited`, `ClientRefused`, `MosaicContractBroken`.
         """
         deadline, call = Deadline.after(timeout_seconds), login_calls.CALLS[type(step)]
         wishes = _optional_fields(options) if call.shown is None else {}

@@ -52,9 +52,14 @@ class Reading:
         metrics.mosaic_call(asked.endpoint, _OUTCOMES[self._row.meaning], asked.answer.seconds)
 
     @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._asked.answer.status
+
+    @property
     def blames_client_token(self) -> bool:
         """Whether a fresh client token may help: a role just granted is in new ones only."""
-        is_about_token = self._asked.answer.status in _TOKEN_NOT_ACCEPTED
+        is_about_token = self.status in _TOKEN_NOT_ACCEPTED
         return is_about_token and self._row.meaning is Meaning.CLIENT_REFUSED
 
     @property

@@ -142,6 +142,18 @@ def _token_not_accepted(content: Content, asked: Asked) -> bool:
     return content.matches(_CLIENT_TOKEN if asked.endpoint in _TAKES_TOKEN else _ANY_TOKEN)
 
 
+# What these calls bring is no login's proof: a 401 that does not name it has looked at our client
+# token alone. Believed of a refresh token, it would bar that one for ever.
+_BROUGHT: Final = {
+    Endpoint.REFRESH: re.compile(r"\b(?:invalid grant|refresh ?token)\b"),
+    Endpoint.SOCIAL_VERIFY: re.compile(r"\b(?:invalid grant|code|state)\b"),
+}
+
+
+def _names_what_it_brought(content: Content, asked: Asked) -> bool:
+    return content.mentions(_BROUGHT[asked.endpoint])
+
+
 # A 403 for a proof may be about the user or about our client, in words that are on no page. Taken
 # for the client's, it costs the app its token: who locks one account out could do that to all. What
 # decides is whom it speaks of first.
@@ -232,7 +244,9 @@ _E: Final = Endpoint
 _M: Final = Meaning
 _USER_CALLS: Final = (_E.LIST_SESSIONS, _E.DELETE_SESSIONS, _E.DELETE_FRONTEND_SESSIONS)
 _SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT, *_USER_CALLS)
-_FIRST_STEPS: Final = (_E.OTP_SEND, _E.LINK_SEND, _E.SOCIAL_START, _E.WEBAUTHN_START)
+# With our client token; refused for that, they have sent and used up nothing.
+REPEATED_WITH_FRESH_TOKEN: Final = (_E.OTP_SEND, _E.LINK_SEND, _E.SOCIAL_START)
+_FIRST_STEPS: Final = (*REPEATED_WITH_FRESH_TOKEN, _E.WEBAUTHN_START)
 # What uses something up: the user's proof, the code of a social provider, a refresh token.
 PROOFS: Final = (
     _E.PASSWORD_PROOF,
@@ -247,6 +261,7 @@ PROOFS: Final = (
 )
 _LOGINS: Final = (*_FIRST_STEPS, *PROOFS)
 _AUTHENTICATES: Final = tuple(it for it in PROOFS if it not in {_E.SOCIAL_VERIFY, _E.REFRESH})
+_TOKEN_ALONE: Final = (*REPEATED_WITH_FRESH_TOKEN, *_BROUGHT)  # a 401 has looked at
 _JOINABLE: Final = (_E.AUTHENTICATE, *(it for it in PROOFS if it is not _E.SOCIAL_VERIFY))
 _AUTHORISED: Final = (_E.TOKEN, *_SESSION_CALLS)
 _EVERYWHERE: Final = tuple(Endpoint)
@@ -301,6 +316,8 @@ TABLE: Final = (
     Row(_SESSION_CALLS, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
     # A wrong proof is a 400 or 401, too: it must not cost the client its token.
     Row(_LOGINS, (401,), _token_not_accepted, _M.CLIENT_REFUSED, _NOT_LET_IN),
+    Row(tuple(_BROUGHT), (401,), _names_what_it_brought, _M.PROOF_REFUSED, "not accepted"),
+    Row(_TOKEN_ALONE, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
     Row(_FIRST_STEPS, (400,), _provider_unset, _M.CONTRACT_BROKEN, _PROVIDER),
     Row(_LOGINS, (400, 422), _is_about_wishes, _M.OPTIONS_REFUSED, "options refused"),
     Row(PROOFS, (400, 422), _is_about_form, _M.STEP_REFUSED, "refused for its form"),

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from session_client import Wishes, logins, methods, requests
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import LoginStep, Proof
+from simulator.controls.devices import visit_provider
 from simulator.idp.endpoints import Endpoint
 from tests.integration.logins.login_rig import (
     BACK,
@@ -25,6 +26,7 @@ from tests.integration.logins.login_rig import (
     last_code,
     log_in,
     prove,
+    reply_to,
     visit,
 )
 from tests.integration.mosaic.gateway_rig import told_operator
@@ -601,6 +603,109 @@ def test_a_client_token_that_was_revoked_is_replaced_and_no_proof_sent_twice(
     assert refused.reason == Reason.CLIENT_REFUSED
     assert after.verdict is Verdict.AUTHENTICATED
     assert sqlite_stage.mosaic.state.calls.count(Endpoint.PASSWORD_AUTHENTICATE) == before + 2
+
+
+NOT_LET_IN = [
+    "Unauthorized",
+    "jwt expired",
+    "Invalid or expired token",
+    "Access token is invalid",
+    "Token is invalid",
+    "Who are you?",
+]
+FIRST_STEPS: dict[Endpoint, Any] = {
+    Endpoint.OTP_SEND: methods.SendOtp("email", *MAIL),
+    Endpoint.LINK_SEND: methods.SendLink(BACK, *MAIL),
+    Endpoint.SOCIAL_START: methods.BeginSocial("google", BACK),
+}
+
+
+@pytest.mark.parametrize("endpoint", FIRST_STEPS)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_first_step_is_taken_once_more_with_a_fresh_client_token(
+    sqlite_stage: Stage, endpoint: Endpoint, status: int
+) -> None:
+    state = sqlite_stage.mosaic.state
+    for message in NOT_LET_IN:
+        sqlite_stage.redis.flushall()  # of the limit on what is sent to one name
+        log_in(sqlite_stage)
+        before = state.calls.count(endpoint), state.calls.count(Endpoint.TOKEN)
+        sqlite_stage.pass_time(seconds=6)
+        state.faults.add(endpoint, "status", status=status, message=message, times=1)
+
+        begun = begin(sqlite_stage, FIRST_STEPS[endpoint])
+
+        after = state.calls.count(endpoint), state.calls.count(Endpoint.TOKEN)
+        assert begun.verdict is Verdict.OK, message
+        assert after == (before[0] + 2, before[1] + 1), message
+
+
+@pytest.mark.parametrize("endpoint", FIRST_STEPS)
+def test_a_first_step_is_taken_no_third_time(sqlite_stage: Stage, endpoint: Endpoint) -> None:
+    state = sqlite_stage.mosaic.state
+    log_in(sqlite_stage)
+    state.faults.add(endpoint, "status", status=401, message="jwt expired")
+
+    begun = begin(sqlite_stage, FIRST_STEPS[endpoint])
+
+    assert begun.reason is Reason.CLIENT_REFUSED
+    assert state.calls.count(endpoint) == 2
+
+
+def test_a_first_step_whose_second_answer_is_lost_is_not_taken_again(sqlite_stage: Stage) -> None:
+    state = sqlite_stage.mosaic.state
+    log_in(sqlite_stage)
+    state.faults.add(Endpoint.OTP_SEND, "status", status=401, message="jwt expired", times=1)
+    sent = sqlite_stage.seal("shop", logins.Start(step=methods.SendOtp("email", *MAIL)))
+    with (
+        state.gates.hold(Endpoint.OTP_SEND) as gate,
+        sqlite_stage.meanwhile(lambda: reply_to(sqlite_stage, sent)) as begun,
+    ):
+        gate.wait_arrived()
+        state.faults.add(Endpoint.OTP_SEND, "drop_answer", times=1)
+        gate.release()
+        answer = begun.result(timeout=60)
+
+    assert answer.reason is Reason.OUTCOME_UNKNOWN
+    assert state.calls.count(Endpoint.OTP_SEND) == 2
+
+
+@pytest.mark.parametrize("message", NOT_LET_IN)
+def test_the_code_of_a_provider_is_not_sent_twice_for_the_client_tokens_sake(
+    sqlite_stage: Stage, message: str
+) -> None:
+    state = sqlite_stage.mosaic.state
+    state.social.add_account("google", "ada-there")
+    begun = begin(sqlite_stage, methods.BeginSocial("google", BACK))
+    brought = visit_provider(begun["authorization_url"], "ada-there")
+    step = methods.VerifySocial(brought["code"], brought["state"])
+    state.faults.add(Endpoint.SOCIAL_VERIFY, "status", status=401, message=message, times=1)
+
+    refused = begin(sqlite_stage, step, login=begun["login"])
+    sent = state.calls.count(Endpoint.SOCIAL_VERIFY)
+    again = begin(sqlite_stage, step, login=begun["login"])
+
+    assert (refused.reason, sent) == (Reason.CLIENT_REFUSED, 1)
+    assert again.verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("body", [{"message": "Invalid code"}, {"error": "invalid_grant"}])
+def test_a_401_that_names_the_providers_code_is_about_the_code(
+    sqlite_stage: Stage, body: dict[str, Any]
+) -> None:
+    state = sqlite_stage.mosaic.state
+    begun = begin(sqlite_stage, methods.BeginSocial("google", BACK))
+    state.faults.add(Endpoint.SOCIAL_VERIFY, "status", status=401, body=body)
+    fetched = state.calls.count(Endpoint.TOKEN)
+
+    answer = begin(sqlite_stage, methods.VerifySocial("c", begun["state"]), login=begun["login"])
+
+    assert (answer.verdict, answer.reason) == (
+        Verdict.ACCESS_DENIED,
+        Reason.INVALID_CREDENTIALS,
+    )
+    log_in(sqlite_stage)
+    assert state.calls.count(Endpoint.TOKEN) == fetched
 
 
 def test_a_user_locked_out_at_mosaic_in_a_step_up_is_told_so(sqlite_stage: Stage) -> None:

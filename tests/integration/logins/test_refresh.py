@@ -483,6 +483,44 @@ def test_what_mosaic_refuses_is_a_verdict(sqlite_stage: Stage) -> None:
         assert serves == (reason in {"user_not_active", "client_refused"}), body
 
 
+# Mosaic has looked at the client token alone.
+NOT_LET_IN = ["Unauthorized", "jwt expired", "Invalid or expired token", "Access token is invalid"]
+
+
+@pytest.mark.parametrize("message", [*NOT_LET_IN, "Token is invalid", "Who are you?"])
+def test_a_401_about_the_client_token_uses_no_refresh_token_up(stage: Stage, message: str) -> None:
+    _, token = signed_in(stage)
+    stage.mosaic.state.faults.add(REFRESH, "status", status=401, message=message, times=1)
+
+    refused = refresh(stage, token)
+    number = sent(stage)
+    answer = refresh(stage, token)
+
+    assert (refused.reason, number) == (Reason.CLIENT_REFUSED, 1)
+    assert answer.verdict is Verdict.AUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "invalid_grant"},
+        {"message": "Invalid refresh token", "error_code": 401},
+        {"message": "Refresh token expired", "error": "Unauthorized"},
+    ],
+    ids=str,
+)
+def test_a_401_about_the_refresh_token_uses_it_up(sqlite_stage: Stage, body: Any) -> None:
+    state = sqlite_stage.mosaic.state
+    _, token = signed_in(sqlite_stage)
+    fetched = state.calls.count(Endpoint.TOKEN)
+    state.faults.add(REFRESH, "status", status=401, body=body, times=1)
+
+    answers = [refresh(sqlite_stage, token), refresh(sqlite_stage, token)]
+
+    assert {answer.reason for answer in answers} == {Reason.REFRESH_REFUSED}
+    assert (sent(sqlite_stage), state.calls.count(Endpoint.TOKEN)) == (1, fetched)
+
+
 GONE = REFUSALS[0][0]
 
 
