@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import Key
 
-from simulator.idp.errors import RefusedError, oauth_refused
+from simulator.idp.errors import RefusedError, oauth_refused, refused
 from simulator.idp.records import Client
 from simulator.idp.state import MosaicState
 
@@ -52,9 +52,9 @@ def read_basic(authorization: str) -> tuple[str, str] | None:
 def _by_secret(state: MosaicState, client_id: str, secret: str) -> Client:
     client = state.clients.get(client_id)
     if client is None or client.secret is None:
-        raise _invalid_client()
+        raise _invalid_client(state)
     if not compare_digest(client.secret.encode(), secret.encode()):
-        raise _invalid_client()
+        raise _invalid_client(state)
     return client
 
 
@@ -64,12 +64,12 @@ def _by_assertion(state: MosaicState, form: Mapping[str, str], token_url: str) -
     assertion = form["client_assertion"]
     client = state.clients.get(form.get("client_id") or claimed_client_id(assertion) or "")
     if client is None or client.public_key is None:
-        raise _invalid_client()
-    claims = _verified(assertion, client.public_key)
+        raise _invalid_client(state)
+    claims = _verified(state, assertion, client.public_key)
     expected = {"iss": client.client_id, "sub": client.client_id, "aud": token_url}
     wrong = [name for name, value in expected.items() if claims.get(name) != value]
     if wrong or not _is_fresh(state, claims):
-        raise _invalid_client()
+        raise _invalid_client(state)
     return client
 
 
@@ -83,11 +83,11 @@ def claimed_client_id(assertion: str) -> str | None:
         return None
 
 
-def _verified(assertion: str, key: Key) -> Mapping[str, object]:
+def _verified(state: MosaicState, assertion: str, key: Key) -> Mapping[str, object]:
     try:
         return jwt.decode(assertion, key, algorithms=ASSERTION_ALGORITHMS).claims
     except JoseError:
-        raise _invalid_client() from None
+        raise _invalid_client(state) from None
 
 
 def _is_fresh(state: MosaicState, claims: Mapping[str, object]) -> bool:
@@ -96,5 +96,7 @@ def _is_fresh(state: MosaicState, claims: Mapping[str, object]) -> bool:
     return is_dated and isinstance(jti, str) and state.clients.use_assertion(jti)
 
 
-def _invalid_client() -> RefusedError:
-    return oauth_refused(401, "invalid_client", "client authentication failed")
+def _invalid_client(state: MosaicState) -> RefusedError:
+    if state.policy.wrong_client_answer == "oauth":
+        return oauth_refused(401, "invalid_client", "client authentication failed")
+    return refused(400, ["Invalid client_id or client_secret"])

@@ -39,6 +39,8 @@ class Policy:
     wrong_proof_status: Literal[400, 401] = 400  # passwords, authenticator apps, signatures
     # The body of the 403 for who is locked out of these; None: what passcodes answer.
     locked_answer: Mapping[str, object] | None = None
+    # How a wrong client id or secret is refused: 400 with a list of messages, or by RFC 6749.
+    wrong_client_answer: Literal["messages", "oauth"] = "messages"
     only_creator_may_log_out: bool = False
     silent_renews_auth_time: bool = False
     issues_refresh_tokens: bool = True

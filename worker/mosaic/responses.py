@@ -311,8 +311,9 @@ TABLE: Final = (
     Row((*_SESSION_CALLS, *_LOGINS), _4XX, _about_user, _M.USER_REFUSED, _ABOUT_USER),
     Row(_FIRST_STEPS, _4XX, _no_way_to_user, _M.USER_REFUSED, _ABOUT_USER),
     Row(_EVERYWHERE, (400, 404), _unknown_client, _M.CLIENT_REFUSED, _UNKNOWN_CLIENT),
-    Row((_E.TOKEN, _E.REFRESH), (400,), _invalid_client, _M.CLIENT_REFUSED, _WRONG_CLIENT),
-    Row((_E.TOKEN,), (401, 403), _anything, _M.CLIENT_REFUSED, _WRONG_CLIENT),
+    Row((_E.REFRESH,), (400,), _invalid_client, _M.CLIENT_REFUSED, _WRONG_CLIENT),
+    # Our form is always the same: what differs between apps is the client.
+    Row((_E.TOKEN,), (400, 401, 403), _anything, _M.CLIENT_REFUSED, _WRONG_CLIENT),
     Row(_SESSION_CALLS, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
     # A wrong proof is a 400 or 401, too: it must not cost the client its token.
     Row(_LOGINS, (401,), _token_not_accepted, _M.CLIENT_REFUSED, _NOT_LET_IN),

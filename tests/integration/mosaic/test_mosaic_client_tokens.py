@@ -220,7 +220,9 @@ def test_a_rejected_token_is_not_taken_back_from_redis(rig: Rig) -> None:
     assert tokens.get(rig.app, Deadline.after(5)) != rejected
 
 
-def test_a_wrong_secret_is_refused_and_not_asked_for_again_at_once(rig: Rig) -> None:
+@pytest.mark.parametrize("answer", ["messages", "oauth"])
+def test_a_wrong_secret_is_refused_and_not_asked_for_again_at_once(rig: Rig, answer: str) -> None:
+    rig.state.policy.change(wrong_client_answer=answer)
     session, gateway = rig.login().session_id, rig.gateway()
     wrong = replace(rig.app, client_secret="wrong")
 

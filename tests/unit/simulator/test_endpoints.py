@@ -95,6 +95,9 @@ def test_a_secret_in_http_basic_is_form_decoded(http: httpx.Client) -> None:
     assert response.status_code == 200
 
 
+WRONG_CLIENT = {"message": ["Invalid client_id or client_secret"], "error_code": 400}
+
+
 def assertion(key: RSAKey, audience: str) -> dict[str, str]:
     soon = int(time.time()) + 60
     told = {"iss": "bank", "sub": "bank", "aud": audience, "jti": "1", "exp": soon}
@@ -114,7 +117,7 @@ def test_a_signed_assertion_buys_one_client_token(
     first, replayed = ask_token(http, **form), ask_token(http, **form)
 
     assert first.status_code == 200
-    assert replayed.status_code == 401
+    assert replayed.status_code == 400
     assert server.state.calls.count("token", "bank") == 2
 
 
@@ -126,14 +129,28 @@ def test_an_assertion_for_another_audience_is_refused(
 
     response = ask_token(http, **assertion(key, "https://elsewhere.example/token"))
 
-    assert response.json()["error"] == "invalid_client"
+    assert response.json() == WRONG_CLIENT
+
+
+NOBODY = {"client_id": "nobody", "client_secret": "x"}
+WRONG_SECRET = {"client_id": "shop", "client_secret": "wrong"}
+
+
+@pytest.mark.parametrize("form", [NOBODY, WRONG_SECRET])
+def test_a_wrong_client_is_refused_as_the_vendors_page_says_or_as_oauth_does(
+    state: MosaicState, http: httpx.Client, form: dict[str, str]
+) -> None:
+    as_published = ask_token(http, **form)
+    state.policy.change(wrong_client_answer="oauth")
+    as_oauth = ask_token(http, **form)
+
+    assert (as_published.status_code, as_published.json()) == (400, WRONG_CLIENT)
+    assert (as_oauth.status_code, as_oauth.json()["error"]) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize(
     ("form", "status", "error"),
     [
-        ({"client_id": "nobody", "client_secret": "x"}, 401, "invalid_client"),
-        ({"client_id": "shop", "client_secret": "wrong"}, 401, "invalid_client"),
         ({"client_id": "shop"}, 400, "invalid_request"),
         ({"client_id": "shop", "client_secret": "shop-secret", "x": "y"}, 400, "invalid_request"),
         (
