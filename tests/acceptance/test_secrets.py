@@ -272,6 +272,8 @@ class Flow:
         first = self.kept(shop.authenticate(proof, timeout=PATIENT))
         refused = shop.refresh(str(first.tokens.refresh_token), timeout=PATIENT)
         wrong = methods.Password(EMAIL, WRONG_PASSWORD, "email")
+        quoted = {"message": f"{WRONG_PASSWORD} is wrong", "error_code": WRONG_PASSWORD}
+        mosaic.faults.add("password/authenticate", "status", status=400, body=quoted, times=1)
         denied = [shop.authenticate(wrong, timeout=PATIENT)]
         begun = shop.start(methods.IssueOtp(PHONE, "phone_number"), timeout=PATIENT)
         assert isinstance(begun, CodeIssued)

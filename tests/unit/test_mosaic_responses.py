@@ -347,6 +347,35 @@ def test_no_error_repeats_what_mosaic_said() -> None:
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"error_code": "auth_invalid_credentials", "message": "x"}, "auth_invalid_credentials"),
+        ({"error_code": 400, "ts_error_code": "auth_otp_expired"}, "auth_otp_expired"),
+        ({"error": "invalid_grant", "error_code": "no_luck"}, "no_luck, invalid_grant"),
+        ({"error": "invalid_grant", "error_code": "invalid_grant"}, "invalid_grant"),
+    ],
+)
+def test_a_refusal_names_mosaics_slugs(body: Any, named: str) -> None:
+    with pytest.raises(ProofRefused) as caught:
+        accept(PASSWORD, URL, answer(400, body))
+
+    assert str(caught.value).endswith(f"400 not accepted ({named})")
+
+
+SECRETS = ["123456", "1_2_3", "s3cr3t_id", "Some_Thing", "plain", "a__b", "_a_b", "a_b.c_d", "ä_b"]
+
+
+@pytest.mark.parametrize("text", [*SECRETS, "open_sesame", "a_" + "b" * 70, ["open_sesame"]])
+def test_a_refusal_names_nothing_else_that_stands_in_place_of_a_slug(text: Any) -> None:
+    body = {"error_code": text, "ts_error_code": text, "error": text, "message": "no"}
+    sent = {"username": "ada", "password": "say open_sesame"}
+    with pytest.raises(ProofRefused) as caught:
+        Reading(Asked(PASSWORD, URL, answer(400, body), sent=sent)).value()
+
+    assert str(caught.value).endswith("400 not accepted")
+
+
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),

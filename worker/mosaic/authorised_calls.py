@@ -127,7 +127,7 @@ class AuthorisedCalls:
         self, app: MosaicApp, once: SingleCall, answer: HttpAnswer, token: str | None
     ) -> Asked:
         is_proven = token is not None and self._client_tokens.is_proven(app, token)
-        return Asked(once.endpoint, once.url, answer, once.options, is_proven)
+        return Asked(once.endpoint, once.url, answer, once.options, is_proven, once.payload)
 
     def _unused_client_token(
         self, observer: CallObserver, app: MosaicApp, deadline: Deadline, once: SingleCall

@@ -75,8 +75,10 @@ class Reading:
 
     def _error(self) -> SessionWorkerError:
         asked, row = self._asked, self._row
-        # Mosaic's own words stay out: they may quote what we sent.
+        # Mosaic's own sentences stay out: they may quote what we sent.
+        slugs = ", ".join(self._content.slugs(asked.sent))
         text = f"{asked.endpoint} at {asked.url}: {asked.answer.status} {row.words}"
+        text = f"{text} ({slugs})" if slugs else text
         match row.meaning:
             case Meaning.USER_REFUSED:
                 return UserRefused(text, self._content.about_user() or Reason.REFUSED_BY_IDP)

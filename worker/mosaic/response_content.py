@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ from worker.http_client import HttpAnswer
 
 # A code stands in one of these, depending on the page of the vendor and its year.
 _CODES: Final = ("ts_error_code", "error_code", "error")
+# No passcode, id or token looks like this: it has digits, or one word.
+_SLUG: Final = re.compile(r"[a-z]+(?:_[a-z]+)+")
+_MAX_SLUG: Final = 64
 # Some servers write their name into `error` whatever the message says: "Password is locked" beside
 # "Forbidden" says nothing of the client.
 _STATUS_NAMES: Final = frozenset({"bad request", "forbidden", "unauthorized"})
@@ -54,6 +57,14 @@ class Content:
         codes, messages = self._words(*_CODES), self.messages
         says_more = any(text not in _STATUS_NAMES for text in messages)
         return tuple(code for code in codes if code not in _STATUS_NAMES) if says_more else codes
+
+    def slugs(self, sent: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return its slugs as Mosaic writes them, for a log, but for what may quote *sent*."""
+        fields = self.value if isinstance(self.value, dict) else {}
+        values = [value for value in sent.values() if isinstance(value, str)]
+        codes = [code for name in _CODES if isinstance(code := fields.get(name), str)]
+        slugs = [code for code in codes if len(code) <= _MAX_SLUG and _SLUG.fullmatch(code)]
+        return tuple(dict.fromkeys(it for it in slugs if not any(it in value for value in values)))
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ sessions for it would log people out because of our bug. Source: "Errors" in the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
-from typing import Final
+from typing import Any, Final
 
 from worker.http_client import HttpAnswer
 from worker.mosaic.response_content import Content, tells_no_error
@@ -67,7 +67,8 @@ class Meaning(Enum):
 class Asked:
     """One call and its answer. *options* names the app's own optional fields that were sent.
 
-    *is_token_proven* says whether Mosaic has accepted the client token before.
+    *is_token_proven* says whether Mosaic has accepted the client token before, *sent* what a call
+    that is not repeated has sent.
     """
 
     endpoint: Endpoint
@@ -75,6 +76,7 @@ class Asked:
     answer: HttpAnswer
     options: tuple[str, ...] = ()
     is_token_proven: bool = False
+    sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 # The questions a row may ask.

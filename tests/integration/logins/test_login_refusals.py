@@ -717,6 +717,18 @@ def test_a_user_locked_out_at_mosaic_in_a_step_up_is_told_so(sqlite_stage: Stage
     assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.NOT_ALLOWED)
 
 
+def test_the_log_names_the_slug_and_no_app_hears_it(sqlite_stage: Stage) -> None:
+    begun = begin(sqlite_stage, methods.SendOtp("sms", *PHONE))
+    with capture_logs() as logs:
+        begin(sqlite_stage, methods.SendOtp("email", "eve@example.com", "email"))
+        answer = prove(sqlite_stage, methods.Code("000000x"), login=begun["login"])
+
+    said = {line["event"]: line["detail"] for line in logs if "detail" in line}
+    assert said["login_step_refused"].endswith("(user_not_found)")
+    assert said["login_refused"].endswith("(auth_invalid_credentials)")
+    assert (answer.reason, answer.detail) == (Reason.INVALID_CREDENTIALS, None)
+
+
 def test_wishes_that_mosaic_does_not_grant_are_the_apps_to_mend(sqlite_stage: Stage) -> None:
     sqlite_stage.mosaic.state.add_client("client-shop", "secret-of-shop", resources=["a"])
 
