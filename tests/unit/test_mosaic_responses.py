@@ -31,7 +31,7 @@ from worker.mosaic.responses import TABLE, Asked, Endpoint, Row
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_SEND
 LINK, LINK_SEND, VERIFY = Endpoint.LINK_PROOF, Endpoint.LINK_SEND, Endpoint.SOCIAL_VERIFY
-TOTP = Endpoint.TOTP_PROOF
+TOTP, SOCIAL_START = Endpoint.TOTP_PROOF, Endpoint.SOCIAL_START
 PASSKEY, PASSKEY_START = Endpoint.WEBAUTHN_PROOF, Endpoint.WEBAUTHN_START
 AUTHENTICATE, LOGOUT, REFRESH = Endpoint.AUTHENTICATE, Endpoint.LOGOUT, Endpoint.REFRESH
 LIST, DELETE = Endpoint.LIST_SESSIONS, Endpoint.DELETE_SESSIONS
@@ -195,7 +195,8 @@ CASES: list[Case] = [
     (SEND, 404, {"error_code": "auth_login_preferences_missing"}, UserRefused),
     (SEND, 400, {"error_code": "external_provider_configuration_error"}, MosaicContractBroken),
     (SEND, 400, {"error_code": "system_invalid_input", "message": "x"}, ProofRefused),
-    (LINK_SEND, 400, {"message": "redirect_uri is not allowed"}, ProofRefused),
+    (LINK_SEND, 400, {"message": "redirect_uri is not allowed"}, InvalidRequest),
+    (SOCIAL_START, 400, {"message": ["redirectUri is not configured"]}, InvalidRequest),
     (LINK_SEND, 403, {"message": "Public signup not allowed"}, UserRefused),
     (LINK_SEND, 404, {"message": "App not found", "error_code": "404"}, ClientRefused),
     (OTP, 400, {"error_code": "system_invalid_input", "message": "x"}, ProofRefused),
@@ -272,6 +273,35 @@ def test_a_request_with_options_may_be_refused_for_them(
     if isinstance(caught.value, InvalidRequest):
         told = (caught.value.reason, caught.value.detail)
         assert told == (Reason.OPTIONS_REFUSED, ", ".join(options))
+
+
+INVALID = {"error_code": "system_invalid_input", "message": "Invalid input"}
+OF_CODE = {"error_code": "system_invalid_input", "message": ["passcode must be a string"]}
+OF_RESOURCE = {"message": "resource is not configured", "error_code": 400}
+ALL_WISHES = ("claims", "client_attributes", "device_id", "org_id", "resource")
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "expected"),
+    [
+        (OF_RESOURCE, ALL_WISHES, InvalidRequest),
+        (OF_RESOURCE, ("resource",), InvalidRequest),
+        (OF_RESOURCE, ("client_attributes",), ProofRefused),
+        ({"message": ["organization is unknown"]}, ("org_id",), InvalidRequest),
+        # The app's own wishes, where no other field is named that was sent.
+        (INVALID, ALL_WISHES, InvalidRequest),
+        (INVALID, ("client_attributes", "device_id"), ProofRefused),
+        (OF_CODE, ALL_WISHES, ProofRefused),
+        ({"message": ["Invalid credentials"], "error_code": 400}, ALL_WISHES, ProofRefused),
+    ],
+)
+def test_a_login_is_refused_for_its_options_where_they_are_named_or_nothing_is(
+    body: Any, options: tuple[str, ...], expected: type[SessionWorkerError]
+) -> None:
+    sent = {"passcode": "123456", "identifier": "ada", **dict.fromkeys(options, "x")}
+
+    with pytest.raises(expected):
+        Reading(Asked(OTP, URL, answer(400, body), options, sent=sent)).value()
 
 
 @pytest.mark.parametrize("body", [{}, [], {"message": "Not today"}, {"error_code": "no_luck"}])

@@ -33,6 +33,7 @@ _OUTCOMES: Final = {
     Meaning.PROOF_REFUSED: CallOutcome.PROOF_REFUSED,
     Meaning.STEP_REFUSED: CallOutcome.PROOF_REFUSED,
     Meaning.OPTIONS_REFUSED: CallOutcome.OPTIONS_REFUSED,
+    Meaning.REDIRECT_REFUSED: CallOutcome.OPTIONS_REFUSED,
     Meaning.CLIENT_REFUSED: CallOutcome.CLIENT_REFUSED,
     Meaning.UNAVAILABLE: CallOutcome.UNAVAILABLE,
     Meaning.PAGE: CallOutcome.UNAVAILABLE,
@@ -86,8 +87,10 @@ class Reading:
                 return ProofRefused(text, Reason.INVALID_CREDENTIALS)
             case Meaning.STEP_REFUSED:
                 return ProofRefused(text, Reason.REFUSED_BY_IDP)
-            case Meaning.OPTIONS_REFUSED:
-                return InvalidRequest(Reason.OPTIONS_REFUSED, ", ".join(asked.options))
+            case Meaning.OPTIONS_REFUSED | Meaning.REDIRECT_REFUSED as meaning:
+                is_redirect = meaning is Meaning.REDIRECT_REFUSED
+                blamed = ("redirect_uri",) if is_redirect else asked.options
+                return InvalidRequest(Reason.OPTIONS_REFUSED, ", ".join(blamed))
             case Meaning.RATE_LIMITED:
                 return MosaicRateLimited(text, retry_after=asked.answer.retry_after)
             case meaning:
@@ -117,6 +120,7 @@ _TOKEN_ACCEPTED: Final = frozenset(
         Meaning.PROOF_REFUSED,
         Meaning.STEP_REFUSED,
         Meaning.OPTIONS_REFUSED,
+        Meaning.REDIRECT_REFUSED,
     }
 )
 

@@ -15,7 +15,7 @@ from enum import Enum, StrEnum, auto
 from typing import Any, Final
 
 from worker.http_client import HttpAnswer
-from worker.mosaic.response_content import Content, tells_no_error
+from worker.mosaic.response_content import Content, normalised, tells_no_error
 
 
 class Endpoint(StrEnum):
@@ -55,6 +55,7 @@ class Meaning(Enum):
     PROOF_REFUSED = auto()
     STEP_REFUSED = auto()  # of a login, for what fits nothing else
     OPTIONS_REFUSED = auto()
+    REDIRECT_REFUSED = auto()  # of the fields that an app must give, the only one it can mend
     CLIENT_REFUSED = auto()
     UNAVAILABLE = auto()
     PAGE = auto()  # unavailable, too: something on the way there answered instead
@@ -205,18 +206,46 @@ def _provider_unset(content: Content, _: Asked) -> bool:
 
 # Of a request that is refused for its form, or for what the app wants of its tokens.
 _FORM: Final = ("system invalid input", "invalid request")
-_WISHED: Final = re.compile(r"\b(?:resource|redirect ur[il]|claims|org id|organi[sz]ation)\b")
+_REDIRECT: Final = re.compile(r"\bredirect ur[il]s?\b")
+_WISHES: Final = {
+    "resource": re.compile(r"\bresources?\b"),
+    "claims": re.compile(r"\bclaims?\b"),
+    "org_id": re.compile(r"\b(?:org id|organi[sz]ation)\b"),
+}
+# Said as a list it would be a complaint about the form, which counts as no failed guess.
+_WRONG_PROOF: Final = re.compile(r"\b(?:credentials?|expired|incorrect|wrong)\b")
+# What apps pass on with each request, and no user or developer has chosen.
+_OF_BROWSER: Final = {
+    "client_attributes": re.compile(r"\b(?:client attributes|user agent|ip address)\b"),
+    "device_id": re.compile(r"\bdevice id\b"),
+}
+_OPTIONS: Final = _WISHES | _OF_BROWSER
+
+
+def _names_redirect(content: Content, _: Asked) -> bool:
+    return content.mentions(_REDIRECT)
 
 
 def _is_about_form(content: Content, _: Asked) -> bool:
     fields = content.value if isinstance(content.value, dict) else {}
-    is_list = isinstance(fields.get("message"), list)
-    is_named = any(_WISHED.search(text) for text in content.messages)
+    is_list = isinstance(fields.get("message"), list) and not content.mentions(_WRONG_PROOF)
+    is_named = any(content.mentions(it) for it in (_REDIRECT, *_OPTIONS.values()))
     return is_list or is_named or content.says(*_FORM)
 
 
-def _is_about_wishes(content: Content, asked: Asked) -> bool:
-    return bool(asked.options) and _is_about_form(content, asked)
+def _is_about_options(content: Content, asked: Asked) -> bool:
+    """Whether an option that was sent is named; or no field is, and one was the app's own wish."""
+    if not _is_about_form(content, asked):
+        return False
+    sent = (pattern for option, pattern in _OPTIONS.items() if option in asked.options)
+    if any(map(content.mentions, sent)):
+        return True
+    return not _WISHES.keys().isdisjoint(asked.options) and not _names_own_field(content, asked)
+
+
+def _names_own_field(content: Content, asked: Asked) -> bool:
+    fields = (normalised(name) for name in asked.sent if name not in asked.options)
+    return any(content.mentions(re.compile(rf"\b{re.escape(field)}\b")) for field in fields)
 
 
 def _has_options(_: Content, asked: Asked) -> bool:
@@ -248,6 +277,7 @@ _USER_CALLS: Final = (_E.LIST_SESSIONS, _E.DELETE_SESSIONS, _E.DELETE_FRONTEND_S
 _SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT, *_USER_CALLS)
 # With our client token; refused for that, they have sent and used up nothing.
 REPEATED_WITH_FRESH_TOKEN: Final = (_E.OTP_SEND, _E.LINK_SEND, _E.SOCIAL_START)
+_LEADS_BACK: Final = (_E.LINK_SEND, _E.SOCIAL_START)
 _FIRST_STEPS: Final = (*REPEATED_WITH_FRESH_TOKEN, _E.WEBAUTHN_START)
 # What uses something up: the user's proof, the code of a social provider, a refresh token.
 PROOFS: Final = (
@@ -283,7 +313,7 @@ _NO_WORD: Final = (
     "without a word of the session: the path, the app or the client is unknown there. Check the"
     " app's base URL and client id"
 )
-_REDIRECT: Final = "redirects are not followed: set the address it leads to"
+_ELSEWHERE: Final = "redirects are not followed: set the address it leads to"
 _UNKNOWN: Final = "not in the protocol: ask Mosaic's support what it means"
 
 # The first row that fits counts.
@@ -302,7 +332,7 @@ TABLE: Final = (
     Row((_E.JWKS,), (429,), _anything, _M.UNAVAILABLE, "no key set"),
     Row(_EVERYWHERE, (429,), _anything, _M.RATE_LIMITED, "rate limited"),
     # Another server than Mosaic's answered: at a wrong address, or on the way there.
-    Row(_EVERYWHERE, _3XX, _anything, _M.ELSEWHERE, _REDIRECT),
+    Row(_EVERYWHERE, _3XX, _anything, _M.ELSEWHERE, _ELSEWHERE),
     Row((_E.LOGOUT,), (404,), _is_no_json, _M.CONTRACT_BROKEN, _NO_WORD),
     Row(_EVERYWHERE, _NO_SUCH_PATH, _is_no_json, _M.ELSEWHERE, _WRONG_ADDRESS),
     Row((_E.TOKEN,), (401,), _is_no_json, _M.CLIENT_REFUSED, _WRONG_CLIENT),
@@ -322,7 +352,8 @@ TABLE: Final = (
     Row(tuple(_BROUGHT), (401,), _names_what_it_brought, _M.PROOF_REFUSED, "not accepted"),
     Row(_TOKEN_ALONE, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
     Row(_FIRST_STEPS, (400,), _provider_unset, _M.CONTRACT_BROKEN, _PROVIDER),
-    Row(_LOGINS, (400, 422), _is_about_wishes, _M.OPTIONS_REFUSED, "options refused"),
+    Row(_LEADS_BACK, (400, 422), _names_redirect, _M.REDIRECT_REFUSED, "redirect URI not allowed"),
+    Row(_LOGINS, (400, 422), _is_about_options, _M.OPTIONS_REFUSED, "options refused"),
     Row(PROOFS, (400, 422), _is_about_form, _M.STEP_REFUSED, "refused for its form"),
     Row(PROOFS, (400, 401, 422), _anything, _M.PROOF_REFUSED, "not accepted"),
     Row(_FIRST_STEPS, (400, 401, 422), _anything, _M.STEP_REFUSED, "refused"),

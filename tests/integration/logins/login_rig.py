@@ -37,6 +37,7 @@ class Reply:
     reason: Reason | None
     data: dict[str, Any] = field(repr=False)
     retry_after: float | None = None
+    detail: str | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.data[name]
@@ -54,6 +55,7 @@ def reply_to(stage: Stage, sent: Sent) -> Reply:
         None if reason is None else Reason(reason),
         content.get("data", {}),
         content.get("retry_after"),
+        content.get("detail"),
     )
 
 

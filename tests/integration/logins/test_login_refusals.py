@@ -735,3 +735,51 @@ def test_wishes_that_mosaic_does_not_grant_are_the_apps_to_mend(sqlite_stage: St
     answer = log_in(sqlite_stage, wishes=Wishes(resource="https://other.example"))
 
     assert (answer.verdict, answer.reason) == (Verdict.INVALID_REQUEST, Reason.OPTIONS_REFUSED)
+
+
+BROWSER = Wishes(user_agent="Mozilla/5.0", ip_address="192.0.2.7")
+
+
+@pytest.mark.parametrize("wishes", [None, BROWSER], ids=["bare", "with the browser's"])
+@pytest.mark.parametrize(
+    "step", [methods.SendLink(BACK, *MAIL), methods.BeginSocial("google", BACK)], ids=str
+)
+def test_a_redirect_uri_that_mosaic_does_not_allow_is_named(
+    sqlite_stage: Stage, step: Any, wishes: Wishes | None
+) -> None:
+    sqlite_stage.mosaic.state.add_client(
+        "client-shop", "secret-of-shop", redirect_uris=["https://other.example"]
+    )
+
+    begun = begin(sqlite_stage, step, wishes=wishes, device_id="phone")
+
+    assert (begun.verdict, begun.reason) == (Verdict.INVALID_REQUEST, Reason.OPTIONS_REFUSED)
+    assert begun.detail == "redirect_uri"
+
+
+@pytest.mark.parametrize(
+    ("message", "is_blamed"),
+    [
+        ("identifier must be a phone number", False),
+        (["identifier must be a phone number"], False),
+        ("Invalid input", False),
+        (["device_id must be a string"], True),
+        ("client_attributes.ip_address must be an IP address", True),
+    ],
+)
+def test_what_an_app_passes_on_of_the_browser_is_blamed_only_where_it_is_named(
+    sqlite_stage: Stage,
+    message: Any,
+    is_blamed: bool,  # noqa: FBT001
+) -> None:
+    body = {"message": message, "error_code": "system_invalid_input"}
+    sqlite_stage.mosaic.state.faults.add(Endpoint.OTP_SEND, "status", status=400, body=body)
+
+    begun = begin(sqlite_stage, methods.SendOtp("sms", *PHONE), wishes=BROWSER, device_id="phone")
+
+    expected = (
+        (Verdict.INVALID_REQUEST, Reason.OPTIONS_REFUSED)
+        if is_blamed
+        else (Verdict.ACCESS_DENIED, Reason.REFUSED_BY_IDP)
+    )
+    assert (begun.verdict, begun.reason) == expected
