@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,6 +15,7 @@ import structlog
 from sqlalchemy import Row, exists, select
 
 from models import IdpSession, UserRevocation
+from session_client.contract import Reason
 from worker import metrics
 from worker.errors import (
     LogoutRefused,
@@ -57,6 +60,20 @@ def end_user_at_idp(services: Services, revocation: UUID) -> str | None:
     return attempt.close(outcome)
 
 
+class _UserUnknown(Exception):  # noqa: N818
+    """Mosaic does not know the user, at least not as one of this client's."""
+
+
+@contextmanager
+def _recognising_unknown_user() -> Iterator[None]:
+    try:
+        yield
+    except UserRefused as refusal:
+        if refusal.reason is Reason.USER_UNKNOWN:
+            raise _UserUnknown from None
+        raise
+
+
 @dataclass(slots=True)
 class _Attempt:
     services: Services
@@ -64,6 +81,7 @@ class _Attempt:
     row: Row[Any]
     # What is done of it, also when the rest fails.
     backend_ended_at: datetime | None = None
+    is_user_unknown: bool = False
     # The lease outlives two of Mosaic's timeouts.
     end_at: float = field(init=False)
 
@@ -73,7 +91,15 @@ class _Attempt:
 
     def run(self) -> str:
         """Make the calls that are left, and return the outcome. Raises `SessionWorkerError`."""
-        app = self._app()
+        for app in self._clients():
+            try:
+                return self._end_all(app)
+            except _UserUnknown:
+                continue
+        self.is_user_unknown = True
+        return CONFIRMED
+
+    def _end_all(self, app: MosaicApp) -> str:
         if self.backend_ended_at is None:
             self._end_backend_sessions(app)
             self.backend_ended_at = self.services.now()
@@ -81,24 +107,39 @@ class _Attempt:
             return CONFIRMED
         if not self._may_delete():
             return FAILED  # there is no list to tell the newer ones by
-        self.services.mosaic.delete_frontend_sessions(
-            self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
-        )
+        with _recognising_unknown_user():
+            self.services.mosaic.delete_frontend_sessions(
+                self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+            )
         return CONFIRMED
 
-    def _app(self) -> MosaicApp:
-        app = self.services.apps.find(self.row.requested_by)
+    def _clients(self) -> Iterator[MosaicApp]:
+        """Return the client of the app that revoked the user, then of those that signed them in.
+
+        Whether Mosaic knows a user to a client of whom they are none is not documented: only who is
+        unknown to all of them has no sessions.
+        """
+        apps, requested_by = self.services.apps, self.row.requested_by
+        app = apps.find(requested_by)
         if app is None:
             raise OperatorMustAct("the app that revoked the user cannot be used: register it anew")
-        return app.mosaic
+        yield app.mosaic
+        query = select(IdpSession.registered_by).where(IdpSession.user_id == self.row.user_id)
+        with self.services.store.read() as connection:
+            others = set(connection.execute(query.distinct()).scalars()) - {requested_by}
+        for other_id in sorted(others):
+            other = apps.find(other_id)
+            if other is not None and apps.is_of_same_mosaic(app, other_id):
+                yield other.mosaic
 
     def _end_backend_sessions(self, app: MosaicApp) -> None:
         # Whether, or when, an earlier attempt has reached Mosaic is unknown: a login since
         # may be the user's own, though no app has registered it yet.
         if self.lease.attempts == 1 and self._may_delete():
-            self.services.mosaic.delete_sessions(
-                self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
-            )
+            with _recognising_unknown_user():
+                self.services.mosaic.delete_sessions(
+                    self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+                )
         else:
             self._end_listed(app)
 
@@ -116,9 +157,10 @@ class _Attempt:
     def _end_listed(self, app: MosaicApp) -> None:
         """End one by one what began before the revocation, and nothing else."""
         mosaic = self.services.mosaic
-        listed = mosaic.list_sessions(
-            self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
-        )
+        with _recognising_unknown_user():
+            listed = mosaic.list_sessions(
+                self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+            )
         refusal: SessionWorkerError | None = None
         for session in listed:
             # As with registrations: within one second the order is unknown; it counts as before.
@@ -185,7 +227,7 @@ class _Attempt:
                 session=None,
                 user_id=self.row.user_id,
                 by=Cause(self.row.requested_by, None),
-                detail=why,
+                detail=Reason.USER_UNKNOWN.value if self.is_user_unknown else why,
             )
             audit.record(connection, [row])
         return outcome

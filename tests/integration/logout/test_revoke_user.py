@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Row, select, update
+from structlog.testing import capture_logs
 
 from models import NoticeMethod, UserRevocation
 from session_client import requests
 from session_client.contract import LogoutWait, Reason, Verdict
-from tests.integration.mosaic.gateway_rig import Gateway, behind
+from tests.integration.mosaic.gateway_rig import Gateway, behind, told_operator
 from tests.stage import Stage
 from worker.app import app as celery_app
 from worker.maintenance.purge import purge_history
@@ -325,7 +326,8 @@ def test_operators_see_it_wait_and_may_open_a_dead_lettered_one_again(stage: Sta
         (200, {"message": "Session not found"}),
         (200, {"result": {"deleted_count": "none"}}),
         (202, b""),
-        (404, {"message": "User not found", "error_code": "user_not_found"}),
+        (404, {"message": "App not found", "error_code": "404"}),
+        (403, {"message": "User is not active", "error_code": "user_not_active"}),
         (404, b""),
         (302, b""),
     ],
@@ -343,11 +345,97 @@ def test_no_other_answer_confirms_a_revocation(stage: Stage, status: int, body: 
     assert not shown.has_reached(LogoutWait.IDP)
 
 
+UNKNOWN = {"message": "User not found", "error_code": "user_not_found"}
+
+
+@pytest.mark.parametrize("seconds", [0, 61], ids=["at once", "by the list"])
+@pytest.mark.parametrize("frontend", [True, False])
+def test_a_user_whom_mosaic_does_not_know_has_nothing_to_end_and_no_operator_is_called(
+    stage: Stage,
+    frontend: bool,  # noqa: FBT001
+    seconds: int,
+) -> None:
+    receipt = revoke(stage, "eve", frontend=frontend)
+    stage.pass_time(seconds=seconds)
+
+    with capture_logs() as logs:
+        outcome = tell_mosaic(stage)
+
+    assert outcome == "confirmed"
+    assert told_operator(logs) == []
+    assert calls(stage) == {LIST if seconds else DELETE: 1}
+    assert stage.events()[-1] == ("idp_confirmed", "user_unknown")
+    assert receipt_of(stage, receipt).idp_user == "confirmed"
+
+
+def unknown_to(stage: Stage, *client_ids: str) -> None:
+    for client_id in client_ids:
+        for endpoint in (DELETE, LIST, FRONTEND):
+            stage.mosaic.state.faults.add(
+                endpoint, "status", client_id=client_id, status=404, body=UNKNOWN
+            )
+
+
+@pytest.mark.parametrize("seconds", [0, 61], ids=["at once", "by the list"])
+def test_who_is_unknown_to_the_client_that_revokes_them_is_ended_by_one_that_knows_them(
+    stage: Stage, seconds: int
+) -> None:
+    stage.registered("ada", "shop")
+    stage.login("ada", "forum")
+    stage.mosaic.state.open_frontend_session("ada")
+    stage.pass_time(seconds=2)
+    unknown_to(stage, "client-desk")
+    receipt = revoke(stage, frontend=seconds == 0)
+    stage.pass_time(seconds=seconds)
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert at_mosaic(stage) == set()
+    assert stage.mosaic.state.count_frontend_sessions("ada") == (1 if seconds else 0)
+    assert receipt_of(stage, receipt).idp_user == "confirmed"
+    assert stage.events()[-1] == ("idp_confirmed", None)
+
+
+def test_who_is_unknown_to_one_client_is_not_taken_for_gone_while_another_says_nothing(
+    stage: Stage,
+) -> None:
+    stage.registered("ada", "shop")
+    unknown_to(stage, "client-desk")
+    stage.mosaic.state.faults.add(DELETE, "status", client_id="client-shop", status=503)
+    receipt = revoke(stage)
+
+    assert tell_mosaic(stage) is None
+    assert receipt_of(stage, receipt).idp_user == "pending"
+
+
+def test_a_user_unknown_to_all_that_ever_saw_them_is_gone(stage: Stage) -> None:
+    stage.registered("ada", "shop")
+    stage.registered("ada", "forum")
+    unknown_to(stage, "client-desk", "client-shop", "client-forum")
+    revoke(stage)
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert calls(stage) == {DELETE: 3}
+
+
+def test_a_listed_session_that_is_refused_for_an_unknown_user_is_not_taken_for_ended(
+    stage: Stage,
+) -> None:
+    stage.login("ada", "shop")
+    stage.pass_time(seconds=2)
+    revoke(stage)
+    stage.pass_time(seconds=61)
+    stage.mosaic.state.faults.add(TELL, "status", status=404, body=UNKNOWN)
+
+    assert tell_mosaic(stage) is None
+
+
 def test_no_other_answer_confirms_that_front_ends_sessions_ended(stage: Stage) -> None:
+    stage.login("ada", "shop")
     stage.mosaic.state.faults.add(FRONTEND, "change_answer", status=204)
     revoke(stage, frontend=True)
 
     assert tell_mosaic(stage) is None
+    assert calls(stage) == {DELETE: 1, FRONTEND: 1}
 
 
 @pytest.mark.parametrize("times", ["seconds", "milliseconds"])
@@ -368,6 +456,7 @@ def test_times_in_another_form_end_nothing_and_call_an_operator(stage: Stage, ti
 def test_what_is_kept_of_a_failure_names_no_user(
     stage: Stage, endpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    stage.login("ada.lovelace@example.com", "shop")
     revoke(stage, "ada.lovelace@example.com", frontend=True)
     if endpoint == LIST:
         stage.pass_time(seconds=2)
