@@ -58,7 +58,7 @@ def _wire(health: Health) -> dict[str, Any]:
         else {
             "pending": store.logouts.pending,
             "failing": store.logouts.failing,
-            "failed": store.dead_lettered_logouts,
+            "failed": store.failed_logouts,
             "oldest_pending_seconds": store.logouts.oldest_pending_seconds,
         },
         "notices": None
@@ -166,7 +166,7 @@ def _store_facts(health: Health) -> dict[str, object]:
     return {
         "live sessions": "unknown" if store is None else store.live_sessions,
         "logouts pending": "unknown" if store is None else _pending(store.logouts),
-        "logouts failed": "unknown" if store is None else store.dead_lettered_logouts,
+        "logouts failed": "unknown" if store is None else store.failed_logouts,
         "notices pending": "unknown" if store is None else _pending(store.notices),
         "notices failed": "unknown" if store is None else store.failed_notices,
         "database": "unknown" if schema is None else _standing(schema),

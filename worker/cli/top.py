@@ -128,7 +128,7 @@ def _deliveries(health: Health) -> Iterator[str]:
     if store is None:
         yield "unknown"
         return
-    yield _owed("Mosaic", store.logouts, store.dead_lettered_logouts)
+    yield _owed("Mosaic", store.logouts, store.failed_logouts)
     yield _owed("apps", store.notices, store.failed_notices)
 
 

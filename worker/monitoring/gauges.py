@@ -211,7 +211,7 @@ def _of_notice_queues(found: list[NoticeQueue], ages: Ages, now: datetime) -> li
 
 def _of_store(found: StoreCounts, behind: Mapping[str, float]) -> list[Metric]:
     deliveries = {"logout": found.logouts, "notice": found.notices}
-    failed = {"logout": found.dead_lettered_logouts, "notice": found.failed_notices}
+    failed = {"logout": found.failed_logouts, "notice": found.failed_notices}
     return [
         LIVE.of([((), found.live_sessions)]),
         PENDING.of(((delivery,), counts.pending) for delivery, counts in deliveries.items()),

@@ -120,9 +120,10 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
     live = select(func.count(IdpSession.id)).where(_is_live(now))
     # Users who were revoked are counted with the logouts: Mosaic must be told of both.
-    dead_lettered = [
-        select(func.count(kind.id)).where(kind.outcome == leases.DEAD)
-        for kind in (Logout, UserRevocation)
+    failed_logouts = [
+        select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD),
+        select(func.count(UserRevocation.id)).where(UserRevocation.outcome == leases.DEAD),
+        _failed_revocations(),
     ]
     failed = select(func.count(Notice.id)).where(deliveries.given_up())
     return StoreCounts(
@@ -131,11 +132,31 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
             _delivery_counts(connection, Logout, now),
             _delivery_counts(connection, UserRevocation, now),
         ),
-        dead_lettered_logouts=sum(
-            connection.execute(query).scalar_one() for query in dead_lettered
-        ),
+        failed_logouts=sum(connection.execute(query).scalar_one() for query in failed_logouts),
         notices=_delivery_counts(connection, Notice, now),
         failed_notices=connection.execute(failed).scalar_one(),
+    )
+
+
+def _failed_revocations() -> Select[int]:
+    """Return what counts the users whose front ends' sessions were not ended.
+
+    Not of a user who was revoked once more since, as the operator was told to see to: it would be
+    counted until it is purged, and could not be put right.
+    """
+    latest = (
+        select(UserRevocation.user_id, func.max(UserRevocation.created_at).label("created_at"))
+        .where(UserRevocation.frontend)
+        .group_by(UserRevocation.user_id)
+        .subquery()
+    )
+    is_latest = (UserRevocation.user_id == latest.c.user_id) & (
+        UserRevocation.created_at == latest.c.created_at
+    )
+    return (
+        select(func.count(UserRevocation.id))
+        .join(latest, is_latest)
+        .where(UserRevocation.outcome == leases.FAILED)
     )
 
 

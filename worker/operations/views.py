@@ -121,7 +121,7 @@ class StoreCounts:
 
     live_sessions: int
     logouts: DeliveryCounts
-    dead_lettered_logouts: int
+    failed_logouts: int
     notices: DeliveryCounts
     failed_notices: int
 

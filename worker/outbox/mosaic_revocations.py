@@ -24,6 +24,7 @@ from worker.errors import (
     TryLater,
     UserRefused,
 )
+from worker.logs import call_operator
 from worker.mosaic.types import MosaicApp, Permit
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, FAILED, Lease
@@ -230,6 +231,10 @@ class _Attempt:
                 detail=Reason.USER_UNKNOWN.value if self.is_user_unknown else why,
             )
             audit.record(connection, [row])
+        if why is not None:
+            # Closed, it is never tried again: without this only the receipt would say so.
+            app_id = self.row.requested_by
+            call_operator(OperatorMustAct(why), app_id, app=app_id, revocation=str(self.lease.id))
         return outcome
 
 

@@ -209,16 +209,22 @@ def test_a_first_attempt_that_comes_late_goes_by_the_list(stage: Stage) -> None:
     assert DELETE not in calls(stage)
 
 
-def test_front_ends_sessions_that_may_be_newer_live_on_and_the_receipt_says_so(
-    stage: Stage,
-) -> None:
-    old = stage.login("ada", "shop").session_id
-    stage.pass_time(seconds=2)
+def revoked_too_late(stage: Stage) -> Any:
+    """Revoke a user while Mosaic ends no front ends' sessions; the receipt."""
     receipt = revoke(stage, frontend=True)
     stage.mosaic.state.faults.add(FRONTEND, "status", status=503)
     assert tell_mosaic(stage) is None
     stage.mosaic.state.faults.clear()
     stage.pass_time(seconds=90)
+    return receipt
+
+
+def test_front_ends_sessions_that_may_be_newer_live_on_and_the_receipt_says_so(
+    stage: Stage,
+) -> None:
+    old = stage.login("ada", "shop").session_id
+    stage.pass_time(seconds=2)
+    receipt = revoked_too_late(stage)
     stage.mosaic.state.open_frontend_session("ada")
 
     assert tell_mosaic(stage) == "failed"
@@ -226,6 +232,39 @@ def test_front_ends_sessions_that_may_be_newer_live_on_and_the_receipt_says_so(
     assert stage.mosaic.state.count_frontend_sessions("ada") == 1
     assert calls(stage) == {DELETE: 1, FRONTEND: 1}
     assert receipt_of(stage, receipt).idp_user == "failed"
+
+
+def test_an_operator_is_called_for_front_ends_sessions_that_live_on(stage: Stage) -> None:
+    stage.login("ada", "shop")
+    revoked_too_late(stage)
+
+    with capture_logs() as logs:
+        tell_mosaic(stage)
+
+    (called,) = [line for line in logs if line["event"] == "operator_must_act"]
+    assert (called["app"], called["revocation"]) == ("desk", str(revocations(stage)[0].id))
+    assert "revoke the user once more" in called["detail"]
+    assert failed_logouts(stage) == 1
+
+
+def test_what_lives_on_is_counted_until_the_user_is_revoked_once_more(stage: Stage) -> None:
+    for user_id in ("ada", "eve"):
+        stage.login(user_id, "shop")
+        revoke(stage, user_id, frontend=True)
+    stage.pass_time(seconds=90)
+    for row in revocations(stage):
+        celery_app.tasks[END_USER_AT_IDP].apply((str(row.id),), throw=True)
+    assert failed_logouts(stage) == 2
+
+    revoke(stage, "ada")
+    assert failed_logouts(stage) == 2, "the front ends' sessions live on"
+    revoke(stage, "ada", frontend=True)
+    assert failed_logouts(stage) == 1
+
+
+def failed_logouts(stage: Stage) -> int:
+    with stage.services.store.read() as connection:
+        return overview.store_counts(connection, stage.now()).failed_logouts
 
 
 # --- it is never lost
@@ -305,11 +344,11 @@ def test_operators_see_it_wait_and_may_open_a_dead_lettered_one_again(stage: Sta
     receipt = revoke(stage)
     with stage.services.store.write() as connection:
         counts = overview.store_counts(connection, stage.now())
-        assert (counts.logouts.pending, counts.dead_lettered_logouts) == (1, 0)
+        assert (counts.logouts.pending, counts.failed_logouts) == (1, 0)
         dead = {"closed_at": stage.now(), "outcome": leases.DEAD}
         connection.execute(update(UserRevocation).values(**dead))
         counts = overview.store_counts(connection, stage.now())
-        assert (counts.logouts.pending, counts.dead_lettered_logouts) == (0, 1)
+        assert (counts.logouts.pending, counts.failed_logouts) == (0, 1)
     assert receipt_of(stage, receipt).idp_user == "failed"
 
     assert mosaic_revocations.replay_dead_lettered(stage.services) == 1

@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from pydantic import SecretStr
-from sqlalchemy import make_url, update
+from sqlalchemy import make_url, select, update
 
-from models import Logout
+from models import Logout, UserRevocation
 from sandbox.ports import free_port
-from session_client import times
+from session_client import requests, times
 from session_client.contract import PUBLISHED_AT
 from simulator.controls.faults import FaultKind
 from simulator.idp.endpoints import Endpoint
@@ -46,6 +46,7 @@ from worker.monitoring.gauges import Facts, sources
 from worker.monitoring.meters import Meters
 from worker.outbox.leases import MAX_CRASHES
 from worker.sign_in import silent_auth
+from worker.tasks import logouts as logout_tasks
 from worker.tasks import maintenance
 from worker.tasks import notices as notice_tasks
 from worker.tasks.base import TaskFailed
@@ -224,6 +225,18 @@ def a_dead_lettered_logout(stage: Stage) -> None:
     stage.tell_mosaic()
 
 
+def a_revocation_that_came_too_late(stage: Stage) -> None:
+    """One that no worker took before the user may have signed in again."""
+    stage.login("ada", "shop")
+    stage.add_app("panel", capabilities=("revoke_user",))
+    stage.ask("panel", requests.RevokeUser(user_id="ada", frontend=True))
+    stage.redis.delete("idp")
+    stage.pass_time(minutes=2)
+    with stage.services.store.read() as connection:
+        revocation = connection.execute(select(UserRevocation.id)).scalar_one()
+    logout_tasks.end_user_at_idp(str(revocation))
+
+
 def no_worker_on_a_queue(stage: Stage) -> None:
     stage.redis.lpush("auth", _message(stage.now() - timedelta(minutes=3)))
 
@@ -289,6 +302,11 @@ PLANTED: Final[dict[str, Planted]] = {
     "a logout that Mosaic refuses": (a_refused_logout, {"LogoutsFailing"}, {}),
     "a logout nobody tells": (a_logout_nobody_tells, {"LogoutsPending"}, {}),
     "a dead-lettered logout": (a_dead_lettered_logout, {"DeliveriesFailed"}, {}),
+    "a revocation that came too late": (
+        a_revocation_that_came_too_late,
+        {"DeliveriesFailed", "OperatorMustAct"},
+        {},
+    ),
     "a queue no worker takes": (no_worker_on_a_queue, {"QueueStuck"}, {}),
     "no database": (no_database, {"Blind"}, {}),
     "another schema": (another_schema, {"Schema"}, {}),
