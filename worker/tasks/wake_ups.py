@@ -5,7 +5,7 @@ It does so too when no worker has taken it in time, so the sweep looks first how
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -79,11 +79,21 @@ def ended(services: Services, by_hand: Ended) -> bool:
 
     Not more than a sweep wakes at once: a message for each of a million would fill Redis.
     """
-    if has_room(services, Queue.IDP):
-        logouts(by_hand.logouts[: leases.SWEEP_BATCH])
-    if has_room(services, Queue.NOTIFY):
-        notices(by_hand.notices[: leases.SWEEP_BATCH])
-    return max(len(by_hand.logouts), len(by_hand.notices)) <= leases.SWEEP_BATCH
+    are_all = [
+        _wake_first(services, Queue.IDP, end_at_idp, by_hand.logouts),
+        _wake_first(services, Queue.NOTIFY, deliver, by_hand.notices),
+    ]
+    return all(are_all)
+
+
+def _wake_first(
+    services: Services, queue: Queue, task: Task[Any, Any], ids: Sequence[UUID]
+) -> bool:
+    """Wake as many as a sweep does, where *queue* has room; whether these were all."""
+    if not ids:
+        return True
+    was_sent = has_room(services, queue) and _wake(task, ids[: leases.SWEEP_BATCH])
+    return was_sent and len(ids) <= leases.SWEEP_BATCH
 
 
 def has_room(services: Services, queue: Queue) -> bool:
@@ -112,11 +122,13 @@ def _waiting(services: Services, queue: Queue) -> int:
     return 0
 
 
-def _wake(task: Task[Any, Any], ids: Iterable[UUID]) -> None:
+def _wake(task: Task[Any, Any], ids: Iterable[UUID]) -> bool:
+    """Put a message for each on the broker; whether all were."""
     for delivery in ids:
         try:
             task.delay(str(delivery))
         except OperationalError as error:
             # Nor will the other wake-ups be sent now; no app waits for them.
             log.warning("wake_up_not_sent", delivery=str(delivery), error=type(error).__name__)
-            return
+            return False
+    return True

@@ -161,9 +161,33 @@ def test_who_must_be_told_is_woken_at_once(busy: Stage) -> None:
     session = busy.registered("ada", "shop")
     busy.silent_auth("ada", "forum")
 
-    run("sessions", "revoke", str(session), *WHY, "--yes")
+    printed = run("sessions", "revoke", str(session), *WHY, "--yes").stdout
 
     assert waiting(busy) == {Queue.IDP: 1, Queue.NOTIFY: 1}
+    assert "tell Mosaic and the apps within seconds" in printed
+
+
+@pytest.mark.parametrize("full", [Queue.IDP, Queue.NOTIFY])
+def test_what_a_full_queue_holds_back_is_said_to_be_left_to_the_sweep(
+    busy: Stage, full: Queue
+) -> None:
+    session = busy.registered("ada", "shop")
+    busy.silent_auth("ada", "forum")
+    busy.redis.lpush(full, *["a wake-up"] * (leases.SWEEP_BATCH + 1))
+
+    printed = run("sessions", "revoke", str(session), *WHY, "--yes").stdout
+
+    assert waiting(busy)[full] == leases.SWEEP_BATCH + 1
+    assert "as beat has the sweep wake them" in printed
+
+
+def test_a_full_queue_in_which_nothing_is_due_changes_nothing_that_is_said(busy: Stage) -> None:
+    session = busy.registered("ada", "shop")  # no app but its own is to be told
+    busy.redis.lpush(Queue.NOTIFY, *["a wake-up"] * (leases.SWEEP_BATCH + 1))
+
+    printed = run("sessions", "revoke", str(session), *WHY, "--yes").stdout
+
+    assert "tell Mosaic and the apps within seconds" in printed
 
 
 def test_of_very_many_the_rest_is_left_to_the_sweep(
@@ -186,7 +210,10 @@ def test_a_broker_that_is_away_keeps_nobody_from_revoking(
     session = sqlite_stage.registered("ada", "shop")
     dead = f"redis://127.0.0.1:{free_port()}/0"
     monkeypatch.setattr(celery_app.conf, "broker_write_url", dead)
+    monkeypatch.setattr(celery_app.amqp, "_producer_pool", None)  # or it publishes as before
 
-    run("sessions", "revoke", str(session), *WHY, "--yes")
+    printed = run("sessions", "revoke", str(session), *WHY, "--yes").stdout
 
     assert living(sqlite_stage) == set()
+    assert waiting(sqlite_stage) == {Queue.IDP: 0, Queue.NOTIFY: 0}
+    assert "as beat has the sweep wake them" in printed
