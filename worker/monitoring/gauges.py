@@ -28,7 +28,7 @@ from worker.mosaic.responses import Endpoint
 from worker.operations import deliveries, overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
-from worker.operations.views import StoreCounts
+from worker.operations.views import LateLogouts, StoreCounts
 from worker.traffic import TrafficState
 from worker.wiring import Services
 
@@ -85,12 +85,18 @@ FAULTS = Gauge("mosaic_faults", "Addresses or clients of Mosaic that do not work
 BEHIND = Gauge(
     "app_behind_seconds", "For how long the app has not taken a notice that was sent.", ("app",)
 )
+LATE = Gauge(
+    "logouts_late_seconds", "For how long Mosaic could not be told of a logout that is late."
+)
+APP_LATE = Gauge(
+    "app_logouts_late_seconds", "Likewise, where those of this one app alone are late.", ("app",)
+)
 AT_HEAD = Gauge("schema_at_head", "1 while the database's schema is this release's.")
 LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
 OF_NOTICE_QUEUES: Final = (NOTICE_DEPTH, NOTICE_AGE)
-OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST, BEHIND)
+OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST, BEHIND, LATE, APP_LATE)
 OF_SCHEMA: Final = (AT_HEAD,)
 OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER, CLIENT_BREAKER)
 OF_MAINTENANCE: Final = (LAST_RUN,)
@@ -156,7 +162,7 @@ def sources(services: Services) -> list[MetricSource]:
     broker_url = services.settings.broker_url.get_secret_value()
     ages, notice_ages = Ages(), Ages()
     questions: dict[str, tuple[float, Callable[[], Sequence[Metric]]]] = {
-        "database": (COUNT_EVERY_SECONDS, lambda: _of_store(*_count(services))),
+        "database": (COUNT_EVERY_SECONDS, lambda: _count(services)),
         # Apart: on another schema the counts above may not be possible.
         "schema": (COUNT_EVERY_SECONDS, lambda: _of_schema(services)),
         "traffic": (ASK_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
@@ -177,14 +183,15 @@ def sources(services: Services) -> list[MetricSource]:
     return [Source(name, every, WAIT_SECONDS, ask) for name, (every, ask) in questions.items()]
 
 
-def _count(services: Services) -> tuple[StoreCounts, dict[str, float]]:
+def _count(services: Services) -> list[Metric]:
     with services.store.read() as connection:
         now = services.now()
         # Each app that is told has its series from the start: one that appears with its first
         # trouble would begin nowhere.
         behind = dict.fromkeys(deliveries.apps_that_are_told(connection), 0.0)
         behind |= {a.app_id: a.oldest_seconds for a in deliveries.apps_behind(connection, now)}
-        return overview.store_counts(connection, now), behind
+        late = _of_late(deliveries.late_logouts(connection, now), overview.all_apps(connection))
+        return [*_of_store(overview.store_counts(connection, now), behind), *late]
 
 
 def _of_schema(services: Services) -> list[Metric]:
@@ -222,6 +229,14 @@ def _of_store(found: StoreCounts, behind: Mapping[str, float]) -> list[Metric]:
             for delivery, counts in deliveries.items()
         ),
         BEHIND.of(((app_id,), seconds) for app_id, seconds in behind.items()),
+    ]
+
+
+def _of_late(found: LateLogouts | None, apps: Iterable[str]) -> list[Metric]:
+    seconds, whose = (0.0, None) if found is None else (found.oldest_seconds, found.of_one_app)
+    return [
+        LATE.of([((), seconds if whose is None else 0.0)]),
+        APP_LATE.of(((app_id,), seconds if app_id == whose else 0.0) for app_id in apps),
     ]
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select
 from models import App, IdpSession, Logout, Notice, UserRevocation
 from worker.operations.views import (
     AppBehind,
+    LateLogouts,
     LogoutInfo,
     LogoutListing,
     NoticeInfo,
@@ -17,10 +18,12 @@ from worker.operations.views import (
 )
 from worker.outbox import leases
 from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
+from worker.sessions import queries
 from worker.wiring import Services
 
 _PENDING: Final = "pending"
 BEHIND_AFTER: Final = timedelta(minutes=5)
+LOGOUT_LATE_AFTER: Final = timedelta(minutes=15)
 
 
 def list_logouts(
@@ -142,3 +145,69 @@ def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
         )
         for row in connection.execute(query)
     ]
+
+
+def any_proven_fails(connection: Connection, *which: ColumnElement[bool]) -> bool:
+    """Whether Mosaic does not confirm an open logout of a session that a token has proved.
+
+    It takes no id that an app has made up: any app could call an operator with one, for as long as
+    a session lasts. Looks for the first: to count them among very many takes seconds.
+    """
+    query = (
+        select(Logout.id)
+        .join(IdpSession, IdpSession.id == Logout.idp_session_id)
+        .where(Logout.closed_at.is_(None), Logout.last_error.is_not(None), *which)
+        .where(queries.is_proven())
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def late_logouts(connection: Connection, now: datetime) -> LateLogouts | None:
+    """Return the logouts that Mosaic could not be told for `LOGOUT_LATE_AFTER`; None without any.
+
+    Those of users who were revoked are among them. Those of an app that all failed are not where
+    no token has proved any of them.
+    """
+    late_before = now - LOGOUT_LATE_AFTER
+    found = [
+        row
+        for kind in (Logout, UserRevocation)
+        for row in _late_by_app(connection, kind, late_before)
+        # What was never tried says something of the workers.
+        if kind is UserRevocation
+        or row.failing < row.pending
+        or any_proven_fails(
+            connection, Logout.requested_by == row.requested_by, Logout.created_at < late_before
+        )
+    ]
+    if not found:
+        return None
+    apps = {row.requested_by for row in found}
+    # What no worker has tried is late for every app.
+    is_of_one = len(apps) == 1 and all(row.failing == row.pending for row in found)
+    return LateLogouts(
+        pending=sum(row.pending for row in found),
+        oldest_seconds=(now - min(row.oldest for row in found)).total_seconds(),
+        of_one_app=min(apps) if is_of_one and _is_other_served(connection, min(apps)) else None,
+    )
+
+
+def _late_by_app(
+    connection: Connection, kind: type[Logout | UserRevocation], late_before: datetime
+) -> list[Row[Any]]:
+    query = (
+        select(
+            kind.requested_by,
+            func.count(kind.id).label("pending"),
+            func.count(kind.last_error).label("failing"),
+            func.min(kind.created_at).label("oldest"),
+        )
+        .where(kind.closed_at.is_(None), kind.created_at < late_before)
+        .group_by(kind.requested_by)
+    )
+    return list(connection.execute(query))
+
+
+def _is_other_served(connection: Connection, app_id: str) -> bool:
+    others = select(App.app_id).where(App.app_id != app_id, App.disabled_at.is_(None))
+    return connection.execute(others.limit(1)).first() is not None

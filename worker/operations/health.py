@@ -31,7 +31,7 @@ from worker.operations.lateness import Workers, schedules_of
 from worker.operations.mosaic_limits import key_set_urls, traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
-from worker.operations.views import AppBehind, StoreCounts
+from worker.operations.views import AppBehind, LateLogouts, StoreCounts
 from worker.settings.environment import variable_name
 from worker.storage.redis_client import cause_of
 from worker.traffic import BreakerState, TrafficState
@@ -39,7 +39,6 @@ from worker.wiring import Services
 
 NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
 HAS_PROBLEMS: Final = 1
-LOGOUT_LATE_AFTER_SECONDS: Final = 900.0
 
 
 class Part(StrEnum):
@@ -265,16 +264,25 @@ def _examine_deliveries(services: Services, health: Health) -> Iterator[Problem 
     with services.store.read() as connection:
         health.store = overview.store_counts(connection, services.now())
         behind = deliveries.apps_behind(connection, services.now())
-    logouts = health.store.logouts
-    if (logouts.oldest_pending_seconds or 0.0) > LOGOUT_LATE_AFTER_SECONDS:
-        yield (
-            f"{logouts.pending} logouts could not be told to Mosaic, the oldest for "
-            f"{logouts.oldest_pending_seconds:.0f} s: does a worker take queue "
-            f"{contract.Queue.IDP}? mosaic-sessions logouts list tells the last errors"
-        )
+        late = deliveries.late_logouts(connection, services.now())
+    if late is not None:
+        says = _late(late)
+        yield says if late.of_one_app is None else OfOneApp(says)
     for app in behind:
         yield OfOneApp(_not_told(app))
     health.notice_queues = queue_depth.notice_queues(services)
+
+
+def _late(logouts: LateLogouts) -> str:
+    app_id = logouts.of_one_app
+    whose = "" if app_id is None else f" of {app_id}"
+    taken = f"does a worker take queue {contract.Queue.IDP}? " if app_id is None else ""
+    only = "" if app_id is None else f" --app {app_id}"
+    return (
+        f"{logouts.pending} logouts{whose} could not be told to Mosaic, the oldest for "
+        f"{logouts.oldest_seconds:.0f} s: {taken}mosaic-sessions logouts list{only} tells the last "
+        "errors"
+    )
 
 
 def _not_told(app: AppBehind) -> str:

@@ -109,6 +109,11 @@ def is_app(services: Services, app_id: str) -> bool:
         return connection.execute(query).first() is not None
 
 
+def all_apps(connection: Connection) -> list[str]:
+    """Return the apps that are registered, also those that are disabled, by name."""
+    return list(connection.execute(select(App.app_id).order_by(App.app_id)).scalars())
+
+
 def apps_that_may(connection: Connection, capability: str) -> tuple[str, ...]:
     """Return the apps that are not disabled and have *capability*, by name."""
     query = select(App.app_id, App.capabilities).where(App.disabled_at.is_(None))
@@ -170,9 +175,12 @@ def _delivery_counts(
             func.min(kind.created_at).label("oldest"),
         ).where(kind.closed_at.is_(None))
     ).one()
+    failing = open_.failing
+    if kind is Logout and failing and not deliveries.any_proven_fails(connection):
+        failing = 0
     return DeliveryCounts(
         pending=open_.pending,
-        failing=open_.failing,
+        failing=failing,
         oldest_pending_seconds=(
             None if open_.oldest is None else max(0.0, (now - open_.oldest).total_seconds())
         ),

@@ -108,7 +108,11 @@ class SessionDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryCounts:
-    """How many deliveries are open. A delivery is failing when its latest attempt failed."""
+    """How many deliveries are open. A delivery is failing when its latest attempt failed.
+
+    No logout is where no token has proved any of those that failed: an app may have made their ids
+    up.
+    """
 
     pending: int
     failing: int
@@ -134,6 +138,15 @@ class AppBehind:
     pending: int
     oldest_seconds: float
     last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateLogouts:
+    """Logouts that Mosaic could not be told for a quarter of an hour."""
+
+    pending: int
+    oldest_seconds: float
+    of_one_app: str | None  # that alone asked for all of them, where others are served
 
 
 @dataclass(frozen=True, slots=True)

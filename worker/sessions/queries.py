@@ -70,6 +70,11 @@ class Session:
         return self.amr_as_of != self.ended_at
 
 
+def is_proven() -> ColumnElement[bool]:
+    """Return what selects the ended sessions that a token has told of: `Session.is_proven`."""
+    return IdpSession.amr_as_of != IdpSession.ended_at
+
+
 def _usable_from(device_id: Any) -> ColumnElement[bool]:
     # Strictly: were a session without a device to serve one that is named, the user who logged
     # that device out would be signed in on it again by a login elsewhere.

@@ -216,6 +216,19 @@ def a_logout_nobody_tells(stage: Stage) -> None:
     stage.pass_time(minutes=16)
 
 
+def late_logouts_of_one_app(stage: Stage) -> None:
+    a_refused_logout(stage)
+    stage.pass_time(minutes=16)
+
+
+def a_made_up_id(stage: Stage) -> None:
+    stage.mosaic.state.faults.add("session/logout", "status", status=400, message="Bad request")
+    stage.log_out(session_id="made up by the app")
+    stage.redis.delete("idp")
+    stage.tell_mosaic()
+    stage.pass_time(days=1)
+
+
 def a_dead_lettered_logout(stage: Stage) -> None:
     ref = stage.registered("ada", "shop")
     stage.log_out(session_ref=str(ref))
@@ -301,6 +314,12 @@ PLANTED: Final[dict[str, Planted]] = {
     "an app that reads no queue": (an_app_that_reads_no_queue, {"AppBehind", "AppQueueStuck"}, {}),
     "a logout that Mosaic refuses": (a_refused_logout, {"LogoutsFailing"}, {}),
     "a logout nobody tells": (a_logout_nobody_tells, {"LogoutsPending"}, {}),
+    "late logouts of one app": (
+        late_logouts_of_one_app,
+        {"LogoutsFailing", "AppLogoutsPending"},
+        {},
+    ),
+    "a made-up id": (a_made_up_id, set(), {}),
     "a dead-lettered logout": (a_dead_lettered_logout, {"DeliveriesFailed"}, {}),
     "a revocation that came too late": (
         a_revocation_that_came_too_late,

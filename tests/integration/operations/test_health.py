@@ -92,6 +92,34 @@ def stuck_logout(stage: Stage) -> None:
     stage.pass_time(minutes=16)
 
 
+def refused_logout(stage: Stage, app_id: str = "shop") -> None:
+    """One that Mosaic fails on again and again."""
+    session = stage.registered("ada", app_id)
+    stage.mosaic.state.faults.add("session/logout", "status", status=503)
+    stage.log_out("ada", app_id, session_ref=str(session))
+    stage.tell_mosaic()
+    stage.pass_time(minutes=16)
+
+
+def late_logouts_of_two(stage: Stage) -> None:
+    for app_id in ("shop", "forum", "desk"):
+        stage.add_app(app_id)
+    refused_logout(stage, "shop")
+    refused_logout(stage, "forum")
+
+
+def untried_logout_of_one(stage: Stage) -> None:
+    stage.add_app("forum")
+    stuck_logout(stage)
+
+
+def late_logout_of_all_apps_that_are_enabled(stage: Stage) -> None:
+    stage.add_app("shop")
+    stage.add_app("forum")
+    run("apps", "disable", "forum")
+    refused_logout(stage)
+
+
 def down(stage: Stage) -> None:
     signed_in(stage)
     stage.mosaic.state.faults.add("session/authenticate", "status", status=503)
@@ -145,6 +173,24 @@ FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
         "deliveries",
         ("1 logouts could not be told to Mosaic", "queue idp"),
     ),
+    "late logouts of two apps": (
+        late_logouts_of_two,
+        {},
+        "deliveries",
+        ("2 logouts could not be told to Mosaic",),
+    ),
+    "a logout of one app that no worker has tried": (
+        untried_logout_of_one,
+        {},
+        "deliveries",
+        ("1 logouts could not be told to Mosaic", "queue idp"),
+    ),
+    "a late logout of the only app that is enabled": (
+        late_logout_of_all_apps_that_are_enabled,
+        {},
+        "deliveries",
+        ("1 logouts could not be told to Mosaic",),
+    ),
     "a late expiry": (late_expiry, {}, "sweep", ("sessions were last expired 1000 s ago", "beat")),
 }
 
@@ -157,6 +203,12 @@ def wrong_secret_of_one(stage: Stage) -> None:
 def mosaic_fails_one(stage: Stage) -> None:
     stage.add_app("forum")
     down(stage)
+
+
+def late_logout_of_one(stage: Stage) -> None:
+    stage.add_app("forum")
+    stage.add_app("shop")
+    refused_logout(stage)
 
 
 def wrong_secrets_of_all(stage: Stage) -> None:
@@ -184,6 +236,12 @@ OF_ONE_APP: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]]
         {},
         "deliveries",
         ("forum takes no notices", "its queue is full", "mosaic-sessions apps show forum"),
+    ),
+    "a late logout": (
+        late_logout_of_one,
+        {},
+        "deliveries",
+        ("1 logouts of shop could not be told", "mosaic-sessions logouts list --app shop"),
     ),
 }
 
@@ -277,3 +335,46 @@ def test_a_notice_that_was_not_tried_blames_no_app(
         stage.pass_time(minutes=10)
 
         assert told("status")["problems"] == []
+
+
+def test_a_logout_by_an_id_that_may_be_made_up_is_no_problem(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        stage.mosaic.state.faults.add("session/logout", "status", status=400, message="Bad request")
+        stage.log_out(session_id="made up by the app")
+        stage.tell_mosaic()
+        stage.pass_time(days=1)
+
+        found = told("status")
+
+    assert found["problems"] == []
+    assert (found["logouts"]["pending"], found["logouts"]["failing"]) == (1, 0)
+
+
+def test_a_made_up_id_hides_no_logout_that_is_late(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        stage.log_out(session_id="made up by the app")
+        refused_logout(stage)
+
+        found = told("status", expect=1)
+
+    assert "2 logouts could not be told to Mosaic" in found["problems"][0]
+    assert (found["logouts"]["pending"], found["logouts"]["failing"]) == (2, 2)
+
+
+def test_a_logout_by_an_unknown_id_that_no_worker_tries_is_wrong_with_the_service(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        stage.log_out(session_id=stage.login("ada", "shop").session_id)
+        stage.pass_time(minutes=16)
+
+        (problem,) = told("status", expect=1)["problems"]
+
+    assert "does a worker take queue idp?" in problem
