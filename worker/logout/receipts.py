@@ -21,7 +21,7 @@ from models import (
 from session_client import contract
 from session_client.contract import LogoutScope, Reason, Verdict
 from worker.errors import InvalidRequest
-from worker.outbox.leases import CONFIRMED
+from worker.outbox.leases import CONFIRMED, NO_ADDRESS
 from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
 from worker.requests.commands import LogoutCommand, ReceiptCommand, RevokeUserCommand
 from worker.requests.outcomes import Outcome
@@ -191,6 +191,8 @@ def _at_apps(connection: Connection, request: UUID) -> dict[str, Any]:
         .join(LogoutRequest, LogoutRequest.id == LogoutRequestSession.logout_request_id)
         # The asking app knows, though another logout may still owe it a notice.
         .where(LogoutRequest.id == request, Notice.app_id != LogoutRequest.app_id)
+        # Without an address an app is told of nothing, and is named nowhere.
+        .where(Notice.outcome.is_distinct_from(NO_ADDRESS))
         .distinct()
     ):
         outcomes.setdefault(row.app_id, set()).add(row.outcome)

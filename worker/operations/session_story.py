@@ -171,6 +171,8 @@ def told_of(receiver: str, outcome: str | None, row: Any) -> Fact:
         )
     if outcome == leases.CONFIRMED:
         return Fact(row.closed_at, f"{receiver} confirmed it, after {tries}", CONFIRMED)
+    if outcome == leases.NO_ADDRESS:
+        return Fact(row.closed_at, f"{receiver} is not told: it has no notice address any more")
     why = f"{receiver} was given up ({outcome}), after {tries}{error}"
     return Fact(row.closed_at, why, FAILED)
 

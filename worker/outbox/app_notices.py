@@ -156,8 +156,15 @@ def record_outcome(  # noqa: PLR0913, PLR0917 - one row of the trail
 
 
 def replay_failed(services: Services, app_id: str | None = None) -> int:
-    """Open failed notices again, of one app or of all; returns how many."""
-    failed: ColumnElement[bool] = Notice.outcome.in_((leases.FAILED, leases.DEAD))
+    """Open failed notices again, of one app or of all; returns how many.
+
+    Also those of an app that had no address for a while, and has one again.
+    """
+    addressed = select(App.app_id).where(App.notice_method.is_not(None))
+    failed: ColumnElement[bool] = or_(
+        Notice.outcome.in_((leases.FAILED, leases.DEAD)),
+        (Notice.outcome == leases.NO_ADDRESS) & Notice.app_id.in_(addressed),
+    )
     if app_id is not None:
         failed &= Notice.app_id == app_id
     horizon = timedelta(seconds=services.settings.notice_horizon_seconds)

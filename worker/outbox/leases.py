@@ -30,6 +30,8 @@ DeliveryKind = type[Logout] | type[Notice] | type[UserRevocation]
 CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"
 DEAD: Final = "dead"
+# Of a notice: the operator has taken the app's address away. It is no failure: nobody need act.
+NO_ADDRESS: Final = "no_address"
 SWEEP_BATCH: Final = 500
 # Those that failed before keep their own back-off while a breaker is open, or each time it lets a
 # delivery through they would be there first. No more of it than this: it may not be their fault,

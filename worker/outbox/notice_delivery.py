@@ -73,6 +73,9 @@ def deliver(services: Services, notice_id: UUID, publish: Publish) -> str | None
             return None
         lease, row = claimed
         payload, app = _read(connection, row)
+    if app.notice_method is None:
+        why = "the app has no notice address any more"
+        return _close(services, lease, payload, app, leases.NO_ADDRESS, why)
     try:
         published_at = _tell(services, app, payload, lease, publish)
     except NoticeRefused as refusal:
@@ -116,11 +119,9 @@ def _tell(
             timeout_seconds=services.settings.notice_timeout_seconds,
         )
         return None
-    if app.notice_method == NoticeMethod.QUEUE:
-        _check_room(services, app.notice_address, payload.published_at)
-        kwargs = {"app_id": app.app_id, "envelope": _sealed(services, app.app_id, payload, lease)}
-        return publish(app.notice_address, contract.LOGOUT_NOTICE_TASK, kwargs)
-    raise NoticeRefused("the app has no notice address any more")
+    _check_room(services, app.notice_address, payload.published_at)
+    kwargs = {"app_id": app.app_id, "envelope": _sealed(services, app.app_id, payload, lease)}
+    return publish(app.notice_address, contract.LOGOUT_NOTICE_TASK, kwargs)
 
 
 def _check_room(services: Services, queue: str, published_at: datetime | None) -> None:

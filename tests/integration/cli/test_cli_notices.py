@@ -7,6 +7,7 @@ from uuid import UUID
 
 from session_client.contract import Queue
 from tests.integration.cli.cli_rig import complaint, run, three_notices, told
+from tests.integration.outbox.propagation_rig import Broker, by_queue, deliver, notices, receipt
 from tests.stage import Stage
 
 
@@ -82,6 +83,71 @@ def test_replay_is_narrowed_by_app(sqlite_stage: Stage) -> None:
     assert told("notices", "replay", "--app", "shop") == {"opened": 0}
     assert run("notices", "replay", "--app", "forum").stdout == "Pending again: 1\n"
     assert "there is no app 'nobody'" in complaint("notices", "replay", "--app", "nobody")
+
+
+def tell_all(stage: Stage) -> None:
+    """Do what the wake-ups of all open notices would do."""
+    stage.pass_time(minutes=6)
+    for notice in notices(stage):
+        if notice.closed_at is None:
+            deliver(stage, notice.id)
+
+
+def test_notices_of_an_app_whose_address_was_taken_away_are_no_failures(stage: Stage) -> None:
+    three_notices(stage)
+    run("apps", "disable", "forum")
+    run("apps", "set-notice", "forum", "--none")
+
+    tell_all(stage)
+    given_up_before = told("status", expect=69)["notices"]["failed"]
+    run("notices", "replay")
+    tell_all(stage)
+
+    counts = told("status", expect=69)["notices"]
+    assert given_up_before == 1
+    assert (counts["pending"], counts["failed"]) == (0, 0)
+    assert listed() == listed("--failed") == []
+    assert {notice.outcome for notice in notices(stage)} == {"no_address"}
+    assert told("notices", "replay") == {"opened": 0}
+
+
+def test_an_app_that_has_an_address_again_is_told_when_its_notices_are_replayed(
+    stage: Stage,
+) -> None:
+    three_notices(stage)
+    run("apps", "set-notice", "forum", "--none")
+    tell_all(stage)
+    run("apps", "set-notice", "forum", "--notice-queue", "forum-notices")
+    broker = Broker()
+
+    assert told("notices", "replay") == {"opened": 3}
+    for notice in notices(stage):
+        deliver(stage, notice.id, broker)
+    assert len(broker.messages) == 3
+
+
+def test_the_receipt_and_the_explanation_name_no_failure_where_the_address_was_taken_away(
+    stage: Stage,
+) -> None:
+    by_queue(stage, "forum")
+    stage.add_app("shop")
+    session = stage.registered("ada", "shop")
+    stage.silent_auth("ada", "forum")
+    proof = stage.log_out(session_ref=str(session))
+    stage.tell_mosaic()
+    run("apps", "set-notice", "forum", "--none")
+    tell_all(stage)
+
+    found = receipt(stage, proof.receipt_id)
+    explained = told("explain", "receipt", proof.receipt_id)
+
+    assert (found.apps_pending, found.apps_confirmed, found.apps_failed) == ((), (), ())
+    assert explained["state"] == "done"
+    (of_session,) = explained["sessions"]
+    says = [fact["says"] for fact in of_session["told"]]
+    assert "forum is not told: it has no notice address any more" in says
+    (shown,) = told("sessions", "show", str(session))["notices"]
+    assert shown["state"] == "no_address"
 
 
 def test_a_session_is_shown_with_its_notices(sqlite_stage: Stage) -> None:

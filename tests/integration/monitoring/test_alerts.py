@@ -28,7 +28,7 @@ from session_client.contract import PUBLISHED_AT
 from simulator.controls.faults import FaultKind
 from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
-from tests.integration.cli.cli_rig import make_older
+from tests.integration.cli.cli_rig import make_older, run
 from tests.integration.monitoring.promtool import disagreement
 from tests.integration.outbox.propagation_rig import (
     by_post,
@@ -201,6 +201,18 @@ def an_app_that_reads_no_queue(stage: Stage) -> None:
         stage.pass_time(minutes=6)
 
 
+def an_app_that_is_taken_away(stage: Stage) -> None:
+    """As docs/operations.md says."""
+    by_queue(stage, "forum")
+    notice = owed(stage)
+    stage.tell_mosaic()
+    stage.redis.delete("idp", "notify")
+    run("apps", "disable", "forum")
+    run("apps", "set-notice", "forum", "--none")
+    stage.pass_time(minutes=6)
+    deliver(stage, notice)
+
+
 def a_refused_logout(stage: Stage) -> None:
     stage.mosaic.state.faults.add("session/logout", FaultKind.STATUS, status=500)
     ref = stage.registered("ada", "shop")
@@ -312,6 +324,7 @@ PLANTED: Final[dict[str, Planted]] = {
     "a bug": (a_bug, {"TaskBug", "ManyTryLater", "InternalErrors"}, {}),
     "an app that is dead over HTTP": (a_dead_app, {"AppBehind"}, {}),
     "an app that reads no queue": (an_app_that_reads_no_queue, {"AppBehind", "AppQueueStuck"}, {}),
+    "an app that is taken away": (an_app_that_is_taken_away, set(), {}),
     "a logout that Mosaic refuses": (a_refused_logout, {"LogoutsFailing"}, {}),
     "a logout nobody tells": (a_logout_nobody_tells, {"LogoutsPending"}, {}),
     "late logouts of one app": (
