@@ -81,6 +81,16 @@ BREAKER = Gauge("breaker_state", "1 for the state it is in.", ("host", "lane", "
 CLIENT_BREAKER = Gauge(
     "client_breaker_state", "1 for the state it is in.", ("host", "client", "lane", "state")
 )
+FAILING_LANE = Gauge(
+    "breaker_failing_seconds",
+    "From the first to the latest of the times it opened in a row.",
+    ("host", "lane"),
+)
+FAILING_CLIENT = Gauge(
+    "client_breaker_failing_seconds",
+    "From the first to the latest of the times it opened in a row.",
+    ("host", "client", "lane"),
+)
 FAULTS = Gauge("mosaic_faults", "Addresses or clients of Mosaic that do not work.", ("call",))
 BEHIND = Gauge(
     "app_behind_seconds", "For how long the app has not taken a notice that was sent.", ("app",)
@@ -98,7 +108,7 @@ OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
 OF_NOTICE_QUEUES: Final = (NOTICE_DEPTH, NOTICE_AGE)
 OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST, BEHIND, LATE, APP_LATE)
 OF_SCHEMA: Final = (AT_HEAD,)
-OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER, CLIENT_BREAKER)
+OF_TRAFFIC: Final = (BUDGET, PAUSE, BREAKER, CLIENT_BREAKER, FAILING_LANE, FAILING_CLIENT)
 OF_MAINTENANCE: Final = (LAST_RUN,)
 OF_MOSAIC: Final = (FAULTS,)
 ALL: Final = (
@@ -247,20 +257,25 @@ def _of_mosaic(found: list[Fault]) -> list[Metric]:
 
 
 def _of_traffic(found: TrafficState) -> list[Metric]:
+    # Of all clients of a host, and of one among several.
+    shared = [one for one in found.breakers if one.client_id is None]
+    own = [(one, one.client_id) for one in found.breakers if one.client_id is not None]
     return [
         BUDGET.of(((one.name, one.lane), one.left_share) for one in found.budgets),
         PAUSE.of(((one.name, one.lane), one.seconds_left) for one in found.pauses),
         BREAKER.of(
             ((one.name, one.lane, state), float(one.state == state))
-            for one in found.breakers
-            if one.client_id is None
+            for one in shared
             for state in _BREAKER_STATES
         ),
         CLIENT_BREAKER.of(
-            ((one.name, one.client_id, one.lane, state), float(one.state == state))
-            for one in found.breakers
-            if one.client_id is not None
+            ((one.name, client_id, one.lane, state), float(one.state == state))
+            for one, client_id in own
             for state in _BREAKER_STATES
+        ),
+        FAILING_LANE.of(((one.name, one.lane), one.failing_seconds) for one in shared),
+        FAILING_CLIENT.of(
+            ((one.name, client_id, one.lane), one.failing_seconds) for one, client_id in own
         ),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +40,9 @@ class BreakerState:
     lane: Lane
     state: Literal["closed", "open", "half_open"]
     retry_after: float  # seconds until it lets probes through
+    # From the first to the latest of the times that it has opened in a row. While nobody asks, it
+    # stays half open and this does not grow.
+    failing_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
     pipeline.mget([rate.key for _, _, rate in rates])
     pipeline.mget([pause_key(lane, None if n == SOURCE else n) for n, lane in paused])
     for door in doors:
-        pipeline.hget(door.key, "until")
+        pipeline.hmget(door.key, "until", "first", "latest")
     (seconds, microseconds), moments, ends, *opened = pipeline.execute()
     now = seconds * 1e6 + microseconds
     return TrafficState(
@@ -77,7 +80,7 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
             if end is not None and float(end) > now
         ),
         breakers=tuple(
-            _breaker(door, until, now) for door, until in zip(doors, opened, strict=True)
+            _breaker(door, moments, now) for door, moments in zip(doors, opened, strict=True)
         ),
     )
 
@@ -126,9 +129,11 @@ def _only(clients: set[str]) -> str | None:
     return next(iter(clients)) if len(clients) == 1 else None
 
 
-def _breaker(door: _Door, until: bytes | None, now: float) -> BreakerState:
+def _breaker(door: _Door, moments: Sequence[bytes | None], now: float) -> BreakerState:
+    until, first, latest = moments
     left = 0.0 if until is None else max(0.0, (float(until) - now) / 1e6)
     state: Literal["closed", "open", "half_open"] = "closed"
     if until is not None:
         state = "open" if left > 0 else "half_open"
-    return BreakerState(door.host, door.client_id, door.lane, state, left)
+    failing = 0.0 if first is None or latest is None else (float(latest) - float(first)) / 1e6
+    return BreakerState(door.host, door.client_id, door.lane, state, left, failing)

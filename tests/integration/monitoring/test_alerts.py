@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -294,12 +295,22 @@ def an_app_mosaic_fails_on(stage: Stage) -> None:
     stage.add_app("forum")
     stage.registered("ada", "shop")
     stage.mosaic.state.faults.add(Endpoint.SESSION_AUTHENTICATE, FaultKind.STATUS, status=500)
-    stage.silent_auth("ada", "shop")
+    keep_asking(stage, "shop")
 
 
 def a_mosaic_that_hangs(stage: Stage) -> None:
-    an_app_mosaic_fails_on(stage)
-    stage.silent_auth("ada", "forum")
+    stage.add_app("forum")
+    stage.registered("ada", "shop")
+    stage.mosaic.state.faults.add(Endpoint.SESSION_AUTHENTICATE, FaultKind.STATUS, status=500)
+    keep_asking(stage, "shop", "forum")
+
+
+def keep_asking(stage: Stage, *apps: str) -> None:
+    """Ask once a minute, for more than a quarter of an hour."""
+    for _ in range(16):
+        for app_id in apps:
+            stage.silent_auth("ada", app_id)
+        pass_redis_time(stage.settings.broker_url.get_secret_value(), 60)
 
 
 def a_used_up_budget(stage: Stage) -> None:
@@ -444,23 +455,66 @@ def test_a_beat_that_never_ran_is_raised(sqlite_stage: Stage) -> None:
     assert firing(scrape(sqlite_stage)) == {"MosaicSessionsSweepLate", "MosaicSessionsExpiryLate"}
 
 
-def test_a_mosaic_that_hangs_is_raised_also_while_it_is_probed(
+@contextmanager
+def asked_for_many(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
-) -> None:
-    with Stage(sqlite_url, redis_url, mosaic, breaker_failures="1") as stage:
+) -> Iterator[tuple[Stage, Callable[[], None]]]:
+    """An installation with the breaker of the settings, and what asks for the next of its users."""
+    with Stage(sqlite_url, redis_url, mosaic, breaker_failures="5") as stage:
         stage.add_app("shop")
-        stage.registered("ada", "shop")
+        users = [f"user{number}" for number in range(6)]
+        for user in users:
+            stage.registered(user, "shop")
         maintenance.sweep()
         maintenance.expire_sessions()
-        mosaic.state.faults.add(
-            Endpoint.SESSION_AUTHENTICATE, FaultKind.STATUS, status=503, times=1
-        )
-        stage.silent_auth("ada", "shop")
-        is_open = firing(scrape(stage))
-        pass_redis_time(redis_url, 60)
-        is_half_open = firing(scrape(stage))
-        for _ in range(3):
-            stage.silent_auth("ada", "shop")
+        turns = cycle(users)
+        yield stage, lambda: stage.silent_auth(next(turns), "shop")
 
-        assert is_open == is_half_open == {"MosaicSessionsBreakerOpen"}
+
+def no_answers(mosaic: SimulatorServer) -> None:
+    mosaic.state.faults.add(Endpoint.SESSION_AUTHENTICATE, FaultKind.STATUS, status=503)
+
+
+def test_a_mosaic_that_is_away_is_raised_while_users_come(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with asked_for_many(sqlite_url, redis_url, mosaic) as (stage, ask_for_next):
+        no_answers(mosaic)
+        passed = 0
+        while not firing(scrape(stage)) and passed < 600:
+            for _ in range(3):  # as often as workers are scraped
+                ask_for_next()
+                pass_redis_time(redis_url, 5)
+            passed += 15
+        raised = firing(scrape(stage))
+        pass_redis_time(redis_url, 60)
+        while_probed = firing(scrape(stage))
+        mosaic.state.faults.clear()
+        for _ in range(3):
+            ask_for_next()
+
+        assert 240 <= passed <= 420
+        assert raised == while_probed == {"MosaicSessionsBreakerOpen"}
         assert firing(scrape(stage)) == set()
+
+
+@pytest.mark.parametrize("good_probes", [0, 2])
+def test_that_nobody_asks_after_a_few_failures_is_not_raised(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, good_probes: int
+) -> None:
+    with asked_for_many(sqlite_url, redis_url, mosaic) as (stage, ask_for_next):
+        no_answers(mosaic)
+        for _ in range(5):
+            ask_for_next()
+        mosaic.state.faults.clear()
+        pass_redis_time(redis_url, 6)
+        for _ in range(good_probes):
+            ask_for_next()
+        raised = set()
+        for _ in range(9):  # it is forgotten after ten
+            pass_redis_time(redis_url, 60)
+            samples = scrape(stage)
+            assert selected('mosaic_sessions_breaker_state{state="half_open"}', samples)
+            raised |= firing(samples)
+
+        assert raised == set()

@@ -16,6 +16,7 @@ from session_client.contract import Queue
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import make_older, run, told
 from tests.integration.outbox.propagation_rig import Broker, by_queue, confirm, deliver, owed
+from tests.integration.traffic.traffic_rig import pass_redis_time
 from tests.stage import Stage
 from worker.celery_support import heartbeat
 from worker.errors import NoticeUndelivered
@@ -378,3 +379,20 @@ def test_a_logout_by_an_unknown_id_that_no_worker_tries_is_wrong_with_the_servic
         (problem,) = told("status", expect=1)["problems"]
 
     assert "does a worker take queue idp?" in problem
+
+
+def test_a_breaker_that_waits_for_somebody_to_ask_is_no_problem(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic, breaker_failures="1") as stage:
+        down(stage)
+        while_open = pages(stage)["/healthz"]
+        pass_redis_time(redis_url, 6)
+
+        found = told("status")
+        printed = run("status").stdout
+        half_open = pages(stage)["/healthz"]
+
+    assert (while_open.status_code, half_open.status_code) == (503, 200)
+    assert found["problems"] == []
+    assert "half_open" in printed

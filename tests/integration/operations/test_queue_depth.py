@@ -183,7 +183,8 @@ def test_status_shows_budgets_breakers_and_pauses(sqlite_stage: Stage) -> None:
     url = sqlite_stage.mosaic.url
     shared = [breaker for breaker in traffic["breakers"] if breaker.pop("client_id") is None]
     assert shared == [
-        {"name": url, "lane": lane, "state": "closed", "retry_after": 0.0} for lane in Lane
+        {"name": url, "lane": lane, "state": "closed", "retry_after": 0.0, "failing_seconds": 0.0}
+        for lane in Lane
     ]
     assert traffic["pauses"] == []
     assert "auth 100% (" in printed

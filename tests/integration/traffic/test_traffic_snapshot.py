@@ -116,6 +116,33 @@ def test_breakers_are_shown_open_half_open_and_closed(start: Starter, redis_url:
     assert process.traffic.snapshot([SHOP]).breakers[0].state == "closed"
 
 
+def test_how_long_a_breaker_has_failed_is_shown_and_does_not_grow_while_nobody_asks(
+    start: Starter, redis_url: str
+) -> None:
+    process = start(breaker_failures=1, breaker_open_seconds=30)
+
+    def failing() -> float:
+        return process.traffic.snapshot([SHOP]).breakers[0].failing_seconds
+
+    process.fail()
+    assert failing() == 0.0
+    pass_redis_time(redis_url, 200)
+    assert failing() == 0.0
+    process.fail()
+    assert 200 <= failing() < 260
+    pass_redis_time(redis_url, 200)
+    assert 200 <= failing() < 260
+    process.fail()
+    assert 400 <= failing() < 460
+
+    pass_redis_time(redis_url, 200)
+    for _ in range(3):
+        process.call()
+    assert failing() == 0.0
+    process.fail()
+    assert failing() == 0.0, "it begins anew"
+
+
 def test_the_breaker_of_one_client_among_several_is_shown_beside_that_of_all(
     start: Starter,
 ) -> None:

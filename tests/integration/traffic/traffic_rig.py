@@ -25,7 +25,7 @@ from worker.traffic.admission import Gate, Permit
 from worker.traffic.scripts import Scripts
 from worker.wiring import Services
 
-_MOMENTS = ("until", "probing_until", "since")
+_MOMENTS = ("until", "probing_until", "since", "first", "latest")
 
 
 @dataclass(frozen=True)

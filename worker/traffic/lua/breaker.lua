@@ -1,6 +1,7 @@
 -- Two breakers stand before each call: one of its client alone, one that all clients share. Each is
 -- a hash; while `until` is 0 it is closed, before that moment open, after it half open.
 --   trips         how often in a row it has opened
+--   first, latest when it did so, the first and the last time
 --   row           who has failed since the last good answer
 --   window        who has failed since the moment `since`, when `total` was `total_then`
 --   total         calls let through

@@ -67,10 +67,12 @@ local function succeed(breaker)
 end
 
 local function open(breaker)
-  local total = number(redis.call("HGET", breaker.key, "total"))
+  local found = redis.call("HMGET", breaker.key, "total", "first")
+  local total, first = number(found[1]), found[2] or text(now)
   local lasts = math.min(rules.most, rules.first * 2 ^ breaker.trips)
   redis.call("DEL", breaker.key)
-  redis.call("HSET", breaker.key, "until", text(now + lasts), "trips", breaker.trips + 1, "total", total)
+  redis.call("HSET", breaker.key, "until", text(now + lasts), "trips", breaker.trips + 1, "total", total,
+             "first", first, "latest", text(now))
   -- Without traffic no call probes: forgotten, it is closed.
   redis.call("PEXPIRE", breaker.key, math.ceil(lasts / 1000) + 600000)
   return lasts
