@@ -431,6 +431,25 @@ def test_what_waits_at_a_broker_that_tells_no_age_is_raised(
     assert disagreement(tmp_path, before, after, named(OF_RABBITMQ)) == ""
 
 
+def of(instance: str, samples: list[Sample]) -> list[Sample]:
+    """What one worker among several shows, as Prometheus keeps it."""
+    return [one._replace(labels={**one.labels, "instance": instance}) for one in samples]
+
+
+def test_the_previous_releases_workers_raise_nothing_while_those_of_the_new_one_are_there(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, tmp_path: Path
+) -> None:
+    with well(sqlite_url, redis_url, mosaic) as stage:
+        counts = counting()
+        new = of("new", scrape(stage, counts))
+        another_schema(stage)
+        old = of("old", scrape(stage, counts))  # it finds a schema that is not its own
+
+    assert firing(old) == {"MosaicSessionsSchema"}
+    assert firing([*old, *new]) == set()
+    assert disagreement(tmp_path, new, [*old, *new], set()) == ""
+
+
 def test_that_no_worker_shows_anything_is_raised(tmp_path: Path) -> None:
     assert firing([]) == {"MosaicSessionsDown"}
     assert disagreement(tmp_path, [], [], {"MosaicSessionsDown"}) == ""
