@@ -108,3 +108,19 @@ def test_no_pod_is_given_variables_that_look_like_misspelt_settings() -> None:
     text = text_of("kubernetes")
 
     assert text.count("enableServiceLinks: false") == text.count("containers:") > 3
+
+
+def test_the_page_makes_the_migration_anew_and_waits_for_it() -> None:
+    page = (DEPLOY.parent / "docs" / "deploy.md").read_text(encoding="utf-8")
+    job = (DEPLOY / "kubernetes" / "migrate.yaml").read_text(encoding="utf-8")
+    (name,) = re.findall(r"^  name: (\S+)$", job, re.MULTILINE)
+    commands = re.findall(r"^kubectl .+$", page, re.MULTILINE)
+
+    # Kubernetes refuses another image for a Job that is there, and does not run the same one again;
+    # without a timeout the wait ends after 30 s.
+    assert commands[-4:] == [
+        f"kubectl delete job {name} --ignore-not-found",
+        "kubectl apply -f deploy/kubernetes/migrate.yaml",
+        f"kubectl wait --for=condition=complete --timeout=15m job/{name}",
+        "kubectl apply -f deploy/kubernetes/",
+    ]
