@@ -145,6 +145,11 @@ def test_in_a_step_up_nobody_says_whose_session_it_is(step: type[LoginStep], nam
     assert refused(step, payload_of(step, fields, step_up="msb1_x")) == name
 
 
+def test_in_a_step_up_the_app_says_whose_account_at_a_provider_it_is() -> None:
+    assert wrong_fields(methods.Social, {}, step_up=True) == ["user_id"]
+    assert refused(methods.Social, payload_of(methods.Social, {}, step_up="msb1_x")) == "user_id"
+
+
 @pytest.mark.parametrize(("step", "name"), FIELDS)
 def test_control_characters_are_for_what_users_type(step: type[LoginStep], name: str) -> None:
     limits = limits_of(step)[name]

@@ -60,9 +60,21 @@ def authenticate(services: Services, request: AuthenticateRequest) -> Outcome:
         return raised
     if handle is not None:
         require_same(handle, raised)
+    _require_own(proof, raised)
     login = _planned(services, request, proof, handle, raised)
     limits.count(services, login.guesser, login.buckets)
     return _prove(login)
+
+
+def _require_own(proof: Proof, raised: Raised | None) -> None:
+    """Raise `LoginRefused` where the app says that it is another user than the session's.
+
+    Mosaic would not: it takes a provider's account for the user that the request names.
+    """
+    named = proof.fields().get("user_id")
+    if raised is not None and named not in {None, raised.session.user_id}:
+        log.info("login_refused", method=proof.method, why=Reason.NOT_ALLOWED, detail="other user")
+        raise LoginRefused(Reason.NOT_ALLOWED)
 
 
 def _planned(

@@ -145,8 +145,7 @@ def by_totp(stage: Stage, **fields: Any) -> Heard:
 def by_social(stage: Stage, provider: str = "google", **fields: Any) -> Heard:
     _, verified = visit(stage, provider, **fields)
     assert verified["claims"] == {"sub": "ada-there"}
-    proof = methods.Social(*_named(fields, "ada"))
-    return prove(stage, proof, login=verified["login"], **fields)
+    return prove(stage, methods.Social("ada"), login=verified["login"], **fields)
 
 
 def visit(stage: Stage, provider: str = "google", **fields: Any) -> tuple[Reply, Reply]:

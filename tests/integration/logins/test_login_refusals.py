@@ -196,6 +196,22 @@ def test_a_factor_goes_to_no_session_but_this_browsers(stage: Stage) -> None:
     assert [session.amr for session in stage.sessions()] == [["pwd"], ["pwd"]]
 
 
+def test_the_account_of_another_user_is_no_factor_of_this_one(stage: Stage) -> None:
+    browser = log_in(stage)
+    _, verified = visit(stage, step_up=browser.browser_token)
+    going_on = {"login": verified["login"], "step_up": browser.browser_token}
+    before = calls(stage)
+
+    answer = prove(stage, methods.Social("bob"), **going_on)
+
+    assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.NOT_ALLOWED)
+    assert calls(stage) == before
+    assert [session.amr for session in stage.sessions()] == [["pwd"]]
+    assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
+    own = prove(stage, methods.Social("ada"), **going_on)
+    assert set(own.amr) == {"pwd", "social", "mfa"}
+
+
 @pytest.mark.parametrize("token", ["x", "msb1_" + "x" * 43])
 def test_a_token_that_names_no_session_starts_no_step_up(sqlite_stage: Stage, token: str) -> None:
     begun = begin(sqlite_stage, methods.SendOtp("sms"), step_up=token)

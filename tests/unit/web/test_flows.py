@@ -309,23 +309,30 @@ def test_what_a_person_mistyped_is_not_accepted_and_nobody_is_asked() -> None:
     assert rig.worker.asked == []
 
 
-def test_a_login_at_a_provider_goes_on_with_what_began_in_this_browser() -> None:
+@pytest.mark.parametrize("is_step_up", [False, True])
+def test_a_login_at_a_provider_goes_on_with_what_began_in_this_browser(*, is_step_up: bool) -> None:
     began = SocialBegun(
         login="handle-1", expires_in=600, state="s" * 43, authorization_url="https://p.example"
     )
     verified = SocialVerified(login="handle-2", expires_in=500, claims={"sub": "7"})
     rig = Rig(Worker(start=began, authenticate=authenticated()))
-    _, changes = rig.run(visit(form(), rig).begin(BeginSocial("google", "https://a.example/cb")))
+    begin_there = BeginSocial("google", "https://a.example/cb")
+    _, changes = rig.run(visit(form(), rig).begin(begin_there, step_up=is_step_up))
     sent = cookies_of(changes.headers)
 
     rig.worker.plans["start"] = verified
     _, changes = rig.run(
-        visit(form(cookies=sent), rig).begin(VerifySocial(code="c", state="s" * 43))
+        visit(form(cookies=sent), rig).begin(
+            VerifySocial(code="c", state="s" * 43), step_up=is_step_up
+        )
     )
     sent = cookies_of(changes.headers)
     rig.run(visit(form(cookies=sent), rig).complete(Social("ada")))
 
     assert [named.get("login") for _, named in rig.worker.calls] == [None, "handle-1", "handle-2"]
+    assert [named.get("step_up") for _, named in rig.worker.calls] == [
+        TOKEN if is_step_up else None
+    ] * 3
 
 
 def test_a_first_step_says_which_browser_it_is() -> None:
