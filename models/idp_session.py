@@ -96,6 +96,9 @@ class IdpSession(Base):
     amr: Mapped[list[str]]
     # When the user last proved themselves. Silent authentication does not move it.
     authenticated_at: Mapped[datetime]
+    # When the worker last saw a factor added, if it did: Mosaic's tokens may say the login's time
+    # for ever. What an app registers proves no such thing, since no token names its session.
+    factor_added_at: Mapped[datetime | None]
     # When the token was issued that amr comes from: an older token arriving late changes nothing.
     amr_as_of: Mapped[datetime]
 

@@ -43,6 +43,7 @@ class Policy:
     wrong_client_answer: Literal["messages", "oauth"] = "messages"
     only_creator_may_log_out: bool = False
     silent_renews_auth_time: bool = False
+    factor_renews_auth_time: bool = True
     issues_refresh_tokens: bool = True
     rotates_refresh_tokens: bool = True  # else one serves again and again
     session_times: Literal["iso", "seconds", "milliseconds"] = "iso"

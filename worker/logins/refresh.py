@@ -44,7 +44,7 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import app_links, audit, queries
 from worker.sessions.queries import Session
 from worker.sign_in import refresh_tokens
-from worker.sign_in.commit import shown_tokens, step_up, strength_of
+from worker.sign_in.commit import proved_at, shown_tokens, step_up, strength_of
 from worker.sign_in.named_session import is_of_our_mosaic, live_or_why
 from worker.sign_in.refresh_tokens import Grant
 from worker.storage.encryption import Hashed
@@ -213,7 +213,7 @@ def _answer(
     services, app, now = exchange.services, exchange.request.app, exchange.services.now()
     # An ID token is optional here; the session's own proof is what the token was given for.
     amr = session.amr if identity.amr is None else identity.amr
-    shortfall = app.policy.shortfall(amr, identity.auth_time or session.authenticated_at, now)
+    shortfall = app.policy.shortfall(amr, proved_at(session, identity.auth_time), now)
     if shortfall is not None:
         return step_up(session.id, session.user_id, shortfall)
     until = now + timedelta(seconds=tokens.expires_in)

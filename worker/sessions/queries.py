@@ -32,6 +32,7 @@ COLUMNS: Final = (
     IdpSession.amr,
     IdpSession.amr_as_of,
     IdpSession.authenticated_at,
+    IdpSession.factor_added_at,
     IdpSession.created_at,
     IdpSession.last_used_at,
     IdpSession.expires_at,
@@ -54,6 +55,7 @@ class Session:
     amr: list[str]
     amr_as_of: datetime
     authenticated_at: datetime
+    factor_added_at: datetime | None
     created_at: datetime
     last_used_at: datetime
     expires_at: datetime

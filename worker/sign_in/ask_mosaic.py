@@ -30,7 +30,15 @@ from worker.mosaic import Identity, SilentAuthCall, SilentAuthOptions, Tokens
 from worker.requests.outcomes import Outcome, failure_of
 from worker.sessions import mosaic_ids, queries
 from worker.sessions.queries import Session
-from worker.sign_in.commit import Again, SilentAuthRequest, aged, end_session, settle, step_up
+from worker.sign_in.commit import (
+    Again,
+    SilentAuthRequest,
+    aged,
+    end_session,
+    proved_at,
+    settle,
+    step_up,
+)
 from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded
 from worker.wiring import Services
 
@@ -215,7 +223,7 @@ def _reuse(
     """Return the answer of an identical request, held to this request's own policy."""
     now, content = services.now(), shared.content
     auth_time = content["auth_time"]
-    since = session.authenticated_at if auth_time is None else times.from_wire(auth_time)
+    since = proved_at(session, None if auth_time is None else times.from_wire(auth_time))
     shortfall = request.command.strengthen(request.app.policy).shortfall(content["amr"], since, now)
     if shortfall is not None:
         return step_up(session.id, session.user_id, shortfall)

@@ -71,7 +71,7 @@ def settle(
     """Hand out what Mosaic returned, if the session is still live and as it was read."""
     now = services.now()
     shortfall = request.command.strengthen(request.app.policy).shortfall(
-        identity.amr, identity.auth_time or session.authenticated_at, now
+        identity.amr, proved_at(session, identity.auth_time), now
     )
     # Mosaic may have given the session another id, by which it is to be found then.
     new_hash = services.keyring.lookup_hash(tokens.session_id)
@@ -283,11 +283,24 @@ def step_up(session: UUID, user_id: str, shortfall: Shortfall) -> Outcome:
     )
 
 
+def proved_at(session: Session, auth_time: datetime | None) -> datetime:
+    """Return when the user last proved themselves, where Mosaic's token says *auth_time*.
+
+    Mosaic may be behind the store, where a factor leaves its time as it was. What it is ahead of
+    the store does not count: each silent authentication may set its time anew, and the app would
+    take a login of long ago for one of now.
+    """
+    told = session.authenticated_at if auth_time is None else auth_time
+    if session.factor_added_at is not None:
+        told = max(told, session.factor_added_at)
+    return min(told, session.authenticated_at)
+
+
 def strength_of(session: Session, identity: Identity) -> dict[str, Any]:
     """Return what the user has proved, and when, as Mosaic says or else as the store knows."""
     return {
         "amr": session.amr if identity.amr is None else sorted(identity.amr),
-        "authenticated_at": times.to_wire(identity.auth_time or session.authenticated_at),
+        "authenticated_at": times.to_wire(proved_at(session, identity.auth_time)),
     }
 
 

@@ -148,8 +148,7 @@ def _is_late(
     session: Session,
 ) -> bool:
     """Whether a logout that has been would have ended this login, had it been registered before."""
-    app_id, identity = request.app.app_id, login.identity
-    logged_in_at = identity.auth_time or identity.issued_at
+    app_id, logged_in_at = request.app.app_id, login.logged_in_at
     if is_before_watermark(connection, session.user_id, logged_in_at):
         return True
     device_id = login.device_id or session.device_id
@@ -197,10 +196,8 @@ def _logged_in_at(
     newer than all that the app has had of the user: then it was issued at an active login.
     """
     identity = login.identity
-    if identity.auth_time is not None:
-        return identity.auth_time
-    if login.origin is not TokenOrigin.REGISTER:
-        return identity.issued_at
+    if identity.auth_time is not None or login.origin is not TokenOrigin.REGISTER:
+        return login.logged_in_at
     latest = app_links.latest_token_of(connection, session.user_id, request.app.app_id)
     is_newer = latest is None or identity.issued_at > latest
     return identity.issued_at if is_newer else session.authenticated_at
@@ -228,6 +225,8 @@ def _news(
     }
     news["amr_as_of"] = identity.issued_at
     is_factor = login.origin is TokenOrigin.FACTOR
+    if is_factor:
+        news["factor_added_at"] = identity.issued_at
     if is_factor or any(getattr(session, name) != proof[name] for name in proof):
         news |= {**proof, "version": IdpSession.version + 1}
     return news

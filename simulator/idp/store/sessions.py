@@ -60,7 +60,8 @@ class Sessions:
     def add_method(self, session: Session, method: str) -> None:
         """Note that the user has just proven themselves once more."""
         session.methods.append(method)
-        session.auth_time = self._clock.now()
+        if self._policy.factor_renews_auth_time:
+            session.auth_time = self._clock.now()
         self.extend(session)
 
     def give_new_id(self, session: Session) -> None:

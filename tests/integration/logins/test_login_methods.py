@@ -151,3 +151,60 @@ def test_a_browser_is_signed_out_by_its_token_after_a_login(stage: Stage) -> Non
 def test_every_character_is_legal_in_a_password(sqlite_stage: Stage) -> None:
     assert "\x00" in PASSWORD
     assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
+
+
+# --- how long ago it was, whether or not Mosaic's tokens tell
+
+
+@pytest.mark.parametrize("renews", [False, True])
+def test_a_factor_makes_a_session_fresh_for_as_long_as_the_app_says(
+    *, stage: Stage, renews: bool
+) -> None:
+    stage.add_app("bank", methods=("totp",), silent_by_user=False, max_age_seconds=3600)
+    stage.mosaic.state.policy.change(factor_renews_auth_time=renews)
+    login = log_in(stage)
+    stage.pass_time(hours=2)
+    browser = by_totp(stage, step_up=login.browser_token).browser_token
+
+    first = browse(stage, browser, "bank")
+    shared = browse(stage, browser, "bank")
+    stage.pass_time(minutes=59)
+    later = browse(stage, browser, "bank")
+    stage.pass_time(minutes=2)
+    too_late = browse(stage, browser, "bank")
+
+    for answer in (first, shared, later):
+        assert answer.verdict is Verdict.AUTHENTICATED, answer
+        assert answer.authenticated_at == stage.sessions()[0].authenticated_at
+    assert too_late.reason == Reason.MAX_AGE_EXCEEDED
+    assert stage.mosaic.state.calls.complaints() == []
+
+
+@pytest.mark.parametrize("renews", [False, True])
+def test_a_factor_makes_refresh_tokens_good_again(*, stage: Stage, renews: bool) -> None:
+    stage.add_app(
+        "bank", methods=("password", "totp"), capabilities=("offline",), max_age_seconds=3600
+    )
+    stage.mosaic.state.policy.change(factor_renews_auth_time=renews)
+    login = log_in(stage, "bank")
+    stage.pass_time(hours=2)
+    raised = by_totp(stage, app_id="bank", step_up=login.browser_token)
+    assert raised.verdict is Verdict.AUTHENTICATED, raised
+    assert raised.tokens is not None
+    assert raised.tokens.refresh_token is not None
+
+    refreshed = stage.ask("bank", requests.Refresh(refresh_token=raised.tokens.refresh_token))
+
+    assert refreshed.verdict is Verdict.AUTHENTICATED, refreshed
+    assert refreshed.authenticated_at == raised.authenticated_at
+
+
+def test_a_time_that_silent_authentications_renew_is_told_to_no_app(stage: Stage) -> None:
+    login = log_in(stage)
+    stage.mosaic.state.policy.change(silent_renews_auth_time=True)
+    stage.pass_time(minutes=50)
+
+    answer = browse(stage, login.browser_token)
+
+    # The app's own pages would take the login for one of now.
+    assert answer.authenticated_at == login.authenticated_at

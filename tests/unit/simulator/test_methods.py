@@ -60,6 +60,17 @@ def test_a_proof_joins_the_session_it_names(
     assert session.expires_at == pytest.approx(state.clock.now() + 14 * 86_400, abs=5)
 
 
+def test_a_factor_may_leave_the_time_of_the_login_as_it_was(state: MosaicState, shop: App) -> None:
+    login = state.login("ada", shop.client_id, ["face"])
+    (before,) = [session.auth_time for session in state.live_sessions()]
+    state.policy.change(factor_renews_auth_time=False)
+    state.clock.advance(1000)
+
+    answer = shop.password(session_id=login.session_id).json()
+
+    assert shop.claims(answer["id_token"])["auth_time"] == int(before)
+
+
 @every_method
 def test_a_dead_session_is_not_joined_and_no_proof_is_used_up(
     state: MosaicState, shop: App, method: Method, amr: str
