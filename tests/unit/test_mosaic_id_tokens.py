@@ -425,12 +425,21 @@ def test_what_is_no_key_set_has_no_keys(body: Any) -> None:
     assert read_key_set(body).keys == ()
 
 
-def test_a_key_serves_only_the_algorithm_it_names() -> None:
-    key = {**public(rsa()), "alg": "PS256"}
+@pytest.mark.parametrize("named", ["RS256", "PS256"])
+def test_an_rsa_key_serves_the_algorithms_that_mosaic_signs_with_and_no_other(named: str) -> None:
+    key = {**public(rsa()), "alg": named}
 
-    assert verify(sign(CLAIMS, {"alg": "PS256"}), key).user_id == "ada"
-    with pytest.raises(TokenRejected, match="kid"):
-        verify(sign(CLAIMS), key)
+    for algorithm in ("RS256", "PS256"):
+        assert verify(sign(CLAIMS, {"alg": algorithm}), key).user_id == "ada"
+    with pytest.raises(TokenRejected, match="alg"):
+        verify(sign(CLAIMS, {"alg": "RS512"}), key)
+
+
+@pytest.mark.parametrize("named", ["RS256", "PS256"])
+def test_a_key_on_a_curve_that_names_an_rsa_algorithm_serves_none(named: str) -> None:
+    key = {**public(ec()), "alg": named}
+
+    assert read_key_set({"keys": [key]}).keys == ()
 
 
 def test_a_key_set_without_usable_keys_is_no_key_set() -> None:

@@ -188,9 +188,11 @@ def _read_key(entry: Any) -> VerificationKey | None:
         return None
     if key is None:
         return None
+    # All of its kind, whichever it names: Mosaic signs RS256 and PS256 with one key, whose JWK may
+    # name the other one.
     usable = RSA_ALGORITHMS if isinstance(key, RSAKey) else EC_ALGORITHMS
-    algorithms = usable if algorithm is None else usable & {str(algorithm)}
-    return VerificationKey(kid, algorithms, key) if algorithms else None
+    is_ours = algorithm is None or str(algorithm) in usable
+    return VerificationKey(kid, usable, key) if is_ours else None
 
 
 def _import_key(entry: dict[str, Any]) -> RSAKey | ECKey | None:

@@ -31,6 +31,20 @@ def with_random_kid() -> str:
     return jws.serialize_compact({"alg": "RS256", "kid": token_hex(8)}, json.dumps({}), key)
 
 
+@pytest.mark.parametrize("signing", ["RS256", "PS256"])
+@pytest.mark.parametrize("published", ["signing", "RS256", "PS256", "none"])
+def test_mosaics_key_serves_whichever_of_its_algorithms_the_key_set_names(
+    rig: Rig, signing: str, published: str
+) -> None:
+    rig.state.policy.change(signing_algorithm=signing, published_algorithm=published)
+
+    tokens, identity = authenticate(rig.gateway(), rig.app, rig.login().session_id)
+
+    assert jws.extract_compact(str(tokens.id_token).encode()).headers()["alg"] == signing
+    assert identity.user_id == "ada"
+    assert rig.count("jwks") == 1
+
+
 def test_a_thousand_unknown_kids_cost_one_refetch(rig: Rig) -> None:
     gateway = rig.gateway()
     verify(rig, gateway)
