@@ -21,7 +21,7 @@ from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
-from worker.mosaic.login_calls import LoginFacts
+from worker.mosaic.login_calls import LoginCall, LoginFacts
 from worker.mosaic.response_bodies import read_sessions, read_tokens
 from worker.mosaic.responses import Endpoint
 from worker.mosaic.types import (
@@ -119,9 +119,7 @@ class MosaicGateway:
         `MosaicRateLimited`, `ClientRefused`, `MosaicContractBroken`.
         """
         deadline, call = Deadline.after(timeout_seconds), login_calls.CALLS[type(step)]
-        wishes = _optional_fields(options) if call.shown is None else {}
-        if call.takes_browser:
-            wishes = _only(_optional_fields(options), "client_attributes", "device_id")
+        wishes = _wishes(call, options)
         own = {**call.fields(step, facts, app), "session_id": session_id}
         once = SingleCall(
             call.endpoint,
@@ -272,8 +270,14 @@ def _optional_fields(options: SilentAuthOptions) -> dict[str, Any]:
     return _without_none(fields)
 
 
-def _only(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: fields[name] for name in names if name in fields}
+def _wishes(call: LoginCall, options: SilentAuthOptions) -> dict[str, Any]:
+    """Return which of the *options* the call takes."""
+    taken = {"resource", "claims", "org_id", "client_attributes"} if call.shown is None else set()
+    if call.takes_browser:
+        taken.add("client_attributes")
+    if call.takes_device_id:
+        taken.add("device_id")
+    return {name: value for name, value in _optional_fields(options).items() if name in taken}
 
 
 def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class LoginCall:
     shown: Callable[[Mapping[str, Any]], Shown] | None = None  # of a first step
     path: str | None = None  # where it is not the endpoint's name
     needs_client_token: bool = True
-    takes_browser: bool = False  # client_attributes and device_id, of a first step
+    takes_browser: bool = False  # client_attributes, of a first step
+    takes_device_id: bool = False  # it is on the pages of these calls alone
     may_be_repeated: bool = False  # it uses nothing up and sends nothing
 
     def path_for(self, facts: LoginFacts) -> str:
@@ -183,13 +184,21 @@ def _broken(name: str) -> MosaicContractBroken:
 
 CALLS: Final[Mapping[type[LoginStep], LoginCall]] = {
     methods.Password: LoginCall(Endpoint.PASSWORD_PROOF, _password),
-    methods.SendOtp: LoginCall(Endpoint.OTP_SEND, _send_otp, _nothing, takes_browser=True),
-    methods.IssueOtp: LoginCall(Endpoint.OTP_SEND, _issue_otp, _issued_code, takes_browser=True),
-    methods.Code: LoginCall(Endpoint.OTP_PROOF, _code),
-    methods.SendLink: LoginCall(Endpoint.LINK_SEND, _send_link, _nothing, takes_browser=True),
-    methods.IssueLink: LoginCall(Endpoint.LINK_SEND, _issue_link, _issued_code, takes_browser=True),
-    methods.Link: LoginCall(Endpoint.LINK_PROOF, _link),
-    methods.Totp: LoginCall(Endpoint.TOTP_PROOF, _totp),
+    methods.SendOtp: LoginCall(
+        Endpoint.OTP_SEND, _send_otp, _nothing, takes_browser=True, takes_device_id=True
+    ),
+    methods.IssueOtp: LoginCall(
+        Endpoint.OTP_SEND, _issue_otp, _issued_code, takes_browser=True, takes_device_id=True
+    ),
+    methods.Code: LoginCall(Endpoint.OTP_PROOF, _code, takes_device_id=True),
+    methods.SendLink: LoginCall(
+        Endpoint.LINK_SEND, _send_link, _nothing, takes_browser=True, takes_device_id=True
+    ),
+    methods.IssueLink: LoginCall(
+        Endpoint.LINK_SEND, _issue_link, _issued_code, takes_browser=True, takes_device_id=True
+    ),
+    methods.Link: LoginCall(Endpoint.LINK_PROOF, _link, takes_device_id=True),
+    methods.Totp: LoginCall(Endpoint.TOTP_PROOF, _totp, takes_device_id=True),
     methods.BeginSocial: LoginCall(
         Endpoint.SOCIAL_START,
         _begin_social,
@@ -211,5 +220,7 @@ CALLS: Final[Mapping[type[LoginStep], LoginCall]] = {
         may_be_repeated=True,
     ),
     methods.Webauthn: LoginCall(Endpoint.WEBAUTHN_PROOF, _webauthn),
-    methods.MobileBiometrics: LoginCall(Endpoint.BIOMETRICS_PROOF, _biometrics),
+    methods.MobileBiometrics: LoginCall(
+        Endpoint.BIOMETRICS_PROOF, _biometrics, takes_device_id=True
+    ),
 }

@@ -10,6 +10,7 @@ from simulator.idp.contract.fields import (
     REQUIRED,
     SEND,
     SIGN_IN,
+    SIGN_IN_WITHOUT_DEVICE,
     TOKENS,
 )
 from simulator.idp.contract.model import Caller, Published
@@ -23,7 +24,7 @@ PASSWORD: Shape = {
     "password": REQUIRED,
     # The guide's text adds user_id, which its own list does not have.
     "username_type": Text(choices=frozenset({"username", "email", "phone_number", "user_id"})),
-    **SIGN_IN,
+    **SIGN_IN_WITHOUT_DEVICE,
 }
 OTP_SEND: Shape = {
     "channel": Text(required=True, choices=frozenset({"sms", "email", "direct"})),

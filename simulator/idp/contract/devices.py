@@ -8,6 +8,7 @@ from simulator.idp.contract.fields import (
     LOCKED,
     REQUIRED,
     SIGN_IN,
+    SIGN_IN_WITHOUT_DEVICE,
     TOKENS,
 )
 from simulator.idp.contract.model import Caller, Published
@@ -69,7 +70,7 @@ CALLS = [
         "POST",
         [f"{SOCIAL}/authenticate"],
         Caller.CLIENT,
-        {"transaction_id": REQUIRED, "user_id": REQUIRED, **SIGN_IN},
+        {"transaction_id": REQUIRED, "user_id": REQUIRED, **SIGN_IN_WITHOUT_DEVICE},
         answer=TOKENS,
     ),
     Published(
@@ -94,7 +95,7 @@ CALLS = [
         "POST",
         [f"{WEBAUTHN}/authenticate"],
         Caller.CLIENT,
-        {"webauthn_encoded_result": REQUIRED, **SIGN_IN},
+        {"webauthn_encoded_result": REQUIRED, **SIGN_IN_WITHOUT_DEVICE},
         answer=TOKENS,
         dialect=Dialect.SLUG,
         malformed="webauthn_encoded_result",

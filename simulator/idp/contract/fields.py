@@ -8,7 +8,8 @@ REQUIRED = Text(required=True)
 
 CLIENT_ATTRIBUTES = Object({"user_agent": Text(), "ip_address": Text()})
 DEVICE_ID = Text(longest=80)
-WISHES: Shape = {
+# device_id is on the pages of codes, links, authenticator apps, phones and silent authentication.
+WISHES_WITHOUT_DEVICE: Shape = {
     "resource": Text(),
     "claims": Object(
         # userinfo is gone from the pages of 2026; tenants of 2025 may still send it.
@@ -16,9 +17,10 @@ WISHES: Shape = {
     ),
     "org_id": Text(),
     "client_attributes": CLIENT_ATTRIBUTES,
-    "device_id": DEVICE_ID,
 }
+WISHES: Shape = {**WISHES_WITHOUT_DEVICE, "device_id": DEVICE_ID}
 SIGN_IN: Shape = {"session_id": Text(), **WISHES}
+SIGN_IN_WITHOUT_DEVICE: Shape = {"session_id": Text(), **WISHES_WITHOUT_DEVICE}
 
 # An enumeration of four in 2025, any text in 2026: tenants may name identifiers of their own.
 IDENTIFIER: Shape = {"identifier": REQUIRED, "identifier_type": REQUIRED}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,9 +11,14 @@ from sqlalchemy import select
 from models import BrowserToken
 from session_client import Wishes, methods, requests
 from session_client.contract import Reason, Verdict
+from session_client.login_steps import FirstStep
 from tests.integration.logins.login_rig import (
+    BACK,
+    MAIL,
     PASSWORD,
+    PHONE,
     WAYS,
+    begin,
     browse,
     by_sms,
     by_totp,
@@ -128,6 +134,46 @@ def test_what_the_app_wants_of_its_tokens_is_passed_on(sqlite_stage: Stage) -> N
     assert claims_of(str(answer.tokens.id_token))["email"] == "ada@example.com"
     assert sqlite_stage.sessions()[0].device_id == "laptop"
     assert sqlite_stage.mosaic.state.calls.complaints() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_device_is_kept_here_and_told_mosaic_only_where_its_pages_have_it(
+    sqlite_stage: Stage, way: str
+) -> None:
+    sign_in, method, _ = WAYS[way]
+
+    answer = sign_in(sqlite_stage, device_id="laptop")
+
+    assert answer.verdict is Verdict.AUTHENTICATED, answer
+    assert sqlite_stage.sessions()[0].device_id == "laptop"
+    calls = sqlite_stage.mosaic.state.calls
+    is_told = any(call.fields.get("device_id") == "laptop" for call in calls.log())
+    assert is_told == (method not in {"password", "social", "webauthn"})
+    assert calls.complaints() == []
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        methods.SendOtp("sms", *PHONE),
+        methods.IssueOtp(*MAIL),
+        methods.SendLink(BACK, *MAIL),
+        methods.IssueLink(BACK, *MAIL),
+        methods.BeginSocial("google", BACK),
+        methods.BeginWebauthn(),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+def test_a_first_step_tells_of_a_device_only_where_mosaics_pages_have_it(
+    sqlite_stage: Stage, step: FirstStep[Any]
+) -> None:
+    begun = begin(sqlite_stage, step, device_id="laptop")
+
+    assert begun.verdict is Verdict.OK
+    calls = sqlite_stage.mosaic.state.calls
+    is_told = any(call.fields.get("device_id") == "laptop" for call in calls.log())
+    assert is_told == (step.method not in {"social", "webauthn"})
+    assert calls.complaints() == []
 
 
 def test_the_browser_token_is_new_and_stored_as_a_hash(sqlite_stage: Stage) -> None:

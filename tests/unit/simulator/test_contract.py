@@ -19,12 +19,18 @@ from tests.unit.simulator.app import AMR_BY_METHOD, App
 AUTH = "/cis/v1/auth"
 WISHES = "resource claims org_id client_attributes device_id"
 SIGN_IN = f"session_id {WISHES}"
+WITHOUT_DEVICE = SIGN_IN.removesuffix(" device_id")
 SEND = "email_content client_attributes device_id generate_request_id"
 TOKENS = "access_token token_type expires_in session_id"
 
 # The vendor's table, written down a second time: path, who calls, required, optional, answered.
 PAGES = {
-    f"{AUTH}/password/authenticate": ("C", "username password", f"username_type {SIGN_IN}", TOKENS),
+    f"{AUTH}/password/authenticate": (
+        "C",
+        "username password",
+        f"username_type {WITHOUT_DEVICE}",
+        TOKENS,
+    ),
     f"{AUTH}/otp/send": (
         "C",
         "channel identifier_type identifier",
@@ -60,14 +66,19 @@ PAGES = {
     f"{AUTH}/totp/register": ("U", "", "device_id label allow_override", "secret uri"),
     f"{AUTH}/social/{{provider}}/start": ("C", "redirect_uri", "state", "authorization_url"),
     f"{AUTH}/social/{{provider}}/verify": ("C", "code state", "", "transaction_id claims"),
-    f"{AUTH}/social/{{provider}}/authenticate": ("C", "transaction_id user_id", SIGN_IN, TOKENS),
+    f"{AUTH}/social/{{provider}}/authenticate": (
+        "C",
+        "transaction_id user_id",
+        WITHOUT_DEVICE,
+        TOKENS,
+    ),
     f"{AUTH}/webauthn/authenticate/start": (
         "-",
         "client_id",
         "username identifier timeout approval_data",
         "webauthn_session_id credential_request_options",
     ),
-    f"{AUTH}/webauthn/authenticate": ("C", "webauthn_encoded_result", SIGN_IN, TOKENS),
+    f"{AUTH}/webauthn/authenticate": ("C", "webauthn_encoded_result", WITHOUT_DEVICE, TOKENS),
     f"{AUTH}/webauthn/cross-device/authenticate/init": (
         "-",
         "client_id",

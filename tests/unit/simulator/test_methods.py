@@ -14,8 +14,9 @@ WISHES: dict[str, Any] = {
     "claims": {"id_token": {"email": None}, "access_token": {}},
     "org_id": "acme",
     "client_attributes": {"user_agent": "Firefox", "ip_address": "203.0.113.1"},
-    "device_id": "d" * 80,
 }
+# What no page of theirs shows: a device.
+WITHOUT_DEVICE = (App.password, App.social, App.passkey)
 
 every_method = pytest.mark.parametrize(
     ("method", "amr"), [*AMR_BY_METHOD.values()], ids=[*AMR_BY_METHOD]
@@ -36,12 +37,23 @@ def test_a_proof_opens_a_session_of_its_user(
 def test_every_documented_wish_is_taken(
     state: MosaicState, shop: App, method: Method, amr: str
 ) -> None:
-    answer = method(shop, **WISHES).json()
+    device = {} if method in WITHOUT_DEVICE else {"device_id": "d" * 80}
+
+    answer = method(shop, **WISHES, **device).json()
 
     told = shop.claims(answer["id_token"])
     assert (told["email"], told["org_id"], told["aud"]) == ("ada@example.com", "acme", "shop")
     assert shop.claims(answer["access_token"])["aud"] == "https://orders.example"
     assert state.calls.complaints() == []
+
+
+@pytest.mark.parametrize("method", WITHOUT_DEVICE)
+def test_a_device_is_complained_of_where_no_page_has_it(
+    state: MosaicState, shop: App, method: Method
+) -> None:
+    method(shop, device_id="laptop")
+
+    assert state.calls.complaints() != []
 
 
 @every_method
