@@ -31,6 +31,7 @@ from worker.logins.login_steps import (
     guesser_of,
     open_handle,
     require_granted,
+    require_keys,
     seconds_for_call,
     user_facts,
 )
@@ -61,6 +62,7 @@ def authenticate(services: Services, request: AuthenticateRequest) -> Outcome:
     if handle is not None:
         require_same(handle, raised)
     _require_own(proof, raised)
+    require_keys(services, request)
     login = _planned(services, request, proof, handle, raised)
     limits.count(services, login.guesser, login.buckets)
     return _prove(login)

@@ -106,6 +106,17 @@ def seconds_for_call(services: Services, request: OpenedRequest[Command]) -> flo
     return min(services.settings.mosaic_timeout_seconds, left)
 
 
+def require_keys(services: Services, request: OpenedRequest[Command]) -> None:
+    """Raise what keeps the worker from verifying Mosaic's tokens. Costs no call once it has keys.
+
+    Before what serves only once is sent: it would be used up, and a session opened at Mosaic, for
+    tokens that nobody can be given. Raises as `seconds_for_call` does.
+    """
+    seconds = seconds_for_call(services, request)
+    # The rest is for the call itself.
+    services.mosaic.require_keys(request.app.mosaic, timeout_seconds=seconds / 2)
+
+
 def call_mosaic(  # noqa: PLR0913, PLR0917 - what the call carries
     services: Services,
     request: LoginRequest,

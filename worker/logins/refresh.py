@@ -35,7 +35,7 @@ from worker.errors import (
 )
 from worker.logins import journal
 from worker.logins.journal import PlannedCall
-from worker.logins.login_steps import seconds_for_call
+from worker.logins.login_steps import require_keys, seconds_for_call
 from worker.logs import call_operator
 from worker.mosaic import Identity, Tokens
 from worker.requests.commands import RefreshCommand
@@ -110,6 +110,7 @@ def _find_session(services: Services, request: RefreshRequest, grant: Grant) -> 
 def _exchange(
     services: Services, request: RefreshRequest, grant: Grant, session: Session
 ) -> Outcome:
+    require_keys(services, request)
     seconds = seconds_for_call(services, request)
     planned = PlannedCall(
         kind=CallKind.REFRESH,

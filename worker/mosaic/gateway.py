@@ -131,6 +131,14 @@ class MosaicGateway:
         )
         return self._calls.send_once(permit, app, once, deadline)
 
+    def require_keys(self, app: MosaicApp, *, timeout_seconds: float) -> None:
+        """See to it that there is a key set to verify *app*'s tokens with; no call where there is.
+
+        For what must not be sent while nobody could read the answer. Raises `MosaicUnavailable`
+        and `MosaicContractBroken`.
+        """
+        self._id_tokens.key_sets.require(app.jwks_url, Deadline.after(timeout_seconds))
+
     def refresh_tokens(
         self, permit: Permit, app: MosaicApp, refresh_token: str, *, timeout_seconds: float
     ) -> Mapping[str, Any]:

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from worker.errors import MosaicContractBroken, OperatorMustAct, TryLater
+from worker.errors import MosaicContractBroken, MosaicTimedOut, OperatorMustAct, TryLater
 from worker.http_client import http_date
 from worker.mosaic import reading
 from worker.mosaic.deadline import Deadline
@@ -31,6 +31,11 @@ SMALLEST_RSA_BITS: Final = 2048
 LARGEST_RSA_BITS: Final = 8192  # verifying with more is slow enough to be an attack
 LARGEST_EXPONENT_BITS: Final = 32  # likewise; in practice it is 65537
 MAX_KEYS: Final = 64
+# How long a failed fetch is not repeated, unless Mosaic asks for longer. Each request would fetch
+# for itself otherwise, one after the other: a 429 would be answered with a call for each of them.
+FAILURE_SECONDS: Final = 5.0
+# A fetch that had less time, and used it up, says nothing of Mosaic.
+MIN_COUNTED_SECONDS: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -87,7 +92,8 @@ class KeySets:
         """Return the keys at *url*, fetched when they are too old.
 
         Old keys are better than none: they go on while Mosaic does not answer. When there never
-        were any, raises `MosaicUnavailable`, or `MosaicContractBroken` where there is no key set.
+        were any, raises `MosaicUnavailable`, or `MosaicContractBroken` where there is no key set;
+        for a while without another call.
         """
         slot = self._slot(url)
         keys = slot.keys
@@ -96,7 +102,12 @@ class KeySets:
         if keys is not None:
             return self._renew_without_waiting(slot, deadline) or keys
         with deadline.hold(slot.lock):
-            return slot.keys or self._fetch(slot, deadline)
+            return slot.keys or self._fetch_if_due(slot, deadline)
+
+    def require(self, url: str, deadline: Deadline) -> None:
+        """Fetch the keys at *url* if there are none, also no old ones. Raises as `current` does."""
+        if self._slot(url).keys is None:
+            self.current(url, deadline)
 
     def renewed(self, url: str, seen: KeySet, deadline: Deadline) -> KeySet | None:
         """Return a newer set than *seen*, or None if none can be had, or not yet."""
@@ -127,12 +138,25 @@ class KeySets:
 
     def _fetch_if_possible(self, slot: _Slot, deadline: Deadline) -> KeySet | None:
         try:
-            return self._fetch(slot, deadline)
+            return self._fetch_if_due(slot, deadline)
         except (TryLater, OperatorMustAct) as error:
             # Not with every token that comes along: again after the usual pause.
             slot.tried_at = self._timestamp() - max(0.0, self._max_age - self._refetch_after)
             log.warning("jwks_not_renewed", url=slot.url, error=type(error).__name__)
             return None
+
+    def _fetch_if_due(self, slot: _Slot, deadline: Deadline) -> KeySet:
+        """Fetch, unless that has failed a moment ago: then the same is raised again."""
+        failure = slot.failure
+        if failure is not None and self._is_within(failure.at, failure.seconds):
+            raise failure.again(self._timestamp())
+        had_seconds = deadline.remaining()
+        try:
+            return self._fetch(slot, deadline)
+        except (TryLater, OperatorMustAct) as error:
+            if had_seconds >= MIN_COUNTED_SECONDS or not isinstance(error, MosaicTimedOut):
+                slot.failure = _Failure.of(error, self._timestamp())
+            raise
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
         with self._faults.watch(Endpoint.JWKS, slot.url):
@@ -142,6 +166,7 @@ class KeySets:
             if not keys.keys:
                 raise MosaicContractBroken(f"{Endpoint.JWKS} at {slot.url}: no usable key there")
         slot.keys, slot.tried_at, slot.date = keys, self._timestamp(), answer.date
+        slot.failure = None
         return keys
 
     def _is_within(self, moment: float, seconds: float) -> bool:
@@ -159,6 +184,28 @@ class KeySets:
         return slot
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a fetch has failed, when, and for how many seconds there is to be no other."""
+
+    kind: type[TryLater | OperatorMustAct]
+    text: str
+    at: float
+    seconds: float
+
+    @classmethod
+    def of(cls, error: TryLater | OperatorMustAct, at: float) -> Self:
+        asked = error.retry_after if isinstance(error, TryLater) else 0.0
+        return cls(type(error), str(error), at, max(FAILURE_SECONDS, asked))
+
+    def again(self, now: float) -> TryLater | OperatorMustAct:
+        """Return the error as it is to be raised at *now*."""
+        error = self.kind(self.text)
+        if isinstance(error, TryLater):
+            error.retry_after = self.at + self.seconds - now
+        return error
+
+
 class _Slot:
     def __init__(self, url: str) -> None:
         self.url = url
@@ -167,6 +214,7 @@ class _Slot:
         self.date = ""  # of the latest answer
         self.tried_at = float("-inf")
         self.refetched_at = float("-inf")
+        self.failure: _Failure | None = None  # of the latest fetch
 
 
 def read_key_set(body: Any) -> KeySet:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,12 @@ from session_client import contract, logins, methods, requests, sealing
 from session_client.contract import Method, Reason, Verdict
 from session_client.login_steps import FirstStep, Proof
 from simulator.controls.devices import PasskeyDevice, Phone, totp_code, visit_provider
+from simulator.idp.endpoints import Endpoint
 from tests.heard import Heard
 from tests.stage import Sent, Stage
+from worker import wiring
+from worker.mosaic.deadline import Deadline
+from worker.wiring import Services
 
 BACK = "https://shop.example/back"
 MAIL = ("ada@example.com", "email")
@@ -66,6 +71,35 @@ def begin(stage: Stage, step: FirstStep[Any], app_id: str = "shop", **fields: An
 def prove(stage: Stage, proof: Proof, app_id: str = "shop", **fields: Any) -> Heard:
     answer: Heard = stage.ask(app_id, logins.Authenticate(proof=proof, **fields))
     return answer
+
+
+@contextmanager
+def restarted(stage: Stage, **settings: Any) -> Iterator[Services]:
+    """Let another process serve the requests, which knows nothing yet but what is stored."""
+    services = wiring.build(stage.settings.model_copy(update=settings), now=stage.now)
+    try:
+        with wiring.use(services):
+            yield services
+    finally:
+        services.close()
+
+
+@contextmanager
+def new_keys_that_do_not_come(stage: Stage, services: Services) -> Iterator[None]:
+    """Let Mosaic sign with another key, of which the process is waiting to hear."""
+    app = services.apps.find("shop")
+    assert app is not None
+    key_sets, url = services.mosaic._id_tokens.key_sets, app.mosaic.jwks_url
+    key_sets.current(url, Deadline.after(60))
+    stage.mosaic.state.rotate_keys(keep_old=False)
+    with (
+        stage.mosaic.state.gates.hold(Endpoint.JWKS) as gate,
+        stage.meanwhile(lambda: key_sets.fetch(url, Deadline.after(60))) as fetched,
+    ):
+        gate.wait_arrived()
+        yield
+        gate.release()
+        fetched.result(timeout=60)
 
 
 def log_in(stage: Stage, app_id: str = "shop", **fields: Any) -> Heard:

@@ -25,8 +25,10 @@ from tests.integration.logins.login_rig import (
     calls,
     last_code,
     log_in,
+    new_keys_that_do_not_come,
     prove,
     reply_to,
+    restarted,
 )
 from tests.stage import Sent, Stage
 from worker.logins import settle_login
@@ -237,6 +239,19 @@ def test_tokens_that_do_not_verify_are_given_to_nobody_and_their_session_ended(
     stage.mosaic.state.faults.add(PROVE, "wrong_signature", times=1)
 
     answer = log_in(stage)
+
+    assert answer.reason == Reason.OUTCOME_UNKNOWN
+    assert (stage.sessions(), stage.mosaic.state.live_sessions("ada")) == ([], [])
+
+
+def test_tokens_of_a_new_key_that_does_not_come_are_given_to_nobody_and_their_session_ended(
+    stage: Stage,
+) -> None:
+    with (
+        restarted(stage, mosaic_timeout_seconds=3.0) as services,
+        new_keys_that_do_not_come(stage, services),
+    ):
+        answer = log_in(stage)
 
     assert answer.reason == Reason.OUTCOME_UNKNOWN
     assert (stage.sessions(), stage.mosaic.state.live_sessions("ada")) == ([], [])

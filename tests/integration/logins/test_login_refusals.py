@@ -27,6 +27,7 @@ from tests.integration.logins.login_rig import (
     log_in,
     prove,
     reply_to,
+    restarted,
     visit,
 )
 from tests.integration.mosaic.gateway_rig import told_operator
@@ -145,6 +146,58 @@ def test_a_handle_is_used_up_by_its_first_success(stage: Stage, how: str) -> Non
 
     assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.CODE_EXPIRED)
     assert (calls(stage), len(stage.sessions())) == (before, 1)
+
+
+def password(stage: Stage) -> tuple[Any, str | None]:
+    del stage
+    return methods.Password("ada", PASSWORD), None
+
+
+ANY_STEPS: dict[str, Callable[[Stage], tuple[Any, str | None]]] = {
+    **TWO_STEPS,
+    "password": password,
+}
+
+
+@pytest.mark.parametrize("how", ANY_STEPS)
+def test_no_proof_is_used_up_while_there_are_no_keys_to_read_the_answer_with(
+    stage: Stage, how: str
+) -> None:
+    proof, login = ANY_STEPS[how](stage)
+    state = stage.mosaic.state
+    state.faults.add(Endpoint.JWKS, "status", status=503)
+    before = calls(stage)
+
+    with restarted(stage):
+        answers = [prove(stage, proof, login=login) for _ in range(3)]
+
+        for answer in answers:
+            told = (answer.verdict, answer.reason)
+            assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.IDP_UNAVAILABLE)
+            assert answer.retry_after is not None
+        assert calls(stage) == before + 1  # for the keys, once
+        assert (state.live_sessions(), stage.sessions()) == ([], [])
+        state.faults.clear()
+        stage.pass_time(seconds=6)
+
+        assert prove(stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_factor_without_keys_leaves_the_session_as_it_was(stage: Stage) -> None:
+    browser = log_in(stage)
+    begun = begin(stage, methods.SendOtp("sms"), step_up=browser.browser_token)
+    proof = methods.Code(last_code(stage))
+    whose: dict[str, Any] = {"login": begun["login"], "step_up": browser.browser_token}
+    stage.mosaic.state.faults.add(Endpoint.JWKS, "status", status=404, times=1)
+
+    with restarted(stage):
+        answer = prove(stage, proof, **whose)
+
+        assert answer.reason == Reason.IDP_UNAVAILABLE
+        assert [session.amr for session in stage.sessions()] == [["pwd"]]
+        stage.pass_time(seconds=6)
+        raised = prove(stage, proof, **whose)
+        assert set(raised.amr) == {"mfa", "pwd", "sms"}
 
 
 def test_a_link_opened_elsewhere_signs_nobody_in_and_still_works_where_it_belongs(

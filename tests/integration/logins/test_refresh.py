@@ -16,7 +16,15 @@ from session_client import contract, requests, times
 from session_client.contract import LogoutScope, Reason, Task, Verdict
 from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
-from tests.integration.logins.login_rig import ALL, browse, calls, furnish, log_in
+from tests.integration.logins.login_rig import (
+    ALL,
+    browse,
+    calls,
+    furnish,
+    log_in,
+    new_keys_that_do_not_come,
+    restarted,
+)
 from tests.stage import Stage, claims_of
 from worker.logins import refresh as refreshing
 from worker.maintenance.purge import purge_history
@@ -424,6 +432,33 @@ def test_what_nobody_can_make_sense_of_uses_the_token_up_perhaps(sqlite_stage: S
     state.faults.add(Endpoint.JWKS, "status", status=503)
 
     assert refresh(sqlite_stage, token).reason == Reason.OUTCOME_UNKNOWN
+
+
+def test_no_token_is_used_up_while_there_are_no_keys_to_read_the_answer_with(stage: Stage) -> None:
+    _, token = signed_in(stage)
+    stage.mosaic.state.faults.add(Endpoint.JWKS, "status", status=503)
+
+    with restarted(stage):
+        answers = [refresh(stage, token) for _ in range(3)]
+
+        for answer in answers:
+            told = (answer.verdict, answer.reason)
+            assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.IDP_UNAVAILABLE)
+        assert sent(stage) == 0
+        stage.mosaic.state.faults.clear()
+        stage.pass_time(seconds=6)
+        assert refresh(stage, token).verdict is Verdict.AUTHENTICATED
+
+
+def test_tokens_of_a_new_key_that_does_not_come_are_given_to_nobody(sqlite_stage: Stage) -> None:
+    _, token = signed_in(sqlite_stage)
+    with (
+        restarted(sqlite_stage, mosaic_timeout_seconds=3.0) as services,
+        new_keys_that_do_not_come(sqlite_stage, services),
+    ):
+        answer = refresh(sqlite_stage, token)
+
+    assert answer.reason == Reason.OUTCOME_UNKNOWN
 
 
 def test_tokens_that_say_less_than_the_app_wants_are_not_given(sqlite_stage: Stage) -> None:

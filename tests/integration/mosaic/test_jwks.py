@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from secrets import token_hex
 from threading import Thread
 
@@ -14,6 +15,7 @@ from simulator.idp.keys import rsa_key
 from tests.integration.mosaic.mosaic_rig import Rig, at_once, authenticate, running_rig
 from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected
 from worker.mosaic import MosaicGateway
+from worker.mosaic.jwks import MIN_COUNTED_SECONDS
 
 
 @pytest.fixture
@@ -166,8 +168,81 @@ def test_without_any_keys_it_works_once_they_are_there(
 
     with pytest.raises(error, match=f"jwks at {rig.app.jwks_url}: {status}"):
         verify(rig, gateway)
+    rig.advance(5)
 
     assert verify(rig, gateway) == "ada"
+
+
+@pytest.mark.parametrize("status", [503, 404])
+def test_a_failed_fetch_is_not_repeated_with_each_token(rig: Rig, status: int) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("jwks", "status", status=status)
+    verify_once = partial(verify, rig, gateway)
+
+    outcomes = [*at_once(10, verify_once), *at_once(10, verify_once)]
+
+    kinds = {(type(outcome), str(outcome)) for outcome in outcomes}
+    assert len(kinds) == 1
+    assert rig.count("jwks") == 1
+    rig.advance(5)
+    at_once(10, verify_once)
+    assert rig.count("jwks") == 2
+
+
+def test_mosaic_is_left_alone_for_as_long_as_it_asks(rig: Rig) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("jwks", "rate_limited", retry_after=90, times=1)
+    with pytest.raises(MosaicUnavailable) as first:
+        verify(rig, gateway)
+    rig.advance(60)
+
+    with pytest.raises(MosaicUnavailable) as second:
+        verify(rig, gateway)
+
+    assert (first.value.retry_after, rig.count("jwks")) == (90, 1)
+    assert second.value.retry_after == pytest.approx(30, abs=5)
+    rig.advance(30)
+    assert verify(rig, gateway) == "ada"
+
+
+def test_an_operator_who_tries_a_key_set_asks_at_once(rig: Rig) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("jwks", "rate_limited", retry_after=90, times=1)
+    with pytest.raises(MosaicUnavailable):
+        verify(rig, gateway)
+
+    gateway.try_key_set(rig.app)
+
+    assert verify(rig, gateway) == "ada"
+
+
+def test_a_request_with_little_time_speaks_for_no_other(rig: Rig) -> None:
+    gateway = rig.gateway()
+    with rig.state.gates.hold("jwks"), pytest.raises(MosaicUnavailable):
+        gateway.require_keys(rig.app, timeout_seconds=0.3)
+
+    assert verify(rig, gateway) == "ada"
+
+
+def test_a_fetch_that_had_its_time_speaks_for_those_that_wait(rig: Rig) -> None:
+    gateway = rig.gateway()
+    with rig.state.gates.hold("jwks"), pytest.raises(MosaicUnavailable):
+        gateway.require_keys(rig.app, timeout_seconds=MIN_COUNTED_SECONDS + 0.1)
+
+    with pytest.raises(MosaicUnavailable):
+        verify(rig, gateway)
+
+    assert rig.count("jwks") == 1
+
+
+def test_keys_that_are_there_are_enough_however_old(rig: Rig) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    rig.advance(7200)
+
+    gateway.require_keys(rig.app, timeout_seconds=5)
+
+    assert rig.count("jwks") == 1
 
 
 def test_whoever_waits_for_the_first_keys_gives_up_at_the_deadline(rig: Rig) -> None:
