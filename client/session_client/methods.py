@@ -174,13 +174,17 @@ class Webauthn(Proof):
 
 @dataclass(frozen=True, slots=True)
 class BeginWebauthn(FirstStep[WebauthnBegun]):
-    """Ask for what the browser's authenticator is to sign; without a name, for any passkey."""
+    """Ask for what the browser's authenticator is to sign; without a name, for any passkey.
+
+    Security keys that are not discoverable answer only with the user's name, also in a step-up.
+    There the worker sees to it that the key is of the session's own user.
+    """
 
     method: ClassVar[Method] = Method.WEBAUTHN
     step: ClassVar[Step] = Step.START
     gives: ClassVar[type[Begun]] = WebauthnBegun
     next_step: ClassVar[type[LoginStep]] = Webauthn
-    username: str | None = text(64, default=None, names_user=True, is_required=False)
+    username: str | None = text(64, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,24 @@ __all__ = ["PasskeyDevice", "Phone", "totp_code", "visit_provider"]
 USER_PRESENT_AND_VERIFIED = 0x05
 
 
+class NoKeyFoundError(Exception):
+    """The browser has found no key to answer with."""
+
+
 class PasskeyDevice:
-    """An authenticator with one ES256 passkey, and the browser it answers through."""
+    """An authenticator with one ES256 passkey, and the browser it answers through.
+
+    One that is not discoverable answers only a challenge that names it, as older keys do.
+    """
 
     def __init__(
-        self, domain: str = "apps.example.com", origin: str = "https://apps.example.com"
+        self,
+        domain: str = "apps.example.com",
+        origin: str = "https://apps.example.com",
+        *,
+        is_discoverable: bool = True,
     ) -> None:
+        self._is_discoverable = is_discoverable
         self._domain = domain
         self._origin = origin
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -57,7 +69,13 @@ class PasskeyDevice:
         return self._key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
     def answer(self, started: Mapping[str, Any]) -> str:
-        """The `webauthn_encoded_result` for what `webauthn/authenticate/start` answered."""
+        """The `webauthn_encoded_result` for what `webauthn/authenticate/start` answered.
+
+        Raises `NoKeyFoundError` where that names no key, and this one is not discoverable.
+        """
+        names_keys = bool(started["credential_request_options"].get("allowCredentials"))
+        if not (names_keys or self._is_discoverable):
+            raise NoKeyFoundError
         self._signed += 1
         client_fields = {
             "type": "webauthn.get",

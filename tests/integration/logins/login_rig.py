@@ -192,9 +192,18 @@ def visit(stage: Stage, provider: str = "google", **fields: Any) -> tuple[Reply,
 
 
 def by_passkey(stage: Stage, **fields: Any) -> Heard:
-    device = PasskeyDevice()
-    stage.mosaic.state.passkeys.register("ada", device.credential_id, device.public_key)
-    begun = begin(stage, methods.BeginWebauthn(), **_start_only(fields))
+    return by_key(stage, PasskeyDevice(), None, **fields)
+
+
+def by_security_key(stage: Stage, **fields: Any) -> Heard:
+    return by_key(stage, PasskeyDevice(is_discoverable=False), "ada", **fields)
+
+
+def by_key(
+    stage: Stage, device: PasskeyDevice, username: str | None, owner: str = "ada", **fields: Any
+) -> Heard:
+    stage.mosaic.state.passkeys.register(owner, device.credential_id, device.public_key)
+    begun = begin(stage, methods.BeginWebauthn(username), **_start_only(fields))
     proof = methods.Webauthn(device.answer(begun["options"]))
     return prove(stage, proof, login=begun["login"], **fields)
 
@@ -217,6 +226,7 @@ WAYS: dict[str, tuple[Callable[..., Heard], str, str]] = {
     "an authenticator app": (by_totp, "totp", "totp"),
     "a social provider": (by_social, "social", "social"),
     "a passkey": (by_passkey, "webauthn", "webauthn"),
+    "a security key": (by_security_key, "webauthn", "webauthn"),
     "a phone": (by_phone, "mobile_biometrics", "mobile_biometrics"),
 }
 TWO_STEPS = [

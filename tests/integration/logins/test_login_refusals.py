@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from session_client import Wishes, logins, methods, requests
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import LoginStep, Proof
-from simulator.controls.devices import visit_provider
+from simulator.controls.devices import PasskeyDevice, visit_provider
 from simulator.idp.endpoints import Endpoint
 from tests.integration.logins.login_rig import (
     BACK,
@@ -21,6 +21,7 @@ from tests.integration.logins.login_rig import (
     WAYS,
     begin,
     browse,
+    by_key,
     by_sms,
     calls,
     last_code,
@@ -411,6 +412,17 @@ def test_a_logout_that_reaches_mosaic_during_a_step_up_is_the_reason(stage: Stag
         answer = raised.result(timeout=60)
 
     assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+
+
+def test_the_security_key_of_another_user_is_no_factor_of_this_one(stage: Stage) -> None:
+    browser = log_in(stage)
+    bobs = PasskeyDevice(is_discoverable=False)
+
+    answer = by_key(stage, bobs, "bob", owner="bob", step_up=browser.browser_token)
+
+    assert answer.verdict is Verdict.ACCESS_DENIED
+    assert [session.amr for session in stage.sessions()] == [["pwd"]]
+    assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
 
 
 def test_another_users_proof_changes_nothing(stage: Stage) -> None:

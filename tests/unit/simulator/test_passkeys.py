@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator.controls.devices import PasskeyDevice
+from simulator.controls.devices import NoKeyFoundError, PasskeyDevice
 from simulator.idp.state import MosaicState
 from tests.unit.simulator.app import App
 
@@ -87,6 +87,18 @@ def test_a_passkey_of_somebody_else_is_no_answer_for_a_named_user(
     state.passkeys.register("bob", bobs.credential_id, bobs.public_key)
 
     assert finish(shop, bobs.answer(start(shop, username="ada").json())) == WRONG
+
+
+def test_a_key_that_is_not_discoverable_answers_only_who_names_its_user(
+    shop: App, state: MosaicState
+) -> None:
+    key = PasskeyDevice(is_discoverable=False)
+    state.passkeys.register("ada", key.credential_id, key.public_key)
+
+    with pytest.raises(NoKeyFoundError):
+        key.answer(start(shop).json())
+
+    assert finish(shop, key.answer(start(shop, username="ada").json()))[0] == 200
 
 
 def test_a_cloned_passkey_is_found_out_by_its_counter(shop: App, device: PasskeyDevice) -> None:
