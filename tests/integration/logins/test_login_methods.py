@@ -12,6 +12,7 @@ from models import BrowserToken
 from session_client import Wishes, methods, requests
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import FirstStep
+from simulator.idp.endpoints import Endpoint
 from tests.integration.logins.login_rig import (
     BACK,
     MAIL,
@@ -24,6 +25,7 @@ from tests.integration.logins.login_rig import (
     by_totp,
     log_in,
     prove,
+    restarted,
     visit,
 )
 from tests.stage import Stage, claims_of
@@ -224,6 +226,21 @@ def test_a_factor_makes_a_session_fresh_for_as_long_as_the_app_says(
         assert answer.authenticated_at == stage.sessions()[0].authenticated_at
     assert too_late.reason == Reason.MAX_AGE_EXCEEDED
     assert stage.mosaic.state.calls.complaints() == []
+
+
+def test_a_factor_makes_a_session_fresh_for_who_shares_an_answer_too(stage: Stage) -> None:
+    stage.add_app("bank", methods=("totp",), silent_by_user=False, max_age_seconds=3600)
+    stage.mosaic.state.policy.change(factor_renews_auth_time=False)
+    login = log_in(stage)
+    stage.pass_time(hours=2)
+    browser = by_totp(stage, step_up=login.browser_token).browser_token
+
+    with restarted(stage, reuse_seconds=60.0):
+        answers = [browse(stage, browser, "bank") for _ in range(2)]
+
+    assert [answer.verdict for answer in answers] == [Verdict.AUTHENTICATED] * 2
+    assert answers[0].authenticated_at == answers[1].authenticated_at
+    assert stage.mosaic.state.calls.count(Endpoint.SESSION_AUTHENTICATE) == 1
 
 
 @pytest.mark.parametrize("renews", [False, True])
