@@ -15,6 +15,7 @@
     │   ├── HeldBack              a budget or a pause keeps us from calling Mosaic
     │   │   └── BreakerOpen         or that it fails, for this client or for all
     │   ├── StoreUnavailable      the database does not answer, or takes no writes
+    │   │   └── StoreTooSlow        it answers: a statement took, or waited for, too long
     │   ├── BrokerUnavailable     a broker that is no Redis does not answer, or refuses us
     │   ├── NoticeUndelivered     an app did not take a notice this time
     │   ├── NotReady              what a worker stands on: it does not start yet
@@ -122,6 +123,10 @@ class StoreUnavailable(TryLater):
     """The database does not answer, is locked for too long, or is read-only."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class StoreTooSlow(StoreUnavailable):
+    """PostgreSQL ended a statement of ours by one of its time-outs: it is up, and reached."""
 
 
 class BrokerUnavailable(TryLater):

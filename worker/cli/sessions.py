@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement
 from worker.cli import common, output
 from worker.cli.common import Failure, services
 from worker.logout.revoke import revoke as revoke_sessions
-from worker.operations import overview
+from worker.operations import overview, revoke_app
 from worker.operations.views import SessionDetails, SessionInfo
 
 
@@ -96,37 +96,55 @@ def revoke(  # noqa: PLR0913 - one for each option
         raise click.UsageError("say which: a reference, --user or --app, and only one of them")
     if not reason.strip():
         raise click.UsageError("--reason must say something")
-    which, count = _which(ref, user, app)
-    if count and not yes:
-        _confirm(count)
-    ended = revoke_sessions(
-        services(),
-        which,
-        reason=reason.strip(),
-        override=override_guard,
-        all_of_user=user,
-        session=ref,
-        app_id=app,
-    )
-    is_all_woken = common.wake_what_ended(ended)
+    which = _which(ref, user, app)
+    if not yes:  # else nobody asks: to count millions takes long
+        _confirm(which)
+    reason = reason.strip()
+    if app is None:
+        ended = revoke_sessions(
+            services(),
+            which,
+            reason=reason,
+            override=override_guard,
+            all_of_user=user,
+            session=ref,
+        )
+        count, is_all_woken = ended.count, common.wake_what_ended(ended)
+    else:
+        count, is_all_woken = _revoke_app(app, reason=reason, override=override_guard)
     if as_json:
-        output.print_json({"ended": len(ended.sessions)})
+        output.print_json({"ended": count})
         return
-    click.echo(f"Ended: {len(ended.sessions)}")
-    if ended.sessions:
+    click.echo(f"Ended: {count}")
+    if count:
         when = "within seconds" if is_all_woken else "as beat has the sweep wake them, 500 a time"
         click.echo(f"The workers tell Mosaic and the apps {when} (mosaic-sessions status).")
 
 
-def _which(ref: UUID | None, user: str | None, app: str | None) -> tuple[ColumnElement[bool], int]:
+def _revoke_app(app: str, *, reason: str, override: bool) -> tuple[int, bool]:
+    """Return how many were ended, and whether all who must be told were woken."""
+    count, is_all_woken = 0, True
+    batches = revoke_app.revoke_app(services(), app, reason=reason, override=override)
+    for batch, ended in enumerate(batches, start=1):
+        # Of one batch alone, which is as much as a sweep wakes: it wakes the others.
+        is_all_woken = batch == 1 and common.wake_what_ended(ended)
+        count += ended.count
+        click.echo(f"batch {batch}: {ended.count} ended", err=True)
+    return count, is_all_woken
+
+
+def _which(ref: UUID | None, user: str | None, app: str | None) -> ColumnElement[bool]:
     if app is not None:
         common.require_app(app)
     if ref is not None and overview.session_details(services(), ref) is None:
         raise _no_session(ref)
-    return overview.live_sessions_of(services(), session=ref, user_id=user, app_id=app)
+    return overview.live_sessions_of(session=ref, user_id=user, app_id=app)
 
 
-def _confirm(count: int) -> None:
+def _confirm(which: ColumnElement[bool]) -> None:
+    count = overview.count_sessions(services(), which)
+    if not count:
+        return
     if not common.is_at_a_terminal():
         raise Failure(f"this would end {count} live sessions: say --yes if it is meant")
     if not click.confirm(f"End {count} live sessions, here and at Mosaic?", err=True):

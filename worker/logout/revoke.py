@@ -19,7 +19,12 @@ from worker.wiring import Services
 
 log = structlog.get_logger()
 
-BY_OPERATOR: Final = "operator"
+_BY_OPERATOR: Final = "operator"
+
+
+def by_operator(reason: str) -> Cause:
+    """Return what the audit trail says of sessions that an operator ended for this *reason*."""
+    return Cause(None, f"{_BY_OPERATOR}: {reason}"[:200])
 
 
 def revoke(  # noqa: PLR0913 - said by name
@@ -30,14 +35,14 @@ def revoke(  # noqa: PLR0913 - said by name
     override: bool = False,
     all_of_user: str | None = None,
     session: UUID | None = None,
-    app_id: str | None = None,
 ) -> Ended:
     """End the live sessions that match *which*, here and at Mosaic, and tell their apps.
 
-    When these are all of one user's, name the user: a login from before that is registered later
-    is then recorded as ended. Raises `SafetyLimitExceeded` when they are more than a plausible
-    share of all, unless *override*. *session* and *app_id* say in the operators' trail what it was
-    that *which* selects.
+    In one transaction, so that none of a user's is left beside the watermark: for a few. An app's
+    may be millions (`worker.operations.revoke_app`). When these are all of one user's, name the
+    user: a login from before that is registered later is then recorded as ended. Raises
+    `SafetyLimitExceeded` when they are more than a plausible share of all, unless *override*.
+    *session* says in the operators' trail what it was that *which* selects.
     """
     with services.store.write() as connection:
         if not override:
@@ -50,14 +55,13 @@ def revoke(  # noqa: PLR0913 - said by name
             services,
             queries.locked_in_order(which),
             EndCause.REVOKED,
-            by=Cause(None, f"{BY_OPERATOR}: {reason}"[:200]),
+            by=by_operator(reason),
             lifetime=services.settings.session_lifetime,
         )
         operator_trail.record(
             connection,
             Action.SESSIONS_REVOKED,
             at=services.now(),
-            app_id=app_id,
             user_id=all_of_user,
             session=session,
             reason=reason,

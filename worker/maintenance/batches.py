@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,27 +51,37 @@ def ends_at(services: Services) -> float:
 
 
 def in_batches(services: Services, name: str, work: Work, until: float) -> Counts:
+    """Do what `each_batch` does, and return how many rows it was."""
+    total, is_complete = 0, False
+    for done in each_batch(services, name, work, until):
+        total += done.rows
+        is_complete = done.is_last
+    if not is_complete:
+        log.warning("maintenance_out_of_time", what=name, rows=total)
+    return Counts({name: total}, is_complete)
+
+
+def each_batch(
+    services: Services, name: str, work: Work, until: float = math.inf
+) -> Iterator[Batch]:
     """Repeat *work*, a short transaction each, until nothing is left or *until* has come.
 
-    One is done in any case: what comes last in a run goes on as well, however much there is of the
-    first. It gives way while users wait (`Pace`), and is never faster than
-    `maintenance_rows_per_second`.
+    Yields what each has done, once it is committed. One is done in any case: what comes last in a
+    run goes on as well, however much there is of the first. It gives way while users wait (`Pace`),
+    and is never faster than `maintenance_rows_per_second`.
     """
-    settings = services.settings
-    pace = Pace(name, settings.maintenance_rows_per_second)
-    total = 0
+    pace = Pace(name, services.settings.maintenance_rows_per_second)
     while True:
         begin = time.monotonic()
         with services.store.write() as connection:
             done = work(connection)
-        total += done.rows
+        seconds = time.monotonic() - begin
+        yield done
         if done.is_last:
-            return Counts({name: total})
-        now = time.monotonic()
-        rest = pace.rest(done.rows + done.uncounted, now - begin)
-        if now + rest >= until:
-            log.warning("maintenance_out_of_time", what=name, rows=total)
-            return Counts({name: total}, is_complete=False)
+            return
+        rest = pace.rest(done.rows + done.uncounted, seconds)
+        if time.monotonic() + rest >= until:
+            return
         time.sleep(rest)
 
 

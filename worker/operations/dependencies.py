@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import target
 from models import Base, IdpSession
 from worker.celery_support import heartbeat
-from worker.errors import ConfigurationError, NotReady, StoreUnavailable
+from worker.errors import ConfigurationError, NotReady, StoreTooSlow, StoreUnavailable
 from worker.operations.schema import schema_trouble
 from worker.settings.model import Settings
 from worker.storage.database import Store, make_engine
@@ -98,15 +98,24 @@ def in_operators_words() -> Iterator[None]:
         yield
     except StoreUnavailable as error:
         # A wrong password looks the same: drivers tell it only in words, in many languages.
-        raise NotReady(cannot_be_used(str(error))) from None
+        raise NotReady(unavailable(error)) from None
     except SQLAlchemyError as error:
         if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_PERMISSION:
             raise ConfigurationError(MAY_NOT_WRITE) from None
-        raise ConfigurationError(cannot_be_used(type(error).__name__)) from None
+        raise ConfigurationError(_cannot_be_used(type(error).__name__)) from None
 
 
-def cannot_be_used(cause: str) -> str:
-    """Say that the database cannot be used, and what to look at."""
+def unavailable(error: StoreUnavailable) -> str:
+    """Say that the database cannot be used, or not for that, and what to look at."""
+    if isinstance(error, StoreTooSlow):
+        return (
+            f"{error}: it is up, but overloaded or kept waiting by another transaction. Try again; "
+            "if that does not help, see in pg_stat_activity what else it does"
+        )
+    return _cannot_be_used(str(error))
+
+
+def _cannot_be_used(cause: str) -> str:
     return (
         f"the database cannot be used: {cause}. Is it running, and is DATABASE_URL right "
         "(mosaic-sessions config)?"

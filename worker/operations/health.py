@@ -26,7 +26,7 @@ from worker.maintenance.last_runs import Run
 from worker.mosaic.faults import Fault
 from worker.mosaic.responses import Endpoint
 from worker.operations import deliveries, overview, queue_depth
-from worker.operations.dependencies import MAY_NOT_WRITE, NO_PERMISSION, cannot_be_used
+from worker.operations.dependencies import MAY_NOT_WRITE, NO_PERMISSION, unavailable
 from worker.operations.lateness import Workers, schedules_of
 from worker.operations.mosaic_limits import key_set_urls, traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
@@ -73,7 +73,7 @@ def _has(queues: object, queue: str) -> bool:
 def database_trouble(error: Exception) -> str:
     """Say that the database cannot be used, and what to look at."""
     if isinstance(error, StoreUnavailable):
-        return cannot_be_used(str(error))
+        return unavailable(error)
     if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_PERMISSION:
         return f"the database cannot be used: {MAY_NOT_WRITE} (mosaic-sessions doctor names them)"
     return (

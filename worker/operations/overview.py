@@ -79,13 +79,9 @@ def session_details(services: Services, session: UUID) -> SessionDetails | None:
 
 
 def live_sessions_of(
-    services: Services,
-    *,
-    session: UUID | None = None,
-    user_id: str | None = None,
-    app_id: str | None = None,
-) -> tuple[ColumnElement[bool], int]:
-    """Return what selects one session, a user's, or those an app shares; and how many live.
+    *, session: UUID | None = None, user_id: str | None = None, app_id: str | None = None
+) -> ColumnElement[bool]:
+    """Return what selects one session, a user's, or those an app shares, as far as they live.
 
     Also those past their expiry that maintenance has not marked yet: they have not ended.
     """
@@ -96,10 +92,13 @@ def live_sessions_of(
         chosen.append(IdpSession.user_id == user_id)
     if app_id is not None:
         chosen.append(IdpSession.id.in_(_shared_by(app_id)))
-    which = and_(*chosen)
+    return and_(*chosen)
+
+
+def count_sessions(services: Services, which: ColumnElement[bool]) -> int:
+    """Return how many sessions *which* selects."""
     with services.store.read() as connection:
-        query = select(func.count(IdpSession.id)).where(which)
-        return which, connection.execute(query).scalar_one()
+        return connection.execute(select(func.count(IdpSession.id)).where(which)).scalar_one()
 
 
 def is_app(services: Services, app_id: str) -> bool:

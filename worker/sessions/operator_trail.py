@@ -1,6 +1,7 @@
 """Who of the operators did what: a row in the transaction that does it, or it was not done.
 
-What works in batches (`prune`, `keys rotate`) has its rows before the first or after the last.
+What works in batches (`prune`, `keys rotate`, `sessions revoke --app`) has its rows before the
+first or after the last.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Action(StrEnum):
     APP_REMOVED = "app_removed"
     APP_KEY_ADDED = "app_key_added"
     APP_KEY_RETIRED = "app_key_retired"
+    REVOCATION_BEGUN = "revocation_begun"
     SESSIONS_REVOKED = "sessions_revoked"
     GUARD_OVERRIDDEN = "guard_overridden"
     PRUNED = "pruned"

@@ -188,7 +188,8 @@ class Settings(BaseModel):
     """Farther apart from the database's clock, nothing is expired. It must be less than the grace,
     of which a clock that is ahead takes as much away."""
     maintenance_batch: int = Field(default=500, ge=1, le=10_000)
-    """Rows that expiry and purging take in one transaction."""
+    """Rows that expiry, purging, `keys rotate` and `sessions revoke --app` take in one
+    transaction."""
     maintenance_rows_per_second: int = Field(default=25_000, ge=1)
     """Rows a second, at most. By itself it goes slower while its batches take longer than they
     would alone, as they do while users sign in."""

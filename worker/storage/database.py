@@ -29,7 +29,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from worker.errors import StoreUnavailable
+from worker.errors import StoreTooSlow, StoreUnavailable
 from worker.storage.pooler import Beginning, connector
 from worker.storage.prepared import DriverStatement, refuses_writes
 
@@ -49,6 +49,11 @@ PG_CONNECTION: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds
     "application_name": "session-worker",
+}
+# By SQLSTATE. Such a server is there, and has ended one statement.
+_TIMED_OUT: Final[dict[object, str]] = {
+    "57014": "the database ended a statement that took too long",
+    "55P03": "the database ended a statement that waited too long for a lock",
 }
 
 
@@ -187,6 +192,9 @@ def _in_our_words() -> Iterator[None]:
 
 def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
     is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+    took_too_long = _TIMED_OUT.get(getattr(getattr(error, "orig", None), "sqlstate", None))
+    if took_too_long is not None:
+        raise StoreTooSlow(f"{took_too_long} ({_cause_name(error)})") from None
     if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
         raise StoreUnavailable(_cause(error)) from None
     raise error
@@ -195,5 +203,9 @@ def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
 def _cause(error: Exception) -> str:
     original = getattr(error, "orig", None) or error
     if refuses_writes(original):
-        return f"the database is read-only, a replica perhaps ({type(original).__name__})"
-    return f"the database does not answer ({type(original).__name__})"
+        return f"the database is read-only, a replica perhaps ({_cause_name(error)})"
+    return f"the database does not answer ({_cause_name(error)})"
+
+
+def _cause_name(error: Exception) -> str:
+    return type(getattr(error, "orig", None) or error).__name__

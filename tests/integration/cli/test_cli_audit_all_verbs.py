@@ -25,8 +25,8 @@ from worker.sessions.operator_trail import Action
 
 WHO: Final = "grace, ticket 4711"
 # `db upgrade` has nothing to do here: tests/migrations shows what it writes down. And no guard
-# stands in the way.
-ELSEWHERE: Final = {Action.SCHEMA_CHANGED, Action.GUARD_OVERRIDDEN}
+# stands in the way, and what is revoked is one session.
+ELSEWHERE: Final = {Action.SCHEMA_CHANGED, Action.GUARD_OVERRIDDEN, Action.REVOCATION_BEGUN}
 
 
 def something_for_each(stage: Stage) -> dict[str, dict[str, str]]:

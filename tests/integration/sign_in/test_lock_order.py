@@ -34,6 +34,7 @@ from tests.stage import Stage
 from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
+from worker.operations.revoke_app import revoke_app
 from worker.sessions import queries
 
 __all__ = ["failures"]
@@ -168,6 +169,11 @@ class World:
             override=True,
         )
 
+    def revoke_an_app(self, *_: Browser) -> Act:
+        return lambda: list(
+            revoke_app(self.stage.services, "shop", reason="an incident", override=True)
+        )
+
     def expire(self, own: Browser, _: Browser) -> Act:
         past = self.stage.now() - timedelta(hours=1)
         self.set(own, expires_at=past, check_expiry_at=past)
@@ -197,6 +203,7 @@ ENDS: dict[Flow, tuple[int, ...]] = {
     World.log_out_the_device: BOTH,
     World.revoke_the_user: BOTH,
     World.revoke_by_hand: BOTH,
+    World.revoke_an_app: BOTH,
 }
 # Each writes to both sessions, or to one and to what another transaction may be about to give it,
 # by code of its own.
@@ -208,6 +215,7 @@ WIDE: list[Flow] = [
     World.visit_and_be_merged,
     World.log_out_everywhere,
     World.revoke_by_hand,
+    World.revoke_an_app,
 ]
 OTHERS: list[Flow] = [
     World.register,
