@@ -146,7 +146,11 @@ def _notice_facts(health: Health) -> dict[str, object]:
 
 
 def _run_facts(ages: dict[Run, float | None] | None) -> dict[str, object]:
-    names = {Run.SWEEP: "last sweep", Run.EXPIRE_SESSIONS: "last expiry"}
+    names = {
+        Run.SWEEP: "last sweep",
+        Run.EXPIRE_SESSIONS: "last expiry",
+        Run.PURGE_HISTORY: "last whole purge",
+    }
     return {name: "unknown" if ages is None else _ago(ages[run]) for run, name in names.items()}
 
 

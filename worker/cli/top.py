@@ -142,7 +142,8 @@ def _rest(health: Health) -> Iterator[str]:
     taken = None if health.backlog is None else health.backlog.unacknowledged
     yield f"taken, not done {'unknown' if taken is None else taken}"
     runs = health.last_runs or {}
-    for run, name in ((Run.SWEEP, "sweep"), (Run.EXPIRE_SESSIONS, "expiry")):
+    names = {Run.SWEEP: "sweep", Run.EXPIRE_SESSIONS: "expiry", Run.PURGE_HISTORY: "purge"}
+    for run, name in names.items():
         age = runs.get(run)
         yield f"{name} {'unknown' if age is None else f'{age:.0f} s ago'}"
 

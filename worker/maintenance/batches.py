@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,15 +50,31 @@ def ends_at(services: Services) -> float:
     return time.monotonic() + services.settings.maintenance_budget_seconds
 
 
+def in_turn(services: Services, works: Mapping[str, Work], until: float) -> Counts:
+    """Do a batch of each of *works* in turn, as `each_batch` does them.
+
+    One after the other they would share the time unfairly: as long as there is too much of the
+    first, the last would get on by one batch a run, and its table would grow for ever.
+    """
+    going = {name: each_batch(services, name, work, until) for name, work in works.items()}
+    rows = dict.fromkeys(works, 0)
+    is_complete = True
+    while going:
+        for name, batches in list(going.items()):
+            done = next(batches, None)
+            if done is None:
+                is_complete = False
+                log.warning("maintenance_out_of_time", what=name, rows=rows[name])
+            else:
+                rows[name] += done.rows
+            if done is None or done.is_last:
+                del going[name]
+    return Counts(rows, is_complete)
+
+
 def in_batches(services: Services, name: str, work: Work, until: float) -> Counts:
     """Do what `each_batch` does, and return how many rows it was."""
-    total, is_complete = 0, False
-    for done in each_batch(services, name, work, until):
-        total += done.rows
-        is_complete = done.is_last
-    if not is_complete:
-        log.warning("maintenance_out_of_time", what=name, rows=total)
-    return Counts({name: total}, is_complete)
+    return in_turn(services, {name: work}, until)
 
 
 def each_batch(
@@ -66,8 +82,8 @@ def each_batch(
 ) -> Iterator[Batch]:
     """Repeat *work*, a short transaction each, until nothing is left or *until* has come.
 
-    Yields what each has done, once it is committed. One is done in any case: what comes last in a
-    run goes on as well, however much there is of the first. It gives way while users wait (`Pace`),
+    Yields what each has done, once it is committed. One is done in any case: a run for which no
+    time is left goes on as well. It gives way while users wait (`Pace`),
     and is never faster than `maintenance_rows_per_second`.
     """
     pace = Pace(name, services.settings.maintenance_rows_per_second)

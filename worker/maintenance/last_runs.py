@@ -25,6 +25,8 @@ class Run(StrEnum):
 
     SWEEP = "sweep"
     EXPIRE_SESSIONS = "expire_sessions"
+    # Noted only when nothing was left to delete: what cannot keep up must be seen.
+    PURGE_HISTORY = "purge_history"
 
 
 def note(services: Services, run: Run) -> None:
@@ -41,6 +43,16 @@ def ages(client: redis.Redis) -> dict[Run, float | None]:
     for run in Run:
         pipeline.pttl(key_of(run))
     return {run: _age(left) for run, left in zip(Run, pipeline.execute(), strict=True)}
+
+
+def is_within(services: Services, run: Run, seconds: float) -> bool:
+    """Whether *run* was done less than so many *seconds* ago; False where Redis does not tell."""
+    try:
+        milliseconds_left = services.redis.pttl(key_of(run))
+    except redis.RedisError:
+        return False
+    age = _age(milliseconds_left)
+    return age is not None and age < seconds
 
 
 def key_of(run: Run) -> str:

@@ -40,7 +40,7 @@ from models import (
     UserWatermark,
 )
 from session_client import contract
-from worker.maintenance.batches import Batch, Counts, Work, count, ends_at, in_batches
+from worker.maintenance.batches import Batch, Counts, Work, count, ends_at, in_turn
 from worker.maintenance.choice import BEGINNING, among_chosen, choosing
 from worker.wiring import Services
 
@@ -98,18 +98,17 @@ def purge_history(
         ("events", SessionEvent.at, events_kept, true()),
         ("operator_actions", OperatorAction.at, events_kept, true()),
     )
-    until = ends_at(services) if until is None else until
-    rows: dict[str, int] = {}
-    is_complete = True
-    for name, since, latest, is_free in purges:
-        if dry_run:
-            rows[name] = count(services, since.class_, (since <= latest) & is_free)
-            continue
-        deleter = _deleter(services, since, latest, is_free)
-        counts = in_batches(services, name, deleter, until)
-        rows |= counts.rows
-        is_complete = is_complete and counts.is_complete
-    return Counts(rows, is_complete)
+    if dry_run:
+        return Counts(
+            {
+                name: count(services, since.class_, (since <= latest) & is_free)
+                for name, since, latest, is_free in purges
+            }
+        )
+    deleters = {
+        name: _deleter(services, since, latest, is_free) for name, since, latest, is_free in purges
+    }
+    return in_turn(services, deleters, ends_at(services) if until is None else until)
 
 
 def _deleter(

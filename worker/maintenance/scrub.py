@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, null, select, update
 
 from models import CallOutcome, LoginCall
-from worker.maintenance.batches import Batch, Counts, Work, ends_at, in_batches
+from worker.maintenance.batches import Batch, Counts, Work, ends_at, in_turn
 from worker.storage.sql import among_first_free
 from worker.wiring import Services
 
@@ -24,19 +24,11 @@ def scrub_answers(services: Services, *, until: float | None = None) -> Counts:
     now = services.now()
     outdated = LoginCall.sealed_answer.is_not(None) & (LoginCall.answer_until <= now)
     open_for_ever = LoginCall.closed_at.is_(None) & (LoginCall.call_until <= now)
-    runs = [
-        in_batches(
-            services, "answers", _updater(services, outdated, {"sealed_answer": null()}), until
-        ),
-        in_batches(
-            services,
-            "unheard",
-            _updater(services, open_for_ever, {**_OUTCOME_UNKNOWN, "closed_at": now}),
-            until,
-        ),
-    ]
-    rows = {name: count for run in runs for name, count in run.rows.items()}
-    return Counts(rows, all(run.is_complete for run in runs))
+    updaters = {
+        "answers": _updater(services, outdated, {"sealed_answer": null()}),
+        "unheard": _updater(services, open_for_ever, {**_OUTCOME_UNKNOWN, "closed_at": now}),
+    }
+    return in_turn(services, updaters, until)
 
 
 def _updater(

@@ -113,7 +113,7 @@ def _beats_work(services: Services, found: Health) -> str:
     schedules = schedules_of(services.settings)
     runs = {schedules[run]: age for run, age in (found.last_runs or {}).items()}
     summary = ", ".join(schedule.summary(age) for schedule, age in runs.items())
-    if all(schedule.is_in_time(age) for schedule, age in runs.items()):
+    if all(schedule.is_in_time(age) or schedule.stops_no_app for schedule, age in runs.items()):
         return summary
     if not heartbeat.living_workers(services.redis):
         raise ConfigurationError(f"{summary}: a worker does it when beat runs, and none is alive")

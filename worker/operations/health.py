@@ -110,6 +110,13 @@ class OfOneApp:
     says: str
 
 
+@dataclass(frozen=True, slots=True)
+class OfHistory:
+    """That more is kept than must be, and what to do: all apps are served."""
+
+    says: str
+
+
 @dataclass(slots=True)
 class Health:
     """What was found, and what is wrong with it. What is None could not be asked."""
@@ -124,7 +131,7 @@ class Health:
     # The apps that may get tokens for any user they name: power over users who are not there.
     silent_by_user: tuple[str, ...] | None = None
     traffic: TrafficState | None = None
-    # With the service; and what one app suffers from, while the others are served.
+    # With the service; and what stops no app, or one among several.
     wrong: dict[Part, list[str]] = field(default_factory=dict)
     warnings: dict[Part, list[str]] = field(default_factory=dict)
 
@@ -148,11 +155,11 @@ def examine(services: Services, parts: Collection[Part] = tuple(Part)) -> Health
     for part in parts:
         found = list(_wrong_with(part, services, health))
         health.wrong[part] = [one for one in found if isinstance(one, str)]
-        health.warnings[part] = [one.says for one in found if isinstance(one, OfOneApp)]
+        health.warnings[part] = [one.says for one in found if not isinstance(one, str)]
     return health
 
 
-Problem = str | OfOneApp
+Problem = str | OfOneApp | OfHistory
 
 
 def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[Problem]:
@@ -189,7 +196,7 @@ def _examine_workers(services: Services, health: Health) -> Iterator[str | None]
     yield queues_left_alone(health.workers) if health.workers else "no worker is alive: start one"
 
 
-def _examine_sweep(services: Services, health: Health) -> Iterator[str | None]:
+def _examine_sweep(services: Services, health: Health) -> Iterator[Problem | None]:
     health.last_runs = last_runs.ages(services.redis)
     schedules = schedules_of(services.settings)
     if all(schedules[run].is_in_time(age) for run, age in health.last_runs.items()):
@@ -197,7 +204,8 @@ def _examine_sweep(services: Services, health: Health) -> Iterator[str | None]:
     # That none is alive says the rest.
     if workers := health.workers or heartbeat.living_workers(services.redis):
         for run, age in health.last_runs.items():
-            yield schedules[run].lateness(age, workers, health.asked_at)
+            late = schedules[run].lateness(age, workers, health.asked_at)
+            yield OfHistory(late) if late and schedules[run].stops_no_app else late
 
 
 def _examine_mosaic(services: Services, health: Health) -> Iterator[Problem | None]:

@@ -14,6 +14,7 @@ from worker.settings.model import Settings
 _LATE_AFTER_SECONDS: Final = 60.0
 _LATE_AFTER_RUNS: Final = 5  # where they are scheduled farther apart
 _EXPIRY_LATE_AFTER_SECONDS: Final = 900.0
+_PURGE_LATE_AFTER_SECONDS: Final = 6 * 3600.0
 
 Workers = Iterable[Mapping[str, Any]]  # as `heartbeat.living_workers` returns them
 
@@ -26,6 +27,7 @@ class Schedule:
     never: str
     last: str
     what_to_do: str
+    stops_no_app: bool = False  # a warning then
 
     def is_in_time(self, seconds: float | None) -> bool:
         """Whether a run so many seconds ago is recent enough; None is not."""
@@ -62,6 +64,14 @@ def schedules_of(settings: Settings) -> dict[Run, Schedule]:
             "no session was expired",
             "sessions were last expired",
             f"{does_beat_run} Or does the log say operator_must_act?",
+        ),
+        Run.PURGE_HISTORY: Schedule(
+            max(_PURGE_LATE_AFTER_SECONDS, _LATE_AFTER_RUNS * settings.purge_every_seconds),
+            "no purge has come to its end",
+            "a purge last came to its end",
+            f"{does_beat_run} If the log says maintenance_out_of_time, more comes than runs can "
+            "delete: raise MOSAIC_SESSIONS_MAINTENANCE_BATCH",
+            stops_no_app=True,
         ),
     }
 

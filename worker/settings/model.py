@@ -201,7 +201,8 @@ class Settings(BaseModel):
     expire_every_seconds: float = Field(default=60.0, gt=0)
     """How often beat has sessions expired."""
     purge_every_seconds: float = Field(default=3600.0, gt=0)
-    """How often beat has the history purged."""
+    """How often the history is purged. A run that does not come to its end goes on within a
+    minute."""
 
     # Certificates
 
@@ -270,6 +271,11 @@ class Settings(BaseModel):
     def lookup_key_bytes(self) -> bytes:
         """The key of the session-id hash, 32 bytes."""
         return decode_key(self.lookup_key.get_secret_value())
+
+    @property
+    def purge_asked_every_seconds(self) -> float:
+        """How often beat asks for a purge, which is done only when it is due or was not ended."""
+        return min(60.0, self.purge_every_seconds)
 
     @property
     def session_lifetime(self) -> timedelta:

@@ -46,21 +46,35 @@ def sweep(*_: Any, **__: Any) -> None:
 @app.task(name=EXPIRE_SESSIONS)
 def expire_sessions(*_: Any, **__: Any) -> None:
     """Mark sessions past their expiry as ended, and scrub the answers of logins."""
-    until = ends_at(wiring.current())
-    # First: the other has time left only where this has not taken it all.
-    if _run("sessions_expired", partial(expire.expire_sessions, until=until)):
-        last_runs.note(wiring.current(), Run.EXPIRE_SESSIONS)
-    _run("answers_scrubbed", partial(scrub.scrub_answers, until=until))
+    services = wiring.current()
+    until = ends_at(services)
+    # First, and for half of the time at most: where far too much has expired, answers that hold
+    # tokens would else be scrubbed by one batch a run. There are few of them, so expiry has the
+    # rest.
+    half = until - services.settings.maintenance_budget_seconds / 2
+    _run("answers_scrubbed", partial(scrub.scrub_answers, until=half))
+    if _run("sessions_expired", partial(expire.expire_sessions, until=until)) is not None:
+        last_runs.note(services, Run.EXPIRE_SESSIONS)
 
 
 @app.task(name=PURGE_HISTORY)
 def purge_history(*_: Any, **__: Any) -> None:
-    """Delete what is past its retention."""
-    _run("history_purged", purge.purge_history)
+    """Delete what is past its retention, if that was not done within the last hour or so.
+
+    Beat asks each minute: a run that did not come to its end goes on with the next one.
+    """
+    services = wiring.current()
+    settings = services.settings
+    recent = settings.purge_every_seconds - settings.purge_asked_every_seconds
+    if last_runs.is_within(services, Run.PURGE_HISTORY, recent):
+        return
+    counts = _run("history_purged", purge.purge_history)
+    if counts is not None and counts.is_complete:
+        last_runs.note(services, Run.PURGE_HISTORY)
 
 
-def _run(event: str, work: Callable[[Services], Counts]) -> bool:
-    """Return whether the work could be done."""
+def _run(event: str, work: Callable[[Services], Counts]) -> Counts | None:
+    """Return what was done; None where it could not be done."""
     try:
         counts = work(wiring.current())
     except SafetyLimitExceeded as error:
@@ -69,5 +83,5 @@ def _run(event: str, work: Callable[[Services], Counts]) -> bool:
         log.warning("maintenance_skipped", what=event, detail=str(error))  # the next run goes on
     else:
         log.info(event, is_complete=counts.is_complete, **counts.rows)
-        return True
-    return False
+        return counts
+    return None

@@ -120,6 +120,7 @@ def live_worker(stage: Stage, queues: list[str]) -> None:
 def all_work_done() -> None:
     maintenance.sweep()
     maintenance.expire_sessions()
+    maintenance.purge_history()
 
 
 def test_a_queue_that_no_worker_takes_is_unhealthy(sqlite_stage: Stage) -> None:

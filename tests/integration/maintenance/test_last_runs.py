@@ -39,9 +39,12 @@ def test_each_run_is_noted_for_itself(stage: Stage) -> None:
     maintenance.sweep()
     swept = known(stage)
     maintenance.expire_sessions()
+    expired = known(stage)
+    maintenance.purge_history()
 
     assert swept == {Run.SWEEP}
-    assert known(stage) == {Run.SWEEP, Run.EXPIRE_SESSIONS}
+    assert expired == {Run.SWEEP, Run.EXPIRE_SESSIONS}
+    assert known(stage) == set(Run)
 
 
 def test_an_age_grows_until_the_next_run(stage: Stage) -> None:
@@ -75,9 +78,11 @@ def test_a_run_that_could_not_do_its_work_is_none(
 
     monkeypatch.setattr(leases, "wake_due", unavailable)
     monkeypatch.setattr("worker.maintenance.expire.expire_sessions", unavailable)
+    monkeypatch.setattr("worker.maintenance.purge.purge_history", unavailable)
 
     maintenance.sweep()
     maintenance.expire_sessions()
+    maintenance.purge_history()
 
     assert known(stage) == set()
 

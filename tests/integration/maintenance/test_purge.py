@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 from sqlalchemy import insert, update
+from structlog.testing import capture_logs
 
 from models import CallKind, LoginCall, Notice, Ticket, UserWatermark, new_id
+from sandbox.ports import free_port
 from session_client import requests, times
 from session_client.contract import LogoutScope, Reason
 from simulator.server import SimulatorServer
+from tests.integration.cli.cli_rig import make_older
 from tests.integration.outbox.propagation_rig import by_queue, receipt
 from tests.stage import Stage
-from worker.maintenance import batches, pace
+from worker import wiring
+from worker.maintenance import batches, last_runs, pace
 from worker.maintenance.expire import expire_sessions
+from worker.maintenance.last_runs import Run
 from worker.maintenance.purge import purge_history
+from worker.storage import redis_client
 from worker.tasks import maintenance as tasks
 
 NOTHING = dict.fromkeys(
@@ -153,8 +160,75 @@ def test_one_run_takes_its_time_once_for_all_it_deletes(
     counts = purge_history(keeper.services)
 
     assert not counts.is_complete
-    assert counts.rows["sessions"] == 4
-    assert counts.rows["events"] == 2  # what comes last goes on as well, by a batch
+    assert counts.rows["sessions"] == 2  # also where no time is left all go on, by a batch
+    assert counts.rows["events"] == 2
+
+
+def test_what_comes_last_is_deleted_as_fast_as_what_comes_first(
+    keeper: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(12):
+        keeper.registered()
+    keeper.log_out(app_id="desk", scope=LogoutScope.USER)
+    keeper.tell_mosaic()
+    keeper.pass_time(days=21)
+    clock = itertools.count(0.0, 1.0)
+    slow = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
+    monkeypatch.setattr(batches, "time", slow)
+    monkeypatch.setattr(pace, "_quickest", {})
+
+    rows = purge_history(keeper.services).rows
+
+    assert 2 < rows["sessions"] < 12
+    assert 0 <= rows["sessions"] - rows["events"] <= 2
+
+
+# --- by beat, which asks each minute
+
+
+def test_a_purge_that_is_done_is_not_done_again_within_its_time(keeper: Stage) -> None:
+    tasks.purge_history()
+    make_older(keeper, Run.PURGE_HISTORY, 3500)
+    with capture_logs() as soon:
+        tasks.purge_history()
+    make_older(keeper, Run.PURGE_HISTORY, 50)
+    with capture_logs() as later:
+        tasks.purge_history()
+
+    assert soon == []
+    assert [line["event"] for line in later] == ["history_purged"]
+
+
+def test_a_purge_that_did_not_come_to_its_end_goes_on_when_beat_asks_again(
+    keeper: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        keeper.registered()
+    keeper.pass_time(days=15)
+    expire_sessions(keeper.services)
+    keeper.pass_time(days=11)
+    with monkeypatch.context() as patch:
+        seconds = itertools.count(0, 1000)
+        patch.setattr(batches, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        tasks.purge_history()
+    left = len(keeper.sessions())
+    noted = last_runs.ages(keeper.services.redis)[Run.PURGE_HISTORY]
+
+    tasks.purge_history()
+
+    assert (left, noted) == (1, None)
+    assert keeper.sessions() == []
+    assert last_runs.ages(keeper.services.redis)[Run.PURGE_HISTORY] is not None
+
+
+def test_without_redis_a_purge_is_done_each_time(keeper: Stage) -> None:
+    cut_off = redis_client.connect_redis(f"redis://127.0.0.1:{free_port()}/0")
+    with wiring.use(replace(keeper.services, redis=cut_off)), capture_logs() as logs:
+        tasks.purge_history()
+        tasks.purge_history()
+    cut_off.close()
+
+    assert [line["event"] for line in logs] == ["history_purged", "run_not_noted"] * 2
 
 
 def test_a_dry_run_counts_the_same_and_deletes_nothing(keeper: Stage) -> None:

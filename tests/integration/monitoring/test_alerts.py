@@ -291,6 +291,10 @@ def a_stopped_expiry(stage: Stage) -> None:
     make_older(stage, Run.EXPIRE_SESSIONS, 700)
 
 
+def a_purge_that_cannot_keep_up(stage: Stage) -> None:
+    make_older(stage, Run.PURGE_HISTORY, 21_700)
+
+
 def an_app_mosaic_fails_on(stage: Stage) -> None:
     stage.add_app("forum")
     stage.registered("ada", "shop")
@@ -355,6 +359,7 @@ PLANTED: Final[dict[str, Planted]] = {
     "another schema": (another_schema, {"Schema"}, {}),
     "a sweep that stopped": (a_stopped_sweep, {"SweepLate"}, {}),
     "an expiry that stopped": (a_stopped_expiry, {"ExpiryLate"}, {}),
+    "a purge that cannot keep up": (a_purge_that_cannot_keep_up, {"PurgeLate"}, {}),
     "an app Mosaic fails on": (
         an_app_mosaic_fails_on,
         {"ClientBreakerOpen", "ManyTryLater"},
@@ -384,6 +389,7 @@ def well(
         by_queue(stage, "desk")
         maintenance.sweep()
         maintenance.expire_sessions()
+        maintenance.purge_history()
         yield stage
 
 
@@ -471,7 +477,7 @@ def test_every_series_an_alert_is_about_is_shown(
 
 
 def test_a_beat_that_never_ran_is_raised(sqlite_stage: Stage) -> None:
-    assert firing(scrape(sqlite_stage)) == {"MosaicSessionsSweepLate", "MosaicSessionsExpiryLate"}
+    assert firing(scrape(sqlite_stage)) == named({"SweepLate", "ExpiryLate", "PurgeLate"})
 
 
 @contextmanager
@@ -486,6 +492,7 @@ def asked_for_many(
             stage.registered(user, "shop")
         maintenance.sweep()
         maintenance.expire_sessions()
+        maintenance.purge_history()
         turns = cycle(users)
         yield stage, lambda: stage.silent_auth(next(turns), "shop")
 

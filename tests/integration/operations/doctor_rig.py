@@ -38,6 +38,7 @@ def living(
         stage.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
         maintenance.sweep()
         maintenance.expire_sessions()
+        maintenance.purge_history()
         stage.add_app("shop", silent_by_user=False)
         yield stage
 

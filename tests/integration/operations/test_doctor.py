@@ -370,8 +370,13 @@ def test_when_beats_work_was_done_is_said_and_of_a_worker_just_started_that_none
         stage.redis.set(heartbeat.key_of_this_process(), young, ex=600)
         not_yet = findings("hint", expect=0)["sweep"]
 
-    assert re.fullmatch(r"the last sweep was \d+ s ago, sessions were last expired \d+ s ago", done)
-    assert not_yet.startswith("there was no sweep, no session was expired: the workers have just")
+    assert re.fullmatch(
+        r"the last sweep was \d+ s ago, sessions were last expired \d+ s ago,"
+        r" a purge last came to its end \d+ s ago",
+        done,
+    )
+    assert not_yet.startswith("there was no sweep, no session was expired, no purge has come to")
+    assert "the workers have just begun" in not_yet
 
 
 def test_a_database_without_a_table_is_not_blamed_for_keys_that_nobody_rotates(

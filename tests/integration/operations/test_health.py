@@ -43,6 +43,7 @@ def living(
         stage.redis.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
         maintenance.sweep()
         maintenance.expire_sessions()
+        maintenance.purge_history()
         yield stage
 
 
@@ -218,8 +219,13 @@ def wrong_secrets_of_all(stage: Stage) -> None:
     stage.silent_auth("ada", "forum")
 
 
-# What keeps one app of several from being served: named, and the service is good all the same.
-OF_ONE_APP: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
+def late_purge(stage: Stage) -> None:
+    make_older(stage, Run.PURGE_HISTORY, 30_000)
+
+
+# What keeps one app of several from being served, or none: named, and the service is good all the
+# same.
+WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
     "a wrong client secret": (
         wrong_secret_of_one,
         {},
@@ -244,14 +250,20 @@ OF_ONE_APP: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]]
         "deliveries",
         ("1 logouts of shop could not be told", "mosaic-sessions logouts list --app shop"),
     ),
+    "a late purge": (
+        late_purge,
+        {},
+        "sweep",
+        ("a purge last came to its end 3000", "maintenance_out_of_time", "MAINTENANCE_BATCH"),
+    ),
 }
 
 
-@pytest.mark.parametrize("name", OF_ONE_APP)
+@pytest.mark.parametrize("name", WARNINGS)
 def test_what_one_app_suffers_from_is_a_warning_and_others_are_served(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer, name: str
 ) -> None:
-    plant, settings, part, words = OF_ONE_APP[name]
+    plant, settings, part, words = WARNINGS[name]
     with living(sqlite_url, redis_url, mosaic, **settings) as stage:
         plant(stage)
 
