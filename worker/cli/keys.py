@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import secrets
+import sys
 from collections import Counter
 
 import click
 
 from worker.cli import output
-from worker.cli.common import keyed_services, services
+from worker.cli.common import FAILED, keyed_services, services
 from worker.errors import ConfigurationError
 from worker.operations import key_rotation
+from worker.operations.key_rotation import Unreadable
 from worker.settings import validators
 from worker.settings.environment import variable_name
 from worker.settings.validators import parse_key_ring
@@ -62,19 +64,50 @@ def rotate(*, as_json: bool) -> None:
     found = keyed_services()
     ring = list(parse_key_ring(found.settings.encryption_keys.get_secret_value()))
     totals: Counter[str] = Counter()
-    for batch, (what, changed) in enumerate(key_rotation.reseal(found), start=1):
+    unreadable = Unreadable()
+    for batch, (what, changed) in enumerate(key_rotation.reseal(found, unreadable), start=1):
         totals[what] += changed
         click.echo(f"batch {batch}: {what}, {changed} sealed anew", err=True)
-    what_next = _what_next(ring, totals.total())
+    what_next = _what_next(ring, totals.total(), unreadable.count)
     if as_json:
-        output.print_json({"sealed_anew": totals, "next": what_next})
-        return
-    output.print_facts({what: f"{count} sealed anew" for what, count in totals.items()})
-    click.echo(what_next)
+        output.print_json(
+            {
+                "sealed_anew": totals,
+                "unreadable": unreadable.count,
+                "unreadable_values": unreadable.first,
+                "next": what_next,
+            }
+        )
+    else:
+        output.print_facts({what: f"{count} sealed anew" for what, count in totals.items()})
+        _print_unreadable(unreadable)
+        click.echo(what_next)
+    if unreadable.count:
+        sys.exit(FAILED)
 
 
-def _what_next(ring: list[str], changed: int) -> str:
+def _print_unreadable(unreadable: Unreadable) -> None:
+    for value in unreadable.first:
+        click.echo()
+        output.print_facts(
+            {
+                "not opened": f"{value.what}: {value.whose}",
+                "why": value.why,
+                "what to do": value.what_to_do,
+            }
+        )
+    if unreadable.count:
+        click.echo()
+
+
+def _what_next(ring: list[str], changed: int, unreadable: int) -> str:
     sealing, *old = ring
+    if unreadable:
+        return (
+            f"{unreadable} values do not open, and were left as they are; all others are under "
+            f"{sealing}. Where a key is said to be missing, put it back. Do what is said of each, "
+            f"and run it once more: until it finds none, no key may be removed."
+        )
     if not old:
         return f"Everything is under {sealing}, the only key of the ring."
     if changed:

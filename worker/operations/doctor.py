@@ -188,9 +188,15 @@ def _of_rotation(services: Services) -> Iterator[tuple[str, Check]]:
 
 
 def _key_rotation(found: Unfinished | None) -> str:
+    if found is not None and found.unreadable:
+        raise Hint(
+            f"done at {found.at:%Y-%m-%d %H:%M:%S}Z by {found.operator} but for {found.unreadable} "
+            "values that no key of the ring opens. `mosaic-sessions keys rotate` names them with "
+            "what to do; until it finds none, the old key must stay in the ring"
+        )
     if found is not None:
         raise Hint(
-            f"begun at {found.begun_at:%Y-%m-%d %H:%M:%S}Z by {found.operator} and not done. "
+            f"begun at {found.at:%Y-%m-%d %H:%M:%S}Z by {found.operator} and not done. "
             "Unless it is under way, repeat `mosaic-sessions keys rotate`; until one is done, the "
             "old key must stay in the ring"
         )

@@ -3,9 +3,13 @@ from __future__ import annotations
 import base64
 import json
 
+from sqlalchemy import update
+
+from models import IdpSession
 from simulator.server import SimulatorServer
 from tests.integration.backchannel.notices_rig import ISSUER, rsa_pem, thumbprint
 from tests.integration.cli.cli_rig import complaint, run, told
+from tests.integration.operations.doctor_rig import elsewhere, findings, living
 from tests.stage import ENCRYPTION_KEY, Stage
 
 NEW_KEY = base64.b64encode(b"n" * 32).decode()
@@ -86,6 +90,38 @@ def test_a_missing_key_is_named_and_nothing_is_lost(
         message = complaint("keys", "rotate", expect=78)
 
     assert "MOSAIC_SESSIONS_ENCRYPTION_KEYS: key 'k1' is not in the ring; add it back" in message
+
+
+def test_what_is_damaged_is_named_with_what_to_do_and_the_rotation_is_not_done_until_it_is_done(
+    store_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(store_url, redis_url, mosaic) as stage:
+        refs = [stage.registered(f"user-{number}", "shop") for number in range(3)]
+        with stage.services.store.write() as connection:
+            damaged = update(IdpSession).where(IdpSession.id == refs[0])
+            connection.execute(damaged.values(sealed_session_id=b"garbage"))
+        with elsewhere(stage, encryption_keys=ROTATING):
+            rotated = run("keys", "rotate", expect=1)
+            trail = told("audit", "list")["actions"]
+            hints = findings("hint", expect=0)
+            again = told("keys", "rotate", expect=1)
+            run("sessions", "revoke", str(refs[0]), "--reason", "damaged", "--yes")
+            stage.pass_time(days=15)
+            stage.tell_mosaic()
+            done = told("keys", "rotate")
+            good = findings("good", expect=0)
+
+    assert "Traceback" not in rotated.stderr
+    assert f"session ids: {refs[0]}" in rotated.stdout
+    assert f"sessions revoke {refs[0]}" in rotated.stdout
+    assert "no key may be removed" in rotated.stdout
+    assert (trail[0]["action"], trail[0]["after"]["unreadable"]) == ("key_rotation_done", 1)
+    assert "but for 1 values" in hints["key rotation"]
+    assert again["sealed_anew"]["session ids"] == 0
+    assert again["unreadable"] == 1
+    assert [value["whose"] for value in again["unreadable_values"]] == [str(refs[0])]
+    assert (done["unreadable"], done["unreadable_values"]) == (0, [])
+    assert good["key rotation"] == "none was left unfinished"
 
 
 def test_keys_are_made_and_changed_in_json_too(sqlite_stage: Stage) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Column, LargeBinary, select
+from sqlalchemy import Column, LargeBinary, select, update
 
-from models import Base
+from models import AppKey, Base, IdpSession
 from tests.integration.logins.login_rig import furnish, log_in
 from tests.stage import ENCRYPTION_KEY, Stage
 from worker.app_registry import AppRegistry
-from worker.operations import key_rotation
-from worker.storage.encryption import KeyRing, SealedValueUnreadable, kid_of
+from worker.operations import apps, key_rotation
+from worker.operations.key_rotation import Unreadable
+from worker.storage.encryption import KeyRing, kid_of
 from worker.wiring import Services
 
 OLD = base64.b64decode(ENCRYPTION_KEY)
@@ -92,10 +94,72 @@ def test_a_value_whose_key_is_missing_is_named_and_left_as_it_is(stage: Stage) -
     session = stage.registered()
     before = stage.session(session).sealed_session_id
 
-    with pytest.raises(SealedValueUnreadable, match="'k1' is not in the ring"):
-        list(key_rotation.reseal(with_ring(stage, {"k2": NEW})))
+    unreadable = Unreadable()
+    list(key_rotation.reseal(with_ring(stage, {"k2": NEW}), unreadable))
 
     assert stage.session(session).sealed_session_id == before
+    assert unreadable.count == 3  # with the app's client secret and key
+    assert {value.what: value.whose for value in unreadable.first} == {
+        "client secrets": "shop",
+        "app keys": f"shop {stage.keys['shop'].kid}",
+        "session ids": str(session),
+    }
+    assert all("key 'k1' is not in the ring; add it back" in one.why for one in unreadable.first)
+
+
+def damage(stage: Stage, session: UUID, value: bytes) -> None:
+    with stage.services.store.write() as connection:
+        changed = update(IdpSession).where(IdpSession.id == session)
+        connection.execute(changed.values(sealed_session_id=value))
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"\x01\x02k1" + b"altered" * 8])
+def test_a_damaged_row_keeps_no_other_under_the_old_key(stage: Stage, garbage: bytes) -> None:
+    stage.add_app("shop")
+    refs = [stage.registered(f"user-{number}") for number in range(3)]
+    rotating = with_ring(stage, {"k2": NEW, "k1": OLD})
+    damage(stage, refs[0], garbage)
+
+    unreadable = Unreadable()
+    counts = dict(key_rotation.reseal(rotating, unreadable))
+
+    assert counts == {"client secrets": 1, "app keys": 1, "session ids": 2}
+    assert kid_of(stage.session(refs[1]).sealed_session_id) == "k2"
+    assert kid_of(stage.session(refs[2]).sealed_session_id) == "k2"
+    assert stage.session(refs[0]).sealed_session_id == garbage
+    (value,) = unreadable.first
+    assert (value.what, value.whose) == ("session ids", str(refs[0]))
+    assert f"sessions revoke {refs[0]}" in value.what_to_do
+
+
+def test_of_very_many_that_do_not_open_the_first_are_named_and_all_are_counted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_rotation, "MAX_NAMED", 2)
+    stage.add_app("shop")
+    for number in range(3):
+        damage(stage, stage.registered(f"user-{number}"), b"garbage")
+
+    unreadable = Unreadable()
+    list(key_rotation.reseal(stage.services, unreadable))
+
+    assert (unreadable.count, len(unreadable.first)) == (3, 2)
+
+
+def test_a_retired_key_that_does_not_open_is_no_trouble(stage: Stage) -> None:
+    first = stage.add_app("shop")
+    apps.rotate_key(stage.services, "shop")
+    with stage.services.store.write() as connection:
+        of_first = update(AppKey).where(AppKey.kid == first.kid)
+        connection.execute(of_first.values(sealed_secret=b"garbage"))
+    damaged, retired = Unreadable(), Unreadable()
+    list(key_rotation.reseal(stage.services, damaged))
+    assert f"apps retire-key shop {first.kid}" in damaged.first[0].what_to_do
+
+    apps.retire_key(stage.services, "shop", first.kid)
+    list(key_rotation.reseal(stage.services, retired))
+
+    assert (damaged.count, retired.count) == (1, 0)
 
 
 def test_a_session_without_a_stored_id_is_passed_over(stage: Stage) -> None:
