@@ -3,6 +3,7 @@
 Why: the worker must know which Mosaic sessions a user has, which apps share them, and what
 Mosaic must still be told.
 Safe while the previous release runs: yes, there is none yet.
+Lost when it is taken back: everything.
 """
 
 from __future__ import annotations

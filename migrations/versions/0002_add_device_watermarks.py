@@ -5,6 +5,8 @@ be born ended. A table of its own: user_watermarks is keyed by the user alone, a
 release writes it by that key.
 Safe while the previous release runs: yes, it does not know the table. Its device logouts leave no
 mark, and its registrations look for none, as before.
+Lost when it is taken back: the marks of device logouts. A login from before one that is registered
+later lives on.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ their defaults, and leaves alone what it does not know in capabilities, but for 
 `apps set` refuses to change an app that has a capability it does not know. An app that it registers
 after this has not got silent_by_user: give it with `apps set --allow`. A session that the new
 release has ended as replaced is told by the previous one as expired.
+Lost when it is taken back: browser tokens, tickets and the journal of logins, so that users sign in
+anew; the apps' login methods, transfer addresses, and the capabilities silent_by_user, revoke_user
+and offline.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Why: a notice that lies unread in an app's queue must not be sent again, and whi
 there that was published before it, it was not taken.
 Safe while the previous release runs: yes. It does not know the column and leaves it empty, which
 says that the notice was never put on a queue: the new release sends it once more.
+Lost when it is taken back: when notices were put on queues. Each that is open is sent once more.
 """
 
 from __future__ import annotations

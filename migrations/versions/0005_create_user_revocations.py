@@ -4,6 +4,7 @@ Why: what Mosaic knows of a revoked user must be ended there, also what was neve
 outlast a crash and an outage of Mosaic.
 Safe while the previous release runs: yes, it does not know the table. It purges the receipts a row
 hangs on, two days after they were written at the earliest.
+Lost when it is taken back: what Mosaic must still be told of revoked users.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Why: who changed an app, a key or a guard, and what it was before, must be known long afterwards.
 Safe while the previous release runs: yes, it does not know the table.
+Lost when it is taken back: the operators' trail.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ sessions of a logout request have a time of their own.
 Safe while the previous release runs: yes, but for one thing: its purge, once a day, leaves behind
 what names the sessions it deletes. Nothing finds such rows, and nothing deletes them: stop its beat
 first.
+Lost when it is taken back: the rows that name a session which was purged; nothing finds them.
 """
 
 from __future__ import annotations

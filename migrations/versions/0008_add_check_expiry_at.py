@@ -6,6 +6,7 @@ So expiry finds sessions by a column of its own, which is never after expires_at
 off itself. All sessions that are there are looked at by the next runs.
 Safe while the previous release runs: yes. Its sessions are looked at by the next run; its expiry
 reads all live sessions for each batch until it is gone.
+Lost when it is taken back: nothing.
 """
 
 from __future__ import annotations

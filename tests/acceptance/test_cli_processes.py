@@ -244,7 +244,7 @@ def test_a_wrong_setting_is_named_and_never_quoted(
 def test_a_worker_does_not_start_on_a_database_behind_head(stack: Stack) -> None:
     stack.run("alembic", "downgrade", "base")
 
-    assert "run `alembic upgrade head`" in refusal(stack)
+    assert "run `mosaic-sessions db upgrade`" in refusal(stack)
 
     stack.run("alembic", "upgrade", "head")
     stack.worker()

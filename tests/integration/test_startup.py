@@ -96,7 +96,7 @@ def test_a_database_behind_head_names_the_command(settings: Settings) -> None:
     message = refusal(settings)
 
     assert f"the database is at nothing, this release needs {target.head()}" in message
-    assert "run `alembic upgrade head`" in message
+    assert "run `mosaic-sessions db upgrade`" in message
 
 
 def test_a_database_that_was_never_migrated_names_the_command(
@@ -104,7 +104,7 @@ def test_a_database_that_was_never_migrated_names_the_command(
 ) -> None:
     empty = with_urls(sqlite_settings, database_url=f"sqlite:///{tmp_path / 'empty.db'}")
 
-    assert "run `alembic upgrade head`" in refusal(empty)
+    assert "run `mosaic-sessions db upgrade`" in refusal(empty)
 
 
 def test_a_database_of_a_newer_release_is_not_blamed_on_migrations(settings: Settings) -> None:

@@ -74,11 +74,97 @@ def test_the_history_says_of_each_migration_whether_it_was_run_and_is_safe() -> 
     assert [one["revision"] for one in before] == [step.revision for step in target.steps()]
     assert {one["done"] for one in before} == {False}
     assert {one["done"] for one in after} == {True}
-    assert {one["safe_while_previous_release_runs"] for one in after} <= {"yes", "no"}
+    assert all(one["safe_while_previous_release_runs"][:3] in {"yes", "no "} for one in after)
     assert all(one["what"] in printed for one in after)
 
 
-@pytest.mark.parametrize("verb", ["upgrade", "check", "history"])
+@pytest.mark.usefixtures("url")
+def test_the_history_tells_all_that_a_migration_says_of_its_safety_and_of_what_is_lost() -> None:
+    found = {one["revision"]: one for one in told("history")}
+    printed = " ".join(db("history").stdout.split())
+
+    safe = found["0007"]["safe_while_previous_release_runs"]
+    assert safe.startswith("yes, but for one thing: its purge, ")
+    assert safe.endswith("stop its beat first.")
+    assert "Lost" not in safe
+    assert found["0004"]["lost_when_taken_back"].endswith("Each that is open is sent once more.")
+    for one in found.values():
+        assert one["safe_while_previous_release_runs"] in printed
+        assert one["lost_when_taken_back"] in printed
+
+
+# --- back
+
+
+def test_a_downgrade_takes_the_schema_back_and_is_in_the_trail_as_long_as_there_is_one(
+    url: str,
+) -> None:
+    db("upgrade")
+
+    back = db("downgrade", "0006", "--yes").stdout.splitlines()
+    rows = trail(url)
+    again = told("downgrade", "0006", "--yes")
+    db("downgrade", "0005", "--yes")  # the trail itself goes
+
+    docs = {step.revision: step.doc for step in target.steps()}
+    at = f"the database is at 0006, this release needs {target.head()}"
+    later = [revision for revision in docs if revision > "0006"]
+    assert back == [*(f"back from {name}: {docs[name]}" for name in reversed(later)), at]
+    assert [row[1] for row in rows] == ["schema_changed"] * len(later)
+    assert rows[-1][2:] == ({"revision": "0007"}, {"revision": "0006"})
+    assert again == {"revision": "0006", "done": [f"{at}: there was nothing to do"]}
+    assert told("check", expect=1)["revision"] == "0005"
+    db("upgrade")
+    assert told("check")["problem"] is None
+
+
+@pytest.mark.parametrize(("said", "code", "revision"), [("y", 0, "0006"), ("n", 1, target.head())])
+@pytest.mark.usefixtures("url")
+def test_at_a_terminal_a_downgrade_says_what_is_lost_and_asks(
+    monkeypatch: pytest.MonkeyPatch, said: str, code: int, revision: str
+) -> None:
+    db("upgrade")
+    monkeypatch.setattr("worker.cli.common.is_at_a_terminal", lambda: True)
+
+    asked = CliRunner().invoke(commands, ["db", "downgrade", "0006"], input=f"{said}\n")
+
+    assert asked.exit_code == code, asked.output
+    assert "0007: Drop the foreign keys" in asked.stderr
+    assert "the rows that name a session which was purged" in asked.stderr
+    assert "0006: " not in asked.stderr
+    found = told("check", expect=0 if revision == target.head() else 1)
+    assert found["revision"] == revision
+
+
+@pytest.mark.usefixtures("url")
+def test_a_script_must_say_that_it_means_to_take_the_schema_back() -> None:
+    db("upgrade")
+
+    refused = db("downgrade", "0006", expect=1)
+
+    assert "say --yes" in refused.stderr
+    assert told("check")["revision"] == target.head()
+
+
+def test_what_is_no_way_back_is_refused_in_a_line(url: str) -> None:
+    never = db("downgrade", "0003", "--yes", expect=1).stderr
+    command.upgrade(target.config_for(url), "0004")
+    strange = db("downgrade", "base", "--yes", expect=1).stderr
+    forwards = db("downgrade", "0005", "--yes", expect=1).stderr
+    engine = make_engine(url, pool_size=1)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    newer = db("downgrade", "0003", "--yes", expect=1).stderr
+
+    assert "the database is at nothing, which is before 0003" in never
+    assert "there is no revision 'base'" in strange
+    assert "the database is at 0004, which is before 0005" in forwards
+    assert "take it back with the newer release" in newer
+    assert all(said.count("\n") == 1 for said in (never, strange, forwards, newer))
+
+
+@pytest.mark.parametrize("verb", ["upgrade", "check", "history", "downgrade"])
 @pytest.mark.parametrize(
     ("where", "code", "why"),
     [
@@ -96,7 +182,7 @@ def test_a_database_that_cannot_be_used_is_one_line(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", where)
 
-    result = db(verb, expect=code)
+    result = db(verb, *(("0006", "--yes") if verb == "downgrade" else ()), expect=code)
 
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1

@@ -149,13 +149,14 @@ def test_a_revision_of_a_newer_release_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "versions").glob("*.py")), ids=lambda p: p.name)
-def test_a_migration_is_numbered_and_answers_both_questions(path: Path) -> None:
+def test_a_migration_is_numbered_and_answers_three_questions(path: Path) -> None:
     script = next(s for s in SCRIPTS.walk_revisions() if Path(s.path) == path)
 
     assert re.fullmatch(r"\d{4}_[a-z0-9_]+\.py", path.name)
     assert path.name.startswith(f"{script.revision}_")
     assert re.search(r"(?m)^Why: \w", script.longdoc)
     assert re.search(r"(?m)^Safe while the previous release runs: (yes|no)\b", script.longdoc)
+    assert re.search(r"(?m)^Lost when it is taken back: \w", script.longdoc)
 
 
 def alembic(url: str, *words: str, expect: int = 0) -> str:

@@ -8,22 +8,25 @@ from typing import Final
 
 import click
 from alembic import command
+from alembic.script import Script
 from alembic.util import CommandError
 
 from migrations import target
-from worker.cli import output
+from worker.cli import common, output
 from worker.cli.common import FAILED, Failure, Misconfigured
 from worker.errors import ConfigurationError
 from worker.operations.schema import schema_trouble
 from worker.settings.model import database_url
 from worker.storage.database import Store, make_engine
 
-_SAFE: Final = re.compile(r"(?m)^Safe while the previous release runs: (\w+)")
+# What a migration says of itself, up to the next question.
+_SAFE: Final = "Safe while the previous release runs"
+_LOST: Final = "Lost when it is taken back"
 
 
 @click.group()
 def db() -> None:
-    """Bring the database to this release's schema. Needs DATABASE_URL alone."""
+    """Bring the database to this release's schema, and back. Needs DATABASE_URL alone."""
 
 
 @db.command("upgrade")
@@ -39,6 +42,56 @@ def upgrade(*, as_json: bool) -> None:
         raise Failure(str(error)) from None
     if as_json:
         output.print_json({"revision": target.head(), "done": lines})
+
+
+@db.command("downgrade")
+@click.argument("revision")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output.as_json_option
+def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
+    """Take the schema back to REVISION, for the release before: with what is lost by it.
+
+    Run it by the release that made the schema, once its workers are stopped.
+    """
+    taken_back = _taken_back_to(revision)
+    if taken_back and not yes:
+        _confirm(taken_back)
+    config = target.config_for(_url())
+    lines: list[str] = []
+    config.attributes["say"] = lines.append if as_json else click.echo
+    try:
+        command.downgrade(config, revision)
+    except CommandError as error:
+        raise Failure(str(error)) from None
+    if as_json:
+        output.print_json({"revision": revision, "done": lines})
+
+
+def _taken_back_to(revision: str) -> list[Script]:
+    """Return the migrations to take back, newest first. Raises `Failure` where it cannot be."""
+    steps = target.steps()
+    revisions = [step.revision for step in steps]
+    if revision not in revisions:
+        raise Failure(f"there is no revision {revision!r} (mosaic-sessions db history)")
+    now = _revision()
+    if now is not None and now not in revisions:
+        raise Failure(f"the database is at {now}: take it back with the newer release that made it")
+    begin, end = revisions.index(revision), -1 if now is None else revisions.index(now)
+    if end < begin:
+        raise Failure(f"the database is at {now or 'nothing'}, which is before {revision}")
+    return list(reversed(steps[begin + 1 : end + 1]))
+
+
+def _confirm(taken_back: list[Script]) -> None:
+    if not common.is_at_a_terminal():
+        raise Failure(
+            "this would take the schema back: say --yes if it is meant (mosaic-sessions db history "
+            "says what is lost)"
+        )
+    for step in taken_back:
+        click.echo(f"{step.revision}: {step.doc}. {_LOST}: {_answer(step, _LOST)}", err=True)
+    if not click.confirm("Take the schema back?", err=True):
+        raise Failure("nothing was taken back")
 
 
 @db.command("check")
@@ -62,22 +115,37 @@ def history(*, as_json: bool) -> None:
     steps = target.steps()
     revisions = [step.revision for step in steps]
     done = revisions[: revisions.index(revision) + 1] if revision in revisions else []
-    rows = [
-        (step.revision, step.doc, _is_safe(step.longdoc), step.revision in done) for step in steps
-    ]
     if as_json:
-        names = ("revision", "what", "safe_while_previous_release_runs", "done")
-        output.print_json([dict(zip(names, row, strict=True)) for row in rows])
+        output.print_json(
+            [
+                {
+                    "revision": step.revision,
+                    "what": step.doc,
+                    "safe_while_previous_release_runs": _answer(step, _SAFE),
+                    "lost_when_taken_back": _answer(step, _LOST),
+                    "done": step.revision in done,
+                }
+                for step in steps
+            ]
+        )
         return
-    output.print_table(
-        ("revision", "what", "safe while the previous release runs", "done"),
-        ((name, what, safe, "yes" if is_done else "no") for name, what, safe, is_done in rows),
-    )
+    # Not a table: of what is safe but for one thing, that thing must be read.
+    for step in steps:
+        output.print_facts(
+            {
+                "revision": f"{step.revision}, {'done' if step.revision in done else 'not done'}",
+                "what": step.doc,
+                _SAFE.lower(): _answer(step, _SAFE),
+                _LOST.lower(): _answer(step, _LOST),
+            }
+        )
+        click.echo()
 
 
-def _is_safe(text: str) -> str | None:
-    found = _SAFE.search(text)
-    return None if found is None else found[1]
+def _answer(step: Script, question: str) -> str | None:
+    """Return all that the migration's text says to *question*."""
+    found = re.search(rf"(?ms)^{question}: (.+?)(?=^[A-Z][^:.]*: |\Z)", step.longdoc)
+    return None if found is None else " ".join(found[1].split())
 
 
 def _url() -> str:

@@ -78,7 +78,7 @@ def database_trouble(error: Exception) -> str:
         return f"the database cannot be used: {MAY_NOT_WRITE} (mosaic-sessions doctor names them)"
     return (
         f"the database cannot be used: {type(error).__name__}. Is DATABASE_URL right "
-        "(mosaic-sessions config), and has `alembic upgrade head` been run?"
+        "(mosaic-sessions config), and has `mosaic-sessions db upgrade` been run?"
     )
 
 

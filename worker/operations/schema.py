@@ -11,9 +11,10 @@ def schema_trouble(revision: str | None) -> str | None:
         return None
     if revision is not None and not target.knows(revision):
         return (
-            f"the database is at {revision}, which is newer than this release: deploy the newer one"
+            f"the database is at {revision}, which is newer than this release: deploy the newer "
+            "one, or have it take the schema back (mosaic-sessions db downgrade)"
         )
     return (
         f"the database is at {revision or 'nothing'}, this release needs {target.head()}: "
-        "run `alembic upgrade head`"
+        "run `mosaic-sessions db upgrade`"
     )

@@ -169,7 +169,7 @@ def test_on_a_schema_that_is_behind_every_verb_says_so(
             result = call(*words_of(verb))
             check(verb, result)
             if result.exit_code == 78 and verb != "keys jwks":
-                assert "alembic upgrade head" in result.stderr, (verb, result.stderr)
+                assert "mosaic-sessions db upgrade" in result.stderr, (verb, result.stderr)
 
 
 def test_with_other_keys_what_seals_is_refused_and_the_rest_works(

@@ -9,6 +9,7 @@ from uuid import UUID
 from click.testing import CliRunner
 from sqlalchemy import insert, update
 
+from migrations import target
 from models import Logout, OperatorAction, UserRevocation
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import run, three_notices, told
@@ -24,8 +25,8 @@ from worker.sessions.audit import Cause
 from worker.sessions.operator_trail import Action
 
 WHO: Final = "grace, ticket 4711"
-# `db upgrade` has nothing to do here: tests/migrations shows what it writes down. And no guard
-# stands in the way, and what is revoked is one session.
+# `db upgrade` and `db downgrade` have nothing to do here: tests/migrations shows what they write
+# down. And no guard stands in the way, and what is revoked is one session.
 ELSEWHERE: Final = {Action.SCHEMA_CHANGED, Action.GUARD_OVERRIDDEN, Action.REVOCATION_BEGUN}
 
 
@@ -50,6 +51,7 @@ def something_for_each(stage: Stage) -> dict[str, dict[str, str]]:
     limits.count(stage.services, guesser, limits.guesses(guesser))
     common = {"kid": first, "ref": str(alive), "receipt_id": str(receipt), "user_id": "ada"}
     common |= {"client_id": "client-new", "reason": "a test", "app_id": "shop"}
+    common |= {"revision": target.head()}
     others = {"apps add": "new", "apps remove": "unused", "apps enable": "asleep"}
     return {
         verb: common | ({"app_id": others[verb]} if verb in others else {}) for verb in RUNNABLE

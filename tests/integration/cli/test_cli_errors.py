@@ -25,7 +25,7 @@ def test_postgres_without_tables_is_told_in_words(
         with stage.services.store.write() as connection:
             connection.exec_driver_sql("ALTER TABLE apps RENAME TO elsewhere")
 
-        assert "alembic upgrade head" in complaint("apps", "list")
+        assert "mosaic-sessions db upgrade" in complaint("apps", "list")
 
 
 def test_a_postgres_that_is_behind_is_exit_code_78(
@@ -57,7 +57,11 @@ def test_wrong_settings_are_exit_code_78(
         (ConfigurationError("set it"), 78, "set it"),
         (AppError("there is no app"), 1, "there is no app"),
         (StoreUnavailable("the database does not answer"), 1, "DATABASE_URL"),
-        (ProgrammingError("SELECT canary", {}, Exception("canary")), 1, "alembic upgrade head"),
+        (
+            ProgrammingError("SELECT canary", {}, Exception("canary")),
+            1,
+            "mosaic-sessions db upgrade",
+        ),
         (redis.ConnectionError("redis://:canary@host refused"), 1, "CELERY_BROKER_URL"),
         (redis.AuthenticationError("canary"), 1, "REDIS_URL"),
         (MosaicUnavailable("timed out"), 1, "timed out"),

@@ -155,7 +155,7 @@ def test_without_a_worker_nothing_else_is_said_of_its_work(sqlite_stage: Stage) 
     ("change", "words"),
     [
         ("UPDATE alembic_version SET version_num = '9999'", "newer than this release"),
-        ("DELETE FROM alembic_version", "run `alembic upgrade head`"),
+        ("DELETE FROM alembic_version", "run `mosaic-sessions db upgrade`"),
     ],
 )
 def test_a_schema_that_is_not_this_releases_is_unhealthy(

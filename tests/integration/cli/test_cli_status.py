@@ -199,7 +199,7 @@ def test_a_database_that_was_never_migrated_is_told_and_counts_are_unknown(
 
     assert said["database"]["revision"] is None
     assert said["live_sessions"] is None
-    assert "alembic upgrade head" in said["problems"][0]
+    assert "mosaic-sessions db upgrade" in said["problems"][0]
     assert f"at nothing, this release needs {target.head()}" in printed
 
 
@@ -379,4 +379,4 @@ def test_a_database_behind_head_is_told(
         said = told("status", expect=1)
 
     assert said["database"]["is_at_head"] is False
-    assert "run `alembic upgrade head`" in said["problems"][-1]
+    assert "run `mosaic-sessions db upgrade`" in said["problems"][-1]

@@ -8,6 +8,7 @@ from typing import Final
 import click
 from click.testing import CliRunner, Result
 
+from migrations import target
 from worker.cli.root import commands
 
 REF: Final = "00000000-0000-7000-8000-000000000000"
@@ -20,12 +21,14 @@ EXAMPLES: Final = {
     "user_id": "ada",
     "client_id": "client-new",
     "reason": "a test",
+    "revision": target.head(),  # where a database of a test stands
 }
 # What a verb needs beyond that to do anything, or to end.
 ALSO: Final = {
     "apps add": ("--client-secret-file", "-"),
     "apps set": ("--max-age", "60"),
     "apps set-notice": ("--none",),
+    "db downgrade": ("--yes",),
     "login-limits lift": ("--user", "ada"),
     "login-limits show": ("--user", "ada"),
     "prune": ("--history",),

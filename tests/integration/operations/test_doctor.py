@@ -257,7 +257,7 @@ def unsigned(stage: Stage) -> Iterator[None]:
 
 # What is planted, under which name it is found, and words of what is said.
 FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
-    "a schema that is behind": (behind, "database", ("run `alembic upgrade head`",)),
+    "a schema that is behind": (behind, "database", ("run `mosaic-sessions db upgrade`",)),
     "a database that is away": (away, "database", ("does not answer", "is DATABASE_URL right")),
     "a database that takes no writes": (read_only, "database", ("is read-only",)),
     "keys that are not the store's": (other_keys, "keys", ("key 'k1' is not in the ring",)),
