@@ -4,6 +4,7 @@ Why: Mosaic may keep the time of the login in the tokens of a session that a fac
 By that time alone a maximum age would ask for one factor after the other.
 Safe while the previous release runs: yes. It does not know the column and leaves it empty, which
 says that no factor was added: at worst the user is asked for another one.
+Lost when it is taken back: when factors were added. At worst their users are asked for another one.
 """
 
 from __future__ import annotations
