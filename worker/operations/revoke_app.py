@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
-from models import EndCause, IdpSession
+from models import AppSession, EndCause, IdpSession
 from worker.logout.end_sessions import Ended, Ending
 from worker.logout.guards import refuse_too_many
 from worker.logout.revoke import by_operator
@@ -51,7 +51,7 @@ def revoke_app(
         )
     count = 0
     if newest is not None:
-        for ended in _end_in_batches(services, which & (IdpSession.id <= newest), reason):
+        for ended in _end_in_batches(services, app_id, newest, reason):
             count += ended.count
             yield ended
     with services.store.write() as connection:
@@ -65,15 +65,25 @@ def revoke_app(
         )
 
 
-def _end_in_batches(services: Services, which: ColumnElement[bool], reason: str) -> Iterator[Ended]:
-    """End the sessions among *which*, the next ones by their ids in each batch.
+def _end_in_batches(services: Services, app_id: str, newest: UUID, reason: str) -> Iterator[Ended]:
+    """End the sessions that *app_id* shares, up to *newest*, the next by their ids in each batch.
 
     Unlike expiry it waits for a session that another transaction holds: it would be left alive. All
     are locked by their ids first, as `queries.lock_in_order` does.
     """
     limit = services.settings.maintenance_batch
     lifetime = services.settings.session_lifetime
-    rest = select(IdpSession.id).where(which, IdpSession.id > bindparam("reached"))
+    reaching = bindparam("reached", type_=IdpSession.id.type)
+    # Said of its shares as well: each batch would else pass by those of all batches before it.
+    shared = select(AppSession.idp_session_id).where(
+        AppSession.app_id == app_id, AppSession.idp_session_id > reaching
+    )
+    rest = select(IdpSession.id).where(
+        IdpSession.ended_at.is_(None),
+        IdpSession.id > reaching,
+        IdpSession.id <= newest,
+        IdpSession.id.in_(shared),
+    )
     batch = rest.order_by(IdpSession.id).limit(limit).with_for_update(key_share=True)
     chosen_ones = among_keys(IdpSession.id, is_sqlite=services.store.is_sqlite)
     ending = Ending(chosen_ones, EndCause.REVOKED, by=by_operator(reason))
