@@ -18,6 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
+from migrations.indexes import SEES_NOTHING
 from migrations.target import database_url, head, revision_of
 from models import Base, OperatorAction
 from worker.errors import ConfigurationError
@@ -34,6 +35,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 NO_PERMISSION = "42501"
 _IS_NEW = "is_new"
 ADVISORY_LOCK = 0x4D6F7361  # "Mosa": two deployments at once take turns
+TURN_PAUSE_SECONDS = 0.2
 
 
 def _say(line: str) -> None:
@@ -122,12 +124,20 @@ def _our_turn(connection: Connection) -> Iterator[None]:
         return
     # By a transaction of its own, on another connection: a lock of the session would stay with its
     # server when a pooler gives us the next one, and no process could migrate any more.
-    with connection.engine.begin() as turn:
-        # They would end the wait for our turn, and our turn while a migration takes its time.
-        for timeout in ("lock_timeout", "idle_in_transaction_session_timeout"):
-            turn.execute(text(f"SET LOCAL {timeout} = 0"))
-        turn.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
-        yield
+    our_turn = text(f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})")
+    is_said = False
+    while True:
+        # Each try by itself: an index that is built concurrently waits for all who saw the database
+        # before, also for one that would wait here until it is built.
+        with connection.engine.begin() as turn:
+            if turn.execute(our_turn).scalar_one():
+                turn.execute(text(SEES_NOTHING))
+                yield
+                return
+        if not is_said:
+            _say("another process migrates: waiting for our turn")
+            is_said = True
+        time.sleep(TURN_PAUSE_SECONDS)
 
 
 @contextmanager
@@ -164,6 +174,8 @@ def _trouble(error: DBAPIError) -> str | None:
         return "a table stayed in use for a minute: run it again when less is done"
     if _state(error) == NO_PERMISSION:
         return "the user in DATABASE_URL may not change the schema: migrate as its owner"
+    if isinstance(error, OperationalError):
+        return f"the database ended it ({type(error.orig).__name__}): run it again"
     return None
 
 

@@ -254,25 +254,21 @@ def test_a_second_deployment_waits_for_the_first(
     first = make_engine(url)
     with first.connect() as deploying, ThreadPoolExecutor(1) as second:
         deploying.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
-        waiting = second.submit(command.upgrade, config_for(url), "head")
-        wait_until(lambda: _is_waited_for(deploying) or waiting.done(), 60)
+        config, said = config_for(url), list[str]()
+        config.attributes["say"] = said.append
+        waiting = second.submit(command.upgrade, config, "head")
+        wait_until(lambda: bool(said) or waiting.done(), 60)
         deploying.execute(text("SET statement_timeout = 0"))
         deploying.execute(text("SELECT pg_sleep(1.3)"))
         deploying.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
+        deploying.rollback()
         waiting.result(timeout=60)
 
+    assert said[0] == "another process migrates: waiting for our turn"
     with first.connect() as connection:
         assert revision_of(connection) == head()
     first.dispose()
     postgres.drop_database(name)
-
-
-def _is_waited_for(connection: Connection) -> bool:
-    waiting = text(
-        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
-        " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
-    )
-    return bool(connection.execute(waiting).scalar_one())
 
 
 SECOND = '''"""Alter a table that others refer to

@@ -150,13 +150,14 @@ def test_a_deployment_waits_for_its_turn_and_leaves_no_lock(
     advisory = table("pg_locks", column("locktype"), column("granted"))
     all_of_them = select(func.count()).where(advisory.c.locktype == "advisory")
     held = all_of_them.where(advisory.c.granted)
-    waiting = all_of_them.where(~advisory.c.granted)
+    config, said = config_for(pooler.url(straight)), list[str]()
+    config.attributes["say"] = said.append
     engine = make_engine(straight)
     with engine.connect() as other, ThreadPoolExecutor(1) as thread:
         turn = other.begin()
         other.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
-        deploying = thread.submit(command.upgrade, config_for(pooler.url(straight)), "head")
-        poll_until(lambda: other.execute(waiting).scalar() or deploying.done(), 60)
+        deploying = thread.submit(command.upgrade, config, "head")
+        poll_until(lambda: said or deploying.done(), 60)
         assert not deploying.done()
         turn.commit()
         deploying.result(60)
