@@ -43,7 +43,8 @@ def replace_indexes(
     for name, columns in wanted.items():
         what = f"{table} ({', '.join(columns)}) WHERE {where}"
         _build(_new(name), f"CREATE INDEX CONCURRENTLY {_new(name)} ON {what}")
-    # All at once, and after the last was built: a build waits for whoever has changed the table.
+    # All at once, and after the last was built: a build waits for each transaction that has
+    # changed the table.
     for name in (*wanted, *dropped):
         op.execute(f"DROP INDEX IF EXISTS {name}")
     for name in wanted:

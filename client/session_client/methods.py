@@ -134,7 +134,7 @@ class Social(Proof):
     method: ClassVar[Method] = Method.SOCIAL
     needs_login: ClassVar[bool] = True
     # In a step-up too. Mosaic takes an account for whomever the request names: with the session's
-    # user filled in, anybody's account would be a factor of that user.
+    # user filled in, any account would be a factor of that user.
     user_id: str = text(255)
 
 

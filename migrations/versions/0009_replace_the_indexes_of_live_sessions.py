@@ -2,7 +2,7 @@
 
 Why: those that held expires_at were to be written by each silent authentication; expiry finds
 sessions by check_expiry_at now.
-Safe while the previous release runs: yes, nobody waits while they are built. Its expiry reads all
+Safe while the previous release runs: yes, no user waits while they are built. Its expiry reads all
 live sessions for each batch until it is gone.
 Lost when it is taken back: nothing.
 """

@@ -97,7 +97,7 @@ def revoke(  # noqa: PLR0913 - one for each option
     if not reason.strip():
         raise click.UsageError("--reason must say something")
     which = _which(ref, user, app)
-    if not yes:  # else nobody asks: to count millions takes long
+    if not yes:  # else the operator is not asked: to count millions takes long
         _confirm(which)
     reason = reason.strip()
     if app is None:

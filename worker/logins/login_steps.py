@@ -110,7 +110,7 @@ def require_keys(services: Services, request: OpenedRequest[Command]) -> None:
     """Raise what keeps the worker from verifying Mosaic's tokens. Costs no call once it has keys.
 
     Before what serves only once is sent: it would be used up, and a session opened at Mosaic, for
-    tokens that nobody can be given. Raises as `seconds_for_call` does.
+    tokens that no app can be given. Raises as `seconds_for_call` does.
     """
     seconds = seconds_for_call(services, request)
     # The rest is for the call itself.

@@ -134,8 +134,8 @@ class MosaicGateway:
     def require_keys(self, app: MosaicApp, *, timeout_seconds: float) -> None:
         """See to it that there is a key set to verify *app*'s tokens with; no call where there is.
 
-        For what must not be sent while nobody could read the answer. Raises `MosaicUnavailable`
-        and `MosaicContractBroken`.
+        For what must not be sent while the worker could not read the answer. Raises
+        `MosaicUnavailable` and `MosaicContractBroken`.
         """
         self._id_tokens.key_sets.require(app.jwks_url, Deadline.after(timeout_seconds))
 

@@ -216,7 +216,7 @@ def _examine_mosaic(services: Services, health: Health) -> Iterator[Problem | No
         yield OfOneApp(says) if spared[fault.endpoint] else says
     health.traffic = traffic_state(services)
     for breaker in health.traffic.breakers:
-        # Half open it may be because nobody asks: Mosaic is not known to fail then. When users
+        # Half open it may be because no app asks: Mosaic is not known to fail then. When users
         # come and it does, it opens again at once.
         if breaker.state == "open":
             says = _no_answers(breaker)

@@ -30,7 +30,7 @@ DeliveryKind = type[Logout] | type[Notice] | type[UserRevocation]
 CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"
 DEAD: Final = "dead"
-# Of a notice: the operator has taken the app's address away. It is no failure: nobody need act.
+# Of a notice: the operator has taken the app's address away. That is no failure.
 NO_ADDRESS: Final = "no_address"
 SWEEP_BATCH: Final = 500
 # Those that failed before keep their own back-off while a breaker is open, or each time it lets a

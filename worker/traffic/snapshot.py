@@ -40,7 +40,7 @@ class BreakerState:
     lane: Lane
     state: Literal["closed", "open", "half_open"]
     retry_after: float  # seconds until it lets probes through
-    # From the first to the latest of the times that it has opened in a row. While nobody asks, it
+    # From the first to the latest of the times that it has opened in a row. While no app asks, it
     # stays half open and this does not grow.
     failing_seconds: float = 0.0
 
