@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, case, func, not_, or_, select
 
-from models import App, IdpSession, Logout, Notice, UserRevocation
+from models import App, IdpSession, Logout, Notice, SessionEvent, UserRevocation
+from worker.errors import BreakerOpen, HeldBack
 from worker.operations.views import (
     AppBehind,
     LateLogouts,
@@ -18,7 +19,7 @@ from worker.operations.views import (
 )
 from worker.outbox import leases
 from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
-from worker.sessions import queries
+from worker.sessions import audit, queries
 from worker.wiring import Services
 
 _PENDING: Final = "pending"
@@ -183,12 +184,14 @@ def late_logouts(connection: Connection, now: datetime) -> LateLogouts | None:
     if not found:
         return None
     apps = {row.requested_by for row in found}
-    # What no worker has tried is late for every app.
+    oldest = min(row.oldest for row in found)
+    # What no worker has asked Mosaic about is late for every app.
     is_of_one = len(apps) == 1 and all(row.failing == row.pending for row in found)
+    is_of_one = is_of_one and _is_another_confirmed(connection, min(apps), since=oldest)
     return LateLogouts(
         pending=sum(row.pending for row in found),
-        oldest_seconds=(now - min(row.oldest for row in found)).total_seconds(),
-        of_one_app=min(apps) if is_of_one and _is_other_served(connection, min(apps)) else None,
+        oldest_seconds=(now - oldest).total_seconds(),
+        of_one_app=min(apps) if is_of_one else None,
     )
 
 
@@ -199,7 +202,7 @@ def _late_by_app(
         select(
             kind.requested_by,
             func.count(kind.id).label("pending"),
-            func.count(kind.last_error).label("failing"),
+            func.count(case((_was_asked(kind), kind.id))).label("failing"),
             func.min(kind.created_at).label("oldest"),
         )
         .where(kind.closed_at.is_(None), kind.created_at < late_before)
@@ -208,6 +211,20 @@ def _late_by_app(
     return list(connection.execute(query))
 
 
-def _is_other_served(connection: Connection, app_id: str) -> bool:
-    others = select(App.app_id).where(App.app_id != app_id, App.disabled_at.is_(None))
-    return connection.execute(others.limit(1)).first() is not None
+def _was_asked(kind: type[Logout | UserRevocation]) -> ColumnElement[bool]:
+    """Whether Mosaic was asked at the latest attempt: no budget and no breaker held it back."""
+    put_off = (kind.last_error.startswith(f"{name.__name__}:") for name in (HeldBack, BreakerOpen))
+    return kind.last_error.is_not(None) & not_(or_(*put_off))
+
+
+def _is_another_confirmed(connection: Connection, app_id: str, *, since: datetime) -> bool:
+    """Whether Mosaic has confirmed a logout of another app since then: else it may fail them all.
+
+    That others are enabled says nothing: one portal may be all that logs users out.
+    """
+    confirmed = select(SessionEvent.id).where(
+        SessionEvent.at >= since,
+        SessionEvent.event == audit.IDP_CONFIRMED,
+        SessionEvent.app_id != app_id,
+    )
+    return connection.execute(confirmed.limit(1)).first() is not None

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
+from sqlalchemy.orm import aliased
 
 from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent, UserRevocation
 from worker.operations import deliveries
@@ -122,7 +123,6 @@ def apps_that_may(connection: Connection, capability: str) -> tuple[str, ...]:
 
 def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
-    live = select(func.count(IdpSession.id)).where(_is_live(now))
     # Users who were revoked are counted with the logouts: Mosaic must be told of both.
     failed_logouts = [
         select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD),
@@ -131,7 +131,7 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     ]
     failed = select(func.count(Notice.id)).where(deliveries.given_up())
     return StoreCounts(
-        live_sessions=connection.execute(live).scalar_one(),
+        live_sessions=_count_live(connection, now),
         logouts=_together(
             _delivery_counts(connection, Logout, now),
             _delivery_counts(connection, UserRevocation, now),
@@ -142,25 +142,35 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     )
 
 
+def _count_live(connection: Connection, now: datetime) -> int:
+    """Count the living by the index of expiry, which reads no row of all those that are not due.
+
+    A session is never looked at after it expires, so that one with its look before it lives. One
+    whose look is due may have been used since.
+    """
+    ahead = IdpSession.check_expiry_at > now
+    return sum(
+        connection.execute(
+            select(func.count(IdpSession.id)).where(IdpSession.ended_at.is_(None), which)
+        ).scalar_one()
+        for which in (ahead, ~ahead & (IdpSession.expires_at > now))
+    )
+
+
 def _failed_revocations() -> Select[int]:
     """Return what counts the users whose front ends' sessions were not ended.
 
     Not of a user who was revoked once more since, as the operator was told to see to: it would be
     counted until it is purged, and could not be put right.
     """
-    latest = (
-        select(UserRevocation.user_id, func.max(UserRevocation.created_at).label("created_at"))
-        .where(UserRevocation.frontend)
-        .group_by(UserRevocation.user_id)
-        .subquery()
+    later = aliased(UserRevocation)
+    is_done_anew = exists().where(
+        later.user_id == UserRevocation.user_id,
+        later.frontend,
+        later.created_at > UserRevocation.created_at,
     )
-    is_latest = (UserRevocation.user_id == latest.c.user_id) & (
-        UserRevocation.created_at == latest.c.created_at
-    )
-    return (
-        select(func.count(UserRevocation.id))
-        .join(latest, is_latest)
-        .where(UserRevocation.outcome == leases.FAILED)
+    return select(func.count(UserRevocation.id)).where(
+        UserRevocation.outcome == leases.FAILED, ~is_done_anew
     )
 
 
