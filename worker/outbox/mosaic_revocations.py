@@ -25,11 +25,11 @@ from worker.errors import (
     UserRefused,
 )
 from worker.logs import call_operator
-from worker.mosaic.types import ListedSession, MosaicApp, Permit
+from worker.mosaic.types import MosaicApp, Permit
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, FAILED, Lease
 from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
-from worker.sessions import audit, mosaic_ids
+from worker.sessions import audit
 from worker.sessions.audit import Cause
 from worker.wiring import Services
 
@@ -164,7 +164,8 @@ class _Attempt:
             )
         refusal: SessionWorkerError | None = None
         for session in listed:
-            if not self._began_before(session):
+            # As with registrations: within one second the order is unknown; it counts as before.
+            if session.started_at >= self.row.began_before:
                 continue
             try:
                 mosaic.logout_session(
@@ -177,23 +178,6 @@ class _Attempt:
                 refusal = error  # the other sessions must not live on for it
         if refusal is not None:
             raise refusal
-
-    def _began_before(self, session: ListedSession) -> bool:
-        """Whether a session of Mosaic's list is from before the revocation.
-
-        Its time is Mosaic's, whose clock may be behind ours. What lives here has been registered
-        since: where the clocks leave room for it, it is newer.
-        """
-        # As with registrations: within one second the order is unknown; it counts as before.
-        if session.started_at >= self.row.began_before:
-            return False
-        skew = timedelta(seconds=self.services.settings.clock_skew_seconds)
-        if session.started_at < self.row.began_before - skew:
-            return True
-        session_hash = self.services.keyring.lookup_hash(session.session_id)
-        with self.services.store.read() as connection:
-            known = mosaic_ids.find(connection, session_hash)
-        return known is None or known.ended_at is not None
 
     def _permit(self, app: MosaicApp) -> Permit:
         return self.services.traffic.admit_logout(

@@ -197,37 +197,6 @@ def test_a_newer_session_that_is_known_keeps_mosaic_from_ending_all(stage: Stage
     assert calls(stage) == {LIST: 1, TELL: 1}
 
 
-def test_a_newer_session_that_is_known_lives_on_though_mosaics_clock_is_behind(
-    stage: Stage,
-) -> None:
-    old, unknown = stage.login("ada", "shop"), stage.login("ada", "forum")
-    stage.remember(old)
-    stage.pass_time(seconds=2)
-    revoke(stage)
-    stage.pass_time(seconds=2)
-    again = stage.login("ada", "shop")
-    stage.remember(again)
-    for session in stage.mosaic.state.sessions.live("ada"):
-        session.started_at -= 50
-
-    assert tell_mosaic(stage) == "confirmed"
-    assert at_mosaic(stage) == {again.session_id}
-    assert unknown.session_id not in at_mosaic(stage)
-
-
-def test_a_session_that_no_clock_can_make_newer_ends_though_it_was_registered_since(
-    stage: Stage,
-) -> None:
-    login = stage.login("ada", "shop")
-    stage.pass_time(minutes=2)
-    revoke(stage)
-    stage.pass_time(seconds=2)
-    stage.remember(stage.mosaic.state.add_factor(login.session_id, "client-shop", "sms"))
-
-    assert tell_mosaic(stage) == "confirmed"
-    assert at_mosaic(stage) == set()
-
-
 def test_a_first_attempt_that_comes_late_goes_by_the_list(stage: Stage) -> None:
     stage.login("ada", "shop")
     stage.pass_time(seconds=2)
