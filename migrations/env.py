@@ -40,9 +40,7 @@ TURN_PAUSE_SECONDS = 0.2
 
 def _say(line: str) -> None:
     """Tell the operator who runs a command; a caller from Python passes a function of its own."""
-    config = context.config
-    by_default = ignore if config.cmd_opts is None else config.print_stdout
-    config.attributes.get("say", by_default)(line)
+    context.config.attributes["say"](line)
 
 
 def ignore(_: str) -> None:
@@ -98,12 +96,15 @@ def _migrate(connection: Connection) -> None:
 
 def _migrate_patiently(connection: Connection) -> None:
     """Try again while other connections hold a table; what is already migrated stays so."""
-    until = time.monotonic() + LOCK_PATIENCE_SECONDS
+    until = None  # from the first that was in use: an index may have been built for long before
     while True:
         try:
             _migrate(connection)
         except OperationalError as error:
-            if _state(error) != LOCK_NOT_AVAILABLE or time.monotonic() > until:
+            if _state(error) != LOCK_NOT_AVAILABLE:
+                raise
+            until = until or time.monotonic() + LOCK_PATIENCE_SECONDS
+            if time.monotonic() > until:
                 raise
             connection.rollback()
             _say(f"a table is in use: trying again in {LOCK_PAUSE_SECONDS:g} s")
@@ -192,6 +193,9 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
+    config = context.config
+    by_default = ignore if config.cmd_opts is None else config.print_stdout
+    config.attributes.setdefault("say", by_default)
     with _connected() as connection, _our_turn(connection):
         before = revision_of(connection)
         context.config.attributes[_IS_NEW] = before is None

@@ -61,6 +61,9 @@ def _build(name: str, statement: str) -> None:
         with context.autocommit_block():
             op.execute(statement)
         return
+    config = context.config
+    assert config is not None, "made by env.py"  # noqa: S101
+    say = config.attributes["say"]
     engine = op.get_bind().engine
     driver: Any = engine.dialect.loaded_dbapi
     # Another connection, without SQLAlchemy: it would say BEGIN.
@@ -77,6 +80,7 @@ def _build(name: str, statement: str) -> None:
                 return
             if found:
                 cursor.execute(f"DROP INDEX CONCURRENTLY {name}")
+            say(f"building {name} beside the traffic: minutes, where rows are millions")
             cursor.execute(statement)
     except driver.Error as error:
         # As SQLAlchemy raises it: `env` tells an operator what to do about it.

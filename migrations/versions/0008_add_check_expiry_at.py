@@ -36,7 +36,13 @@ def upgrade() -> None:
 def downgrade() -> None:
     if _is_postgresql():
         op.execute("ALTER TABLE idp_sessions RESET (fillfactor)")
+    # Of a checkout whose 0008 replaced the index itself.
+    op.execute("DROP INDEX IF EXISTS ix_idp_sessions_live_by_check")
     op.drop_column("idp_sessions", "check_expiry_at")
+    op.execute(
+        "CREATE INDEX IF NOT EXISTS ix_idp_sessions_live_by_expiry"
+        " ON idp_sessions (expires_at, id) WHERE ended_at IS NULL"
+    )
 
 
 def _is_postgresql() -> bool:

@@ -33,6 +33,11 @@ def db(*words: str, expect: int = 0) -> Result:
     return result
 
 
+def steps_in(lines: list[str]) -> list[str]:
+    """Leave out what a step says while it builds an index."""
+    return [line for line in lines if not line.startswith("building ix_")]
+
+
 def told(*words: str, expect: int = 0) -> Any:
     return json.loads(db(*words, "--json", expect=expect).stdout)
 
@@ -43,7 +48,7 @@ def test_an_upgrade_says_what_it_did_and_the_second_that_there_was_nothing_to_do
     second = db("upgrade").stdout.splitlines()
 
     at_head = f"the database is at {target.head()}, as this release needs"
-    assert first == [*(f"up to {s.revision}: {s.doc}" for s in target.steps()), at_head]
+    assert steps_in(first) == [*(f"up to {s.revision}: {s.doc}" for s in target.steps()), at_head]
     assert second == [f"{at_head}: there was nothing to do"]
     assert told("upgrade") == {"revision": target.head(), "done": second}
 
@@ -109,7 +114,7 @@ def test_a_downgrade_takes_the_schema_back_and_is_in_the_trail_as_long_as_there_
     docs = {step.revision: step.doc for step in target.steps()}
     at = f"the database is at 0006, this release needs {target.head()}"
     later = [revision for revision in docs if revision > "0006"]
-    assert back == [*(f"back from {name}: {docs[name]}" for name in reversed(later)), at]
+    assert steps_in(back) == [*(f"back from {name}: {docs[name]}" for name in reversed(later)), at]
     assert [row[1] for row in rows] == ["schema_changed"] * len(later)
     assert rows[-1][2:] == ({"revision": "0007"}, {"revision": "0006"})
     assert again == {"revision": "0006", "done": [f"{at}: there was nothing to do"]}

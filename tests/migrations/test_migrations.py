@@ -182,6 +182,7 @@ def test_the_command_says_what_it_did(empty_url: str, engine: Engine) -> None:
 
     steps = [f"{script.revision}: {script.doc}" for script in SCRIPTS.walk_revisions()]
     at_head = f"the database is at {head()}, as this release needs"
+    first, back = (re.sub(r"(?m)^building ix_.*\n", "", text) for text in (first, back))
     assert first.splitlines() == [*(f"up to {step}" for step in reversed(steps)), at_head]
     assert second.splitlines() == [f"{at_head}: there was nothing to do"]
     assert back.splitlines() == [

@@ -142,7 +142,8 @@ def _which(ref: UUID | None, user: str | None, app: str | None) -> ColumnElement
 
 
 def _confirm(which: ColumnElement[bool]) -> None:
-    count = overview.count_sessions(services(), which)
+    with overview.counting("--yes"):
+        count = overview.count_sessions(services(), which)
     if not count:
         return
     if not common.is_at_a_terminal():

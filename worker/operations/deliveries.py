@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, case, func, select
 
 from models import App, IdpSession, Logout, Notice, SessionEvent, UserRevocation
-from worker.errors import BreakerOpen, HeldBack
 from worker.operations.views import (
     AppBehind,
     LateLogouts,
@@ -202,19 +201,13 @@ def _late_by_app(
         select(
             kind.requested_by,
             func.count(kind.id).label("pending"),
-            func.count(case((_was_asked(kind), kind.id))).label("failing"),
+            func.count(case((leases.was_asked(kind), kind.id))).label("failing"),
             func.min(kind.created_at).label("oldest"),
         )
         .where(kind.closed_at.is_(None), kind.created_at < late_before)
         .group_by(kind.requested_by)
     )
     return list(connection.execute(query))
-
-
-def _was_asked(kind: type[Logout | UserRevocation]) -> ColumnElement[bool]:
-    """Whether Mosaic was asked at the latest attempt: no budget and no breaker held it back."""
-    put_off = (kind.last_error.startswith(f"{name.__name__}:") for name in (HeldBack, BreakerOpen))
-    return kind.last_error.is_not(None) & not_(or_(*put_off))
 
 
 def _is_another_confirmed(connection: Connection, app_id: str, *, since: datetime) -> bool:

@@ -36,10 +36,10 @@ def revoke_app(
     that the app begins to share meanwhile may or may not be ended. Raises `SafetyLimitExceeded`
     when they are more than a plausible share of all live sessions, unless *override*.
     """
-    which = overview.live_sessions_of(app_id=app_id)
+    if not override:
+        with overview.counting("--override-guard"), services.store.read() as connection:
+            refuse_too_many(connection, services, overview.live_sessions_of(app_id=app_id))
     with services.store.write() as connection:
-        if not override:
-            refuse_too_many(connection, services, which)
         newest = connection.execute(_NEWEST).scalar()
         operator_trail.record(
             connection,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, not_, or_, select, update
 
 from models import Logout, Notice, UserRevocation, new_id
 from worker.errors import BreakerOpen, HeldBack, TryLater
@@ -137,10 +137,22 @@ def put_off(
             next_attempt_at=next_attempt_at,
             # Its message is spent: the sweep takes it as soon as it is due.
             woken_at=next_attempt_at - wake_again,
-            last_error=None if error is None else f"{type(error).__name__}: {error}"[:500],
+            last_error=None if error is None else error_text(error),
             **(noted or {}),
         )
     )
+
+
+def error_text(error: Exception) -> str:
+    """Return what a delivery keeps of its latest error."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def was_asked(kind: DeliveryKind) -> ColumnElement[bool]:
+    """Whether the latest attempt came to ask: no budget and no breaker held it back."""
+    names = (kind_of_error.__name__ for kind_of_error in (HeldBack, BreakerOpen))
+    held_back = or_(*(kind.last_error.startswith(f"{name}:") for name in names))
+    return kind.last_error.is_not(None) & not_(held_back)
 
 
 def _pause(services: Services, attempts: int, error: Exception | None) -> timedelta:

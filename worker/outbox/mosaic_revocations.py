@@ -82,7 +82,7 @@ class _Attempt:
     row: Row[Any]
     # What is done of it, also when the rest fails.
     backend_ended_at: datetime | None = None
-    is_user_unknown: bool = False
+    is_user_unknown: bool = False  # to all clients, from the start
     # The lease outlives two of Mosaic's timeouts.
     end_at: float = field(init=False)
 
@@ -97,7 +97,7 @@ class _Attempt:
                 return self._end_all(app)
             except _UserUnknown:
                 continue
-        self.is_user_unknown = True
+        self.is_user_unknown = self.backend_ended_at is None
         return CONFIRMED
 
     def _end_all(self, app: MosaicApp) -> str:
@@ -130,7 +130,12 @@ class _Attempt:
             others = set(connection.execute(query.distinct()).scalars()) - {requested_by}
         for other_id in sorted(others):
             other = apps.find(other_id)
-            if other is not None and apps.is_of_same_mosaic(app, other_id):
+            if other is None:
+                raise OperatorMustAct(
+                    "Mosaic does not know the user to the clients that could be asked, and the app "
+                    f"{other_id}, which has signed them in, cannot be used: register it anew"
+                )
+            if apps.is_of_same_mosaic(app, other_id):
                 yield other.mosaic
 
     def _end_backend_sessions(self, app: MosaicApp) -> None:

@@ -200,9 +200,9 @@ class Settings(BaseModel):
     """How often beat has lost wake-ups sent again."""
     expire_every_seconds: float = Field(default=60.0, gt=0)
     """How often beat has sessions expired."""
-    purge_every_seconds: float = Field(default=3600.0, gt=0)
+    purge_every_seconds: float = Field(default=3600.0, gt=0, le=86_400)
     """How often the history is purged. A run that does not come to its end goes on within a
-    minute."""
+    minute. With more than an hour, raise the threshold of the alert `MosaicSessionsPurgeLate`."""
 
     # Certificates
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Row, select, update
 from structlog.testing import capture_logs
 
-from models import NoticeMethod, UserRevocation
+from models import IdpSession, NoticeMethod, UserRevocation
 from session_client import requests
 from session_client.contract import LogoutWait, Reason, Verdict
 from tests.integration.mosaic.gateway_rig import Gateway, behind, told_operator
@@ -454,6 +454,37 @@ def test_a_user_unknown_to_all_that_ever_saw_them_is_gone(stage: Stage) -> None:
 
     assert tell_mosaic(stage) == "confirmed"
     assert calls(stage) == {DELETE: 3}
+
+
+def test_who_is_unknown_to_those_that_can_be_asked_is_not_gone_while_an_app_cannot_be(
+    stage: Stage,
+) -> None:
+    stage.registered("ada", "shop")
+    unknown_to(stage, "client-desk", "client-shop")
+    receipt = revoke(stage)
+    with stage.services.store.write() as connection:
+        connection.execute(update(IdpSession).values(registered_by="gone"))
+
+    with capture_logs() as logs:
+        assert tell_mosaic(stage) is None
+    (said,) = told_operator(logs)
+    assert "the app gone, which has signed them in, cannot be used" in said
+    assert receipt_of(stage, receipt).idp_user == "pending"
+
+
+def test_of_who_is_unknown_only_once_their_sessions_were_ended_the_trail_does_not_say_so(
+    stage: Stage,
+) -> None:
+    stage.login("ada", "shop")
+    for client_id in ("client-desk", "client-shop"):
+        stage.mosaic.state.faults.add(
+            FRONTEND, "status", client_id=client_id, status=404, body=UNKNOWN
+        )
+    revoke(stage, frontend=True)
+
+    assert tell_mosaic(stage) == "confirmed"
+    assert at_mosaic(stage) == set()
+    assert stage.events()[-1] == ("idp_confirmed", None)
 
 
 def test_a_listed_session_that_is_refused_for_an_unknown_user_is_not_taken_for_ended(

@@ -479,3 +479,19 @@ def test_purges_at_once_count_each_session_once(store_url: str, stage_with: Stag
 
     assert sum(counts) == 12
     assert stage.sessions() == []
+
+
+def test_a_table_that_is_too_slow_keeps_no_other_from_being_purged(
+    postgres_url: str, stage_with: StageWith
+) -> None:
+    stage = stage_with(postgres_url)
+    overdue(stage)
+    expire(stage)
+    stage.pass_time(days=400)
+    with stage.services.store.write() as held:
+        held.exec_driver_sql("LOCK TABLE session_events")
+        counts = purge_history(stage.services)
+
+    assert (counts.rows["sessions"], counts.rows["events"]) == (MANY, 0)
+    assert not counts.is_complete
+    assert purge_history(stage.services).is_complete

@@ -35,6 +35,7 @@ from tests.integration.outbox.propagation_rig import (
     by_post,
     by_queue,
     deliver,
+    late_logout_of_shop_alone,
     owed,
     signing,
     the_notice,
@@ -229,9 +230,15 @@ def a_logout_nobody_tells(stage: Stage) -> None:
     stage.pass_time(minutes=16)
 
 
-def late_logouts_of_one_app(stage: Stage) -> None:
+def a_late_logout_that_mosaic_refuses(stage: Stage) -> None:
     a_refused_logout(stage)
     stage.pass_time(minutes=16)
+
+
+def late_logouts_of_one_app(stage: Stage) -> None:
+    stage.add_app("forum")
+    late_logout_of_shop_alone(stage)
+    stage.redis.delete("idp")
 
 
 def a_made_up_id(stage: Stage) -> None:
@@ -342,6 +349,11 @@ PLANTED: Final[dict[str, Planted]] = {
     "an app that is taken away": (an_app_that_is_taken_away, set(), {}),
     "a logout that Mosaic refuses": (a_refused_logout, {"LogoutsFailing"}, {}),
     "a logout nobody tells": (a_logout_nobody_tells, {"LogoutsPending"}, {}),
+    "a late logout that Mosaic refuses": (
+        a_late_logout_that_mosaic_refuses,
+        {"LogoutsFailing", "LogoutsPending"},
+        {},
+    ),
     "late logouts of one app": (
         late_logouts_of_one_app,
         {"LogoutsFailing", "AppLogoutsPending"},

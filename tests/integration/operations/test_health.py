@@ -11,17 +11,27 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import update
 
-from session_client.contract import Queue
+from models import Logout
+from session_client.contract import Queue, Reason
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import make_older, run, told
-from tests.integration.outbox.propagation_rig import Broker, by_queue, confirm, deliver, owed
+from tests.integration.outbox.propagation_rig import (
+    Broker,
+    by_queue,
+    confirm,
+    deliver,
+    late_logout_of_shop_alone,
+    owed,
+)
 from tests.integration.traffic.traffic_rig import pass_redis_time
 from tests.stage import Stage
 from worker.celery_support import heartbeat
-from worker.errors import NoticeUndelivered
+from worker.errors import BreakerOpen, NoticeUndelivered
 from worker.maintenance.last_runs import Run
 from worker.monitoring.health_server import MonitorServer, sources
+from worker.outbox import leases
 from worker.tasks import maintenance
 
 Plant = Callable[[Stage], object]
@@ -115,11 +125,19 @@ def untried_logout_of_one(stage: Stage) -> None:
     stuck_logout(stage)
 
 
-def late_logout_of_all_apps_that_are_enabled(stage: Stage) -> None:
+def late_logout_while_no_other_is_confirmed(stage: Stage) -> None:
+    """Mosaic may fail on those of all apps: forum is there, and its users log out seldom."""
     stage.add_app("shop")
     stage.add_app("forum")
-    run("apps", "disable", "forum")
     refused_logout(stage)
+
+
+def late_logout_that_the_breaker_holds_back(stage: Stage) -> None:
+    late_logout_of_one(stage)
+    error = BreakerOpen("mosaic: the breaker is open", Reason.IDP_UNAVAILABLE, 1.0)
+    with stage.services.store.write() as connection:
+        open_ones = update(Logout).where(Logout.closed_at.is_(None))
+        connection.execute(open_ones.values(last_error=leases.error_text(error)))
 
 
 def down(stage: Stage) -> None:
@@ -187,8 +205,14 @@ FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
         "deliveries",
         ("1 logouts could not be told to Mosaic", "queue idp"),
     ),
-    "a late logout of the only app that is enabled": (
-        late_logout_of_all_apps_that_are_enabled,
+    "a late logout while no other app's is confirmed": (
+        late_logout_while_no_other_is_confirmed,
+        {},
+        "deliveries",
+        ("1 logouts could not be told to Mosaic",),
+    ),
+    "a late logout that the breaker holds back": (
+        late_logout_that_the_breaker_holds_back,
         {},
         "deliveries",
         ("1 logouts could not be told to Mosaic",),
@@ -210,7 +234,7 @@ def mosaic_fails_one(stage: Stage) -> None:
 def late_logout_of_one(stage: Stage) -> None:
     stage.add_app("forum")
     stage.add_app("shop")
-    refused_logout(stage)
+    late_logout_of_shop_alone(stage)
 
 
 def wrong_secrets_of_all(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from session_client import LogoutNotice, open_notice, requests
 from simulator.server import SimulatorServer
 from tests.integration.backchannel.notices_rig import ISSUER, rsa_pem
 from tests.stage import Stage
-from worker.outbox import notice_delivery
+from worker.outbox import mosaic_logouts, notice_delivery
 
 ASK = "session/authenticate"
 QUEUE = "forum-notices"
@@ -104,3 +104,15 @@ def waits_for_a_lock(stage: Stage) -> bool:
             " WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
         return bool(connection.execute(waiting).scalar_one())
+
+
+def late_logout_of_shop_alone(stage: Stage) -> None:
+    """Mosaic fails on a logout of shop's, since before it has confirmed one of forum's."""
+    for user_id, app_id in (("ada", "shop"), ("bob", "forum")):
+        session = stage.registered(user_id, app_id)
+        stage.log_out(user_id, app_id, session_ref=str(session))
+    (forums,) = [row.id for row in stage.logouts() if row.requested_by == "forum"]
+    assert mosaic_logouts.end_at_idp(stage.services, forums) == "confirmed"
+    stage.mosaic.state.faults.add("session/logout", "status", status=503)
+    stage.tell_mosaic()
+    stage.pass_time(minutes=16)
