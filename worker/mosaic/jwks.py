@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import structlog
 from joserfc.errors import JoseError
@@ -34,6 +34,10 @@ MAX_KEYS: Final = 64
 # How long a failed fetch is not repeated, unless Mosaic asks for longer. Each request would fetch
 # for itself otherwise, one after the other: a 429 would be answered with a call for each of them.
 FAILURE_SECONDS: Final = 5.0
+# Mosaic, or a proxy before it, is not obeyed for longer: a process without keys lets no user sign
+# in meanwhile, and one with old keys rejects what is signed with a new one. A call in half a minute
+# is no burden.
+MAX_FAILURE_SECONDS: Final = 30.0
 # A fetch that had less time, and used it up, says nothing of Mosaic.
 MIN_COUNTED_SECONDS: Final = 2.0
 
@@ -117,6 +121,8 @@ class KeySets:
                 return slot.keys  # another thread fetched it meanwhile
             if self._is_within(slot.refetched_at, self._refetch_after):
                 return None
+            if self._recent_failure(slot) is not None:
+                return None  # counted as a refetch, it would put off the real one
             slot.refetched_at = self._timestamp()
             return self._fetch_if_possible(slot, deadline)
 
@@ -147,16 +153,30 @@ class KeySets:
 
     def _fetch_if_due(self, slot: _Slot, deadline: Deadline) -> KeySet:
         """Fetch, unless that has failed a moment ago: then the same is raised again."""
-        failure = slot.failure
-        if failure is not None and self._is_within(failure.at, failure.seconds):
+        failure = self._recent_failure(slot)
+        if failure is not None:
             raise failure.again(self._timestamp())
         had_seconds = deadline.remaining()
         try:
             return self._fetch(slot, deadline)
         except (TryLater, OperatorMustAct) as error:
             if had_seconds >= MIN_COUNTED_SECONDS or not isinstance(error, MosaicTimedOut):
-                slot.failure = _Failure.of(error, self._timestamp())
+                slot.failure = self._failure(error)
             raise
+
+    def _failure(self, error: TryLater | OperatorMustAct) -> _Failure:
+        """Return what *error* means for the next fetch; *error* tells its caller when that is."""
+        seconds = min(FAILURE_SECONDS, self._refetch_after)
+        if isinstance(error, TryLater):
+            longest = min(MAX_FAILURE_SECONDS, self._refetch_after)
+            seconds = error.retry_after = min(max(FAILURE_SECONDS, error.retry_after), longest)
+        return _Failure(type(error), str(error), self._timestamp(), seconds)
+
+    def _recent_failure(self, slot: _Slot) -> _Failure | None:
+        """Return the failure of the latest fetch while there is to be no other."""
+        failure = slot.failure
+        is_recent = failure is not None and self._is_within(failure.at, failure.seconds)
+        return failure if is_recent else None
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
         with self._faults.watch(Endpoint.JWKS, slot.url):
@@ -192,11 +212,6 @@ class _Failure:
     text: str
     at: float
     seconds: float
-
-    @classmethod
-    def of(cls, error: TryLater | OperatorMustAct, at: float) -> Self:
-        asked = error.retry_after if isinstance(error, TryLater) else 0.0
-        return cls(type(error), str(error), at, max(FAILURE_SECONDS, asked))
 
     def again(self, now: float) -> TryLater | OperatorMustAct:
         """Return the error as it is to be raised at *now*."""

@@ -12,10 +12,16 @@ import pytest
 from joserfc import jws
 
 from simulator.idp.keys import rsa_key
-from tests.integration.mosaic.mosaic_rig import Rig, at_once, authenticate, running_rig
+from tests.integration.mosaic.mosaic_rig import (
+    Rig,
+    at_once,
+    authenticate,
+    make_settings,
+    running_rig,
+)
 from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected
 from worker.mosaic import MosaicGateway
-from worker.mosaic.jwks import MIN_COUNTED_SECONDS
+from worker.mosaic.jwks import FAILURE_SECONDS, MAX_FAILURE_SECONDS, MIN_COUNTED_SECONDS
 
 
 @pytest.fixture
@@ -189,20 +195,86 @@ def test_a_failed_fetch_is_not_repeated_with_each_token(rig: Rig, status: int) -
     assert rig.count("jwks") == 2
 
 
-def test_mosaic_is_left_alone_for_as_long_as_it_asks(rig: Rig) -> None:
+def test_mosaic_is_left_alone_for_as_long_as_it_asks_within_half_a_minute(rig: Rig) -> None:
     gateway = rig.gateway()
-    rig.state.faults.add("jwks", "rate_limited", retry_after=90, times=1)
+    rig.state.faults.add("jwks", "rate_limited", retry_after=28, times=1)
     with pytest.raises(MosaicUnavailable) as first:
         verify(rig, gateway)
-    rig.advance(60)
+    rig.advance(18)
 
     with pytest.raises(MosaicUnavailable) as second:
         verify(rig, gateway)
 
-    assert (first.value.retry_after, rig.count("jwks")) == (90, 1)
-    assert second.value.retry_after == pytest.approx(30, abs=5)
-    rig.advance(30)
+    assert (first.value.retry_after, rig.count("jwks")) == (28, 1)
+    assert second.value.retry_after == pytest.approx(10, abs=5)
+    rig.advance(10)
     assert verify(rig, gateway) == "ada"
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_one_bad_answer_for_the_keys_keeps_users_out_for_half_a_minute_at_most(
+    rig: Rig, status: int
+) -> None:
+    gateway = rig.gateway()
+    asks_long = {"Retry-After": "1800"}
+    rig.state.faults.add("jwks", "status", status=status, headers=asks_long, times=1)
+    with pytest.raises(MosaicUnavailable) as first:
+        gateway.require_keys(rig.app, timeout_seconds=5)
+    assert first.value.retry_after == MAX_FAILURE_SECONDS
+    with pytest.raises(MosaicUnavailable):
+        gateway.require_keys(rig.app, timeout_seconds=5)
+    assert rig.count("jwks") == 1
+
+    rig.advance(MAX_FAILURE_SECONDS)
+
+    gateway.require_keys(rig.app, timeout_seconds=5)
+    assert verify(rig, gateway) == "ada"
+
+
+def test_a_failed_fetch_says_when_the_next_one_is(rig: Rig) -> None:
+    rig.state.faults.add("jwks", "status", status=503, times=1)
+
+    with pytest.raises(MosaicUnavailable) as failed:
+        verify(rig, rig.gateway())
+
+    assert failed.value.retry_after == FAILURE_SECONDS
+
+
+@pytest.mark.parametrize("status", [429, 404])
+def test_no_failed_fetch_puts_off_the_next_for_longer_than_a_refetch(rig: Rig, status: int) -> None:
+    rig.settings = make_settings(jwks_refetch_seconds=3)
+    gateway = rig.gateway()
+    asks_long = {"Retry-After": "1800"}
+    rig.state.faults.add("jwks", "status", status=status, headers=asks_long, times=1)
+    with pytest.raises((MosaicUnavailable, MosaicContractBroken)):
+        verify(rig, gateway)
+
+    rig.advance(3)
+
+    assert verify(rig, gateway) == "ada"
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause_seconds"),
+    [({}, FAILURE_SECONDS), ({"Retry-After": "1800"}, MAX_FAILURE_SECONDS)],
+)
+def test_a_key_that_is_new_since_a_renewal_failed_is_fetched_once_the_pause_is_over(
+    rig: Rig, headers: dict[str, str], pause_seconds: float
+) -> None:
+    gateway = rig.gateway()
+    verify(rig, gateway)
+    rig.advance(3601)
+    rig.state.faults.add("jwks", "status", status=503, headers=headers, times=1)
+    assert verify(rig, gateway) == "ada"
+    rig.state.rotate_keys(keep_old=False)
+
+    with pytest.raises(TokenRejected, match="kid"):
+        verify(rig, gateway)
+
+    assert rig.count("jwks") == 2
+    rig.advance(pause_seconds)
+    assert verify(rig, gateway) == "ada"
+    assert rig.count("jwks") == 3
 
 
 def test_an_operator_who_tries_a_key_set_asks_at_once(rig: Rig) -> None:
