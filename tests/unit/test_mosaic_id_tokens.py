@@ -435,6 +435,45 @@ def test_an_rsa_key_serves_the_algorithms_that_mosaic_signs_with_and_no_other(na
         verify(sign(CLAIMS, {"alg": "RS512"}), key)
 
 
+@pytest.mark.parametrize(("algorithm", "other"), [("RS256", "PS256"), ("PS256", "RS256")])
+@pytest.mark.parametrize("own", ["named", "none named"])
+def test_of_several_keys_a_token_without_kid_is_signed_with_the_one_for_its_algorithm(
+    algorithm: str, other: str, own: str
+) -> None:
+    key = {**public(rsa()), "alg": algorithm if own == "named" else None}
+    others = [{**public(rsa("k2")), "alg": other}, {**public(rsa("k3")), "alg": other}]
+    header = {"alg": algorithm, "kid": None}
+
+    assert verify(sign(CLAIMS, header), *others, key).user_id == "ada"
+    with pytest.raises(TokenRejected, match="signature"):
+        verify(sign(CLAIMS, header, rsa("k2")), *others, key)
+
+
+def test_a_token_with_a_kid_passes_with_the_only_key_for_its_algorithm_if_that_has_none() -> None:
+    nameless = {name: value for name, value in public(rsa()).items() if name != "kid"}
+    keys = [{**nameless, "alg": "RS256"}, {**public(rsa("k2")), "alg": "PS256"}]
+
+    assert verify(sign(CLAIMS), *keys).user_id == "ada"
+
+
+def test_of_two_keys_of_one_kid_a_token_is_signed_with_the_one_for_its_algorithm() -> None:
+    ours = {**public(rsa()), "alg": "RS256"}
+    keys = [{**public(rsa("k2")), "alg": "PS256", "kid": "k1"}, ours]
+
+    assert verify(sign(CLAIMS), *keys).user_id == "ada"
+    with pytest.raises(TokenRejected, match="signature"):
+        verify(sign(CLAIMS, key=rsa("k2")), *keys)
+
+
+def test_two_keys_for_its_algorithm_leave_a_token_without_kid_no_other() -> None:
+    ours = [{**public(rsa(kid)), "alg": "RS256"} for kid in ("k2", "k3")]
+    other = {**public(rsa()), "alg": "PS256"}
+
+    with pytest.raises(TokenRejected, match="kid"):
+        verify(sign(CLAIMS, {"kid": None}), *ours, other)
+    assert verify(sign(CLAIMS), *ours, other).user_id == "ada"  # it names the other one
+
+
 @pytest.mark.parametrize("named", ["RS256", "PS256"])
 def test_a_key_on_a_curve_that_names_an_rsa_algorithm_serves_none(named: str) -> None:
     key = {**public(ec()), "alg": named}

@@ -50,6 +50,7 @@ class VerificationKey:
 
     kid: str | None
     algorithms: frozenset[str]
+    named_algorithm: str | None
     key: RSAKey | ECKey = field(repr=False)
 
 
@@ -63,13 +64,21 @@ class KeySet:
         """Return the keys a token may be signed with.
 
         Where token or key has no *kid*, it is the only key there is, or none: trying several would
-        let a token choose.
+        let a token choose. Where *kid* does not decide, a key that names another algorithm counts
+        only if no key names *algorithm* or none.
         """
         fitting = tuple(key for key in self.keys if algorithm in key.algorithms)
         named = tuple(key for key in fitting if kid is not None and key.kid == kid)
-        if named or len(fitting) != 1:
-            return named
-        return fitting if kid is None or fitting[0].kid is None else ()
+        if named:
+            return _preferred(named, algorithm)
+        only = _preferred(fitting, algorithm)
+        is_certain = len(only) == 1 and (kid is None or only[0].kid is None)
+        return only if is_certain else ()
+
+
+def _preferred(keys: tuple[VerificationKey, ...], algorithm: str) -> tuple[VerificationKey, ...]:
+    """Return those of *keys* that name *algorithm* or none; all of them where there is none."""
+    return tuple(key for key in keys if key.named_algorithm in {None, algorithm}) or keys
 
 
 class KeySets:
@@ -254,8 +263,8 @@ def _read_key(entry: Any) -> VerificationKey | None:
     # All of its kind, whichever it names: Mosaic signs RS256 and PS256 with one key, whose JWK may
     # name the other one.
     usable = RSA_ALGORITHMS if isinstance(key, RSAKey) else EC_ALGORITHMS
-    is_ours = algorithm is None or str(algorithm) in usable
-    return VerificationKey(kid, usable, key) if is_ours else None
+    named = None if algorithm is None else str(algorithm)
+    return VerificationKey(kid, usable, named, key) if named is None or named in usable else None
 
 
 def _import_key(entry: dict[str, Any]) -> RSAKey | ECKey | None:
