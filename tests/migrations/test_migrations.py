@@ -193,6 +193,24 @@ def test_the_command_says_what_it_did(empty_url: str, engine: Engine) -> None:
         assert revision_of(connection) is None
 
 
+def test_a_database_of_a_checkout_whose_0008_replaced_the_index_itself_can_be_taken_back(
+    empty_url: str, engine: Engine
+) -> None:
+    command.upgrade(config_for(empty_url), "0008")
+    with engine.begin() as connection:
+        for statement in (
+            "DROP INDEX ix_idp_sessions_live_by_expiry",
+            "CREATE INDEX ix_idp_sessions_live_by_check ON idp_sessions (check_expiry_at, id)",
+        ):
+            connection.execute(text(statement))
+
+    command.downgrade(config_for(empty_url), "0007")
+
+    names = {index["name"] for index in inspect(engine).get_indexes("idp_sessions")}
+    assert "ix_idp_sessions_live_by_expiry" in names
+    assert "ix_idp_sessions_live_by_check" not in names
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [

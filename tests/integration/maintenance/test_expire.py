@@ -15,6 +15,7 @@ from simulator.server import SimulatorServer
 from tests.stage import Stage
 from worker.maintenance import batches, expire, pace, scrub
 from worker.maintenance.expire import expire_sessions
+from worker.operations import overview
 from worker.tasks import maintenance as tasks
 
 StageWith = Callable[..., Stage]
@@ -66,6 +67,20 @@ def test_a_session_ended_before_keeps_its_cause(stage_with: StageWith) -> None:
 
     assert expire_sessions(stage.services).rows == {"expired": 0}
     assert stage.session(ref) == before
+
+
+def test_the_living_are_counted_whenever_they_are_to_be_looked_at(stage_with: StageWith) -> None:
+    stage = stage_with()
+    for user_id in ("ada", "bob", "eve"):
+        stage.registered(user_id)
+    stage.pass_time(days=13)
+    stage.silent_auth("ada", "shop")  # moves its expiry, and not its look
+    stage.registered("new")
+    stage.pass_time(days=2)
+
+    with stage.services.store.read() as connection:
+        counts = overview.store_counts(connection, stage.now())
+    assert counts.live_sessions == 2
 
 
 def test_many_sessions_are_ended_in_batches(stage_with: StageWith) -> None:
