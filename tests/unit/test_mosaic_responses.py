@@ -33,6 +33,7 @@ PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_
 LINK, LINK_SEND, VERIFY = Endpoint.LINK_PROOF, Endpoint.LINK_SEND, Endpoint.SOCIAL_VERIFY
 TOTP, SOCIAL_START = Endpoint.TOTP_PROOF, Endpoint.SOCIAL_START
 PASSKEY, PASSKEY_START = Endpoint.WEBAUTHN_PROOF, Endpoint.WEBAUTHN_START
+SOCIAL, BIOMETRICS = Endpoint.SOCIAL_PROOF, Endpoint.BIOMETRICS_PROOF
 AUTHENTICATE, LOGOUT, REFRESH = Endpoint.AUTHENTICATE, Endpoint.LOGOUT, Endpoint.REFRESH
 LIST, DELETE = Endpoint.LIST_SESSIONS, Endpoint.DELETE_SESSIONS
 FRONTEND = Endpoint.DELETE_FRONTEND_SESSIONS
@@ -273,6 +274,107 @@ def test_a_request_with_options_may_be_refused_for_them(
     if isinstance(caught.value, InvalidRequest):
         told = (caught.value.reason, caught.value.detail)
         assert told == (Reason.OPTIONS_REFUSED, ", ".join(options))
+
+
+AUTHENTICATES = (PASSWORD, OTP, LINK, TOTP, SOCIAL, PASSKEY, BIOMETRICS)
+_RFC_6750 = "The access token expired"
+# What resource servers and gateways answer to a client token that is none any more.
+TOKEN_IS_OVER: list[dict[str, Any]] = [
+    *(
+        {"error": code, "message": message}
+        for code in ("Unauthorized", "unauthorized")
+        for message in (
+            "The access token has been revoked",
+            "Access token was revoked by an administrator",
+            "Access token signature is invalid",
+            "Full authentication is required to access this resource",
+            "Unauthorized",
+        )
+    ),
+    *({"error": "invalid_token", name: _RFC_6750} for name in ("message", "error_description")),
+    {"error": "invalid_token"},
+    {"error": "invalid_token", "message": "The access token is malformed"},
+    {"error_code": 401, "message": "The access token has expired"},
+    {"error_code": 401, "message": "Bearer token has been revoked"},
+    {"error_code": 401, "message": "Presented access token is unknown"},
+    {"error_code": 401, "message": "Not authorized"},
+]
+
+
+@pytest.mark.parametrize("body", TOKEN_IS_OVER, ids=str)
+@pytest.mark.parametrize("endpoint", [*AUTHENTICATES, REFRESH, VERIFY])
+def test_a_client_token_that_is_over_is_no_wrong_proof(
+    endpoint: Endpoint, body: dict[str, Any]
+) -> None:
+    reading = Reading(Asked(endpoint, URL, answer(401, body), is_token_proven=True))
+
+    assert (reading.blames_client_token, reading.proves_client_token) == (True, False)
+    with pytest.raises(ClientRefused):
+        reading.value()
+
+
+PROOF_IS_WRONG = [
+    "Invalid credentials",
+    "Wrong password",
+    "Incorrect PIN",
+    "Invalid code",
+    "Invalid magic link",
+    "Invalid TOTP token",
+    "Passcode has expired",
+    "Authentication failed",
+    "Login failed",
+    "Unknown user",
+    "Invalid username or password",
+    "User may not sign in",
+    "Account is not set up for this method",
+    "Too many attempts",
+    "No access token for wrong credentials",
+]
+
+
+@pytest.mark.parametrize("message", PROOF_IS_WRONG)
+@pytest.mark.parametrize("code", ["Unauthorized", "unauthorized", "invalid_token", None])
+def test_a_401_that_names_the_proof_or_its_user_is_about_them(
+    message: str, code: str | None
+) -> None:
+    body = {"message": message, **({} if code is None else {"error": code})}
+    for endpoint in AUTHENTICATES:
+        reading = Reading(Asked(endpoint, URL, answer(401, body)))
+
+        # The server may have looked at the proof first: nothing is said of our client token.
+        told = (reading.blames_client_token, reading.proves_client_token)
+        assert told == (False, False), endpoint
+        with pytest.raises(ProofRefused):
+            reading.value()
+
+
+@pytest.mark.parametrize("message", ["Invalid token", "Token is invalid", "The token has expired"])
+@pytest.mark.parametrize("endpoint", [OTP, LINK, TOTP])
+@pytest.mark.parametrize("code", ["Unauthorized", "invalid_token", "totp_failed", None])
+def test_a_proof_that_is_called_a_token_is_no_client_token(
+    endpoint: Endpoint, message: str, code: str | None
+) -> None:
+    body = {"message": message, **({} if code is None else {"error": code})}
+
+    with pytest.raises(ProofRefused):
+        accept(endpoint, URL, answer(401, body))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        (REFRESH, "Invalid refresh token"),
+        (REFRESH, "The refresh token has been revoked"),
+        (VERIFY, "Invalid code"),
+        (VERIFY, "The state is unknown"),
+    ],
+)
+@pytest.mark.parametrize("code", ["Unauthorized", "unauthorized", "invalid_grant"])
+def test_a_401_that_names_what_was_brought_is_about_that(
+    endpoint: Endpoint, message: str, code: str
+) -> None:
+    with pytest.raises(ProofRefused):
+        accept(endpoint, URL, answer(401, {"error": code, "message": message}))
 
 
 INVALID = {"error_code": "system_invalid_input", "message": "Invalid input"}

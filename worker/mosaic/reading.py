@@ -65,8 +65,11 @@ class Reading:
 
     @property
     def proves_client_token(self) -> bool:
-        """Whether Mosaic has served the call, or refused it for another reason."""
-        return self._row.meaning in _TOKEN_ACCEPTED
+        """Whether Mosaic has served the call, or refused it for another reason.
+
+        A 401 proves none, whatever it says: read wrongly, it would keep a dead token in use.
+        """
+        return self._row.meaning in _TOKEN_ACCEPTED and self.status != _NOT_LET_IN
 
     def value(self) -> Any:
         """Return the JSON of a success (None without a body), or raise what the table says."""
@@ -110,7 +113,8 @@ _ERRORS: Final[dict[Meaning, type[SessionWorkerError]]] = {
     Meaning.ELSEWHERE: MosaicContractBroken,
     Meaning.CONTRACT_BROKEN: MosaicContractBroken,
 }
-_TOKEN_NOT_ACCEPTED: Final = frozenset({401, 403})
+_NOT_LET_IN: Final = 401
+_TOKEN_NOT_ACCEPTED: Final = frozenset({_NOT_LET_IN, 403})
 _TOKEN_ACCEPTED: Final = frozenset(
     {
         Meaning.DONE,

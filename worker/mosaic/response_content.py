@@ -80,6 +80,10 @@ class Content:
         """Whether a code is one of *phrases*, or every message is."""
         return self._tells(lambda text: text in phrases)
 
+    def has_code(self, *codes: str) -> bool:
+        """Whether one of *codes* is there; the name of the status counts, too."""
+        return not set(codes).isdisjoint(self._words(*_CODES))
+
     def matches(self, pattern: re.Pattern[str]) -> bool:
         """Whether a code is what *pattern* describes, or every message is."""
         return self._tells(lambda text: pattern.fullmatch(text) is not None)

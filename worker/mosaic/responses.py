@@ -128,23 +128,14 @@ def _unknown_client(content: Content, _: Asked) -> bool:
 
 
 _IS_OVER: Final = "(?:invalid|expired|revoked|invalid or expired)"
-_IS_SO: Final = "(?:is |was |has )?"
+_IS_SO: Final = "(?:is |was |has been |has )?"
 _CLIENT_TOKEN: Final = re.compile(
-    rf"unauthorized|jwt .+|{_IS_OVER} (?:access|bearer|client) token"
+    rf"(?:un|not )authori[sz]ed|jwt .+|{_IS_OVER} (?:access|bearer|client) token"
     rf"|(?:the )?(?:access ?|bearer |client )token {_IS_SO}{_IS_OVER}"
 )
 _ANY_TOKEN: Final = re.compile(
     rf"{_CLIENT_TOKEN.pattern}|{_IS_OVER} token|(?:the )?token {_IS_SO}{_IS_OVER}"
 )
-# Their own proof may be called a token (the field of an authenticator app's code is `token`): a
-# guesser would cost the app its client token, and get each guess back.
-_TAKES_TOKEN: Final = (Endpoint.OTP_PROOF, Endpoint.LINK_PROOF, Endpoint.TOTP_PROOF)
-
-
-def _token_not_accepted(content: Content, asked: Asked) -> bool:
-    return content.matches(_CLIENT_TOKEN if asked.endpoint in _TAKES_TOKEN else _ANY_TOKEN)
-
-
 # What these calls bring is no login's proof: a 401 that does not name it has looked at our client
 # token alone. Believed of a refresh token, it would bar that one for ever.
 _BROUGHT: Final = {
@@ -169,9 +160,41 @@ _CLIENT_IS_MEANT: Final = re.compile(
     rf"\b(?:{_CLIENT}|forbidden|permissions?|privileges?|rights?|roles?|scopes?|unauthori[sz]ed)\b"
 )
 _PROOF_IS_MEANT: Final = re.compile(
-    r"\b(?:attempts?|authenticator|blocked|code|credentials?|otp|passcode|passkey|password"
-    r"|signature|suspended|totp)\b"
+    r"\b(?:attempts?|authenticator|blocked|code|(?<!client )credentials?|otp|passcode|passkey"
+    r"|password|signature|suspended|totp)\b"
 )
+# A 401 for a proof is about the proof, or about our client token. Servers that write the name of
+# the status write it for both. Taken for a wrong proof, a revoked client token refuses every user
+# for the rest of its hour, and counts their right passwords as guesses.
+_CLIENTS_OWN: Final = "(?:access ?|bearer |client )token"
+_CLIENT_TOKEN_FIRST: Final = re.compile(rf"\A(?:the |your )?(?:jwt|{_CLIENTS_OWN})\b")
+_CLIENT_TOKEN_IS_MEANT: Final = re.compile(rf"\b{_CLIENTS_OWN}\b")
+_WRONG_PROOF_IS_MEANT: Final = re.compile(
+    rf"{_PROOF_IS_MEANT.pattern}|\b(?:(?<!client )authentication fail(?:ed|ure)|incorrect|link"
+    r"|login|(?:no such|unknown) (?:account|user)|pin|transaction|user ?name|wrong)\b"
+)
+# Their own proof may be called a token (the field of an authenticator app's code is `token`): a
+# guesser would cost the app its client token, and get each guess back. No code counts here: what
+# stands there beside a message is a server's, for both kinds of token.
+_TAKES_TOKEN: Final = (Endpoint.OTP_PROOF, Endpoint.LINK_PROOF, Endpoint.TOTP_PROOF)
+_OWN_TOKEN: Final = re.compile(r"(?<!access )(?<!bearer )(?<!client )\btoken\b")
+
+
+def _token_not_accepted(content: Content, asked: Asked) -> bool:
+    if content.mentions(_CLIENT_TOKEN_FIRST):
+        return True
+    if _names_what_is_proved(content, asked):
+        return False
+    is_code = content.has_code("unauthorized", "invalid token")
+    is_said = content.matches(_CLIENT_TOKEN if asked.endpoint in _TAKES_TOKEN else _ANY_TOKEN)
+    return is_code or is_said or content.mentions(_CLIENT_TOKEN_IS_MEANT)
+
+
+def _names_what_is_proved(content: Content, asked: Asked) -> bool:
+    if asked.endpoint in _BROUGHT:
+        return _names_what_it_brought(content, asked)
+    is_own = asked.endpoint in _TAKES_TOKEN and any(map(_OWN_TOKEN.search, content.messages))
+    return is_own or any(map(content.mentions, (_USER_IS_MEANT, _WRONG_PROOF_IS_MEANT)))
 
 
 def _is_of_user(content: Content, _: Asked) -> bool:

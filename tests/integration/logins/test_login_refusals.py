@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from session_client import Wishes, logins, methods, requests
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import LoginStep, Proof
-from simulator.controls.devices import PasskeyDevice, visit_provider
+from simulator.controls.devices import PasskeyDevice, totp_code, visit_provider
 from simulator.idp.endpoints import Endpoint
 from tests.integration.logins.login_rig import (
     BACK,
@@ -684,6 +684,68 @@ def test_a_client_token_that_was_revoked_is_replaced_and_no_proof_sent_twice(
     assert refused.reason == Reason.CLIENT_REFUSED
     assert after.verdict is Verdict.AUTHENTICATED
     assert sqlite_stage.mosaic.state.calls.count(Endpoint.PASSWORD_AUTHENTICATE) == before + 2
+
+
+TOKEN_IS_OVER: list[dict[str, Any]] = [
+    {"error": "Unauthorized", "message": "The access token has been revoked"},
+    {
+        "error": "unauthorized",
+        "message": "Full authentication is required to access this resource",
+    },
+    {"error": "invalid_token"},
+    {"error": "invalid_token", "error_description": "The access token expired"},
+]
+
+
+def totp(stage: Stage) -> tuple[Any, str | None]:
+    state = stage.mosaic.state
+    secret = state.authenticator_apps.enrol("ada")["secret"]
+    return methods.Totp(totp_code(secret, state.clock.now()), *MAIL), None
+
+
+PROOFS: dict[Endpoint, Callable[[Stage], tuple[Any, str | None]]] = {
+    Endpoint.PASSWORD_AUTHENTICATE: password,
+    Endpoint.OTP_AUTHENTICATE: code,
+    Endpoint.TOTP_AUTHENTICATE: totp,
+    Endpoint.LINK_AUTHENTICATE: link,
+    Endpoint.SOCIAL_AUTHENTICATE: social,
+}
+
+
+@pytest.mark.parametrize("endpoint", PROOFS)
+@pytest.mark.parametrize("body", TOKEN_IS_OVER, ids=str)
+def test_a_right_proof_beside_a_dead_client_token_counts_as_no_guess(
+    sqlite_stage: Stage, endpoint: Endpoint, body: dict[str, Any]
+) -> None:
+    stage, state = sqlite_stage, sqlite_stage.mosaic.state
+    proof, login = PROOFS[endpoint](stage)
+    log_in(stage)
+    fetched = state.calls.count(Endpoint.TOKEN)
+    for _ in range(5):  # one more wrong guess would be too many
+        state.faults.add(endpoint, "status", status=401, body=body, times=1)
+        with capture_logs() as logs:
+            refused = prove(stage, proof, login=login)
+
+        told = (refused.verdict, refused.reason)
+        assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED)
+        assert len(told_operator(logs)) == 1
+
+    assert prove(stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+    assert state.calls.count(Endpoint.TOKEN) == fetched + 1
+
+
+def test_a_401_proves_no_client_token(sqlite_stage: Stage) -> None:
+    """Else the next refusal without a word would be taken for a wrong guess."""
+    state = sqlite_stage.mosaic.state
+    answers = [(401, "Invalid credentials"), (403, "No")]
+    told = []
+    for status, message in answers:
+        state.faults.add(
+            Endpoint.PASSWORD_AUTHENTICATE, "status", status=status, message=message, times=1
+        )
+        told.append(log_in(sqlite_stage).reason)
+
+    assert told == [Reason.INVALID_CREDENTIALS, Reason.CLIENT_REFUSED]
 
 
 NOT_LET_IN = [
