@@ -377,6 +377,112 @@ def test_a_401_that_names_what_was_brought_is_about_that(
         accept(endpoint, URL, answer(401, {"error": code, "message": message}))
 
 
+FIRST_STEPS = (SEND, LINK_SEND, SOCIAL_START, PASSKEY_START)
+# A right that our client lacks, as gateways and resource servers word it, also of "the user" that
+# a client is to them.
+NO_RIGHT = [
+    *(
+        f"{whom} {what}"
+        for whom in ("User", "The user", "This account")
+        for what in (
+            "is not authorized to access this resource",
+            "does not have the required role",
+            "has insufficient permissions",
+            "lacks the scope users:authenticate",
+            "is not authorised to perform: execute-api:Invoke",
+            "is not permitted to use this API: access denied",
+        )
+    ),
+    "Not authorized to perform this operation",
+    "You are not authorised",
+    "Access denied",
+    "Access is denied",
+    "Insufficient scope",
+    "Operation not permitted",
+    "The access token lacks a scope",
+    "Invalid access token",
+    "jwt expired",
+]
+
+
+@pytest.mark.parametrize("message", NO_RIGHT)
+@pytest.mark.parametrize("status_name", ["Forbidden", None])
+def test_a_missing_right_is_the_clients(message: str, status_name: str | None) -> None:
+    body = {"message": message, **({} if status_name is None else {"error": status_name})}
+    for endpoint in (*FIRST_STEPS, *AUTHENTICATES):
+        reading = Reading(Asked(endpoint, URL, answer(403, body), is_token_proven=True))
+
+        assert reading.blames_client_token, endpoint
+        with pytest.raises(ClientRefused):
+            reading.value()
+
+
+def test_a_user_who_is_not_authorized_is_our_client_where_the_token_is_not_accepted() -> None:
+    body = {"error": "Unauthorized", "message": "User is not authorized to access this resource"}
+    for endpoint in AUTHENTICATES:
+        with pytest.raises(ClientRefused):
+            accept(endpoint, URL, answer(401, body))
+
+
+# What keeps one user out, in words that are on no page.
+USERS_STATES = [
+    *(
+        f"{whom} {has_become} {state}"
+        for whom in ("User", "The user", "Your account")
+        for has_become in ("is", "was", "has been", "is temporarily")
+        for state in ("locked", "blocked", "suspended", "disabled by an administrator", "inactive")
+    ),
+    "User is not verified",
+    "User may not sign in by mail",
+    "User is not authorized to log in",
+    "This account has expired",
+    "Access denied: user is locked",
+    "Access denied. Your account has been suspended",
+    "Not authorized: the user is disabled",
+    "User role admin is locked",
+    "Too many attempts, access denied",
+]
+
+
+@pytest.mark.parametrize("message", USERS_STATES)
+@pytest.mark.parametrize("status_name", ["Forbidden", None])
+def test_a_state_of_the_user_is_the_users(message: str, status_name: str | None) -> None:
+    body = {"message": message, **({} if status_name is None else {"error": status_name})}
+    for endpoint in (*FIRST_STEPS, *AUTHENTICATES):
+        with pytest.raises((UserRefused, ProofRefused)) as caught:
+            accept(endpoint, URL, answer(403, body))
+        assert endpoint not in FIRST_STEPS or type(caught.value) is UserRefused, endpoint
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "User management is off here",
+        "User resources cannot be reached with this token",
+        "Account service: request not signed",
+    ],
+)
+def test_a_first_step_is_no_users_fault_without_a_word_of_their_state(message: str) -> None:
+    for endpoint in FIRST_STEPS:
+        with pytest.raises(ClientRefused):
+            accept(endpoint, URL, answer(403, {"message": message}))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Access denied: wrong password",
+        "Access denied: invalid code",
+        "Not authorized: password expired",
+        "Invalid credentials, access denied",
+    ],
+)
+def test_a_wrong_proof_is_one_whatever_it_is_denied(message: str) -> None:
+    for endpoint in AUTHENTICATES:
+        with pytest.raises(ProofRefused):
+            accept(endpoint, URL, answer(403, {"message": message}))
+
+
 INVALID = {"error_code": "system_invalid_input", "message": "Invalid input"}
 OF_CODE = {"error_code": "system_invalid_input", "message": ["passcode must be a string"]}
 OF_RESOURCE = {"message": "resource is not configured", "error_code": 400}

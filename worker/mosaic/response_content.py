@@ -129,8 +129,8 @@ def normalised(text: str) -> str:
 
 # "user_not_active", "User is not active": the slugs and sentences that are known, and the states of
 # a user at Mosaic in the same form.
-_HAS_BECOME: Final = "(?: is| was| has been)?(?: currently| temporarily)?"
-_USER: Final = re.compile(rf"(?:the )?user(?: account)?{_HAS_BECOME} (?P<state>.+)")
+HAS_BECOME: Final = "(?: is| was| has been)?(?: currently| temporarily)?"
+_USER: Final = re.compile(rf"(?:the )?user(?: account)?{HAS_BECOME} (?P<state>.+)")
 _STATES: Final = {
     "not active": Reason.USER_NOT_ACTIVE,
     "inactive": Reason.USER_NOT_ACTIVE,
@@ -145,7 +145,7 @@ _STATES: Final = {
 # That lockout is a setting of each method is documented, its answer only for passcodes.
 _METHOD: Final = "account|authenticator|credentials?|login|passcode|password|totp"
 _LOCKED: Final = re.compile(
-    rf"auth(?: (?:{_METHOD}))? locked|(?:(?:the|your) )?(?:{_METHOD}){_HAS_BECOME} locked(?: out)?"
+    rf"auth(?: (?:{_METHOD}))? locked|(?:(?:the|your) )?(?:{_METHOD}){HAS_BECOME} locked(?: out)?"
 )
 
 

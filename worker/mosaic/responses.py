@@ -15,7 +15,7 @@ from enum import Enum, StrEnum, auto
 from typing import Any, Final
 
 from worker.http_client import HttpAnswer
-from worker.mosaic.response_content import Content, normalised, tells_no_error
+from worker.mosaic.response_content import HAS_BECOME, Content, normalised, tells_no_error
 
 
 class Endpoint(StrEnum):
@@ -148,20 +148,36 @@ def _names_what_it_brought(content: Content, asked: Asked) -> bool:
     return content.mentions(_BROUGHT[asked.endpoint])
 
 
-# A 403 for a proof may be about the user or about our client, in words that are on no page. Taken
-# for the client's, it costs the app its token: who locks one account out could do that to all. What
-# decides is whom it speaks of first.
+# A 403 may be about the user or about our client, in words that are on no page. Taken for the
+# client's, it costs the app its token: who locks one account out could do that to all. Taken for
+# the user's, no operator hears that the client lacks a right, and right proofs count as guesses.
+# What decides is whom it speaks of first; but to a gateway our client is a user, too, so a word of
+# rights is the client's, and only a user's state or a wrong proof comes before it.
 _CLIENT: Final = r"(?:client|(?<!authenticator )app|application)"
-_USER_IS_MEANT: Final = re.compile(
-    r"\A(?:the |this |your )?(?:user|account)\b"
-    rf"|\A(?!(?:the |this )?{_CLIENT}\b).*\b(?:locked|lockout|too many)\b"
+_NO_CLIENT_FIRST: Final = rf"\A(?!(?:the |this )?{_CLIENT}\b)"
+_TO_SIGN_IN: Final = r"(?:log|sign) ?in\b"
+_STATE: Final = (
+    r"(?:banned|blocked|deactivated|deleted|disabled|expired|inactive|locked|lockout|suspended"
+    r"|unverified|not (?:activated|active|confirmed|enabled|enrolled|found|registered|verified))\b"
 )
-_CLIENT_IS_MEANT: Final = re.compile(
-    rf"\b(?:{_CLIENT}|forbidden|permissions?|privileges?|rights?|roles?|scopes?|unauthori[sz]ed)\b"
+_PROOF: Final = (
+    r"(?:authenticator|code|(?<!client )credentials?|otp|passcode|passkey|password|signature|totp)"
+    r"\b"
 )
-_PROOF_IS_MEANT: Final = re.compile(
-    r"\b(?:attempts?|authenticator|blocked|code|(?<!client )credentials?|otp|passcode|passkey"
-    r"|password|signature|suspended|totp)\b"
+_WRONG: Final = r"(?:expired|incorrect|invalid|wrong)\b"
+_USER_FIRST: Final = re.compile(r"\A(?:the |this |your )?(?:user|account)\b")
+_USERS_STATE: Final = re.compile(
+    rf"{_NO_CLIENT_FIRST}.*\b(?:locked|lockout|too many|(?:user|account){HAS_BECOME} {_STATE})"
+)
+_OF_A_STATE: Final = re.compile(rf"\b(?:{_STATE}|{_TO_SIGN_IN})")
+_RIGHT_IS_MEANT: Final = re.compile(
+    rf"\b(?:access (?:is )?denied|insufficient|(?:un|not )(?:authori[sz]ed|permitted)(?! to"
+    rf" {_TO_SIGN_IN})|permissions?|privileges?|rights?|roles?|scopes?)\b"
+)
+_CLIENT_IS_MEANT: Final = re.compile(rf"\b(?:{_CLIENT}|forbidden)\b|{_RIGHT_IS_MEANT.pattern}")
+_PROOF_IS_MEANT: Final = re.compile(rf"\b(?:attempts?\b|blocked\b|suspended\b|{_PROOF})")
+_PROOF_IS_WRONG: Final = re.compile(
+    rf"{_NO_CLIENT_FIRST}.*\b(?:{_WRONG} {_PROOF}|{_PROOF}{HAS_BECOME} {_WRONG})"
 )
 # A 401 for a proof is about the proof, or about our client token. Servers that write the name of
 # the status write it for both. Taken for a wrong proof, a revoked client token refuses every user
@@ -194,17 +210,27 @@ def _names_what_is_proved(content: Content, asked: Asked) -> bool:
     if asked.endpoint in _BROUGHT:
         return _names_what_it_brought(content, asked)
     is_own = asked.endpoint in _TAKES_TOKEN and any(map(_OWN_TOKEN.search, content.messages))
-    return is_own or any(map(content.mentions, (_USER_IS_MEANT, _WRONG_PROOF_IS_MEANT)))
+    return is_own or _speaks_of_user(content) or content.mentions(_WRONG_PROOF_IS_MEANT)
+
+
+def _speaks_of_user(content: Content) -> bool:
+    if content.mentions(_USERS_STATE):
+        return True
+    return content.mentions(_USER_FIRST) and not content.mentions(_RIGHT_IS_MEANT)
 
 
 def _is_of_user(content: Content, _: Asked) -> bool:
-    return content.mentions(_USER_IS_MEANT)
+    # In a first step no proof of the user's can be wrong: what is no state of theirs is our
+    # client's, or a missing right would be answered with a made-up code.
+    if content.mentions(_USERS_STATE):
+        return True
+    return _speaks_of_user(content) and content.mentions(_OF_A_STATE)
 
 
 def _is_of_proof(content: Content, asked: Asked) -> bool:
-    if content.mentions(_USER_IS_MEANT):
+    if _speaks_of_user(content) or content.mentions(_PROOF_IS_WRONG):
         return True
-    if content.mentions(_CLIENT_IS_MEANT):
+    if content.mentions(_CLIENT_IS_MEANT) or _token_not_accepted(content, asked):
         return False
     return content.mentions(_PROOF_IS_MEANT) or asked.is_token_proven
 

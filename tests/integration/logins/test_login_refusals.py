@@ -783,6 +783,51 @@ def test_a_first_step_is_taken_once_more_with_a_fresh_client_token(
         assert after == (before[0] + 2, before[1] + 1), message
 
 
+NO_RIGHT = [
+    "User is not authorized to access this resource",
+    "User does not have the required role",
+    "Not authorized to perform this operation",
+    "Access denied",
+]
+
+
+@pytest.mark.parametrize("endpoint", FIRST_STEPS)
+@pytest.mark.parametrize("message", NO_RIGHT)
+def test_a_first_step_without_the_right_to_it_is_tried_with_a_fresh_token_and_told_to_an_operator(
+    sqlite_stage: Stage, endpoint: Endpoint, message: str
+) -> None:
+    state = sqlite_stage.mosaic.state
+    log_in(sqlite_stage)
+    fetched = state.calls.count(Endpoint.TOKEN)
+    state.faults.add(endpoint, "status", status=403, message=message)
+
+    with capture_logs() as logs:
+        begun = begin(sqlite_stage, FIRST_STEPS[endpoint])
+
+    told = (begun.verdict, begun.reason)
+    assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED)
+    assert (state.calls.count(endpoint), state.calls.count(Endpoint.TOKEN)) == (2, fetched + 1)
+    assert len(told_operator(logs)) == 1
+
+
+@pytest.mark.parametrize("endpoint", PROOFS)
+@pytest.mark.parametrize("message", NO_RIGHT)
+def test_a_right_proof_of_a_client_without_the_right_counts_as_no_guess(
+    sqlite_stage: Stage, endpoint: Endpoint, message: str
+) -> None:
+    stage, state = sqlite_stage, sqlite_stage.mosaic.state
+    proof, login = PROOFS[endpoint](stage)
+    log_in(stage)
+    state.faults.add(endpoint, "status", status=403, message=message, times=5)
+
+    with capture_logs() as logs:
+        refused = [prove(stage, proof, login=login) for _ in range(5)]
+
+    assert {answer.reason for answer in refused} == {Reason.CLIENT_REFUSED}
+    assert len(told_operator(logs)) == 5
+    assert prove(stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+
+
 @pytest.mark.parametrize("endpoint", FIRST_STEPS)
 def test_a_first_step_is_taken_no_third_time(sqlite_stage: Stage, endpoint: Endpoint) -> None:
     state = sqlite_stage.mosaic.state
