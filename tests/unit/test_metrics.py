@@ -25,7 +25,7 @@ from worker.monitoring.gauges import Ages, Facts, MetricSource
 from worker.monitoring.meters import Meters
 from worker.monitoring.shared_folder import new_folder
 from worker.monitoring.sources import Source
-from worker.mosaic.responses import Endpoint
+from worker.mosaic.asked import Endpoint
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -19,12 +19,12 @@ from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 from session_client.contract import MAX_ID_TOKEN_CHARACTERS
 from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected, WrongSubject
 from worker.mosaic import Identity, MosaicApp
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import HttpAnswer, MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets, read_key_set
-from worker.mosaic.responses import Endpoint
 from worker.storage.redis_client import connect_redis
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

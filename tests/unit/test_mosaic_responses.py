@@ -23,10 +23,11 @@ from worker.errors import (
     SessionWorkerError,
     UserRefused,
 )
+from worker.mosaic.asked import Asked, Endpoint
 from worker.mosaic.http_calls import HttpAnswer
 from worker.mosaic.reading import Reading, accept
 from worker.mosaic.response_content import Content, normalised
-from worker.mosaic.responses import TABLE, Asked, Endpoint, Row
+from worker.mosaic.responses import TABLE, Row
 
 TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_SEND

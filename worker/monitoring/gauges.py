@@ -23,8 +23,8 @@ from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.monitoring.meters import NAMESPACE
 from worker.monitoring.sources import Source
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.faults import Fault
-from worker.mosaic.responses import Endpoint
 from worker.operations import deliveries, overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue

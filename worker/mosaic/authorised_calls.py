@@ -15,12 +15,13 @@ from worker.errors import (
     SessionWorkerError,
 )
 from worker.http_client import HttpAnswer
+from worker.mosaic.asked import Asked, Endpoint
 from worker.mosaic.client_tokens import ClientTokens
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.reading import Reading
-from worker.mosaic.responses import REPEATED_WITH_FRESH_TOKEN, Asked, Endpoint
+from worker.mosaic.responses import REPEATED_WITH_FRESH_TOKEN
 from worker.mosaic.types import CallObserver, MosaicApp, Permit
 
 

@@ -15,12 +15,12 @@ import structlog
 
 from worker.errors import ClientRefused, OperatorMustAct, TryLater
 from worker.mosaic import reading
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.client_token_cache import ClientToken, ClientTokenCache
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.response_bodies import read_client_token
-from worker.mosaic.responses import Endpoint
 from worker.mosaic.types import MosaicApp
 from worker.storage.encryption import KeyRing
 

@@ -17,7 +17,7 @@ import redis
 import structlog
 
 from worker.errors import MosaicUnavailable, OperatorMustAct
-from worker.mosaic.responses import Endpoint
+from worker.mosaic.asked import Endpoint
 
 log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ from session_client.login_steps import LoginStep
 from worker.errors import MosaicContractBroken
 from worker.http_client import HttpAnswer
 from worker.mosaic import login_calls
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.authorised_calls import AuthorisedCalls, RepeatableCall, SingleCall
 from worker.mosaic.client_token_cache import ClientTokenCache
 from worker.mosaic.client_tokens import ClientTokens
@@ -23,7 +24,6 @@ from worker.mosaic.id_tokens import IdTokenVerifier
 from worker.mosaic.jwks import KeySets
 from worker.mosaic.login_calls import LoginCall, LoginFacts
 from worker.mosaic.response_bodies import read_sessions, read_tokens
-from worker.mosaic.responses import Endpoint
 from worker.mosaic.types import (
     Identity,
     ListedSession,

@@ -12,8 +12,8 @@ from worker import metrics
 from worker.errors import MosaicContractBroken, MosaicTimedOut, MosaicUnavailable
 from worker.http_client import HttpAnswer, HttpClient, HttpRequest
 from worker.metrics import CallOutcome
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.deadline import Deadline
-from worker.mosaic.responses import Endpoint
 
 __all__ = ["MAX_BODY_BYTES", "HttpAnswer", "MosaicHttp"]
 

@@ -20,10 +20,10 @@ from joserfc.jwk import ECKey, RSAKey
 from worker.errors import MosaicContractBroken, MosaicTimedOut, OperatorMustAct, TryLater
 from worker.http_client import http_date
 from worker.mosaic import reading
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
-from worker.mosaic.responses import Endpoint
 
 RSA_ALGORITHMS: Final = frozenset({"RS256", "PS256"})
 EC_ALGORITHMS: Final = frozenset({"ES256"})

@@ -13,7 +13,7 @@ from typing import Any, Final
 from session_client import methods
 from session_client.login_steps import LoginStep
 from worker.errors import MosaicContractBroken
-from worker.mosaic.responses import Endpoint
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.types import MosaicApp
 
 

@@ -22,8 +22,9 @@ from worker.errors import (
 )
 from worker.http_client import HttpAnswer
 from worker.metrics import CallOutcome
+from worker.mosaic.asked import Asked, Endpoint
 from worker.mosaic.response_content import Content
-from worker.mosaic.responses import TABLE, Asked, Endpoint, Meaning
+from worker.mosaic.responses import TABLE, Meaning
 
 _OUTCOMES: Final = {
     Meaning.DONE: CallOutcome.OK,

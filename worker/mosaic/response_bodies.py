@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.errors import MosaicContractBroken
-from worker.mosaic.responses import Endpoint
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.types import ListedSession, Tokens
 
 MAX_SECONDS: Final = 10 * 366 * 24 * 3600  # ten years: more is not a lifetime but an error

@@ -8,41 +8,14 @@ sessions for it would log people out because of our bug. Source: "Errors" in the
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from enum import Enum, StrEnum, auto
-from typing import Any, Final
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
 
-from worker.http_client import HttpAnswer
-from worker.mosaic.response_content import HAS_BECOME, Content, normalised, tells_no_error
-
-
-class Endpoint(StrEnum):
-    """The calls the door makes; of those about one session, the path under ``/cis/v1/auth``."""
-
-    TOKEN = "client token"  # noqa: S105 - a name
-    JWKS = "jwks"
-    AUTHENTICATE = "session/authenticate"
-    LOGOUT = "session/logout"
-    LIST_SESSIONS = "users/sessions"
-    DELETE_SESSIONS = "users/sessions/delete"
-    DELETE_FRONTEND_SESSIONS = "frontend_sessions/delete"
-    # First steps of active logins.
-    OTP_SEND = "otp/send"
-    LINK_SEND = "link/email/send"
-    SOCIAL_START = "social/start"  # with the provider in between, in the path
-    SOCIAL_VERIFY = "social/verify"
-    WEBAUTHN_START = "webauthn/authenticate/start"
-    # What completes them.
-    PASSWORD_PROOF = "password/authenticate"  # noqa: S105 - a path
-    OTP_PROOF = "otp/authenticate"
-    LINK_PROOF = "link/email/authenticate"
-    TOTP_PROOF = "totp/authenticate"
-    SOCIAL_PROOF = "social/authenticate"
-    WEBAUTHN_PROOF = "webauthn/authenticate"
-    BIOMETRICS_PROOF = "mobile-biometrics/authenticate"
-    REFRESH = "token/refresh"
+from worker.mosaic import wording
+from worker.mosaic.asked import Asked, Endpoint
+from worker.mosaic.response_content import Content, tells_no_error
 
 
 class Meaning(Enum):
@@ -62,22 +35,6 @@ class Meaning(Enum):
     RATE_LIMITED = auto()
     ELSEWHERE = auto()  # the contract is broken, but by a server that is not Mosaic's
     CONTRACT_BROKEN = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One call and its answer. *options* names the app's own optional fields that were sent.
-
-    *is_token_proven* says whether Mosaic has accepted the client token before, *sent* what a call
-    that is not repeated has sent.
-    """
-
-    endpoint: Endpoint
-    url: str
-    answer: HttpAnswer
-    options: tuple[str, ...] = ()
-    is_token_proven: bool = False
-    sent: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 # The questions a row may ask.
@@ -127,114 +84,6 @@ def _unknown_client(content: Content, _: Asked) -> bool:
     return content.says(*(f"{it} not found" for it in ("client", "app", "application")))
 
 
-_IS_OVER: Final = "(?:invalid|expired|revoked|invalid or expired)"
-_IS_SO: Final = "(?:is |was |has been |has )?"
-_CLIENT_TOKEN: Final = re.compile(
-    rf"(?:un|not )authori[sz]ed|jwt .+|{_IS_OVER} (?:access|bearer|client) token"
-    rf"|(?:the )?(?:access ?|bearer |client )token {_IS_SO}{_IS_OVER}"
-)
-_ANY_TOKEN: Final = re.compile(
-    rf"{_CLIENT_TOKEN.pattern}|{_IS_OVER} token|(?:the )?token {_IS_SO}{_IS_OVER}"
-)
-# What these calls bring is no login's proof: a 401 that does not name it has looked at our client
-# token alone. Believed of a refresh token, it would bar that one for ever.
-_BROUGHT: Final = {
-    Endpoint.REFRESH: re.compile(r"\b(?:invalid grant|refresh ?token)\b"),
-    Endpoint.SOCIAL_VERIFY: re.compile(r"\b(?:invalid grant|code|state)\b"),
-}
-
-
-def _names_what_it_brought(content: Content, asked: Asked) -> bool:
-    return content.mentions(_BROUGHT[asked.endpoint])
-
-
-# A 403 may be about the user or about our client, in words that are on no page. Taken for the
-# client's, it costs the app its token: who locks one account out could do that to all. Taken for
-# the user's, no operator hears that the client lacks a right, and right proofs count as guesses.
-# What decides is whom it speaks of first; but to a gateway our client is a user, too, so a word of
-# rights is the client's, and only a user's state or a wrong proof comes before it.
-_CLIENT: Final = r"(?:client|(?<!authenticator )app|application)"
-_NO_CLIENT_FIRST: Final = rf"\A(?!(?:the |this )?{_CLIENT}\b)"
-_TO_SIGN_IN: Final = r"(?:log|sign) ?in\b"
-_STATE: Final = (
-    r"(?:banned|blocked|deactivated|deleted|disabled|expired|inactive|locked|lockout|suspended"
-    r"|unverified|not (?:activated|active|confirmed|enabled|enrolled|found|registered|verified))\b"
-)
-_PROOF: Final = (
-    r"(?:authenticator|code|(?<!client )credentials?|otp|passcode|passkey|password|signature|totp)"
-    r"\b"
-)
-_WRONG: Final = r"(?:expired|incorrect|invalid|wrong)\b"
-_USER_FIRST: Final = re.compile(r"\A(?:the |this |your )?(?:user|account)\b")
-_USERS_STATE: Final = re.compile(
-    rf"{_NO_CLIENT_FIRST}.*\b(?:locked|lockout|too many|(?:user|account){HAS_BECOME} {_STATE})"
-)
-_OF_A_STATE: Final = re.compile(rf"\b(?:{_STATE}|{_TO_SIGN_IN})")
-_RIGHT_IS_MEANT: Final = re.compile(
-    rf"\b(?:access (?:is )?denied|insufficient|(?:un|not )(?:authori[sz]ed|permitted)(?! to"
-    rf" {_TO_SIGN_IN})|permissions?|privileges?|rights?|roles?|scopes?)\b"
-)
-_CLIENT_IS_MEANT: Final = re.compile(rf"\b(?:{_CLIENT}|forbidden)\b|{_RIGHT_IS_MEANT.pattern}")
-_PROOF_IS_MEANT: Final = re.compile(rf"\b(?:attempts?\b|blocked\b|suspended\b|{_PROOF})")
-_PROOF_IS_WRONG: Final = re.compile(
-    rf"{_NO_CLIENT_FIRST}.*\b(?:{_WRONG} {_PROOF}|{_PROOF}{HAS_BECOME} {_WRONG})"
-)
-# A 401 for a proof is about the proof, or about our client token. Servers that write the name of
-# the status write it for both. Taken for a wrong proof, a revoked client token refuses every user
-# for the rest of its hour, and counts their right passwords as guesses.
-_CLIENTS_OWN: Final = "(?:access ?|bearer |client )token"
-_CLIENT_TOKEN_FIRST: Final = re.compile(rf"\A(?:the |your )?(?:jwt|{_CLIENTS_OWN})\b")
-_CLIENT_TOKEN_IS_MEANT: Final = re.compile(rf"\b{_CLIENTS_OWN}\b")
-_WRONG_PROOF_IS_MEANT: Final = re.compile(
-    rf"{_PROOF_IS_MEANT.pattern}|\b(?:(?<!client )authentication fail(?:ed|ure)|incorrect|link"
-    r"|login|(?:no such|unknown) (?:account|user)|pin|transaction|user ?name|wrong)\b"
-)
-# Their own proof may be called a token (the field of an authenticator app's code is `token`): a
-# guesser would cost the app its client token, and get each guess back. No code counts here: what
-# stands there beside a message is a server's, for both kinds of token.
-_TAKES_TOKEN: Final = (Endpoint.OTP_PROOF, Endpoint.LINK_PROOF, Endpoint.TOTP_PROOF)
-_OWN_TOKEN: Final = re.compile(r"(?<!access )(?<!bearer )(?<!client )\btoken\b")
-
-
-def _token_not_accepted(content: Content, asked: Asked) -> bool:
-    if content.mentions(_CLIENT_TOKEN_FIRST):
-        return True
-    if _names_what_is_proved(content, asked):
-        return False
-    is_code = content.has_code("unauthorized", "invalid token")
-    is_said = content.matches(_CLIENT_TOKEN if asked.endpoint in _TAKES_TOKEN else _ANY_TOKEN)
-    return is_code or is_said or content.mentions(_CLIENT_TOKEN_IS_MEANT)
-
-
-def _names_what_is_proved(content: Content, asked: Asked) -> bool:
-    if asked.endpoint in _BROUGHT:
-        return _names_what_it_brought(content, asked)
-    is_own = asked.endpoint in _TAKES_TOKEN and any(map(_OWN_TOKEN.search, content.messages))
-    return is_own or _speaks_of_user(content) or content.mentions(_WRONG_PROOF_IS_MEANT)
-
-
-def _speaks_of_user(content: Content) -> bool:
-    if content.mentions(_USERS_STATE):
-        return True
-    return content.mentions(_USER_FIRST) and not content.mentions(_RIGHT_IS_MEANT)
-
-
-def _is_of_user(content: Content, _: Asked) -> bool:
-    # In a first step no proof of the user's can be wrong: what is no state of theirs is our
-    # client's, or a missing right would be answered with a made-up code.
-    if content.mentions(_USERS_STATE):
-        return True
-    return _speaks_of_user(content) and content.mentions(_OF_A_STATE)
-
-
-def _is_of_proof(content: Content, asked: Asked) -> bool:
-    if _speaks_of_user(content) or content.mentions(_PROOF_IS_WRONG):
-        return True
-    if content.mentions(_CLIENT_IS_MEANT) or _token_not_accepted(content, asked):
-        return False
-    return content.mentions(_PROOF_IS_MEANT) or asked.is_token_proven
-
-
 # What keeps Mosaic from sending anything, or from asking for a passkey.
 _NO_WAY_TO_USER: Final = (
     "user email address missing",
@@ -251,50 +100,6 @@ def _no_way_to_user(content: Content, _: Asked) -> bool:
 
 def _provider_unset(content: Content, _: Asked) -> bool:
     return content.says("external provider configuration error")
-
-
-# Of a request that is refused for its form, or for what the app wants of its tokens.
-_FORM: Final = ("system invalid input", "invalid request")
-_REDIRECT: Final = re.compile(r"\bredirect ur[il]s?\b")
-_WISHES: Final = {
-    "resource": re.compile(r"\bresources?\b"),
-    "claims": re.compile(r"\bclaims?\b"),
-    "org_id": re.compile(r"\b(?:org id|organi[sz]ation)\b"),
-}
-# Said as a list it would be a complaint about the form, which counts as no failed guess.
-_WRONG_PROOF: Final = re.compile(r"\b(?:credentials?|expired|incorrect|wrong)\b")
-# What apps pass on with each request, and no user or developer has chosen.
-_OF_BROWSER: Final = {
-    "client_attributes": re.compile(r"\b(?:client attributes|user agent|ip address)\b"),
-    "device_id": re.compile(r"\bdevice id\b"),
-}
-_OPTIONS: Final = _WISHES | _OF_BROWSER
-
-
-def _names_redirect(content: Content, _: Asked) -> bool:
-    return content.mentions(_REDIRECT)
-
-
-def _is_about_form(content: Content, _: Asked) -> bool:
-    fields = content.value if isinstance(content.value, dict) else {}
-    is_list = isinstance(fields.get("message"), list) and not content.mentions(_WRONG_PROOF)
-    is_named = any(content.mentions(it) for it in (_REDIRECT, *_OPTIONS.values()))
-    return is_list or is_named or content.says(*_FORM)
-
-
-def _is_about_options(content: Content, asked: Asked) -> bool:
-    """Whether an option that was sent is named; or no field is, and one was the app's own wish."""
-    if not _is_about_form(content, asked):
-        return False
-    sent = (pattern for option, pattern in _OPTIONS.items() if option in asked.options)
-    if any(map(content.mentions, sent)):
-        return True
-    return not _WISHES.keys().isdisjoint(asked.options) and not _names_own_field(content, asked)
-
-
-def _names_own_field(content: Content, asked: Asked) -> bool:
-    fields = (normalised(name) for name in asked.sent if name not in asked.options)
-    return any(content.mentions(re.compile(rf"\b{re.escape(field)}\b")) for field in fields)
 
 
 def _has_options(_: Content, asked: Asked) -> bool:
@@ -342,7 +147,8 @@ PROOFS: Final = (
 )
 _LOGINS: Final = (*_FIRST_STEPS, *PROOFS)
 _AUTHENTICATES: Final = tuple(it for it in PROOFS if it not in {_E.SOCIAL_VERIFY, _E.REFRESH})
-_TOKEN_ALONE: Final = (*REPEATED_WITH_FRESH_TOKEN, *_BROUGHT)  # a 401 has looked at
+_BRINGS: Final = tuple(wording.BROUGHT)
+_TOKEN_ALONE: Final = (*REPEATED_WITH_FRESH_TOKEN, *_BRINGS)  # a 401 has looked at
 _JOINABLE: Final = (_E.AUTHENTICATE, *(it for it in PROOFS if it is not _E.SOCIAL_VERIFY))
 _AUTHORISED: Final = (_E.TOKEN, *_SESSION_CALLS)
 _EVERYWHERE: Final = tuple(Endpoint)
@@ -363,6 +169,8 @@ _NO_WORD: Final = (
     " app's base URL and client id"
 )
 _ELSEWHERE: Final = "redirects are not followed: set the address it leads to"
+_REDIRECT: Final = "redirect URI not allowed"
+_NOT_ACCEPTED: Final = "not accepted"
 _UNKNOWN: Final = "not in the protocol: ask Mosaic's support what it means"
 
 # The first row that fits counts.
@@ -397,17 +205,17 @@ TABLE: Final = (
     Row((_E.TOKEN,), (400, 401, 403), _anything, _M.CLIENT_REFUSED, _WRONG_CLIENT),
     Row(_SESSION_CALLS, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
     # A wrong proof is a 400 or 401, too: it must not cost the client its token.
-    Row(_LOGINS, (401,), _token_not_accepted, _M.CLIENT_REFUSED, _NOT_LET_IN),
-    Row(tuple(_BROUGHT), (401,), _names_what_it_brought, _M.PROOF_REFUSED, "not accepted"),
+    Row(_LOGINS, (401,), wording.token_not_accepted, _M.CLIENT_REFUSED, _NOT_LET_IN),
+    Row(_BRINGS, (401,), wording.names_what_it_brought, _M.PROOF_REFUSED, _NOT_ACCEPTED),
     Row(_TOKEN_ALONE, (401,), _anything, _M.CLIENT_REFUSED, _NOT_LET_IN),
     Row(_FIRST_STEPS, (400,), _provider_unset, _M.CONTRACT_BROKEN, _PROVIDER),
-    Row(_LEADS_BACK, (400, 422), _names_redirect, _M.REDIRECT_REFUSED, "redirect URI not allowed"),
-    Row(_LOGINS, (400, 422), _is_about_options, _M.OPTIONS_REFUSED, "options refused"),
-    Row(PROOFS, (400, 422), _is_about_form, _M.STEP_REFUSED, "refused for its form"),
-    Row(PROOFS, (400, 401, 422), _anything, _M.PROOF_REFUSED, "not accepted"),
+    Row(_LEADS_BACK, (400, 422), wording.names_redirect, _M.REDIRECT_REFUSED, _REDIRECT),
+    Row(_LOGINS, (400, 422), wording.is_about_options, _M.OPTIONS_REFUSED, "options refused"),
+    Row(PROOFS, (400, 422), wording.is_about_form, _M.STEP_REFUSED, "refused for its form"),
+    Row(PROOFS, (400, 401, 422), _anything, _M.PROOF_REFUSED, _NOT_ACCEPTED),
     Row(_FIRST_STEPS, (400, 401, 422), _anything, _M.STEP_REFUSED, "refused"),
-    Row(_FIRST_STEPS, (403,), _is_of_user, _M.USER_REFUSED, _ABOUT_USER),
-    Row(_AUTHENTICATES, (403, 423), _is_of_proof, _M.PROOF_REFUSED, "not accepted"),
+    Row(_FIRST_STEPS, (403,), wording.is_of_user, _M.USER_REFUSED, _ABOUT_USER),
+    Row(_AUTHENTICATES, (403, 423), wording.is_of_proof, _M.PROOF_REFUSED, _NOT_ACCEPTED),
     Row((*_SESSION_CALLS, *_LOGINS), (403,), _anything, _M.CLIENT_REFUSED, _NO_RIGHT),
     Row((_E.AUTHENTICATE,), (400, 422), _has_options, _M.OPTIONS_REFUSED, "options refused"),
     Row((_E.LOGOUT,), (400, 422), _anything, _M.LOGOUT_REFUSED, _UNKNOWN),

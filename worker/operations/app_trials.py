@@ -23,7 +23,7 @@ from worker.errors import (
     NoticeUndelivered,
 )
 from worker.mosaic import MosaicApp
-from worker.mosaic.responses import Endpoint
+from worker.mosaic.asked import Endpoint
 from worker.operations import health, queue_depth
 from worker.wiring import Services, utc_now
 

@@ -23,8 +23,8 @@ from worker.celery_support import heartbeat, other_brokers
 from worker.errors import BrokerUnavailable, ClientRefused, StoreUnavailable
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.faults import Fault
-from worker.mosaic.responses import Endpoint
 from worker.operations import deliveries, overview, queue_depth
 from worker.operations.dependencies import MAY_NOT_WRITE, NO_PERMISSION, unavailable
 from worker.operations.lateness import Workers, schedules_of

@@ -18,9 +18,9 @@ from tests.integration.mosaic.mosaic_rig import RawServer
 from tests.integration.mosaic.test_mosaic_http import answer, over_tls, saying, soon
 from tests.stage import Stage
 from worker.errors import MosaicTimedOut, MosaicUnavailable
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.http_calls import MosaicHttp
-from worker.mosaic.responses import Endpoint
 
 PASSWORD = "pw/cänary@88"
 SPELT = "pw%2Fc%C3%A4nary%4088"

@@ -19,9 +19,9 @@ from tests.certificates import make_certificate, server_context
 from tests.integration.mosaic.mosaic_rig import RawServer
 from worker.errors import MosaicTimedOut, MosaicUnavailable
 from worker.http_client import bounded_transport as http_module
+from worker.mosaic.asked import Endpoint
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.http_calls import MAX_BODY_BYTES, MosaicHttp
-from worker.mosaic.responses import Endpoint
 
 
 @pytest.fixture
