@@ -199,17 +199,27 @@ def test_a_purge_that_is_done_is_not_done_again_within_its_time(keeper: Stage) -
     assert [line["event"] for line in later] == ["history_purged"]
 
 
+def expired_for_long(stage: Stage, count: int) -> None:
+    """Let there be sessions that are kept no more."""
+    for _ in range(count):
+        stage.registered()
+    stage.pass_time(days=15)
+    expire_sessions(stage.services)
+    stage.pass_time(days=11)
+
+
+def flying_time() -> SimpleNamespace:
+    """A clock by which each batch uses up the time of its run."""
+    seconds = itertools.count(0, 1000)
+    return SimpleNamespace(monotonic=lambda: next(seconds))
+
+
 def test_a_purge_that_did_not_come_to_its_end_goes_on_when_beat_asks_again(
     keeper: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(3):
-        keeper.registered()
-    keeper.pass_time(days=15)
-    expire_sessions(keeper.services)
-    keeper.pass_time(days=11)
+    expired_for_long(keeper, 3)
     with monkeypatch.context() as patch:
-        seconds = itertools.count(0, 1000)
-        patch.setattr(batches, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        patch.setattr(batches, "time", flying_time())
         tasks.purge_history()
     left = len(keeper.sessions())
     noted = last_runs.ages(keeper.services.redis)[Run.PURGE_HISTORY]
@@ -393,14 +403,9 @@ def test_what_no_message_can_ask_for_any_more_goes_when_nothing_is_to_be_kept(
 def test_when_its_time_is_up_the_next_run_goes_on(
     keeper: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(5):
-        keeper.registered()
-    keeper.pass_time(days=15)
-    expire_sessions(keeper.services)
-    keeper.pass_time(days=11)
+    expired_for_long(keeper, 5)
     with monkeypatch.context() as patch:
-        seconds = itertools.count(0, 1000)
-        patch.setattr(batches, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        patch.setattr(batches, "time", flying_time())
         first = purge_history(keeper.services)
 
     second = purge_history(keeper.services)
@@ -410,10 +415,7 @@ def test_when_its_time_is_up_the_next_run_goes_on(
 
 
 def test_the_task_does_the_same(keeper: Stage) -> None:
-    keeper.registered()
-    keeper.pass_time(days=15)
-    expire_sessions(keeper.services)
-    keeper.pass_time(days=11)
+    expired_for_long(keeper, 1)
 
     tasks.purge_history()
 
