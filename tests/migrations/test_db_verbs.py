@@ -42,12 +42,13 @@ def told(*words: str, expect: int = 0) -> Any:
     return json.loads(db(*words, "--json", expect=expect).stdout)
 
 
-@pytest.mark.usefixtures("url")
-def test_an_upgrade_says_what_it_did_and_the_second_that_there_was_nothing_to_do() -> None:
+def test_an_upgrade_says_what_it_did_and_the_second_that_there_was_nothing_to_do(url: str) -> None:
     first = db("upgrade").stdout.splitlines()
     second = db("upgrade").stdout.splitlines()
 
     at_head = f"the database is at {target.head()}, as this release needs"
+    is_postgresql = first != steps_in(first)  # SQLite builds them at once, and says nothing
+    assert is_postgresql is url.startswith("postgresql")
     assert steps_in(first) == [*(f"up to {s.revision}: {s.doc}" for s in target.steps()), at_head]
     assert second == [f"{at_head}: there was nothing to do"]
     assert told("upgrade") == {"revision": target.head(), "done": second}

@@ -231,7 +231,7 @@ def _bucket(limit: Limit, key: str, size: int, seconds: int, *, is_final: bool =
 
 
 def _of_key(key: str) -> Iterator[tuple[Bucket, str]]:
-    """Yield the bucket that is under *key*, with its browser. There is none under what was said."""
+    """Yield the bucket under *key* and its browser; nothing for the mark that one was full."""
     match key.split(":"):
         case ["failed", limit, _, browser]:
             yield _bucket(Limit(limit), key, FAILURES, FAILURE_SECONDS), browser

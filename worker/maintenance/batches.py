@@ -55,20 +55,19 @@ def in_turn(services: Services, works: Mapping[str, Work], until: float) -> Coun
     """Do a batch of each of *works* in turn, as `each_batch` does them.
 
     One after the other they would share the time unfairly: as long as there is too much of the
-    first, the last would get on by one batch a run, and its table would grow for ever.
+    first, the last would get on by one batch a run, and its table would grow for ever. Raises
+    `StoreTooSlow` where the database ended a batch of each.
     """
     going = {name: each_batch(services, name, work, until) for name, work in works.items()}
     rows = dict.fromkeys(works, 0)
-    is_complete = True
+    is_complete, too_slow = True, list[StoreTooSlow]()
     while going:
         for name, batches in list(going.items()):
             try:
                 done = next(batches, None)
             except StoreTooSlow as error:
-                if len(works) == 1:
-                    raise
                 # The other tables must not grow for one whose batches are too much.
-                is_complete = False
+                too_slow.append(error)
                 log.warning("maintenance_skipped", what=name, rows=rows[name], detail=str(error))
                 del going[name]
                 continue
@@ -79,7 +78,9 @@ def in_turn(services: Services, works: Mapping[str, Work], until: float) -> Coun
                 rows[name] += done.rows
             if done is None or done.is_last:
                 del going[name]
-    return Counts(rows, is_complete)
+    if len(too_slow) == len(works):
+        raise too_slow[-1]  # a run of which nothing came must not count as one
+    return Counts(rows, is_complete and not too_slow)
 
 
 def in_batches(services: Services, name: str, work: Work, until: float) -> Counts:

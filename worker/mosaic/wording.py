@@ -1,7 +1,8 @@
 """Whom and what an answer speaks of, where its words are on no page of Mosaic's.
 
 Each error stands on some page with a few words, and servers and gateways have others for it. What
-is asked here decides who pays: the app's client token, the user's guesses, or an operator's night.
+is asked here decides whether the app's client token is given up, whether the attempt counts as a
+wrong guess, and whether an operator is called.
 Before and after touching it: tests/unit/test_mosaic_responses.py, which puts many wordings to it.
 """
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select
 
-from models import App, IdpSession, Logout, Notice, SessionEvent, UserRevocation
+from models import App, IdpSession, Logout, Notice, UserRevocation
 from worker.operations.views import (
     AppBehind,
     LateLogouts,
@@ -18,7 +18,7 @@ from worker.operations.views import (
 )
 from worker.outbox import leases
 from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
-from worker.sessions import audit, queries
+from worker.sessions import queries
 from worker.wiring import Services
 
 _PENDING: Final = "pending"
@@ -165,8 +165,8 @@ def any_proven_fails(connection: Connection, *which: ColumnElement[bool]) -> boo
 def late_logouts(connection: Connection, now: datetime) -> LateLogouts | None:
     """Return the logouts that Mosaic could not be told for `LOGOUT_LATE_AFTER`; None without any.
 
-    Those of users who were revoked are among them. Those of an app that all failed are not where
-    no token has proved any of them.
+    Those of users who were revoked are among them. Those of an app are not where Mosaic was asked
+    about each and no token has proved the session of any: the app may have made their ids up.
     """
     late_before = now - LOGOUT_LATE_AFTER
     found = [
@@ -215,9 +215,9 @@ def _is_another_confirmed(connection: Connection, app_id: str, *, since: datetim
 
     That others are enabled says nothing: one portal may be all that logs users out.
     """
-    confirmed = select(SessionEvent.id).where(
-        SessionEvent.at >= since,
-        SessionEvent.event == audit.IDP_CONFIRMED,
-        SessionEvent.app_id != app_id,
+    confirmed = select(Logout.id).where(
+        Logout.closed_at >= since,
+        Logout.outcome == leases.CONFIRMED,
+        Logout.requested_by != app_id,
     )
     return connection.execute(confirmed.limit(1)).first() is not None

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select
-
-from models import App
 from worker.logins import limits
 from worker.logins.limits import Bucket
+from worker.operations import overview
 from worker.sessions import operator_trail
 from worker.sessions.operator_trail import Action
 from worker.wiring import Services
@@ -103,7 +101,9 @@ def _found(services: Services, whom: Whom) -> list[tuple[Bucket, LimitInfo]]:
 def _buckets(services: Services, whom: Whom) -> Iterable[tuple[Bucket, str | None, str | None]]:
     """Yield each bucket with its app and its browser, where it has one."""
     if whom.address is not None:
-        for app_id in _app_ids(services):
+        with services.store.read() as connection:
+            app_ids = overview.all_apps(connection)
+        for app_id in app_ids:
             yield limits.failures_of_address(app_id, whom.address), app_id, None
         yield limits.sends_of_address(whom.address), None, None
         return
@@ -117,8 +117,3 @@ def _subjects(services: Services, whom: Whom) -> list[bytes]:
         return [limits.subject_of(services, _USER_ID, whom.user_id)]
     types = _KNOWN_TYPES if whom.login_type is None else (whom.login_type,)
     return [limits.subject_of(services, each, whom.login or "") for each in types]
-
-
-def _app_ids(services: Services) -> list[str]:
-    with services.store.read() as connection:
-        return list(connection.execute(select(App.app_id).order_by(App.app_id)).scalars())

@@ -144,17 +144,27 @@ def close_notices(stage: Stage) -> None:
         connection.execute(update(Notice).values(closed_at=stage.now(), outcome="confirmed"))
 
 
+def logged_out_for_long(stage: Stage, count: int) -> None:
+    """Let there be sessions that are kept no more, and what a logout leaves behind."""
+    for _ in range(count):
+        stage.registered()
+    stage.log_out(app_id="desk", scope=LogoutScope.USER)
+    stage.tell_mosaic()
+    stage.pass_time(days=21)
+
+
+def flying_time(seconds_a_look: float = 1000) -> SimpleNamespace:
+    """A clock that goes on by so much whenever it is looked at, and no pauses."""
+    clock = itertools.count(0, seconds_a_look)
+    return SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
+
+
 def test_one_run_takes_its_time_once_for_all_it_deletes(
     keeper: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(5):
-        keeper.registered()
-    keeper.log_out(app_id="desk", scope=LogoutScope.USER)
-    keeper.tell_mosaic()
-    keeper.pass_time(days=21)
-    clock = itertools.count(0.0, 10.0)  # looked at once a run, and twice a batch
-    slow = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
-    monkeypatch.setattr(batches, "time", slow)
+    logged_out_for_long(keeper, 5)
+    # It is looked at once a run, and twice a batch.
+    monkeypatch.setattr(batches, "time", flying_time(seconds_a_look=10))
     monkeypatch.setattr(pace, "_quickest", {})
 
     counts = purge_history(keeper.services)
@@ -167,14 +177,8 @@ def test_one_run_takes_its_time_once_for_all_it_deletes(
 def test_what_comes_last_is_deleted_as_fast_as_what_comes_first(
     keeper: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(12):
-        keeper.registered()
-    keeper.log_out(app_id="desk", scope=LogoutScope.USER)
-    keeper.tell_mosaic()
-    keeper.pass_time(days=21)
-    clock = itertools.count(0.0, 1.0)
-    slow = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
-    monkeypatch.setattr(batches, "time", slow)
+    logged_out_for_long(keeper, 12)
+    monkeypatch.setattr(batches, "time", flying_time(seconds_a_look=1))
     monkeypatch.setattr(pace, "_quickest", {})
 
     rows = purge_history(keeper.services).rows
@@ -206,12 +210,6 @@ def expired_for_long(stage: Stage, count: int) -> None:
     stage.pass_time(days=15)
     expire_sessions(stage.services)
     stage.pass_time(days=11)
-
-
-def flying_time() -> SimpleNamespace:
-    """A clock by which each batch uses up the time of its run."""
-    seconds = itertools.count(0, 1000)
-    return SimpleNamespace(monotonic=lambda: next(seconds))
 
 
 def test_a_purge_that_did_not_come_to_its_end_goes_on_when_beat_asks_again(

@@ -230,3 +230,24 @@ def test_the_first_batch_is_woken_at_once_and_the_sweep_wakes_the_others(
 
     assert stage.redis.llen("idp") == BATCH
     assert "as beat has the sweep wake them" in printed
+
+
+@pytest.mark.parametrize(
+    ("given", "left_out_by"), [("--override-guard", "--yes"), ("--yes", "--override-guard")]
+)
+def test_a_count_that_takes_too_long_says_which_option_leaves_it_out(
+    postgres_url: str,
+    stage_with: StageWith,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    left_out_by: str,
+) -> None:
+    monkeypatch.setattr(database, "PG_OPTIONS", database.PG_OPTIONS + " -c lock_timeout=200")
+    stage = stage_with(postgres_url)
+    refs = shared(stage)
+    with stage.services.store.write() as held:
+        held.exec_driver_sql("LOCK TABLE idp_sessions")
+        said = complaint("sessions", "revoke", "--app", "shop", *WHY[:2], given)
+
+    assert f"counting sessions, which {left_out_by} leaves out" in said
+    assert live(stage) == set(refs)
