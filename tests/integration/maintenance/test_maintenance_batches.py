@@ -18,8 +18,12 @@ from simulator.server import SimulatorServer
 from tests.integration.outbox.propagation_rig import by_queue, notices
 from tests.stage import Stage
 from worker.logout.end_sessions import delivery
+from worker.maintenance import last_runs
 from worker.maintenance.expire import expire_sessions
+from worker.maintenance.last_runs import Run
 from worker.maintenance.purge import purge_history
+from worker.storage import database
+from worker.tasks import maintenance as tasks
 
 StageWith = Callable[..., Stage]
 
@@ -495,3 +499,18 @@ def test_a_table_that_is_too_slow_keeps_no_other_from_being_purged(
     assert (counts.rows["sessions"], counts.rows["events"]) == (MANY, 0)
     assert not counts.is_complete
     assert purge_history(stage.services).is_complete
+
+
+def test_a_run_of_which_nothing_came_does_not_count_as_one(
+    postgres_url: str, stage_with: StageWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "PG_OPTIONS", database.PG_OPTIONS + " -c lock_timeout=200")
+    stage = stage_with(postgres_url)
+    overdue(stage)
+    with stage.services.store.write() as held:
+        held.exec_driver_sql("LOCK TABLE idp_sessions IN EXCLUSIVE MODE")
+        tasks.expire_sessions()
+
+    assert last_runs.ages(stage.services.redis)[Run.EXPIRE_SESSIONS] is None
+    tasks.expire_sessions()
+    assert last_runs.ages(stage.services.redis)[Run.EXPIRE_SESSIONS] is not None
