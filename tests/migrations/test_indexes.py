@@ -21,6 +21,7 @@ from migrations.target import HERE, config_for
 from models import new_id
 from sandbox.postgres_server import PostgresDatabases
 from simulator.controls.gates import wait_until
+from worker.storage import database
 from worker.storage.database import make_engine
 
 BEFORE, AFTER = "0008", "0009"
@@ -123,6 +124,24 @@ def test_others_read_and_write_while_an_index_is_built(url: str, engine: Engine)
     assert indexes(engine) == NEW
     command.downgrade(config_for(url), BEFORE)
     assert indexes(engine) == OLD
+
+
+def test_a_build_may_take_longer_than_a_transaction_may_do_nothing(
+    url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the migration and that of our turn wait for it, and do nothing meanwhile."""
+    options = f"{database.PG_OPTIONS} -c idle_in_transaction_session_timeout=300"
+    monkeypatch.setattr(database, "PG_OPTIONS", options)
+    seconds = text(
+        "SELECT extract(epoch FROM clock_timestamp() - query_start) FROM pg_stat_activity"
+        " WHERE pid = ANY(:pids)"
+    )
+    with upgrading(url, engine) as upgrade, engine.connect() as connection:
+        pids = {"pids": building(engine)}
+        wait_until(lambda: connection.execute(seconds, pids).scalar_one() > 1, 60)
+    upgrade.result(timeout=60)
+
+    assert indexes(engine) == NEW
 
 
 def test_a_build_that_was_stopped_is_begun_anew(url: str, engine: Engine) -> None:
