@@ -137,7 +137,7 @@ def _deliver(services: Services, message: Message, sender: Sender, outcome: Outc
     sealed = sealing.seal(sender.key, sealing.Kind.ANSWER, content).encode()
     record = None
     if _is_worth_remembering(message.task, outcome):
-        record = _record_of(services, message.task, sender, outcome)
+        record = _record_of(services, message.task, sender)
     return _push(
         services, message, sealed, record=record, first=outcome.publication, live_at=outcome.live_at
     )
@@ -149,11 +149,10 @@ def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
     return task is not Task.LOGOUT and outcome.verdict not in _NOT_REMEMBERED
 
 
-def _record_of(services: Services, task: Task, sender: Sender, outcome: Outcome) -> ReplyRecord:
+def _record_of(services: Services, task: Task, sender: Sender) -> ReplyRecord:
     """Return what to keep, complete: the claim of the id may have been lost, or never made."""
     return ReplyRecord(
         digest=sender.digest,
-        session=outcome.data.get("session_ref", ""),
         seconds=_record_seconds(task, times.from_wire(sender.content["deadline"]), services.now()),
     )
 

@@ -26,15 +26,14 @@ redis.call("EXPIRE", KEYS[1], ARGV[2])
 local known = redis.call("HMGET", KEYS[1], "digest", "answer")
 return {{now, known[1], known[2]}}
 """)
-# The session is for workers of the release before; this one looks into the answer.
 # Returns Redis' time, and 1 if it is not too late: the command may have been on its way for long.
 _PUSH: Final = Script(f"""{_NOW}
 if ARGV[3] ~= "" and now > tonumber(ARGV[3]) then return {{now, 0}} end
 redis.call("RPUSH", KEYS[1], ARGV[1])
 redis.call("EXPIRE", KEYS[1], ARGV[2])
 if ARGV[4] then
-  redis.call("HSET", KEYS[2], "answer", ARGV[1], "digest", ARGV[4], "session", ARGV[5])
-  redis.call("EXPIRE", KEYS[2], ARGV[6])
+  redis.call("HSET", KEYS[2], "answer", ARGV[1], "digest", ARGV[4])
+  redis.call("EXPIRE", KEYS[2], ARGV[5])
 end
 return {{now, 1}}
 """)
@@ -46,7 +45,6 @@ class ReplyRecord:
     """What is kept with an answer."""
 
     digest: bytes = field(repr=False)
-    session: str  # the one it speaks of, or ""
     seconds: int
 
 
@@ -91,7 +89,7 @@ class ReplyStore:
         *first* is run before it, in the same trip. Returns whether it was pushed: not when Redis
         came to it after *until*, a moment of `time.monotonic`.
         """
-        remember = () if record is None else (record.digest, record.session, record.seconds)
+        remember = () if record is None else (record.digest, record.seconds)
         push = Call(
             _PUSH,
             [contract.reply_key(app_id, answer_to or request_id), _record_key(app_id, request_id)],

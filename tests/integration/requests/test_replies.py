@@ -38,7 +38,7 @@ def deliver(stage: Stage, sent: Sent) -> Any:
     return answer
 
 
-@pytest.mark.parametrize("field", ["answer", "session", "more"])
+@pytest.mark.parametrize("field", ["answer", "more"])
 def test_noise_in_a_record_is_no_fault_and_the_request_is_served(
     asked: tuple[Stage, Sent], field: str
 ) -> None:
@@ -57,17 +57,12 @@ def test_noise_for_what_was_asked_is_taken_for_another_request(asked: tuple[Stag
         assert deliver(stage, sent).reason == Reason.REQUEST_ID_REUSED, noise
 
 
-@pytest.mark.parametrize("session", [None, b"", b"01a20872-f07c-748e-a5d6-4108532b6f0a"])
-def test_tokens_of_a_session_that_has_ended_are_not_given_again_whatever_lies_beside_them(
-    asked: tuple[Stage, Sent], session: bytes | None
+def test_tokens_of_a_session_that_has_ended_are_not_given_again(
+    asked: tuple[Stage, Sent],
 ) -> None:
     stage, sent = asked
     (row,) = stage.sessions()
     stage.log_out(session_ref=str(row.id))
-    if session is None:
-        stage.redis.hdel(record_of(sent), "session")
-    else:
-        stage.redis.hset(record_of(sent), "session", session)
 
     again = deliver(stage, sent)
 
