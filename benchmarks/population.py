@@ -13,6 +13,7 @@ from models.browser_token import TokenOrigin
 from session_client.contract import Method
 from session_client.keys import AppKey
 from worker.app_registry import SILENT_BY_USER
+from worker.mosaic import ClientSecret
 from worker.operations.app_description import NewApp
 from worker.operations.apps import add_app
 from worker.sessions import mosaic_ids
@@ -30,7 +31,7 @@ def add_apps(services: Services) -> dict[str, AppKey]:
             NewApp(
                 app_id=app_id,
                 client_id=people.client_id(app_id),
-                client_secret=people.client_secret(app_id),
+                credential=ClientSecret(people.client_secret(app_id)),
                 capabilities=(SILENT_BY_USER,),
                 methods=(Method.PASSWORD.value,),
             ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.app import App, AppKey
+from models.app import App, AppKey, TokenEndpointAuthMethod
 from models.base import Base, UtcDateTime, new_id
 from models.browser_token import BrowserToken, TokenOrigin
 from models.idp_session import AppSession, EndCause, IdpSession, SessionAlias
@@ -40,6 +40,7 @@ __all__ = [
     "SessionAlias",
     "SessionEvent",
     "Ticket",
+    "TokenEndpointAuthMethod",
     "TokenOrigin",
     "UserRevocation",
     "UserWatermark",

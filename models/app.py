@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, new_id
+
+
+class TokenEndpointAuthMethod(StrEnum):
+    """How an app's client proves itself to Mosaic, by the names of OpenID Connect."""
+
+    CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - a method's name
+    PRIVATE_KEY_JWT = "private_key_jwt"
 
 
 class App(Base):
@@ -23,7 +31,13 @@ class App(Base):
 
     app_id: Mapped[str] = mapped_column(primary_key=True)
     client_id: Mapped[str] = mapped_column(unique=True)
-    # Sealed for this row ("apps:<app_id>:client_secret"); opened only to fetch a client token.
+    # What `sealed_client_secret` serves for (`TokenEndpointAuthMethod`).
+    token_endpoint_auth_method: Mapped[str] = mapped_column(
+        default=TokenEndpointAuthMethod.CLIENT_SECRET_POST.value,
+        server_default=text("'client_secret_post'"),
+    )
+    # The client's secret, or its private key. Sealed for this row ("apps:<app_id>:client_secret");
+    # opened only to fetch a client token.
     sealed_client_secret: Mapped[bytes]
 
     # Policy. Mosaic returns tokens however weak the login was, so strength is checked here.

@@ -34,6 +34,7 @@ from tests.sound_store import require_sound
 from worker import wiring
 from worker.app import app as celery_app
 from worker.app_registry import SILENT_BY_USER
+from worker.mosaic import ClientSecret
 from worker.operations import apps
 from worker.operations.app_description import NewApp
 from worker.outbox import mosaic_logouts
@@ -173,7 +174,7 @@ class Stage:
         new = NewApp(
             app_id=app_id,
             client_id=f"client-{app_id}",
-            client_secret=f"secret-of-{app_id}",
+            credential=ClientSecret(f"secret-of-{app_id}"),
             capabilities=tuple(sorted(capabilities)),
             **choices,
         )

@@ -23,6 +23,7 @@ from models import App, AppKey
 from session_client.keys import AppKey as ClientKey
 from worker.errors import OperatorMustAct, StoreUnavailable
 from worker.mosaic import MosaicApp, endpoints_for
+from worker.mosaic.client_authentication import credential_of
 from worker.policy import Policy, policy_of
 from worker.settings.model import Settings
 from worker.storage.database import Store
@@ -200,11 +201,11 @@ class AppRegistry:
             issuer=app.issuer,
         )
         seconds = app.session_lifetime_seconds or self._settings.session_lifetime_seconds
-        secret = self._keyring.open(app.sealed_client_secret, client_secret_place(app.app_id))
+        value = self._keyring.open(app.sealed_client_secret, client_secret_place(app.app_id))
         return MosaicApp(
             app_id=app.app_id,
             client_id=app.client_id,
-            client_secret=secret,
+            credential=credential_of(app.token_endpoint_auth_method, value),
             base_url=endpoints.base_url,
             token_url=endpoints.token_url,
             jwks_url=endpoints.jwks_url,
@@ -214,7 +215,7 @@ class AppRegistry:
 
 
 def client_secret_place(app_id: str) -> str:
-    """Return what an app's sealed client secret is bound to."""
+    """Return what an app's sealed client secret, or private key, is bound to."""
     return f"apps:{app_id}:client_secret"
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import pytest
 import redis
+from joserfc.jwk import ECKey
 
 from sandbox.processes import poll_until
 from sandbox.stack import PREFIX, Stack
@@ -187,24 +188,34 @@ class Flow:
         self.broker.close()
 
     def add_app(self, app_id: str) -> SessionClient:
-        client_secret = f"client-secret-canary-of-{app_id}"
-        self.stack.mosaic.add_client(f"client-{app_id}", client_secret)
-        secret_file = self.stack.folder / f"{app_id}.secret"
-        secret_file.write_text(client_secret, encoding="utf-8")
+        option, credential = self.credential_of(app_id)
+        file = self.stack.folder / f"{app_id}.credential"
+        file.write_text(credential, encoding="utf-8")
         printed = self.stack.run(
             "mosaic-sessions", "apps", "add", app_id, "--client-id", f"client-{app_id}",
-            "--client-secret-file", str(secret_file), "--quiet", "--allow", "silent_by_user",
-            *METHODS.get(app_id, ()),
+            option, str(file), "--quiet", "--allow", "silent_by_user", *METHODS.get(app_id, ()),
         )  # fmt: skip
-        secret_file.unlink()
+        file.unlink()
         key = printed.strip().splitlines()[-1]
         self.secrets |= {
-            f"client secret of {app_id}": client_secret,
             f"app key of {app_id}": key,
             f"app key of {app_id} encoded": key.partition(".")[2],
             f"app key of {app_id} raw": AppKey.parse(key).secret,
         }
         return SessionClient(broker_url=self.stack.broker_url, app_id=app_id, app_key=key)
+
+    def credential_of(self, app_id: str) -> tuple[str, str]:
+        """Make what the app's client proves itself to Mosaic by: the shop a secret, forum a key."""
+        if app_id == "forum":
+            key = ECKey.generate_key("P-256")
+            self.stack.mosaic.add_client("client-forum", public_jwk=key.as_dict(private=False))
+            parts = key.as_dict(private=True)
+            self.secrets["client key of forum"] = str(parts["d"])
+            return "--client-key-file", json.dumps(parts)
+        secret = f"client-secret-canary-of-{app_id}"
+        self.stack.mosaic.add_client(f"client-{app_id}", secret)
+        self.secrets[f"client secret of {app_id}"] = secret
+        return "--client-secret-file", secret
 
     def login(self, user_id: str) -> Any:
         login = self.stack.mosaic.login(user_id, "client-shop", amr=("pwd",))

@@ -26,11 +26,8 @@ def table(connection: Connection, name: str) -> Table:
 
 
 def add_app(connection: Connection, app_id: str, *capabilities: str) -> None:
-    """Register an app as the release before 0003 does: it knows none of the new columns."""
-    apps = table(connection, "apps")
-    known = {name: column for name, column in apps.columns.items() if name not in NEW_COLUMNS}
-    values: dict[str, Any] = dict.fromkeys(known)
-    values |= {
+    """Register an app as the release before 0003 does: it knows no later column."""
+    values: dict[str, Any] = {
         "app_id": app_id,
         "client_id": f"client-{app_id}",
         "sealed_client_secret": b"sealed",
@@ -40,7 +37,7 @@ def add_app(connection: Connection, app_id: str, *capabilities: str) -> None:
         "notify_on_expiry": False,
         "created_at": NOW,
     }
-    connection.execute(insert(apps).values(values))
+    connection.execute(insert(table(connection, "apps")).values(values))
 
 
 def add_session(connection: Connection, end_cause: str | None = None) -> UUID:

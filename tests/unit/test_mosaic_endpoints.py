@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.errors import ConfigurationError
-from worker.mosaic import MosaicApp, Tokens, endpoints_for
+from worker.mosaic import ClientSecret, MosaicApp, Tokens, endpoints_for
 from worker.settings.model import Settings
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -64,7 +64,7 @@ def test_no_secret_is_seen_in_a_repr() -> None:
     app = MosaicApp(
         app_id="shop",
         client_id="shop",
-        client_secret="s3cr3t",
+        credential=ClientSecret("s3cr3t"),
         base_url="",
         token_url="",
         jwks_url="",

@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
 from session_client.contract import MAX_ID_TOKEN_CHARACTERS
 from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected, WrongSubject
-from worker.mosaic import Identity, MosaicApp
+from worker.mosaic import ClientSecret, Identity, MosaicApp
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
@@ -33,7 +33,7 @@ EVERY_ALGORITHM = ["RS256", "PS256", "ES256", "HS256", "RS512", "none"]
 APP = MosaicApp(
     app_id="shop",
     client_id="shop",
-    client_secret="",
+    credential=ClientSecret(""),
     base_url="",
     token_url="",
     jwks_url="jwks",

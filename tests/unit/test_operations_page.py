@@ -17,7 +17,7 @@ PAGE: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 REF: Final = "00000000-0000-7000-8000-000000000000"
 BLOCKS: Final = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS: Final = [
-    line.partition("  #")[0].strip()
+    line.partition("  #")[0].partition(" < ")[0].strip()
     for block in BLOCKS
     for line in block.splitlines()
     if line.startswith("mosaic-sessions ")

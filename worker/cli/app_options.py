@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 import click
 
@@ -11,7 +11,10 @@ from session_client import contract
 from worker.app_registry import CAPABILITIES
 from worker.cli import common
 from worker.cli.common import Failure
+from worker.mosaic import ClientCredential, ClientPrivateKey, ClientSecret
 from worker.operations.app_description import AppChoices
+
+Credential = TypeVar("Credential", ClientSecret, ClientPrivateKey)
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -122,23 +125,59 @@ def choice_options(verb: Callable[..., None]) -> Callable[..., None]:
     return verb
 
 
-def secret_option(unsaid: str) -> Callable[[Any], Any]:
-    """Return the option that says where the client secret is; *unsaid* is what it is without."""
-    return click.option(
-        "--client-secret-file",
-        type=click.File(encoding="utf-8"),
-        metavar="FILE",
-        help=f"Where its secret is; - is standard input. {unsaid}",
-    )
+def credential_options(unsaid: str) -> Callable[[Any], Any]:
+    """Return the options that say where the client's secret is, or its private key.
+
+    *unsaid* is what it is without either.
+    """
+    file = click.File(encoding="utf-8")
+
+    def add_both(verb: Callable[..., None]) -> Callable[..., None]:
+        verb = click.option(
+            "--client-key-file",
+            type=file,
+            metavar="FILE",
+            help="Where its private key is, in place of a secret (private_key_jwt): PEM or JWK.",
+        )(verb)
+        return click.option(
+            "--client-secret-file",
+            type=file,
+            metavar="FILE",
+            help=f"Where its secret is; - is standard input. {unsaid}",
+        )(verb)
+
+    return add_both
 
 
-def read_secret(file: IO[str] | None) -> str:
-    """Return the client secret. Never an argument: those are visible to every user in `ps`."""
-    if file is not None:
-        return file.read().strip()
+def read_credential(
+    client_secret_file: IO[str] | None, client_key_file: IO[str] | None
+) -> ClientCredential | None:
+    """Return what a client proves itself by, None where no file is given.
+
+    Never an argument: those are visible to every user in `ps`.
+    """
+    if client_secret_file is not None and client_key_file is not None:
+        raise click.UsageError("--client-secret-file or --client-key-file, not both")
+    if client_key_file is not None:
+        return _read(ClientPrivateKey, client_key_file.read())
+    return None if client_secret_file is None else _read(ClientSecret, client_secret_file.read())
+
+
+def ask_for_secret() -> ClientSecret:
+    """Ask the operator at the terminal for the client secret."""
     if not common.is_at_a_terminal():
-        raise Failure("where is the client secret? Give --client-secret-file FILE, or - for stdin")
-    return str(click.prompt("Client secret", hide_input=True, err=True)).strip()
+        raise Failure(
+            "where is the client secret? Give --client-secret-file FILE, or - for stdin;"
+            " --client-key-file FILE where the client has a private key instead"
+        )
+    return _read(ClientSecret, click.prompt("Client secret", hide_input=True, err=True))
+
+
+def _read(kind: type[Credential], text: str) -> Credential:
+    try:
+        return kind.read(text)
+    except ValueError as error:
+        raise Failure(str(error)) from None
 
 
 def changes(options: dict[str, Any], unset: tuple[str, ...]) -> dict[str, Any]:

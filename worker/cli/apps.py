@@ -13,12 +13,13 @@ from worker.app_registry import RELOAD_AFTER_SECONDS
 from worker.cli import output
 from worker.cli.app_options import (
     allow_option,
+    ask_for_secret,
     by_option,
     changes,
     choice_options,
+    credential_options,
     deny_option,
-    read_secret,
-    secret_option,
+    read_credential,
     unset_option,
 )
 from worker.cli.common import keyed_services, services
@@ -47,7 +48,7 @@ def apps() -> None:
 @apps.command("add")
 @_app_id
 @click.option("--client-id", required=True, help="The app's client at Mosaic.")
-@secret_option("Without it a terminal is asked.")
+@credential_options("Without either a terminal is asked.")
 @choice_options
 @allow_option
 @_notice_url
@@ -60,6 +61,7 @@ def add(  # noqa: PLR0913 - one for each option
     app_id: str,
     client_id: str,
     client_secret_file: IO[str] | None,
+    client_key_file: IO[str] | None,
     allow: tuple[str, ...],
     notice_url: str | None,
     notice_queue: str | None,
@@ -74,7 +76,7 @@ def add(  # noqa: PLR0913 - one for each option
     new = NewApp(
         app_id=app_id,
         client_id=client_id,
-        client_secret=read_secret(client_secret_file),
+        credential=read_credential(client_secret_file, client_key_file) or ask_for_secret(),
         notice_method=method,
         notice_address=address,
         notify_on_expiry=notify_on_expiry,
@@ -91,7 +93,7 @@ def add(  # noqa: PLR0913 - one for each option
 
 @apps.command("set")
 @_app_id
-@secret_option("A new one, after it was changed at Mosaic.")
+@credential_options("A new one, after it was changed at Mosaic.")
 @choice_options
 @allow_option
 @deny_option
@@ -101,6 +103,7 @@ def set_(  # noqa: PLR0913 - one for each option
     *,
     app_id: str,
     client_secret_file: IO[str] | None,
+    client_key_file: IO[str] | None,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
     unset: tuple[str, ...],
@@ -116,11 +119,11 @@ def set_(  # noqa: PLR0913 - one for each option
     both = sorted(set(allow) & set(deny))
     if both:
         raise click.UsageError(f"--allow {both[0]} or --deny {both[0]}, not both")
-    if client_secret_file is None and not (changed or allow or deny):
+    credential = read_credential(client_secret_file, client_key_file)
+    if credential is None and not (changed or allow or deny):
         raise click.UsageError("say what to change")
-    secret = None if client_secret_file is None else read_secret(client_secret_file)
     operations.set_app(
-        keyed_services(), app_id, client_secret=secret, allow=allow, deny=deny, **changed
+        keyed_services(), app_id, credential=credential, allow=allow, deny=deny, **changed
     )
     _print_done(app_id, f"{app_id} is changed. {_SOON}", as_json=as_json)
 
@@ -175,6 +178,7 @@ def show(*, app_id: str, as_json: bool) -> None:
         {
             "app": app.app_id,
             "client": app.client_id,
+            "proves itself by": app.token_endpoint_auth_method,
             "keys": app.kids,
             **by_option(app),
             "is told": _is_told(app),

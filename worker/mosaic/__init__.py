@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.mosaic.client_authentication import ClientCredential, ClientPrivateKey, ClientSecret
 from worker.mosaic.endpoints import Endpoints, endpoints_for
 from worker.mosaic.gateway import MosaicGateway, build_gateway
 from worker.mosaic.login_calls import CALLS, LoginFacts, Shown
@@ -16,6 +17,9 @@ from worker.mosaic.types import (
 
 __all__ = [
     "CALLS",
+    "ClientCredential",
+    "ClientPrivateKey",
+    "ClientSecret",
     "Endpoints",
     "Identity",
     "ListedSession",

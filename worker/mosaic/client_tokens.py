@@ -153,7 +153,7 @@ class ClientTokens:
         form = {
             "grant_type": "client_credentials",
             "client_id": app.client_id,
-            "client_secret": app.client_secret,
+            **app.credential.proof(app.client_id, app.token_url, self._now()),
         }
         with self._faults.watch(Endpoint.TOKEN, app.app_id):
             answer = self._http.post_form(
@@ -171,11 +171,11 @@ class ClientTokens:
 
     def _credentials(self, app: MosaicApp) -> str:
         """Return a keyed hash of what a token is asked with; another's token is not ours."""
-        asked_with = f"{app.token_url}\n{app.client_id}\n{app.client_secret}"
+        asked_with = f"{app.token_url}\n{app.client_id}\n{app.credential.value}"
         return self._keyring.lookup_hash(asked_with).hex()
 
     def _slot(self, app: MosaicApp) -> _Slot:
-        key = (app.token_url, app.client_id, app.client_secret)
+        key = (app.token_url, app.client_id, app.credential.value)
         slot = self._slots.get(key)
         if slot is None:
             with self._slots_lock:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from worker.mosaic.client_authentication import ClientCredential
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MosaicApp:
@@ -15,7 +17,7 @@ class MosaicApp:
 
     app_id: str
     client_id: str
-    client_secret: str = field(repr=False)
+    credential: ClientCredential
     base_url: str  # the API host; identity calls live under its /cis
     token_url: str
     jwks_url: str

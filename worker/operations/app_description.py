@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from session_client import contract
 from worker.app_registry import CAPABILITIES
 from worker.backchannel import check_address
 from worker.errors import ConfigurationError, NoticeRefused
-from worker.mosaic import endpoints_for
+from worker.mosaic import ClientCredential, endpoints_for
 from worker.settings.environment import variable_name
 from worker.settings.validators import check_http_url
 from worker.wiring import Services
@@ -54,7 +54,7 @@ class NewApp(AppChoices):
 
     app_id: str
     client_id: str
-    client_secret: str = field(repr=False)
+    credential: ClientCredential
     notice_method: NoticeMethod | None = None
     notice_address: str | None = None
     notify_on_expiry: bool = False
@@ -66,6 +66,7 @@ class AppInfo(AppChoices):
 
     app_id: str
     client_id: str
+    token_endpoint_auth_method: str
     notice_method: str | None
     notice_address: str | None
     notify_on_expiry: bool

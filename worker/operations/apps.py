@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from models import App, AppKey, NoticeMethod, new_id
 from session_client.keys import AppKey as ClientKey
 from worker.app_registry import app_key_place, client_secret_place
+from worker.mosaic import ClientCredential
 from worker.operations.app_description import (
     AppChoices,
     AppError,
@@ -56,6 +57,7 @@ def list_apps(services: Services) -> list[AppInfo]:
         AppInfo(
             app_id=app.app_id,
             client_id=app.client_id,
+            token_endpoint_auth_method=app.token_endpoint_auth_method,
             **_choices_in(app),
             notice_method=app.notice_method,
             notice_address=_shown_address(app.notice_method, app.notice_address),
@@ -85,12 +87,12 @@ def set_app(
     services: Services,
     app_id: str,
     *,
-    client_secret: str | None = None,
+    credential: ClientCredential | None = None,
     allow: Collection[str] = (),
     deny: Collection[str] = (),
     **changes: Any,
 ) -> None:
-    """Change the app's client secret, if one is given, and those of its `AppChoices` named.
+    """Change what the app's client proves itself by, if it is given, and the `AppChoices` named.
 
     Capabilities are given and taken one by one, by *allow* and *deny*. What is not named stays as
     it is. Workers serve the app like this once they have reread it.
@@ -108,12 +110,12 @@ def set_app(
         if "tickets_from" in changes:
             _require_sources(connection, app_id, choices.tickets_from)
         values = _choice_columns(choices)
-        if client_secret is not None:
-            values["sealed_client_secret"] = _sealed_secret(services, app_id, client_secret)
+        if credential is not None:
+            values |= _credential_columns(services, app_id, credential)
         connection.execute(update(App).where(App.app_id == app_id).values(values))
         after = _remembered(connection, app_id)
-        if client_secret is not None:
-            after["client_secret"] = "a new one"  # noqa: S105 - it is not shown
+        if credential is not None:
+            after["client_credential"] = "a new one"  # it is not shown
         _note(connection, services, Action.APP_CHANGED, app_id, before=was, after=after)
     services.mosaic.faults.forget()
 
@@ -233,7 +235,11 @@ def _remembered(connection: Connection, app_id: str) -> dict[str, Any]:
         if kept[name] is not None:
             kept[name] = without_password(kept[name])
     expiry = {"notify_on_expiry": row.notify_on_expiry}
-    return {"client_id": row.client_id} | kept | notice | expiry
+    client = {
+        "client_id": row.client_id,
+        "token_endpoint_auth_method": row.token_endpoint_auth_method,
+    }
+    return client | kept | notice | expiry
 
 
 def _require(connection: Connection, app_id: str) -> None:
@@ -275,7 +281,7 @@ def _row(services: Services, new: NewApp) -> dict[str, object]:
     return {
         "app_id": new.app_id,
         "client_id": new.client_id,
-        "sealed_client_secret": _sealed_secret(services, new.app_id, new.client_secret),
+        **_credential_columns(services, new.app_id, new.credential),
         **_choice_columns(new),
         "notice_method": new.notice_method.value if new.notice_method else None,
         "notice_address": new.notice_address,
@@ -284,10 +290,14 @@ def _row(services: Services, new: NewApp) -> dict[str, object]:
     }
 
 
-def _sealed_secret(services: Services, app_id: str, client_secret: str) -> bytes:
-    if not client_secret:
-        raise AppError("the client secret must not be empty")
-    return services.keyring.seal(client_secret, client_secret_place(app_id))
+def _credential_columns(
+    services: Services, app_id: str, credential: ClientCredential
+) -> dict[str, object]:
+    sealed = services.keyring.seal(credential.value, client_secret_place(app_id))
+    return {
+        "token_endpoint_auth_method": credential.method.value,
+        "sealed_client_secret": sealed,
+    }
 
 
 def _choice_columns(choices: AppChoices) -> dict[str, object]:

@@ -258,6 +258,7 @@ def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
         return (
             f"Give the secret of {owner} anew: "
             f"mosaic-sessions apps set {owner} --client-secret-file FILE"
+            " (a key: --client-key-file)"
         )
     return f"Give the client of {owner} the right at Mosaic, in its admin portal"
 

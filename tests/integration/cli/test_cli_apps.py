@@ -17,6 +17,7 @@ from tests.integration.cli.apps_rig import ADD, SECRET, add, ask_with, row
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.stage import Stage
 from worker import wiring
+from worker.mosaic import ClientSecret
 from worker.operations.app_description import AppError
 
 
@@ -101,7 +102,7 @@ def test_the_secret_is_read_from_a_file_and_kept_sealed(
     assert SECRET.encode() not in row(sqlite_stage).sealed_client_secret
     known = sqlite_stage.services.apps.find("shop")
     assert known is not None
-    assert known.mosaic.client_secret == SECRET
+    assert known.mosaic.credential == ClientSecret(SECRET)
 
 
 def test_where_answers_are_in_another_redis_than_messages_the_app_is_to_be_told(

@@ -21,6 +21,7 @@ def test_apps_are_listed_with_their_keys_and_policy(sqlite_stage: Stage) -> None
     assert listed == {
         "app_id": "shop",
         "client_id": "client-shop",
+        "token_endpoint_auth_method": "client_secret_post",
         "amr_all_of": ["mfa"],
         "amr_any_of": ["sms"],
         "max_age_seconds": 600,

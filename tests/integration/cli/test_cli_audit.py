@@ -57,11 +57,15 @@ def test_every_change_of_an_app_is_remembered_with_what_it_was(stage: Stage) -> 
     assert added["operator"] == ME
     assert (added["after"]["client_id"], added["after"]["key"]) == ("client-shop", key.kid)
     assert changed["operator"] == f"ada, ticket 4711 ({ME})"
-    assert changed["before"] == {"max_age_seconds": 600, "capabilities": [], "client_secret": None}
+    assert changed["before"] == {
+        "max_age_seconds": 600,
+        "capabilities": [],
+        "client_credential": None,
+    }
     assert changed["after"] == {
         "max_age_seconds": 900,
         "capabilities": ["logout_user"],
-        "client_secret": "a new one",
+        "client_credential": "a new one",
     }
     assert told_elsewhere["before"]["notice_address"] is None
     assert told_elsewhere["after"]["notice_address"] == queue

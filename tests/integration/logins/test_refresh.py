@@ -624,7 +624,7 @@ def test_what_mosaic_did_not_take_may_be_sent_under_the_same_id(
     assert answer.verdict is Verdict.AUTHENTICATED
 
 
-def set_url(stage: Stage, **urls: str) -> None:
+def set_url(stage: Stage, **urls: Any) -> None:
     """Have an operator set addresses of the shop's, and nobody remember anything from before."""
     apps.set_app(stage.services, "shop", **urls)
     stage.services.apps._apps.clear()

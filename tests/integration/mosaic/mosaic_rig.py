@@ -21,6 +21,7 @@ from sandbox.redis_server import RedisServer
 from simulator.idp.records import Login
 from simulator.server import SimulatorServer
 from worker.mosaic import (
+    ClientSecret,
     Identity,
     MosaicApp,
     MosaicGateway,
@@ -48,7 +49,7 @@ def make_app(url: str, **changes: Any) -> MosaicApp:
     values: dict[str, Any] = {
         "app_id": "shop",
         "client_id": "shop",
-        "client_secret": SECRET,
+        "credential": ClientSecret(SECRET),
         "base_url": url,
         "token_url": f"{url}/oidc/token",
         "jwks_url": f"{url}/cis/oidc/jwks",

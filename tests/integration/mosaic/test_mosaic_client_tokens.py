@@ -17,7 +17,7 @@ from tests.integration.mosaic.mosaic_rig import (
     running_rig,
 )
 from worker.errors import ClientRefused, MosaicRateLimited, MosaicTimedOut, MosaicUnavailable
-from worker.mosaic import client_tokens
+from worker.mosaic import ClientSecret, client_tokens
 from worker.mosaic.client_tokens import LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
 from worker.mosaic.deadline import Deadline
 
@@ -224,7 +224,7 @@ def test_a_rejected_token_is_not_taken_back_from_redis(rig: Rig) -> None:
 def test_a_wrong_secret_is_refused_and_not_asked_for_again_at_once(rig: Rig, answer: str) -> None:
     rig.state.policy.change(wrong_client_answer=answer)
     session, gateway = rig.login().session_id, rig.gateway()
-    wrong = replace(rig.app, client_secret="wrong")
+    wrong = replace(rig.app, credential=ClientSecret("wrong"))
 
     for _ in range(10):
         with pytest.raises(ClientRefused):
@@ -240,7 +240,7 @@ def test_a_wrong_secret_is_refused_and_not_asked_for_again_at_once(rig: Rig, ans
 def test_a_corrected_secret_works_at_once(rig: Rig) -> None:
     session, gateway = rig.login().session_id, rig.gateway()
     with pytest.raises(ClientRefused):
-        authenticate(gateway, replace(rig.app, client_secret="wrong"), session)
+        authenticate(gateway, replace(rig.app, credential=ClientSecret("wrong")), session)
 
     authenticate(gateway, rig.app, session)
 
@@ -250,7 +250,7 @@ def test_an_app_with_a_wrong_secret_does_not_live_on_the_token_of_another(rig: R
     authenticate(rig.gateway(), rig.app, session)
 
     with pytest.raises(ClientRefused):
-        authenticate(rig.gateway(), replace(rig.app, client_secret="wrong"), session)
+        authenticate(rig.gateway(), replace(rig.app, credential=ClientSecret("wrong")), session)
 
 
 def test_a_rate_limit_on_tokens_is_passed_on(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.mosaic.mosaic_rig import Free, Rig, authenticate, running_rig
 from worker.errors import SessionWorkerError
-from worker.mosaic import MosaicApp, MosaicGateway
+from worker.mosaic import ClientSecret, MosaicApp, MosaicGateway
 from worker.mosaic.faults import KEY, REMEMBERED_SECONDS, Fault, Faults
 
 Change = Callable[[MosaicApp], MosaicApp]
@@ -65,9 +65,9 @@ WRONG: dict[str, tuple[Call, Change, str, str]] = {
     ),
     "secret": (
         sign_in,
-        lambda app: replace(app, client_secret="wrong"),
+        lambda app: replace(app, credential=ClientSecret("wrong")),
         "client token shop",
-        "wrong client id or secret",
+        "wrong client id, secret or key",
     ),
     "path of the token endpoint": (
         sign_in,

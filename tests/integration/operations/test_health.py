@@ -156,7 +156,10 @@ FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
         wrong_secret,
         {},
         "mosaic",
-        ("wrong client id or secret", "mosaic-sessions apps set shop --client-secret-file FILE"),
+        (
+            "wrong client id, secret or key",
+            "mosaic-sessions apps set shop --client-secret-file FILE",
+        ),
     ),
     "a wrong token URL": (
         signed_in,
@@ -254,7 +257,10 @@ WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] =
         wrong_secret_of_one,
         {},
         "mosaic",
-        ("wrong client id or secret", "mosaic-sessions apps set shop --client-secret-file FILE"),
+        (
+            "wrong client id, secret or key",
+            "mosaic-sessions apps set shop --client-secret-file FILE",
+        ),
     ),
     "an open breaker": (
         mosaic_fails_one,

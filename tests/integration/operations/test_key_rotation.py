@@ -41,7 +41,7 @@ def test_after_resealing_everything_opens_without_the_old_key(stage: Stage) -> N
     alone = with_ring(stage, {"k2": NEW})
     app = alone.apps.find("shop")
     assert app is not None
-    assert app.mosaic.client_secret == "secret-of-shop"
+    assert app.mosaic.credential.value == "secret-of-shop"
     assert app.keys[stage.keys["shop"].kid] == stage.keys["shop"]
     sealed = stage.session(session).sealed_session_id
     assert alone.keyring.open(sealed, f"idp_sessions:{session}:session_id")
