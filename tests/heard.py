@@ -53,6 +53,7 @@ class Heard(LogoutReceipt):
     transfer_url: str | None = None
     expires_in: int | None = None
     sessions: tuple[SessionInfo, ...] = ()
+    approval_data: dict[str, str] | None = None
 
     @classmethod
     def from_wire(cls, content: Mapping[str, Any]) -> Heard:

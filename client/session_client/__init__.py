@@ -17,6 +17,7 @@ from session_client.begun import (
     LinkSent,
     SocialBegun,
     SocialVerified,
+    TotpTransactionBegun,
     WebauthnBegun,
 )
 from session_client.browser_cookie import BrowserCookie
@@ -49,6 +50,7 @@ from session_client.login_steps import FirstStep, Proof
 from session_client.logins import Authenticate, Start
 from session_client.methods import (
     BeginSocial,
+    BeginTotpTransaction,
     BeginWebauthn,
     Code,
     IssueLink,
@@ -60,6 +62,7 @@ from session_client.methods import (
     SendOtp,
     Social,
     Totp,
+    TotpTransaction,
     VerifySocial,
     Webauthn,
 )
@@ -110,6 +113,7 @@ __all__ = [
     "Authenticate",
     "Authenticated",
     "BeginSocial",
+    "BeginTotpTransaction",
     "BeginWebauthn",
     "Begun",
     "BrokerUnavailable",
@@ -175,6 +179,8 @@ __all__ = [
     "Ticket",
     "Tokens",
     "Totp",
+    "TotpTransaction",
+    "TotpTransactionBegun",
     "Unauthorized",
     "Unavailable",
     "Verdict",

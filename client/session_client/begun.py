@@ -69,6 +69,13 @@ class SocialVerified(Begun):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TotpTransactionBegun(Begun):
+    """Show ``challenge``: typed into the authenticator app, it gives the code that approves."""
+
+    challenge: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebauthnBegun(Begun):
     """What the browser's authenticator is to sign: hand ``options`` to the page."""
 

@@ -152,6 +152,7 @@ class Method(Word):
     OTP = "otp"  # a code by SMS or mail
     LINK = "link"  # a link by mail
     TOTP = "totp"
+    TOTP_TRANSACTION = "totp_transaction"  # the authenticator app signs what the user approves
     WEBAUTHN = "webauthn"
     MOBILE_BIOMETRICS = "mobile_biometrics"
     # With these the app itself may say who signs in: it can then be any user.

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from session_client.begun import Begun
 from session_client.contract import Method
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 S = TypeVar("S", bound=Begun)
+
+
+# What a user is asked to approve: Mosaic's limits, and ours on the texts' length.
+MAX_APPROVED: Final = 10
+_APPROVED_TEXT: Final = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 
 
 class Step(Word):
@@ -121,6 +127,9 @@ class FirstStep(LoginStep, Generic[S]):
     """A step that prepares a login. It answers with *S*: the handle, and what to show."""
 
     gives: ClassVar[type[Begun]]
+    # Whether the user can approve something by what it begins, and whether that is all it is for.
+    takes_approval_data: ClassVar[bool] = False
+    needs_approval_data: ClassVar[bool] = False
     # What goes on with the handle it gives.
     next_step: ClassVar[type[LoginStep]]
 
@@ -129,6 +138,36 @@ class Proof(LoginStep):
     """What proves the user: it completes a login, or adds a factor to a session."""
 
     step: ClassVar[Step] = Step.AUTHENTICATE
+
+
+def approval_complaint(
+    step: type[FirstStep[Any]], approval_data: object, *, is_step_up: bool
+) -> str | None:
+    """Return what is wrong with asking a user to approve *approval_data* by *step*, if anything."""
+    if approval_data is None:
+        return f"{step.__name__} is for approving something" if step.needs_approval_data else None
+    if not step.takes_approval_data:
+        return f"{step.__name__} approves nothing; codes, passkeys and BeginTotpTransaction do"
+    if not is_step_up:
+        return "only a user who is signed in approves: give step_up"
+    if not _is_approvable(approval_data):
+        return (
+            f"1 to {MAX_APPROVED} texts by name, each of letters, digits, _, . and - alone,"
+            " 255 at most"
+        )
+    return None
+
+
+def _is_approvable(data: object) -> bool:
+    return (
+        isinstance(data, Mapping)
+        and 0 < len(data) <= MAX_APPROVED
+        and all(
+            isinstance(text, str) and _APPROVED_TEXT.fullmatch(text)
+            for pair in data.items()
+            for text in pair
+        )
+    )
 
 
 def limits_of(step: type[LoginStep]) -> dict[str, Limits]:

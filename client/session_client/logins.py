@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic
 
 from session_client import reading
 from session_client.contract import Task
 from session_client.errors import ConfigurationError, WrongFieldsError
-from session_client.login_steps import FirstStep, LoginStep, Proof, S
+from session_client.login_steps import FirstStep, LoginStep, Proof, S, approval_complaint
 from session_client.reading import Answered
 from session_client.requests.base import LONG_TIMEOUT_SECONDS, Request, given
 from session_client.requests.sign_in import Wishes, wished
@@ -24,6 +25,9 @@ class Start(Request["S | Denied | LoginRequired"], Generic[S]):
         login: for `VerifySocial`, the handle that `BeginSocial` gave.
         step_up: this browser's token, to add a factor to its session. Who that is the worker
             knows: leave the identifier out.
+        approval_data: in a step-up by a code, a passkey or `BeginTotpTransaction`, what the user
+            approves by it, such as ``{"payee": "DE02…", "amount": "12.50"}``: 10 texts at most, of
+            letters, digits, ``_``, ``.`` and ``-``. The answer that completes it has them again.
         known_browser: the mark of this browser, as `BrowserCookie.known` returned it.
         device_id: the app's name for the device.
         wishes: what the app knows of the browser; of the rest nothing is used here.
@@ -40,6 +44,7 @@ class Start(Request["S | Denied | LoginRequired"], Generic[S]):
     step: FirstStep[S] = field(kw_only=False)
     login: str | None = field(default=None, repr=False)
     step_up: str | None = field(default=None, repr=False)
+    approval_data: Mapping[str, str] | None = field(default=None, repr=False)
     known_browser: str | None = field(default=None, repr=False)
     device_id: str | None = None
     wishes: Wishes | None = None
@@ -49,6 +54,11 @@ class Start(Request["S | Denied | LoginRequired"], Generic[S]):
         if not isinstance(self.step, FirstStep):
             raise ConfigurationError("step: a first step, such as SendOtp")
         _check(self.step, login=self.login, step_up=self.step_up)
+        complaint = approval_complaint(
+            type(self.step), self.approval_data, is_step_up=self.step_up is not None
+        )
+        if complaint is not None:
+            raise ConfigurationError(f"approval_data: {complaint}")
 
     def payload(self) -> dict[str, Any]:
         """Return the payload on the wire."""
@@ -58,6 +68,7 @@ class Start(Request["S | Denied | LoginRequired"], Generic[S]):
             fields=self.step.fields(),
             login=self.login,
             step_up=self.step_up,
+            approval_data=None if self.approval_data is None else dict(self.approval_data),
             known_browser=self.known_browser,
             device_id=self.device_id,
             client_attributes=wished(self.wishes).get("client_attributes"),

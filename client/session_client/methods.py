@@ -22,6 +22,7 @@ from session_client.begun import (
     LinkSent,
     SocialBegun,
     SocialVerified,
+    TotpTransactionBegun,
     WebauthnBegun,
 )
 from session_client.contract import Method
@@ -64,6 +65,7 @@ class SendOtp(FirstStep[CodeSent]):
     step: ClassVar[Step] = Step.START
     gives: ClassVar[type[Begun]] = CodeSent
     next_step: ClassVar[type[LoginStep]] = Code
+    takes_approval_data: ClassVar[bool] = True
     channel: str = text(16, one_of=("sms", "email"))
     identifier: str | None = identifier()
     identifier_type: str | None = identifier_type()
@@ -77,6 +79,7 @@ class IssueOtp(FirstStep[CodeIssued]):
     step: ClassVar[Step] = Step.START
     gives: ClassVar[type[Begun]] = CodeIssued
     next_step: ClassVar[type[LoginStep]] = Code
+    takes_approval_data: ClassVar[bool] = True
     identifier: str | None = identifier()
     identifier_type: str | None = identifier_type()
 
@@ -125,6 +128,27 @@ class Totp(Proof):
     code: str = typed_code()
     identifier: str | None = identifier()
     identifier_type: str | None = identifier_type()
+
+
+@dataclass(frozen=True, slots=True)
+class TotpTransaction(Proof):
+    """The code that the user's authenticator app makes of the challenge it was shown."""
+
+    method: ClassVar[Method] = Method.TOTP_TRANSACTION
+    needs_login: ClassVar[bool] = True
+    code: str = typed_code()
+
+
+@dataclass(frozen=True, slots=True)
+class BeginTotpTransaction(FirstStep[TotpTransactionBegun]):
+    """Ask for the challenge with which the user's authenticator app approves something."""
+
+    method: ClassVar[Method] = Method.TOTP_TRANSACTION
+    step: ClassVar[Step] = Step.START
+    gives: ClassVar[type[Begun]] = TotpTransactionBegun
+    next_step: ClassVar[type[LoginStep]] = TotpTransaction
+    takes_approval_data: ClassVar[bool] = True
+    needs_approval_data: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +208,7 @@ class BeginWebauthn(FirstStep[WebauthnBegun]):
     step: ClassVar[Step] = Step.START
     gives: ClassVar[type[Begun]] = WebauthnBegun
     next_step: ClassVar[type[LoginStep]] = Webauthn
+    takes_approval_data: ClassVar[bool] = True
     username: str | None = text(64, default=None)
 
 
@@ -207,6 +232,8 @@ TABLE: Final[tuple[type[LoginStep], ...]] = (
     IssueLink,
     Link,
     Totp,
+    BeginTotpTransaction,
+    TotpTransaction,
     BeginSocial,
     VerifySocial,
     Social,

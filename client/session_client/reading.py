@@ -135,6 +135,7 @@ def _authenticated(answer: Answered) -> Authenticated:
         expires_in=_left(answer, data.get("expires_at")),
         browser_token=data.get("browser_token"),
         known_browser=data.get("known_browser"),
+        approval_data=data.get("approval_data"),
     )
 
 

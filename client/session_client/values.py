@@ -33,7 +33,9 @@ class Authenticated:
     until the session ends unless it is used; None where the worker does not say.
     ``browser_token`` comes where the browser gets a new one: after an active login, an added
     factor, a ticket. ``known_browser`` marks the browser as one in which this user has signed in;
-    keep it in a cookie of its own, for `authenticate`.
+    keep it in a cookie of its own, for `authenticate`. ``approval_data`` is what the user has
+    approved, word by word as the app asked at `start`, and Mosaic's ID token says so; None where
+    they were not asked to approve anything.
     """
 
     user_id: str
@@ -45,6 +47,7 @@ class Authenticated:
     expires_in: float | None = None
     browser_token: str | None = field(default=None, repr=False)
     known_browser: str | None = field(default=None, repr=False)
+    approval_data: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ def request_for(
     step: LoginStep, login: str | None, step_up: str | None = None
 ) -> logins.Start[Any] | logins.Authenticate:
     if isinstance(step, FirstStep):
-        return logins.Start(step=step, login=login, step_up=step_up)
+        asked = {"amount": "12.50"} if step.needs_approval_data else None
+        return logins.Start(step=step, login=login, step_up=step_up, approval_data=asked)
     return logins.Authenticate(proof=cast("Proof", step), login=login, step_up=step_up)
 
 
@@ -75,8 +76,16 @@ def refused(step: type[LoginStep], payload: dict[str, Any]) -> str | None:
     return caught.value.detail
 
 
-@pytest.mark.parametrize("is_step_up", [False, True])
-@pytest.mark.parametrize("step", methods.TABLE)
+# What approves something is for users who are signed in.
+AS_LOGIN_OR_STEP_UP = [
+    (step, is_step_up)
+    for step in methods.TABLE
+    for is_step_up in (False, True)
+    if is_step_up or not getattr(step, "needs_approval_data", False)
+]
+
+
+@pytest.mark.parametrize(("step", "is_step_up"), AS_LOGIN_OR_STEP_UP)
 def test_what_the_client_sends_of_a_step_the_worker_reads_as_that_step(
     step: type[LoginStep], *, is_step_up: bool
 ) -> None:

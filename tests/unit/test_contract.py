@@ -46,7 +46,7 @@ REQUESTS: tuple[requests.Request[Any], ...] = (
         step=methods.SendOtp("sms", "+1", "phone_number"), known_browser="k", device_id="d",
         wishes=WISHES,
     ),
-    logins.Start(step=methods.SendOtp("sms"), step_up="b"),
+    logins.Start(step=methods.SendOtp("sms"), step_up="b", approval_data={"amount": "1"}),
     logins.Start(step=methods.VerifySocial("c", "s"), login="h"),
     logins.Authenticate(
         proof=methods.Password("ada", "p"), replaces="b", known_browser="k", device_id="d",

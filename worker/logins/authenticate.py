@@ -109,12 +109,7 @@ def _facts(proof: Proof, handle: LoginHandle | None, raised: Raised | None) -> L
         return handle.facts
     # After a social provider it is now that the app names the user.
     named = user_facts(proof, raised)
-    return LoginFacts(
-        identifier=named.identifier,
-        identifier_type=named.identifier_type,
-        provider=handle.facts.provider,
-        transaction=handle.facts.transaction,
-    )
+    return replace(handle.facts, identifier=named.identifier, identifier_type=named.identifier_type)
 
 
 def _prove(login: Attempt) -> Outcome:

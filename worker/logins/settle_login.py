@@ -19,6 +19,7 @@ from session_client import times
 from session_client.contract import Reason, Verdict
 from session_client.login_steps import Proof
 from worker.errors import (
+    LoginRefused,
     MosaicContractBroken,
     MosaicUnavailable,
     SessionChanged,
@@ -36,7 +37,7 @@ from worker.logout.owed_end import owe_end
 from worker.logs import call_operator
 from worker.mosaic import Identity, LoginFacts, SilentAuthCall, Tokens
 from worker.requests.login_commands import AuthenticateCommand
-from worker.requests.outcomes import Outcome
+from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
 from worker.sessions import audit, mosaic_ids, queries
 from worker.sign_in import store_session
@@ -90,6 +91,7 @@ def settle(login: Attempt, call: UUID, body: Any) -> Outcome:
     try:
         tokens, identity = services.mosaic.read_login(app, body, login.session_id)
         _require_fresh(login, identity)
+        _require_approval(login, identity)
     except (TokenRejected, MosaicContractBroken) as error:
         call_operator(error, login.request.app.app_id)
         orphans.end(services, login.request, body, keeps=login.session_id)
@@ -103,6 +105,9 @@ def settle(login: Attempt, call: UUID, body: Any) -> Outcome:
 def _finish(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
     if login.expected_user not in {None, identity.user_id}:
         return _quarantine(login, call, tokens, identity)
+    asked = login.facts.approval_data
+    if asked is not None and identity.approval_data != asked:
+        return _approved_otherwise(login, call, tokens)
     try:
         return _store(login, call, tokens, identity)
     except WrongSubject:
@@ -123,6 +128,22 @@ def _require_fresh(login: Attempt, identity: Identity) -> None:
     skew = timedelta(seconds=login.services.settings.clock_skew_seconds)
     if identity.issued_at < login.begun_at - skew:
         raise TokenRejected("iat")
+
+
+def _require_approval(login: Attempt, identity: Identity) -> None:
+    """Raise `TokenRejected` where the user was to approve something and no token says what."""
+    if login.facts.approval_data is not None and identity.approval_data is None:
+        raise TokenRejected("approval_data")
+
+
+def _approved_otherwise(login: Attempt, call: UUID, tokens: Tokens) -> Outcome:
+    """Refuse a proof that approves something else: a code of another message to the same user."""
+    log.warning("approved_otherwise", method=login.method, user=login.facts.identifier)
+    opened = {"session_id": tokens.session_id}
+    orphans.end(login.services, login.request, opened, keeps=login.session_id)
+    outcome = failure_of(LoginRefused(Reason.INVALID_CREDENTIALS))
+    journal.close_alone(login.services, call, CallOutcome.REFUSED, outcome)
+    return outcome
 
 
 def _store(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
@@ -215,6 +236,8 @@ def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) 
         "authenticated_at": times.to_wire(stored.authenticated_at),
         **fields,
     }
+    if login.facts.approval_data is not None:
+        data["approval_data"] = login.facts.approval_data
     return Outcome(Verdict.AUTHENTICATED, data=data, logouts=logouts, notices=notices)
 
 
@@ -252,9 +275,10 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
     """Return what there is to say when the worker has not heard Mosaic's answer.
 
     The session of a step-up is known: one silent authentication tells whether the factor is there.
+    What the user has approved it does not tell.
     """
     raised = login.raised
-    if raised is None:
+    if raised is None or login.facts.approval_data is not None:
         return unknown(login, call, detail)
     services, app = login.services, login.request.app.mosaic
     try:

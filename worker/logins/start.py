@@ -80,7 +80,7 @@ def _take(
     raised: Raised | None,
 ) -> Outcome:
     seconds = seconds_for_call(services, request)
-    facts = _facts(step, begun, raised)
+    facts = _facts(request.command, step, begun, raised)
     guesser = guesser_of(services, request, facts, begun, raised)
     limits.look(services, guesser, limits.guesses(guesser))
     if CALLS[type(step)].takes_browser:
@@ -118,7 +118,9 @@ def _take(
     return outcome
 
 
-def _facts(step: FirstStep[Any], begun: LoginHandle | None, raised: Raised | None) -> LoginFacts:
+def _facts(
+    command: StartCommand, step: FirstStep[Any], begun: LoginHandle | None, raised: Raised | None
+) -> LoginFacts:
     if begun is not None:
         return begun.facts
     facts = user_facts(step, raised)
@@ -126,6 +128,7 @@ def _facts(step: FirstStep[Any], begun: LoginHandle | None, raised: Raised | Non
         facts,
         state=secrets.token_urlsafe(_STATE_BYTES),
         provider=step.fields().get("provider"),
+        approval_data=command.approval_data,
     )
 
 

@@ -25,12 +25,14 @@ class Endpoint(StrEnum):
     LINK_SEND = "link/email/send"
     SOCIAL_START = "social/start"  # with the provider in between, in the path
     SOCIAL_VERIFY = "social/verify"
+    TOTP_TRANSACTION_START = "totp/transaction/start"
     WEBAUTHN_START = "webauthn/authenticate/start"
     # What completes them.
     PASSWORD_PROOF = "password/authenticate"  # noqa: S105 - a path
     OTP_PROOF = "otp/authenticate"
     LINK_PROOF = "link/email/authenticate"
     TOTP_PROOF = "totp/authenticate"
+    TOTP_TRANSACTION_PROOF = "totp/transaction/authenticate"
     SOCIAL_PROOF = "social/authenticate"
     WEBAUTHN_PROOF = "webauthn/authenticate"
     BIOMETRICS_PROOF = "mobile-biometrics/authenticate"

@@ -69,7 +69,7 @@ class IdTokenVerifier:
         """
         claims = self._claims(app, _parse(id_token, _ID_TOKEN_TYPES), deadline)
         _check_audience(claims, app.client_id)
-        return self._identity_of(user_id, claims, _methods(claims))
+        return self._identity_of(user_id, claims, _methods(claims), claims.get("approval_data"))
 
     def verify_access_token(
         self, app: MosaicApp, access_token: str, user_id: str | None, deadline: Deadline
@@ -98,7 +98,11 @@ class IdTokenVerifier:
         return claims
 
     def _identity_of(
-        self, user_id: str | None, claims: Mapping[str, Any], methods: tuple[str, ...] | None
+        self,
+        user_id: str | None,
+        claims: Mapping[str, Any],
+        methods: tuple[str, ...] | None,
+        approval_data: Any = None,
     ) -> Identity:
         identity = Identity(
             user_id=_subject(claims),
@@ -106,6 +110,7 @@ class IdTokenVerifier:
             auth_time=_auth_time(claims, self._now().timestamp() + self._skew),
             issued_at=_utc(claims["iat"]),  # both numbers by now: see `_check_times`
             expires_at=_utc(claims["exp"]),
+            approval_data=approval_data if isinstance(approval_data, dict) else None,
         )
         if user_id is not None and identity.user_id != user_id:
             raise WrongSubject

@@ -26,6 +26,7 @@ class LoginFacts:
     state: str | None = field(default=None, repr=False)
     provider: str | None = None
     transaction: str | None = field(default=None, repr=False)
+    approval_data: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,16 @@ def _password(step: methods.Password, _: LoginFacts, __: MosaicApp) -> Sent:
     }
 
 
+def _approval(facts: LoginFacts) -> Sent:
+    return {"approval_data": facts.approval_data}
+
+
 def _send_otp(step: methods.SendOtp, facts: LoginFacts, _: MosaicApp) -> Sent:
-    return {"channel": step.channel, **_identifiers(facts)}
+    return {"channel": step.channel, **_identifiers(facts), **_approval(facts)}
 
 
 def _issue_otp(_: methods.IssueOtp, facts: LoginFacts, __: MosaicApp) -> Sent:
-    return {"channel": "direct", **_identifiers(facts)}
+    return {"channel": "direct", **_identifiers(facts), **_approval(facts)}
 
 
 def _code(step: methods.Code, facts: LoginFacts, _: MosaicApp) -> Sent:
@@ -113,6 +118,16 @@ def _totp(step: methods.Totp, facts: LoginFacts, _: MosaicApp) -> Sent:
     return {"token": step.code, **_identifiers(facts)}
 
 
+def _begin_totp_transaction(
+    _: methods.BeginTotpTransaction, facts: LoginFacts, __: MosaicApp
+) -> Sent:
+    return {**_identifiers(facts), **_approval(facts)}
+
+
+def _totp_transaction(step: methods.TotpTransaction, facts: LoginFacts, _: MosaicApp) -> Sent:
+    return {"token": step.code, **_identifiers(facts)}
+
+
 def _begin_social(step: methods.BeginSocial, facts: LoginFacts, _: MosaicApp) -> Sent:
     return {"redirect_uri": step.redirect_uri, "state": facts.state}
 
@@ -125,8 +140,8 @@ def _social(_: methods.Social, facts: LoginFacts, __: MosaicApp) -> Sent:
     return {"transaction_id": facts.transaction, "user_id": facts.identifier}
 
 
-def _begin_webauthn(step: methods.BeginWebauthn, _: LoginFacts, app: MosaicApp) -> Sent:
-    return {"client_id": app.client_id, "username": step.username}
+def _begin_webauthn(step: methods.BeginWebauthn, facts: LoginFacts, app: MosaicApp) -> Sent:
+    return {"client_id": app.client_id, "username": step.username, **_approval(facts)}
 
 
 def _webauthn(step: methods.Webauthn, _: LoginFacts, __: MosaicApp) -> Sent:
@@ -156,6 +171,10 @@ def _begun_social(body: Mapping[str, Any]) -> Shown:
 
 def _verified_social(body: Mapping[str, Any]) -> Shown:
     return Shown({"claims": _object(body, "claims")}, _text(body, "transaction_id"))
+
+
+def _begun_totp_transaction(body: Mapping[str, Any]) -> Shown:
+    return Shown({"challenge": _text(body, "challenge")})
 
 
 def _webauthn_options(body: Mapping[str, Any]) -> Shown:
@@ -199,6 +218,15 @@ CALLS: Final[Mapping[type[LoginStep], LoginCall]] = {
     ),
     methods.Link: LoginCall(Endpoint.LINK_PROOF, _link, takes_device_id=True),
     methods.Totp: LoginCall(Endpoint.TOTP_PROOF, _totp, takes_device_id=True),
+    methods.BeginTotpTransaction: LoginCall(
+        Endpoint.TOTP_TRANSACTION_START,
+        _begin_totp_transaction,
+        _begun_totp_transaction,
+        may_be_repeated=True,
+    ),
+    methods.TotpTransaction: LoginCall(
+        Endpoint.TOTP_TRANSACTION_PROOF, _totp_transaction, takes_device_id=True
+    ),
     methods.BeginSocial: LoginCall(
         Endpoint.SOCIAL_START,
         _begin_social,

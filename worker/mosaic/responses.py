@@ -130,7 +130,12 @@ _M: Final = Meaning
 _USER_CALLS: Final = (_E.LIST_SESSIONS, _E.DELETE_SESSIONS, _E.DELETE_FRONTEND_SESSIONS)
 _SESSION_CALLS: Final = (_E.AUTHENTICATE, _E.LOGOUT, *_USER_CALLS)
 # With our client token; refused for that, they have sent and used up nothing.
-REPEATED_WITH_FRESH_TOKEN: Final = (_E.OTP_SEND, _E.LINK_SEND, _E.SOCIAL_START)
+REPEATED_WITH_FRESH_TOKEN: Final = (
+    _E.OTP_SEND,
+    _E.LINK_SEND,
+    _E.SOCIAL_START,
+    _E.TOTP_TRANSACTION_START,
+)
 _LEADS_BACK: Final = (_E.LINK_SEND, _E.SOCIAL_START)
 _FIRST_STEPS: Final = (*REPEATED_WITH_FRESH_TOKEN, _E.WEBAUTHN_START)
 # What uses something up: the user's proof, the code of a social provider, a refresh token.
@@ -139,6 +144,7 @@ PROOFS: Final = (
     _E.OTP_PROOF,
     _E.LINK_PROOF,
     _E.TOTP_PROOF,
+    _E.TOTP_TRANSACTION_PROOF,
     _E.SOCIAL_VERIFY,
     _E.SOCIAL_PROOF,
     _E.WEBAUTHN_PROOF,

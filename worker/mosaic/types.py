@@ -91,3 +91,5 @@ class Identity:
     auth_time: datetime | None
     issued_at: datetime
     expires_at: datetime
+    # What the user has approved by the login that it comes from, if they were asked to.
+    approval_data: Mapping[str, Any] | None = field(default=None, repr=False)

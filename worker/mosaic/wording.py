@@ -80,7 +80,12 @@ _WRONG_PROOF_IS_MEANT: Final = re.compile(
 # Their own proof may be called a token (the field of an authenticator app's code is `token`): a
 # guesser would cost the app its client token, and get each guess back. No code counts here: what
 # stands there beside a message is a server's, for both kinds of token.
-_TAKES_TOKEN: Final = (Endpoint.OTP_PROOF, Endpoint.LINK_PROOF, Endpoint.TOTP_PROOF)
+_TAKES_TOKEN: Final = (
+    Endpoint.OTP_PROOF,
+    Endpoint.LINK_PROOF,
+    Endpoint.TOTP_PROOF,
+    Endpoint.TOTP_TRANSACTION_PROOF,
+)
 _OWN_TOKEN: Final = re.compile(r"(?<!access )(?<!bearer )(?<!client )\btoken\b")
 
 

@@ -51,6 +51,7 @@ class SignedIn(Data):
     authenticated_at: Time | None = None
     browser_token: BrowserToken | None = None
     known_browser: str | None = None
+    approval_data: dict[str, str] | None = None
 
 
 class StepUp(Data):
@@ -87,6 +88,7 @@ class Started(Data):
     code: str | None = None
     state: str | None = None
     authorization_url: str | None = None
+    challenge: str | None = None
     claims: dict[str, Any] | None = None
     options: dict[str, Any] | None = None
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from session_client import methods
 from session_client.errors import WrongFieldsError
-from session_client.login_steps import FirstStep, LoginStep, Proof, Step
+from session_client.login_steps import FirstStep, LoginStep, Proof, Step, approval_complaint
 from worker.requests.command_fields import (
     Brought,
     Claims,
@@ -55,13 +55,18 @@ class StartCommand(Command):
     fields: Fields = Field(default_factory=dict, repr=False)
     login: Sealed | None = Field(default=None, repr=False)
     step_up: Brought | None = Field(default=None, repr=False)
+    approval_data: Fields | None = Field(default=None, repr=False)
     known_browser: Brought | None = Field(default=None, repr=False)
     device_id: DeviceId | None = None
     client_attributes: ClientAttributes = ClientAttributes()
 
     @model_validator(mode="after")
     def _check_step(self) -> StartCommand:
-        _check_step(self.wanted, self.login)
+        step = self.wanted
+        _check_step(step, self.login)
+        is_step_up = self.step_up is not None
+        if approval_complaint(type(step), self.approval_data, is_step_up=is_step_up) is not None:
+            raise _wrong(["approval_data"])
         return self
 
     @property

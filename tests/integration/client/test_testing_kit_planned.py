@@ -80,6 +80,8 @@ def begins(step: type[FirstStep[Any]]) -> Start[Any]:
     texts = {
         name: limits.one_of[0] if limits.one_of else "x" for name, limits in limits_of(step).items()
     }
+    if step.needs_approval_data:
+        return Start(step(**texts), step_up=TOKEN, approval_data={"amount": "12.50"})
     return Start(step(**texts), login="l" if step.needs_login else None)
 
 
