@@ -272,7 +272,10 @@ def set_notice(  # noqa: PLR0913 - one for each option
     operations.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
     done = f"{app_id} is told like this from its next notice on."
     if silence:
-        done = f"{app_id} is not told any more; what it has not confirmed will fail."
+        done = (
+            f"{app_id} is not told any more; "
+            "what it has not confirmed is closed, and is no failure."
+        )
     _print_done(app_id, done, as_json=as_json)
 
 

@@ -135,9 +135,10 @@ def test_the_receipt_and_the_explanation_name_no_failure_where_the_address_was_t
     stage.silent_auth("ada", "forum")
     proof = stage.log_out(session_ref=str(session))
     stage.tell_mosaic()
-    run("apps", "set-notice", "forum", "--none")
+    said = run("apps", "set-notice", "forum", "--none").stdout
     tell_all(stage)
 
+    assert "what it has not confirmed is closed, and is no failure" in said
     found = receipt(stage, proof.receipt_id)
     explained = told("explain", "receipt", proof.receipt_id)
 
