@@ -87,7 +87,7 @@ class SilentAuthCommand(Command):
 
     @model_validator(mode="after")
     def _check_name(self) -> SilentAuthCommand:
-        """R1: it names one session in one way, and what it names is tried and nothing else."""
+        """It names one session in one way: what it names is tried, and nothing else."""
         names_one = naming.names_one_session(
             browser_token=self.browser_token,
             ticket=self.ticket,

@@ -317,7 +317,7 @@ def test_another_device_than_the_sessions_is_refused_and_noted(
     assert stage.events().count(("other_device_named", None)) == 1
 
 
-# --- one name, one session (R1)
+# --- one name, one session
 
 NAMES = {
     "browser_token": {"browser_token": NOBODYS},
@@ -447,7 +447,7 @@ def test_the_trail_marks_who_was_signed_in_without_being_at_a_browser(stage: Sta
     assert stage.events()[-1] == ("authenticated", "by_user")
 
 
-# --- new proof, new token (R3)
+# --- new proof, new token
 
 
 def test_an_added_factor_gives_a_new_token_and_all_older_ones_give_nothing(stage: Stage) -> None:

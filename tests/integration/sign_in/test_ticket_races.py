@@ -159,7 +159,7 @@ def race_an_ending(browser: Browser, chosen: random.Random) -> Any:
 
 
 def test_no_ticket_of_a_replaced_token_is_left_by_a_race(hub: Stage) -> None:
-    """R3: a ticket that slipped in behind the new proof would carry the stronger session."""
+    """A ticket that slipped in behind the new proof would carry the stronger session."""
     for seed in SEEDS:
         browser = Browser(hub)
 

@@ -1,4 +1,4 @@
-"""A ticket serves only the browser that asked for it, once, at one app (R6)."""
+"""A ticket serves only the browser that asked for it, once, at one app."""
 
 from __future__ import annotations
 
@@ -388,7 +388,7 @@ def test_a_ticket_of_a_session_that_mosaic_has_ended_is_refused_like_all(hub: St
 
 
 def test_a_ticket_from_before_a_new_proof_gives_nothing(hub: Stage) -> None:
-    """R3: whoever had it by an older token would hold the session that is stronger now."""
+    """Whoever had it by an older token would hold the session that is stronger now."""
     login = hub.login("ada", "hub")
     visit = Visit(hub, hub.remember(login, app_id="hub").browser_token)
     newer = add_factor(hub, login).browser_token
