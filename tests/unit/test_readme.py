@@ -99,12 +99,6 @@ def test_every_verb_of_the_readme_is_in_the_makefile() -> None:
     assert all(re.search(rf"^{verb}:.*## ", makefile, re.MULTILINE) for verb in verbs)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_leads_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!http|\?)([^)#]+)", document.read_text(encoding="utf-8")):
-        assert (document.parent / target).exists(), target
-
-
 def test_the_first_page_is_one_to_read_in_a_few_minutes() -> None:
     assert len(README.split()) < 800
 
@@ -115,14 +109,6 @@ def test_the_picture_is_drawn_for_light_and_for_dark_pages() -> None:
 
     assert drawing.getroot().tag.endswith("svg")
     assert "prefers-color-scheme: dark" in (ROOT / picture).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_file_of_ours_that_is_named_is_there(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    named = re.findall(r"`((?:worker|models|client|tests|simulator|docs)/[\w/.-]+)`", text)
-
-    assert not [path for path in named if not (ROOT / path).exists()]
 
 
 def pictures() -> list[tuple[Path, Path]]:
