@@ -88,6 +88,18 @@ def test_commands_beside_the_units_read_what_the_units_read() -> None:
         assert {name for name, _ in handed} == {name for _, name in read}
 
 
+def test_what_the_units_name_for_reading_is_copied_to_where_they_say() -> None:
+    page = (DEPLOY.parent / "docs" / "deploy.md").read_text(encoding="utf-8")
+    named = r"^Documentation=file:///opt/mosaic-sessions/(\w+)/(\S+)$"
+
+    for unit in sorted((DEPLOY / "systemd").glob("*.service")):
+        found = re.findall(named, unit.read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(found) == 1, unit
+        for folder, name in found:
+            assert (DEPLOY.parent / folder / name).is_file(), unit
+            assert f"\ncp -r {folder} /opt/mosaic-sessions/ " in page, unit
+
+
 def test_the_two_workers_of_the_page_take_all_queues() -> None:
     page = (DEPLOY.parent / "docs" / "deploy.md").read_text(encoding="utf-8")
     taken = ",".join(re.findall(r"QUEUES=([\w,]+)", page)).split(",")
