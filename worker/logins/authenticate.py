@@ -48,7 +48,7 @@ def authenticate(services: Services, request: AuthenticateRequest) -> Outcome:
     """Send the proof to Mosaic, once, and return what comes of it.
 
     Raises `LoginRefused` before any call for a handle that is not this browser's and at a limit,
-    `Unauthorized` without the grant, and what the door to Mosaic raises where nothing was sent.
+    `Unauthorized` without the grant, and what `MosaicGateway` raises where nothing was sent.
     """
     known = journal.earlier(services, request)
     if known is not None:

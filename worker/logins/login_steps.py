@@ -126,7 +126,7 @@ def call_mosaic(  # noqa: PLR0913, PLR0917 - what the call carries
     whom: Guesser,
     seconds: float,
 ) -> Mapping[str, Any]:
-    """Return Mosaic's answer to *step*. Raises as the door does, and `HeldBack`."""
+    """Return Mosaic's answer to *step*. Raises as `MosaicGateway` does, and `HeldBack`."""
     app = request.app.mosaic
     name = request.request_id if whom.subject is None else whom.subject.hex()
     permit = services.traffic.admit_login(app, name, min(_MAX_WAIT_SECONDS, seconds / 4))

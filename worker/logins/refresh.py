@@ -72,7 +72,7 @@ class _Exchange:
 def refresh(services: Services, request: RefreshRequest) -> Outcome:
     """Return fresh tokens and the next refresh token, or what stands in the way.
 
-    Raises `Unauthorized` without the capability, and what the door to Mosaic raises where the token
+    Raises `Unauthorized` without the capability, and what `MosaicGateway` raises where the token
     is as good as before.
     """
     if not request.app.may(OFFLINE):

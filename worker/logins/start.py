@@ -54,7 +54,7 @@ def start(services: Services, request: StartRequest) -> Outcome:
     """Take the step at Mosaic, once, and return the handle to go on with.
 
     Raises `LoginRefused` before any call for a handle that is not this browser's and at a limit,
-    `Unauthorized` without the grant, and what the door to Mosaic raises where nothing was sent.
+    `Unauthorized` without the grant, and what `MosaicGateway` raises where nothing was sent.
     """
     known = journal.earlier(services, request)
     if known is not None:

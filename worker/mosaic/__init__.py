@@ -1,4 +1,4 @@
-"""The one door to Mosaic: HTTP, client tokens and token verification inside; our errors outside."""
+"""All that asks Mosaic: HTTP, client tokens and token verification inside; our errors outside."""
 
 from __future__ import annotations
 

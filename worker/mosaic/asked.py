@@ -11,7 +11,7 @@ from worker.http_client import HttpAnswer
 
 
 class Endpoint(StrEnum):
-    """The calls the door makes; of those about one session, the path under ``/cis/v1/auth``."""
+    """The calls that are made; of those about one session, the path under ``/cis/v1/auth``."""
 
     TOKEN = "client token"  # noqa: S105 - a name
     JWKS = "jwks"

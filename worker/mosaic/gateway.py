@@ -299,7 +299,7 @@ def build_gateway(
     keyring: KeyRing,
     now: Callable[[], datetime],
 ) -> MosaicGateway:
-    """Make this process's door to Mosaic.
+    """Make the one `MosaicGateway` of this process.
 
     *redis* must have socket timeouts: one that hangs would otherwise hang every call.
     """

@@ -1,4 +1,4 @@
-"""What goes through the door, in our words."""
+"""What `MosaicGateway` is told and tells, in our words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.mosaic.client_authentication import ClientCredential
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MosaicApp:
-    """What the door needs to know of the asking app."""
+    """What `MosaicGateway` needs to know of the asking app."""
 
     app_id: str
     client_id: str

@@ -57,8 +57,8 @@ def ask(
 ) -> Outcome | InProgress | Again:
     """Return what comes of using *session*, which has just been read from the store.
 
-    `InProgress` when an identical request is asking already. Raises `HeldBack`, and what the door
-    to Mosaic raises.
+    `InProgress` when an identical request is asking already. Raises `HeldBack`, and what
+    `MosaicGateway` raises.
     """
     options = _options_of(request)
     joined = _join(services, request, session, options)

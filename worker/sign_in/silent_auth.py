@@ -29,7 +29,7 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
     """Return tokens for the app's own client, or what stands in the way.
 
     Safe to repeat: it may ask Mosaic again and extend the session again. Raises `TryLater`,
-    `OperatorMustAct` and `TokenRejected` as the door to Mosaic does, and `Unauthorized` when the
+    `OperatorMustAct` and `TokenRejected` as `MosaicGateway` does, and `Unauthorized` when the
     app may not name a user.
     """
     ended: list[Outcome] = []

@@ -1,4 +1,4 @@
-"""The room's front door: one object per process."""
+"""What other rooms use of this one: one object per process."""
 
 from __future__ import annotations
 

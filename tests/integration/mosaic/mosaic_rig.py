@@ -1,4 +1,4 @@
-"""What the door to Mosaic needs around it: a pretend Mosaic, a Redis, settings, a clock."""
+"""What `MosaicGateway` needs around it: a pretend Mosaic, a Redis, settings, a clock."""
 
 from __future__ import annotations
 

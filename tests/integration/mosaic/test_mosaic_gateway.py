@@ -1,4 +1,4 @@
-"""The door to Mosaic, against a Mosaic that answers over real HTTP."""
+"""`MosaicGateway`, against a Mosaic that answers over real HTTP."""
 
 from __future__ import annotations
 
