@@ -123,7 +123,6 @@ class Reason(Word):
     OUTCOME_UNKNOWN = "outcome_unknown"
     # invalid_request: asking again unchanged cannot help
     MALFORMED = "malformed"
-    TOO_LARGE = "too_large"
     UNKNOWN_VERSION = "unknown_version"
     OUTSIDE_MISMATCH = "outside_mismatch"
     DEADLINE_PASSED = "deadline_passed"
@@ -135,13 +134,14 @@ class Reason(Word):
     ID_TOKEN_INVALID = "id_token_invalid"  # noqa: S105 - a reason, not a password
     SUBJECT_MISMATCH = "subject_mismatch"
     # unauthorized
+    TOO_LARGE = "too_large"
     NOT_SEALED = "not_sealed"
     UNKNOWN_APP = "unknown_app"
     WRONG_QUEUE = "wrong_queue"
     APP_DISABLED = "app_disabled"
     WRONG_KEY = "wrong_key"
     NOT_PERMITTED = "not_permitted"
-    # the operator must act: Mosaic refuses this app's client
+    # temporarily_unavailable: Mosaic refuses this app's client, and an operator must act
     CLIENT_REFUSED = "client_refused"
 
 
