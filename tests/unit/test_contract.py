@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from worker.sessions.audit import Cause
 from worker.sign_in import describe_app
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
+WORKER = Path(__file__).parents[2] / "worker"
 SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
 BROWSER = {"user_agent": "u", "ip_address": "::1"}
 WISHES = requests.Wishes(resource="r", claims={"id_token": {"a": None}}, org_id="o", **BROWSER)
@@ -213,6 +215,34 @@ def test_the_page_lists_the_reasons_each_with_verdicts_that_exist() -> None:
     assert sorted(row[0] for row in rows) == sorted(reason.value for reason in Reason)
     for row in rows:
         assert set(re.findall(r"\w+", row[1])) <= {verdict.value for verdict in Verdict}
+
+
+def given_verdicts() -> Iterator[tuple[str, str]]:
+    """Each reason that the worker's sources give, with the verdict it goes with."""
+    by_error = {
+        "Unauthorized": Verdict.UNAUTHORIZED,
+        "InvalidRequest": Verdict.INVALID_REQUEST,
+        "LoginRefused": Verdict.ACCESS_DENIED,
+        "HeldBack": Verdict.TEMPORARILY_UNAVAILABLE,
+    }
+    for path in WORKER.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call):
+                named = [ast.unparse(argument) for argument in call.args]
+                reasons = re.findall(r"^Reason\.(\w+)$", "\n".join(named), re.MULTILINE)
+                verdicts = re.findall(r"^Verdict\.(\w+)$", "\n".join(named), re.MULTILINE)
+                verdict = by_error.get(ast.unparse(call.func))
+                if reasons and (verdict or verdicts):
+                    yield Reason[reasons[0]].value, (verdict or Verdict[verdicts[0]]).value
+
+
+def test_the_page_lists_the_reasons_each_with_the_verdicts_that_the_worker_gives() -> None:
+    told = {row[0]: set(re.findall(r"\w+", row[1])) for row in table("## Reasons")}
+
+    given = set(given_verdicts())
+
+    assert len(given) > 25
+    assert sorted(pair for pair in given if pair[1] not in told[pair[0]]) == []
 
 
 @pytest.mark.parametrize("task", Task)
