@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import ssl
-import time
-from typing import cast
 
 import pytest
-import redis
 
-from session_client import AppKey, ConfigurationError, Status, broker, new_request_id
+from session_client import ConfigurationError, broker
 from session_client._celery import CeleryPublisher
-from session_client._core import message
 from session_client._redis.settings import Place
 
 
@@ -54,15 +49,3 @@ def test_with_every_redis_py_a_certificate_must_name_the_host(asked: str, *, che
     place = Place(f"rediss://h/0{asked}", "client")
 
     assert place._options["ssl_check_hostname"] is checked
-
-
-def test_by_celery_too_a_message_says_where_its_answer_is_waited_for(redis_url: str) -> None:
-    box = new_request_id()
-    status = message.seal(Status(user_id="ada"), app_id="shop", key=AppKey.generate())
-    publisher = CeleryPublisher(redis_url, "client")
-    publisher.publish(status, time.monotonic() + 30, box)
-    publisher.close()
-
-    with redis.Redis.from_url(redis_url) as admin:
-        (raw,) = cast("list[bytes]", admin.lrange("sessions", 0, -1))
-    assert json.loads(raw)["headers"]["answer_to"] == box

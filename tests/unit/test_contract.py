@@ -99,23 +99,6 @@ def test_every_task_has_a_request_in_the_client_and_a_command_in_the_worker() ->
     assert {type(request).__name__ for request in REQUESTS} == known
 
 
-def test_the_worker_registers_exactly_the_tasks_of_the_contract(redis_url: str) -> None:
-    from worker.app import app  # noqa: PLC0415
-
-    app.loader.import_default_modules()
-
-    internal = ("celery.", "maintenance.", "logouts.", "notices.deliver")
-    ours = {name for name in app.tasks if not name.startswith(internal)}
-    assert ours == {task.value for task in Task}
-
-
-def test_the_worker_routes_each_task_to_its_queue(redis_url: str) -> None:
-    from worker.app import app  # noqa: PLC0415
-
-    for task, queue in contract.QUEUE_OF.items():
-        assert app.amqp.router.route({}, task.value)["queue"].name == queue.value
-
-
 @pytest.mark.parametrize("app_id", ["a", "shop", "shop-2", "s_1", "0", "a" * 64])
 def test_these_are_app_ids(app_id: str) -> None:
     assert contract.is_app_id(app_id)

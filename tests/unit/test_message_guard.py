@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from session_client import contract
-from session_client.contract import Queue, Task
-from worker.celery_support.message_guard import MAX_HELD, MessageGuard, queues_of, seal_wait
+from session_client.contract import Queue
+from worker.celery_support.message_guard import MAX_HELD, MessageGuard, seal_wait
 from worker.metrics import Rejection
 
 KEY = b"k" * 32
@@ -198,29 +198,3 @@ def test_a_task_that_is_not_ours_is_refused_wherever_it_lies(task: Any) -> None:
     queues: list[Any] = [*(queue.value for queue in Queue), "celery", "", None]
     for queue in queues:
         assert reduce(message(queue=queue, task=task)) == Rejection.UNKNOWN_TASK, queue
-
-
-def test_each_task_is_run_from_its_own_queue_alone(redis_url: str) -> None:
-    from worker.app import app  # noqa: PLC0415 - it reads the environment
-
-    app.loader.import_default_modules()
-    queue_of = queues_of(app)
-    guard = MessageGuard(queue_of, KEY)
-
-    refusals = {
-        (task, queue.value): guard.reduce(message(task=task, queue=queue.value), 0)
-        for task in queue_of
-        for queue in Queue
-    }
-
-    own_tasks = queue_of.keys() - {task.value for task in Task}
-    assert own_tasks == {task for task in app.tasks if task.startswith(("logouts.", "maint"))} | {
-        "notices.deliver"
-    }
-    assert {queue_of[task] for task in own_tasks} == {"idp", "notify", "maintenance"}
-    for (task, queue), refusal in refusals.items():
-        is_at_home = queue_of[task] == queue
-        # Those of apps are refused by themselves: see tests/integration/test_bad_input.py.
-        is_let_through = is_at_home or task in {one.value for one in Task}
-        assert (refusal is None) == is_let_through, (task, queue)
-        assert refusal in {None, Rejection.WRONG_QUEUE}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -19,13 +20,18 @@ from sandbox.processes import poll_until
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from session_client import (
+    AppKey,
     BrokerUnavailable,
     NotAcknowledged,
     NotAnswered,
     SessionClient,
     SessionClientError,
+    Status,
     Unavailable,
+    new_request_id,
 )
+from session_client._celery import CeleryPublisher
+from session_client._core import message
 from session_client._redis import sync_lines
 from tests.integration.client.client_rig import KEY, Responder
 
@@ -357,3 +363,15 @@ def test_a_call_starts_no_thread(server: RedisServer) -> None:
 def test_no_answer_is_told_apart_from_no_broker(server: RedisServer) -> None:
     with client_at(server.port) as client, pytest.raises(NotAnswered, match="no answer in time"):
         client.status(user_id="ada", timeout=TIMEOUT)
+
+
+def test_by_celery_too_a_message_says_where_its_answer_is_waited_for(redis_url: str) -> None:
+    box = new_request_id()
+    status = message.seal(Status(user_id="ada"), app_id="shop", key=AppKey.generate())
+    publisher = CeleryPublisher(redis_url, "client")
+    publisher.publish(status, time.monotonic() + 30, box)
+    publisher.close()
+
+    with redis.Redis.from_url(redis_url) as admin:
+        (raw,) = cast("list[bytes]", admin.lrange("sessions", 0, -1))
+    assert json.loads(raw)["headers"]["answer_to"] == box
