@@ -18,19 +18,24 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pytest_mock import MockerFixture
 
 import session_client
-from session_client import contract, logins, methods, notices, requests, sealing
+from session_client import contract, ended, logins, methods, notices, requests, sealing
+from session_client._core import call
 from session_client.contract import Queue, Reason, Task, Verdict
 from session_client.login_steps import FirstStep, Limits, LoginStep, Step, limits_of
 from worker.backchannel.logout_tokens import LogoutTokens
-from worker.logins import limits
+from worker.logins import journal, known_browser, limits
 from worker.logins.login_steps import LEAST_SECONDS
 from worker.outbox import notice_delivery
-from worker.requests import commands
+from worker.outbox.mosaic_revocations import DELETE_WITHIN
+from worker.requests import commands, replies
 from worker.sessions.audit import Cause
-from worker.sign_in import describe_app
+from worker.sessions.browser_tokens import JUST_REPLACED, MAX_LIVE
+from worker.settings.model import Settings
+from worker.sign_in import describe_app, list_sessions
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "contract.md").read_text(encoding="utf-8")
 WORKER = Path(__file__).parents[2] / "worker"
+DEFAULTS = Settings.model_fields
 SOME_UUID = "01a20879-0918-724e-bc9e-5bb1911c801a"
 BROWSER = {"user_agent": "u", "ip_address": "::1"}
 WISHES = requests.Wishes(resource="r", claims={"id_token": {"a": None}}, org_id="o", **BROWSER)
@@ -209,12 +214,12 @@ def given_verdicts() -> Iterator[tuple[str, str]]:
         "HeldBack": Verdict.TEMPORARILY_UNAVAILABLE,
     }
     for path in WORKER.rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(call, ast.Call):
-                named = [ast.unparse(argument) for argument in call.args]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                named = [ast.unparse(argument) for argument in node.args]
                 reasons = re.findall(r"^Reason\.(\w+)$", "\n".join(named), re.MULTILINE)
                 verdicts = re.findall(r"^Verdict\.(\w+)$", "\n".join(named), re.MULTILINE)
-                verdict = by_error.get(ast.unparse(call.func))
+                verdict = by_error.get(ast.unparse(node.func))
                 if reasons and (verdict or verdicts):
                     yield Reason[reasons[0]].value, (verdict or Verdict[verdicts[0]]).value
 
@@ -361,6 +366,34 @@ def test_the_page_tells_the_limits() -> None:
     assert "ten minutes" in section("### `sessions.start`")
     assert contract.is_browser_token("msb1_" + "x" * 43)
     assert "`msb1_` and 43 characters" in section("## Payloads and data")
+
+
+FIGURES: tuple[tuple[str, str, object, object], ...] = (
+    ("## Payloads and data", "replaced less than 30 s ago", JUST_REPLACED, timedelta(seconds=30)),
+    ("## Payloads and data", "A session has eight live ones at most", MAX_LIVE, 8),
+    ("### `sessions.silent_auth`", "within half a minute", DEFAULTS["reuse_seconds"].default, 30.0),
+    ("### `sessions.start`", "for 180 days", known_browser.LIFETIME, timedelta(days=180)),
+    ("### `sessions.authenticate`", "older than 180 days", known_browser.LIFETIME,
+     timedelta(days=180)),
+    ("### `sessions.refresh`", "within 60 s after it", journal._ANSWER_KEPT, timedelta(seconds=60)),
+    ("### `sessions.status`", "100 at most", list_sessions._MAX_SESSIONS, 100),
+    ("### `sessions.revoke_user`", "within the first minute", DELETE_WITHIN, timedelta(minutes=1)),
+    ("### The receipt", "1000 at most", contract.MAX_SESSION_REFS, 1000),
+    ("## When a logout counts", "after 1 s, doubling, every 10 s at most",
+     (call.REPEAT_AFTER_SECONDS, call.REPEAT_AT_MOST_EVERY_SECONDS), (1.0, 10.0)),
+    ("## When a logout counts", "within one second", replies.MAX_TOKENS_AGE_SECONDS, 1.0),
+    ("## When a logout counts", "20,000 sessions at most", ended.MAX_REMEMBERED, 20_000),
+    ("### A call of the app's URL", "none in 5 s", DEFAULTS["notice_timeout_seconds"].default, 5.0),
+    ("### A call of the app's URL", "Allow 60 s", contract.MAX_CLOCK_SKEW, timedelta(seconds=60)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "words", "is_so", "told"), FIGURES)
+def test_the_figures_in_the_pages_sentences_are_those_of_the_code(
+    title: str, words: str, is_so: object, told: object
+) -> None:
+    assert words in " ".join(section(title).split())
+    assert is_so == told
 
 
 def test_the_page_lists_the_receipts_members_as_the_client_reads_them() -> None:
