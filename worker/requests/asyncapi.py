@@ -20,8 +20,8 @@ from worker.requests.answer_data import DATA, Data, Nothing
 from worker.requests.commands import COMMANDS
 
 _SCHEMAS: Final = "#/components/schemas/"
-_REQUEST_ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"}
-_APP_ID: Final = {"type": "string", "pattern": "^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$"}
+_REQUEST_ID: Final = {"type": "string", "pattern": f"^{contract.REQUEST_ID_PATTERN}$"}
+_APP_ID: Final = {"type": "string", "pattern": f"^{contract.APP_ID_PATTERN}$"}
 _TIME: Final = {"type": "string", "format": "date-time"}
 _TEXT: Final = {"type": "string"}
 _DESCRIPTION: Final = """\
