@@ -70,6 +70,21 @@ def test_it_follows_each_app_from_pending_to_its_end(stage: Stage) -> None:
     assert {second.receipt_id, third.receipt_id} == {first.receipt_id}
 
 
+def test_a_question_that_is_repeated_gets_its_answer_again_and_a_new_one_what_is_so_now(
+    stage: Stage,
+) -> None:
+    ref = shared(stage)
+    question = requests.Receipt(stage.log_out(session_ref=str(ref)).receipt_id)
+    asked = stage.seal("shop", question)
+    first = stage.deliver(asked)
+    stage.tell_mosaic()
+
+    again, anew = stage.deliver(asked), stage.ask("shop", question)
+
+    assert at_idp(first) == at_idp(again) == (1, 0, 0)
+    assert at_idp(anew) == (0, 1, 0)
+
+
 def test_what_mosaic_never_confirmed_is_counted_apart(stage: Stage) -> None:
     ref = shared(stage)
     stage.mosaic.state.faults.add("session/logout", "status", status=500)
