@@ -36,6 +36,8 @@ log = structlog.get_logger()
 MAX_TOKENS_AGE_SECONDS: Final = 1.0
 _LOOKS: Final = 3
 
+# Their receipts are in the database, with what is so by then.
+_RECEIPTED: Final = frozenset({Task.LOGOUT, Task.REVOKE_USER})
 _NOT_REMEMBERED: Final = frozenset(
     {Verdict.TEMPORARILY_UNAVAILABLE, Verdict.INVALID_REQUEST, Verdict.UNAUTHORIZED}
 )
@@ -145,8 +147,8 @@ def _deliver(services: Services, message: Message, sender: Sender, outcome: Outc
 
 def _is_worth_remembering(task: Task, outcome: Outcome) -> bool:
     # "Try later" is no answer to remember, and a refusal must not overwrite the answer that the
-    # rightful request of this id got. Receipts are in the database, with what is so by then.
-    return task is not Task.LOGOUT and outcome.verdict not in _NOT_REMEMBERED
+    # rightful request of this id got.
+    return task not in _RECEIPTED and outcome.verdict not in _NOT_REMEMBERED
 
 
 def _record_of(services: Services, task: Task, sender: Sender) -> ReplyRecord:
@@ -200,7 +202,7 @@ def _push(  # noqa: PLR0913 - what one trip carries
 
 
 def _record_seconds(task: Task, valid_until: datetime, now: datetime) -> int:
-    # As long as the message could be sent again; a logout is remembered by the database.
-    if task is Task.LOGOUT:
+    # As long as the message could be sent again; what has a receipt the database remembers.
+    if task in _RECEIPTED:
         return ANSWER_SECONDS
     return max(ANSWER_SECONDS, int((valid_until - now).total_seconds()) + 1)

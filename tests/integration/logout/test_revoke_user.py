@@ -543,12 +543,16 @@ def test_what_is_kept_of_a_failure_names_no_user(
 # --- repeats, and bad input
 
 
-def test_a_repeated_request_id_finds_its_receipt_and_ends_no_newer_login(stage: Stage) -> None:
+@pytest.mark.parametrize("redis_remembers", [True, False])
+def test_a_repeated_request_hears_what_is_so_by_then_and_ends_no_newer_login(
+    stage: Stage, *, redis_remembers: bool
+) -> None:
     stage.registered("ada", "shop")
     sent = stage.seal("desk", requests.RevokeUser(user_id="ada"))
     first = stage.deliver(sent)
     tell_mosaic(stage)
-    stage.redis.flushdb()  # what remembers answers may be gone
+    if not redis_remembers:
+        stage.redis.flushdb()
     stage.pass_time(seconds=2)
     newer = stage.registered("ada", "shop")
 
