@@ -1,4 +1,4 @@
-"""The operators' verbs: `mosaic-sessions`."""
+"""The operators' commands: `mosaic-sessions`."""
 
 from __future__ import annotations
 
