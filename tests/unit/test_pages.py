@@ -189,7 +189,7 @@ def test_every_name_in_ticks_is_one_that_the_sources_have() -> None:
             and path != Path(__file__)
             and "node_modules" not in path.parts
         ):
-            known |= set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+            known |= set(re.findall(r"\w+", path.read_text(encoding="utf-8", errors="replace")))
     metrics = re.findall(r"\w+", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"))
     known |= {name for name in metrics if name.startswith("mosaic_sessions_")}
 
