@@ -58,15 +58,15 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
     """Return the state of all that concerns *apps*. Raises `redis.RedisError`."""
     known = list(apps)
     clients = sorted({app.client_id for app in known})
-    doors = _doors(known)
+    breakers = _breakers_of(known)
     rates = _rates(lanes, clients)
     paused = [(name, lane) for name in (*clients, SOURCE) for lane in Lane]
     pipeline = client.pipeline(transaction=False)
     pipeline.time()  # all moments are of Redis' clock
     pipeline.mget([rate.key for _, _, rate in rates])
     pipeline.mget([pause_key(lane, None if n == SOURCE else n) for n, lane in paused])
-    for door in doors:
-        pipeline.hmget(door.key, "until", "first", "latest")
+    for breaker in breakers:
+        pipeline.hmget(breaker.key, "until", "first", "latest")
     (seconds, microseconds), moments, ends, *opened = pipeline.execute()
     now = seconds * 1e6 + microseconds
     return TrafficState(
@@ -80,7 +80,7 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
             if end is not None and float(end) > now
         ),
         breakers=tuple(
-            _breaker(door, moments, now) for door, moments in zip(doors, opened, strict=True)
+            _state(breaker, moments, now) for breaker, moments in zip(breakers, opened, strict=True)
         ),
     )
 
@@ -102,8 +102,8 @@ def _left(rate: RateLimit, moment: bytes | None, now: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
-    """A breaker, by what it stands before."""
+class _Breaker:
+    """A breaker: of a host, or of one client there."""
 
     host: str
     client_id: str | None
@@ -111,13 +111,13 @@ class _Door:
     key: str
 
 
-def _doors(apps: Iterable[Application]) -> list[_Door]:
+def _breakers_of(apps: Iterable[Application]) -> list[_Breaker]:
     """Return the breakers of each host, that of all its clients first."""
     clients: dict[str, set[str]] = {}
     for app in apps:
         clients.setdefault(app.base_url, set()).add(app.client_id)
     return [
-        _Door(host, client_id, lane, breaker_key(host, lane, client_id or _only(clients[host])))
+        _Breaker(host, client_id, lane, breaker_key(host, lane, client_id or _only(clients[host])))
         for host in sorted(clients)
         for client_id in (None, *(sorted(clients[host]) if len(clients[host]) > 1 else ()))
         for lane in Lane
@@ -129,11 +129,11 @@ def _only(clients: set[str]) -> str | None:
     return next(iter(clients)) if len(clients) == 1 else None
 
 
-def _breaker(door: _Door, moments: Sequence[bytes | None], now: float) -> BreakerState:
+def _state(of: _Breaker, moments: Sequence[bytes | None], now: float) -> BreakerState:
     until, first, latest = moments
     left = 0.0 if until is None else max(0.0, (float(until) - now) / 1e6)
     state: Literal["closed", "open", "half_open"] = "closed"
     if until is not None:
         state = "open" if left > 0 else "half_open"
     failing = 0.0 if first is None or latest is None else (float(latest) - float(first)) / 1e6
-    return BreakerState(door.host, door.client_id, door.lane, state, left, failing)
+    return BreakerState(of.host, of.client_id, of.lane, state, left, failing)
