@@ -37,7 +37,6 @@ def _configure_logging(**_: Any) -> None:
     # Connecting to this signal also keeps Celery from configuring its own logging.
     settings = settings_module.current()
     logs.configure(settings)
-    environment.tell_old_names()
     if settings.mosaic_proxy is None:
         environment.tell_unused_proxies()
 

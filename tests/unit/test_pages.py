@@ -15,7 +15,7 @@ import click
 import pytest
 
 from worker.cli.root import commands
-from worker.settings.environment import OLD_NAMES, variable_name
+from worker.settings.environment import variable_name
 from worker.settings.model import Settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def sources() -> Iterator[Path]:
 
 
 def test_every_name_in_ticks_is_one_that_the_sources_have() -> None:
-    known = {variable_name(field) for field in Settings.model_fields} | {*OLD_NAMES.values()}
+    known = {variable_name(field) for field in Settings.model_fields}
     known |= {f"{name}_FILE" for name in known} | FOREIGN
     for path in sources():
         known.add(path.stem)

@@ -10,7 +10,7 @@ import pytest
 
 from session_client.contract import Task, Verdict
 from worker.requests.commands import COMMANDS
-from worker.settings.environment import OLD_NAMES, variable_name
+from worker.settings.environment import variable_name
 from worker.settings.model import Settings
 from worker.settings.page import descriptions, page
 from worker.tasks import logouts, maintenance, notices
@@ -48,7 +48,7 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
         for name in re.findall(r"MOSAIC_SESSIONS_[A-Z_]+[A-Z]", document.read_text("utf-8"))
     }
 
-    known = {*map(variable_name, Settings.model_fields), *OLD_NAMES.values()}
+    known = set(map(variable_name, Settings.model_fields))
     assert {name.removesuffix("_FILE") for name in documented} <= known
 
 

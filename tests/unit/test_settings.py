@@ -8,13 +8,12 @@ from pathlib import Path
 
 import certifi
 import pytest
-from structlog.testing import capture_logs
 
 from simulator.idp.keys import rsa_key
 from worker.errors import ConfigurationError
 from worker.settings import model as settings_module
 from worker.settings.display import describe
-from worker.settings.environment import OLD_NAMES, tell_old_names, variable_name
+from worker.settings.environment import variable_name
 from worker.settings.model import Settings, read
 
 CANARY = "canary-7f3a91"
@@ -386,46 +385,6 @@ def test_another_broker_needs_a_redis_for_answers() -> None:
 
     assert message.startswith("REDIS_URL is missing")
     assert CANARY not in message
-
-
-# --- old names
-
-
-OLD = "MOSAIC_SESSIONS_DELIVERY_RETRY_MOST_SECONDS"
-NEW = "MOSAIC_SESSIONS_DELIVERY_RETRY_MAX_SECONDS"
-
-
-def test_every_old_name_is_one_of_a_setting() -> None:
-    assert OLD_NAMES.keys() <= Settings.model_fields.keys()
-
-
-@pytest.mark.parametrize("field", OLD_NAMES)
-def test_an_old_name_sets_what_the_new_one_sets(field: str, tmp_path: Path) -> None:
-    old, (text, expected) = OLD_NAMES[field], VALUES[field]
-    file = tmp_path / "value"
-    file.write_text(text, encoding="utf-8")
-
-    assert getattr(read({**KEYS, old: text}), field) == expected
-    assert getattr(read({**KEYS, f"{old}_FILE": str(file)}), field) == expected
-
-
-def test_an_old_name_beside_the_new_one_is_refused() -> None:
-    message = refusal({**KEYS, OLD: "1", NEW: "2"})
-
-    assert message == f"{NEW} and its old name {OLD} are both set: remove the old one"
-
-
-def test_an_old_name_that_is_wrong_is_told_by_the_new_one() -> None:
-    assert refusal({**KEYS, OLD: CANARY}).startswith(f"{NEW}: ")
-
-
-def test_an_old_name_is_told_in_the_log_with_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(OLD, "60")
-
-    with capture_logs() as logs:
-        tell_old_names()
-
-    assert logs == [{"event": "setting_renamed", "log_level": "warning", "old": OLD, "now": NEW}]
 
 
 # --- files

@@ -19,7 +19,6 @@ from worker.operations import key_check, overview
 from worker.operations.app_description import AppError
 from worker.operations.health import database_trouble, redis_trouble
 from worker.operations.schema import schema_trouble
-from worker.settings import environment
 from worker.wiring import Services
 
 FAILED: Final = 1
@@ -74,7 +73,6 @@ class Nouns(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; turn what it raises into a `Failure`."""
         try:
-            environment.tell_old_names()
             return super().invoke(ctx)
         except click.UsageError as error:
             raise _not_understood(error) from None

@@ -15,11 +15,6 @@ log = structlog.get_logger()
 
 PREFIX: Final = "MOSAIC_SESSIONS_"
 _METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-# What settings were called before the first release. These names go with release 0.2.
-OLD_NAMES: Final = {
-    "breaker_open_max_seconds": f"{PREFIX}BREAKER_OPEN_MOST_SECONDS",
-    "delivery_retry_max_seconds": f"{PREFIX}DELIVERY_RETRY_MOST_SECONDS",
-}
 _PLAIN_NAMES: Final = {
     "database_url": "DATABASE_URL",
     "broker_url": "CELERY_BROKER_URL",
@@ -38,13 +33,9 @@ def collect(environment: Mapping[str, str], fields: Iterable[str]) -> dict[str, 
     Raises `ConfigurationError` for a variable that sets none of them, and as `value_of` does.
     """
     names = {field: variable_name(field) for field in fields}
-    _refuse_unknown(environment, [*names.values(), *OLD_NAMES.values()])
-    values: dict[str, str] = {}
-    for field, name in names.items():
-        value = _value_under(environment, name, OLD_NAMES.get(field))
-        if value is not None:
-            values[field] = value
-    return values
+    _refuse_unknown(environment, names.values())
+    values = {field: value_of(environment, name) for field, name in names.items()}
+    return {field: value for field, value in values.items() if value is not None}
 
 
 def proxies() -> list[str]:
@@ -68,22 +59,6 @@ def tell_unused_proxies() -> None:
 def sudo_user() -> str | None:
     """Return the user who became another by sudo, to run this."""
     return os.environ.get("SUDO_USER")  # noqa: TID251
-
-
-def tell_old_names() -> None:
-    """Log each old name that this process's environment uses, with the new one."""
-    environment = os.environ  # noqa: TID251
-    for field, old in OLD_NAMES.items():
-        if value_of(environment, old) is not None:
-            log.warning("setting_renamed", old=old, now=variable_name(field))
-
-
-def _value_under(environment: Mapping[str, str], name: str, old: str | None) -> str | None:
-    value = value_of(environment, name)
-    before = None if old is None else value_of(environment, old)
-    if value is not None and before is not None:
-        raise ConfigurationError(f"{name} and its old name {old} are both set: remove the old one")
-    return before if value is None else value
 
 
 def value_of(environment: Mapping[str, str], name: str) -> str | None:

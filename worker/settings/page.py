@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from worker.settings.environment import OLD_NAMES, variable_name
+from worker.settings.environment import variable_name
 from worker.settings.model import Settings
 
 _INTRODUCTION: Final = """\
@@ -83,8 +83,6 @@ def _is_last(name: str) -> bool:
 
 
 def _row(name: str, field: FieldInfo, what: str) -> str:
-    if name in OLD_NAMES:
-        what += f" Its old name `{OLD_NAMES[name]}` works until release 0.2."
     return f"| `{variable_name(name)}` | {_default(field)} | {_takes(field)} | {what} |"
 
 
