@@ -133,9 +133,15 @@ class Sessions:
         steps = _visit(self.options).begin(step, step_up=step_up, more={"wishes": wishes})
         return self._done(steps)
 
-    def complete(self, proof: Proof, *, wishes: Wishes | None = None) -> LoginAnswer:
-        """Complete what `begin` began in this browser; 409 where nothing was."""
-        return self._done(_visit(self.options).complete(proof, more={"wishes": wishes}))
+    def complete(
+        self, proof: Proof, *, step_up: bool = False, wishes: Wishes | None = None
+    ) -> LoginAnswer:
+        """Complete the login that `begin` began here, or with ``step_up=True`` the step-up.
+
+        409 where this browser has not begun it: neither is ever taken for the other.
+        """
+        more = {"wishes": wishes}
+        return self._done(_visit(self.options).complete(proof, step_up=step_up, more=more))
 
     def log_out(self) -> Response:
         """Sign out here and at every app that shares the session; only in a POST."""

@@ -123,10 +123,19 @@ class Sessions:
         return await self._done(request, steps)
 
     async def complete(
-        self, request: Request, proof: Proof, *, wishes: Wishes | None = None
+        self,
+        request: Request,
+        proof: Proof,
+        *,
+        step_up: bool = False,
+        wishes: Wishes | None = None,
     ) -> LoginAnswer:
-        """Complete what `begin` began in this browser; 409 where nothing was."""
-        steps = self._visit(request).complete(proof, more={"wishes": wishes})
+        """Complete the login that `begin` began here, or with ``step_up=True`` the step-up.
+
+        409 where this browser has not begun it: neither is ever taken for the other.
+        """
+        visit = self._visit(request)
+        steps = visit.complete(proof, step_up=step_up, more={"wishes": wishes})
         return await self._done(request, steps)
 
     async def log_out(self, request: Request) -> Response:

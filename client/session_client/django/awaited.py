@@ -41,10 +41,10 @@ async def abegin(
 
 
 async def acomplete(
-    request: HttpRequest, proof: Proof, *, wishes: Wishes | None = None
+    request: HttpRequest, proof: Proof, *, step_up: bool = False, wishes: Wishes | None = None
 ) -> LoginAnswer:
     """See `complete`."""
-    return await sync_to_async(views.complete)(request, proof, wishes=wishes)
+    return await sync_to_async(views.complete)(request, proof, step_up=step_up, wishes=wishes)
 
 
 async def alog_out(request: HttpRequest) -> HttpResponse:

@@ -111,9 +111,15 @@ def begin(
     return _done(request, steps)
 
 
-def complete(request: HttpRequest, proof: Proof, *, wishes: Wishes | None = None) -> LoginAnswer:
-    """Complete what `begin` began in this browser; 409 where nothing was."""
-    return _done(request, applying.visit(request).complete(proof, more={"wishes": wishes}))
+def complete(
+    request: HttpRequest, proof: Proof, *, step_up: bool = False, wishes: Wishes | None = None
+) -> LoginAnswer:
+    """Complete the login that `begin` began here, or with ``step_up=True`` the step-up.
+
+    409 where this browser has not begun it: neither is ever taken for the other.
+    """
+    visit = applying.visit(request)
+    return _done(request, visit.complete(proof, step_up=step_up, more={"wishes": wishes}))
 
 
 def log_out(request: HttpRequest) -> HttpResponse:

@@ -96,7 +96,7 @@ class Visit:
             return _NOT_ACCEPTED, Changes(headers=UNCACHED)
         known_browser = self.options.cookie.known(self._cookies)
         arguments = {"known_browser": known_browser, **(more or {})}
-        gone_on_with = self._handle_for(step) if step.needs_login else None
+        gone_on_with = self._handle_for(step, is_step_up=step_up) if step.needs_login else None
         if gone_on_with is not None:
             arguments["login"] = gone_on_with.login
         if step_up:
@@ -120,13 +120,17 @@ class Visit:
         return begun, Changes(headers=(*written, *UNCACHED))
 
     def complete(
-        self, proof: Proof, *, more: Mapping[str, Any] | None = None
+        self, proof: Proof, *, step_up: bool = False, more: Mapping[str, Any] | None = None
     ) -> Steps[tuple[LoginAnswer, Changes]]:
-        """Complete what `begin` began in this browser."""
+        """Complete the login that `begin` began in this browser, or the step-up; never the other.
+
+        A page that asks for a factor would else take a login that was begun in another tab, also
+        one of another user.
+        """
         self._check_origin()
-        handle = self._handle_for(proof)
+        handle = self._handle_for(proof, is_step_up=step_up)
         answer, changes = yield from self._authenticate(
-            proof, is_step_up=handle.is_step_up, more={**(more or {}), "login": handle.login}
+            proof, is_step_up=step_up, more={**(more or {}), "login": handle.login}
         )
         if not isinstance(answer, Denied):
             changes = changes.and_headers(handles.forget(handle, is_secure=self.options.is_secure))
@@ -248,10 +252,16 @@ class Visit:
         with suppress(Exception):  # any store's: the worker is told in any case
             yield Put(marks.of_session(self.local.session_ref), self.now)
 
-    def _handle_for(self, step: LoginStep) -> handles.Handle:
-        may_step_up = self._token is not None
-        handle = handles.to_go_on_with(self._handles, step, may_step_up=may_step_up)
+    def _handle_for(self, step: LoginStep, *, is_step_up: bool) -> handles.Handle:
+        handle = handles.to_go_on_with(self._handles, step, is_step_up=is_step_up)
         if handle is None:
+            if handles.to_go_on_with(self._handles, step, is_step_up=not is_step_up):
+                log.warning(
+                    "this browser has begun a %s, and the page goes on with a %s by %s: "
+                    "step_up=True belongs in both calls or in neither",
+                    *(("login", "step-up") if is_step_up else ("step-up", "login")),
+                    type(step).__name__,
+                )
             raise TurnedAway(outcome.begun_elsewhere(self.request))
         return handle
 

@@ -38,6 +38,11 @@ class Handle:
     until: float
     next_step: str
 
+    @property
+    def purpose(self) -> tuple[str, bool]:
+        """What it is good for: its next step, of a login or of a step-up."""
+        return self.next_step, self.is_step_up
+
 
 def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
     """Return what this browser has begun, the newest last. A name that came twice is none.
@@ -58,18 +63,22 @@ def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
     return sorted((known for known in found.values() if known), key=lambda known: known.until)
 
 
-def to_go_on_with(handles: list[Handle], step: LoginStep, *, may_step_up: bool) -> Handle | None:
+def to_go_on_with(handles: list[Handle], step: LoginStep, *, is_step_up: bool) -> Handle | None:
     """Return the one that *step* goes on with: by its ``state``, else the newest of its kind.
 
     One of another kind would not do: a passkey that is asked for, and cancelled, must not be in
-    the way of a code. Nor must a step-up be in the way of a login, where no user is signed in.
+    the way of a code. Nor would a login do for a step-up: whoever begins one of his own in this
+    browser would pass for its user, at a page that has asked for a factor.
     """
     state = getattr(step, "state", None)
-    fitting = [known for known in handles if known.next_step == _kind(type(step))]
+    fitting = [
+        known
+        for known in handles
+        if known.next_step == _kind(type(step)) and known.is_step_up == is_step_up
+    ]
     if state is not None:
-        return next((known for known in fitting if known.name.endswith(_digest(state))), None)
-    usable = [known for known in fitting if may_step_up or not known.is_step_up]
-    return next(reversed(usable or fitting), None)
+        fitting = [known for known in fitting if known.name.endswith(_digest(state))]
+    return next(reversed(fitting), None)
 
 
 def write(  # noqa: PLR0913 - what is kept, and beside what
@@ -90,8 +99,8 @@ def write(  # noqa: PLR0913 - what is kept, and beside what
     value = f"{'s' if is_step_up else 'l'}{until}.{kind}.{begun.login}"
     others = [known for known in handles if known.name != name]
     # What is begun again and again drives out the older of its kind, and nothing else.
-    newest = {known.next_step: known.name for known in others} | {kind: name}
-    others.sort(key=lambda known: (newest[known.next_step] == known.name, known.until))
+    newest = {known.purpose: known.name for known in others} | {(kind, is_step_up): name}
+    others.sort(key=lambda known: (newest[known.purpose] == known.name, known.until))
     forgotten = [forget(known, is_secure=is_secure) for known in others[: -(_MOST - 1)]]
     return [host_cookie(name, value, lasts, is_secure=is_secure), *forgotten]
 

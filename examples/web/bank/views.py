@@ -51,7 +51,7 @@ def second_factor(request: HttpRequest) -> HttpResponse:
                 return render(request, "bank/code.html", error, status=403)
     elif request.method == "POST":
         proof = Webauthn(sent["signed"]) if "signed" in sent else Code(sent["code"])
-        match complete(request, proof):
+        match complete(request, proof, step_up=True):
             case Authenticated():
                 return back(request)
             case LoginRequired() | StepUpRequired():

@@ -11,6 +11,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from session_client import (
     Authenticated,
     BeginSocial,
+    Code,
     Denied,
     Password,
     SendOtp,
@@ -439,6 +440,42 @@ def test_a_provider_leads_back_by_get_and_the_login_goes_on(
     assert began.content == b"SocialBegun"
     assert verified.content.startswith(b"SocialVerified")
     assert done.content.startswith(b"Authenticated")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_page_that_asks_for_a_factor_takes_none_but_one_that_was_begun_as_such(
+    session_worker: SessionWorker, asgi: Callable[..., Any], kind: str
+) -> None:
+    from django.http import HttpResponse  # noqa: PLC0415
+
+    from session_client.django import acomplete, begin, complete, log_in  # noqa: PLC0415
+
+    def login(request: Any) -> Any:
+        log_in(request, Password("ada", "secret"))
+        return HttpResponse(type(begin(request, SendOtp("sms", "ada", "user_id"))).__name__)
+
+    def factor(request: Any) -> Any:
+        return HttpResponse(type(begin(request, SendOtp("sms"), step_up=True)).__name__)
+
+    def finish(request: Any) -> Any:
+        code = Code(session_worker.code_for("ada"))
+        return HttpResponse(type(complete(request, code, step_up=True)).__name__)
+
+    async def finish_async(request: Any) -> Any:
+        code = Code(session_worker.code_for("ada"))
+        return HttpResponse(type(await acomplete(request, code, step_up=True)).__name__)
+
+    session_worker.add_user("ada", "secret")
+    finish_so = finish if kind == "sync" else finish_async
+    browser, form = asgi(login=login, factor=factor, finish=finish_so), session_worker.form
+
+    login_begun = browser("post", "/login", **form)
+    as_a_factor = browser("post", "/finish", **form)
+    factor_begun = browser("post", "/factor", **form)
+    done = browser("post", "/finish", **form)
+
+    assert (login_begun.content, as_a_factor.status_code) == (b"CodeSent", 409)
+    assert (factor_begun.content, done.content) == (b"CodeSent", b"Authenticated")
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

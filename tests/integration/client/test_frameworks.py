@@ -53,9 +53,13 @@ def flask_app() -> httpx.BaseTransport:
         began = sessions.begin(SendOtp("sms"), step_up=True, wishes=WISHES)
         return {"began": type(began).__name__}
 
+    @app.post("/begin-login/<user_id>")
+    def begin_login(user_id: str) -> dict[str, str]:
+        return {"began": type(sessions.begin(SendOtp("sms", user_id, "user_id"))).__name__}
+
     @app.post("/complete/<code>")
     def complete(code: str) -> dict[str, Any]:
-        answer = sessions.complete(Code(code))
+        answer = sessions.complete(Code(code), step_up=True)
         return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
 
     @app.get("/tokens")
@@ -112,9 +116,14 @@ def starlette_app() -> httpx.BaseTransport:
         began = await sessions.begin(request, SendOtp("sms"), step_up=True, wishes=WISHES)
         return {"began": type(began).__name__}
 
+    @app.post("/begin-login/{user_id}")
+    async def begin_login(request: Request, user_id: str) -> dict[str, str]:
+        began = await sessions.begin(request, SendOtp("sms", user_id, "user_id"))
+        return {"began": type(began).__name__}
+
     @app.post("/complete/{code}")
     async def complete(request: Request, code: str) -> dict[str, Any]:
-        answer = await sessions.complete(request, Code(code))
+        answer = await sessions.complete(request, Code(code), step_up=True)
         return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
 
     @app.get("/tokens")
@@ -197,6 +206,22 @@ def test_a_factor_is_begun_and_completed(
     assert done.json() == {"amr": ["mfa", "pwd", "sms"]}
     assert again.status_code == 409
     assert browser.get("/enter", headers=session_worker.script).status_code == 204
+
+
+def test_a_page_that_asks_for_a_factor_takes_no_login_that_was_begun_in_this_browser(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    arrive(browser, session_worker)
+    session_worker.add_user("mallory")
+
+    began = browser.post("/begin-login/mallory", headers=session_worker.form)
+    code = session_worker.code_for("mallory")
+    done = browser.post(f"/complete/{code}", headers=session_worker.form)
+
+    assert began.json() == {"began": "CodeSent"}
+    assert done.status_code == 409
+    assert Task.AUTHENTICATE not in {call.task for call in session_worker.calls}
+    assert browser.get("/basket/pear", headers=session_worker.page).json()["user"] == "ada"
 
 
 def test_a_provider_leads_back_by_get_and_the_login_goes_on(

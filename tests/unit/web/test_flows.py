@@ -201,7 +201,8 @@ def test_a_factor_is_added_to_the_session_of_this_browser_alone() -> None:
 
     begun, changes = rig.run(visit(form(), rig, local()).begin(SendOtp("sms"), step_up=True))
     sent = cookies_of(changes.headers)
-    answer, changes = rig.run(visit(form(cookies=sent), rig, local()).complete(Code("123")))
+    completing = visit(form(cookies=sent), rig, local()).complete(Code("123"), step_up=True)
+    answer, changes = rig.run(completing)
 
     assert begun is SENT
     assert answer is stronger
@@ -327,7 +328,7 @@ def test_a_login_at_a_provider_goes_on_with_what_began_in_this_browser(*, is_ste
         )
     )
     sent = cookies_of(changes.headers)
-    rig.run(visit(form(cookies=sent), rig).complete(Social("ada")))
+    rig.run(visit(form(cookies=sent), rig).complete(Social("ada"), step_up=is_step_up))
 
     assert [named.get("login") for _, named in rig.worker.calls] == [None, "handle-1", "handle-2"]
     assert [named.get("step_up") for _, named in rig.worker.calls] == [

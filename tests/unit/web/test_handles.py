@@ -34,19 +34,20 @@ class Browser:
         _, changes = self.rig.run(self._visit(at).begin(step, **more))
         self._keep(changes)
 
-    def begin_any(self, step: type[FirstStep[Any]], login: str, *, at: float) -> None:
+    def begin_any(self, step: type[FirstStep[Any]], login: str, *, at: float, **more: Any) -> None:
         """Begin *step*, whatever it is, so that the handle is *login*."""
         if step.needs_login:
-            self.begin(begun_by(BeginSocial, f"before-{login}"), filled(BeginSocial), at=at)
-        self.begin(begun_by(step, login), filled(step, state=f"before-{login}"), at=at)
+            self.begin(begun_by(BeginSocial, f"before-{login}"), filled(BeginSocial), at=at, **more)
+        self.begin(begun_by(step, login), filled(step, state=f"before-{login}"), at=at, **more)
 
-    def go_on(self, step: LoginStep, *, at: float = NOW) -> Any:
+    def go_on(self, step: LoginStep, *, at: float = NOW, step_up: bool = False) -> Any:
         """Return the handle that the worker was asked with; None where it was not."""
         denied = Denied("invalid_credentials")
         self.rig.worker.plans.update(start=denied, authenticate=denied)
         asked = len(self.rig.worker.calls)
         visit: Any = self._visit(at)
-        steps = visit.complete(step) if isinstance(step, Proof) else visit.begin(step)
+        go_on = visit.complete if isinstance(step, Proof) else visit.begin
+        steps = go_on(step, step_up=step_up)
         try:
             self._keep(self.rig.run(steps)[1])
         except TurnedAway as raised:
@@ -186,12 +187,18 @@ def test_of_the_same_kind_the_newest_goes_on() -> None:
         assert browser.go_on(Code("1")) == f"code-{number}"
 
 
-def test_a_factor_begun_in_a_session_that_is_over_is_in_no_logins_way() -> None:
+@pytest.mark.parametrize("step_up", [False, True])
+@pytest.mark.parametrize("first", FIRST_STEPS, ids=lambda step: step.__name__)
+def test_a_login_and_a_step_up_are_never_taken_for_each_other(
+    first: type[FirstStep[Any]], caplog: pytest.LogCaptureFixture, *, step_up: bool
+) -> None:
     browser = Browser()
-    browser.begin(CodeSent(login="of-the-login", expires_in=LIFETIME))
-    browser.begin(CodeSent(login="of-the-factor", expires_in=LIFETIME), at=NOW + 1, step_up=True)
-    assert browser.go_on(Code("1")) == "of-the-factor"
+    wanted = filled(first.next_step, state="wanted")
+    browser.begin_any(first, "wanted", at=NOW, step_up=step_up)
 
-    browser.token = None
+    assert browser.go_on(wanted, step_up=not step_up) is None
+    assert "step_up=True belongs in both calls or in neither" in caplog.text
 
-    assert browser.go_on(Code("1")) == "of-the-login"
+    for number in range(1, 4):  # in another tab
+        browser.begin_any(first, f"other-{number}", at=NOW + number, step_up=not step_up)
+    assert browser.go_on(wanted, step_up=step_up) == "wanted"
