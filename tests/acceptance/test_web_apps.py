@@ -21,6 +21,7 @@ from sandbox.processes import poll_until
 from session_client import AsyncSessionClient, Password, SessionClient
 from session_client.flask import Sessions
 from session_client.starlette import Sessions as StarletteSessions
+from simulator.controls.devices import PasskeyDevice
 from tests.acceptance.web_rig import HOSTS, PASSWORD, Browser, WebApps, web_apps
 from tests.asgi import AsgiTransport
 
@@ -228,6 +229,37 @@ def test_a_wrong_password_is_refused_and_changes_nothing(browser: Browser) -> No
 
     assert (answer.status_code, answer.json()) == (403, {"error": "Denied"})
     assert browser.who_is_in("shop") == "bob"
+
+
+def use_key(browser: Browser, key: PasskeyDevice) -> httpx.Response:
+    """Do what the script of the bank's page does."""
+    browser.open("bank")
+    protection = {
+        "X-CSRFToken": str(browser.client.cookies.get("csrftoken", domain=HOSTS["bank"])),
+        "Origin": f"https://{HOSTS['bank']}",
+    }
+    begun = browser.call("bank", "POST", "/passkey", **protection)
+    if begun.status_code != 200:
+        return begun
+    return browser.send("bank", "/step-up?next=/", {"signed": key.answer(begun.json())})
+
+
+def test_a_security_key_that_answers_only_to_its_users_name_is_a_second_factor(
+    apps: WebApps, browser: Browser
+) -> None:
+    host = f"https://{HOSTS['bank']}"
+    apps.stack.mosaic.policy.change(passkey_domain="apps.example.com", passkey_origins=[host])
+    key = PasskeyDevice(origin=host, is_discoverable=False)
+    apps.stack.mosaic.passkeys.register("carl", key.credential_id, key.public_key)
+    without = apps.browser()
+    without.sign_in("bob")
+    browser.sign_in("carl")
+
+    stepped_up = use_key(browser, key)
+
+    assert (stepped_up.status_code, stepped_up.headers["Location"]) == (303, "/")
+    assert browser.who_is_in("bank") == "carl"
+    assert use_key(without, key).status_code == 403
 
 
 def test_a_code_that_was_begun_in_another_browser_is_refused(apps: WebApps) -> None:

@@ -85,9 +85,11 @@ class Browser:
         renamed = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.post(f"https://{host}{path}", data=fields, headers=sent | renamed)
 
-    def call(self, app: str, method: str, path: str, json: Any = None) -> httpx.Response:
+    def call(
+        self, app: str, method: str, path: str, json: Any = None, **more: str
+    ) -> httpx.Response:
         """Have a page's script call its app."""
-        headers = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin"}
+        headers = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin", **more}
         return self.client.request(
             method, f"https://{host_of(app)}{path}", headers=headers, json=json
         )
@@ -148,7 +150,7 @@ def web_apps(folder: Path) -> Iterator[WebApps]:
         for app in HOSTS:
             more = ["--transfer-url", f"https://spoke.{DOMAIN}/transfer", "--tickets-from", "shop"]
             notices = f"{postman}/{app}/logout-notice"
-            words = ("--methods", "password,otp", "--notice-url", notices)
+            words = ("--methods", "password,otp,webauthn", "--notice-url", notices)
             # Before the worker starts, which sees a change within seconds and not at once.
             key = stack.add_app(app, *words, *(more if app == "forum" else ()))
             keys[app] = key

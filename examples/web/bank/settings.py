@@ -30,7 +30,8 @@ MIDDLEWARE = [
     "session_client.django.middleware.Middleware",
 ]
 AUTHENTICATION_BACKENDS = ["session_client.django.backend.Backend"]
-MOSAIC_SESSIONS = {"COOKIE_DOMAIN": DOMAIN, "ENTRY": "/enter"}
+# The page that asks for a factor knows the user too, who has signed in at another app perhaps.
+MOSAIC_SESSIONS = {"COOKIE_DOMAIN": DOMAIN, "ENTRY": "/enter", "SILENT": "all"}
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 ROOT_URLCONF = "examples.web.bank.views"
 PAGES = Path(__file__).parents[1] / "templates"

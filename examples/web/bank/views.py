@@ -63,7 +63,9 @@ def second_factor(request: HttpRequest) -> HttpResponse:
 
 def passkey(request: HttpRequest) -> HttpResponse:
     """Say what the browser's authenticator is to sign."""
-    match begin(request, BeginWebauthn(), step_up=True):
+    # Keys that are not discoverable answer only to their user's name, which is the user id here.
+    # No user is known where an operator wants a factor of every session: then any passkey is asked.
+    match begin(request, BeginWebauthn(request.user.get_username() or None), step_up=True):
         case WebauthnBegun(options=options):
             return JsonResponse(options)
         case Denied() | LoginRequired():

@@ -115,6 +115,7 @@ def test_views_that_nobody_guards_know_nobody_whom_nobody_can_vouch_for(
 def test_silent_all_signs_in_on_every_page(
     session_worker: SessionWorker, settings: Callable[..., None]
 ) -> None:
+    settings()
     _, sent = cookie(session_worker)
     assert visit(name_of_user, **sent)[1].content == b""
 
