@@ -303,7 +303,7 @@ def test_it_takes_what_a_logout_takes_but_what_is_about_waiting() -> None:
     wanted = {name: asked for name, asked in asks.items() if name not in {"wait", "timeout"}}
 
     assert {name: takes.get(name) for name in wanted} == wanted
-    assert takes.keys() - wanted.keys() == {"self", "connection", "other"}
+    assert takes.keys() - wanted.keys() == {"self", "connection", "within", "other"}
 
 
 WAYS_TO_NAME: list[dict[str, Any]] = [
@@ -636,6 +636,63 @@ def test_stop_returns_in_time_and_a_thread_that_was_held_up_does_not_run_on(
     poll_until(lambda: not waiting(store), 60)
     spool.stop()
     assert set(client.sent) == set(ids)
+
+
+# --- who cannot wait for the store
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_does_not_wait_for_a_locked_file_is_told_so_and_the_logout_is_delivered_all_the_same(
+    store: SqliteSpool,
+) -> None:
+    client = Client()
+    spool = LogoutSpool(client, store)
+    with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TimeoutError, match="still tried"):
+            spool.logout(user_id=USER, session_id=SECRET, request_id="a" * 20, within=0.01)
+        assert client.sent == []
+        other.rollback()
+
+    poll_until(lambda: client.sent == ["a" * 20], 60)
+    poll_until(lambda: spool.counts() == SpoolCounts(waiting=0, refused=0), 60)
+    spool.stop()
+
+
+def test_a_store_that_is_in_time_takes_a_logout_as_it_does_without_a_limit(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = LogoutSpool(Client(), store)
+    monkeypatch.setattr(spool, "start", lambda: None)
+
+    kept = spool.logout(user_id=USER, session_id=SECRET, within=60.0)
+    with closing(sqlite3.connect(store._path)) as other:
+        other.execute("DROP TABLE spooled_logouts")
+    with pytest.raises(sqlite3.OperationalError):
+        spool.logout(user_id=USER, session_id=SECRET, within=60.0)
+
+    assert len(kept) >= 16
+
+
+def test_a_store_that_fails_after_the_limit_is_an_error_in_the_log_without_the_secret(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = threading.Event()
+
+    def fail(_: SpooledLogout, connection: object = None) -> None:
+        assert told.wait(60)
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(store, "add", fail)
+    spool = LogoutSpool(Client(), store)
+    monkeypatch.setattr(spool, "start", lambda: None)
+    with pytest.raises(TimeoutError):
+        spool.logout(user_id=USER, session_id=SECRET, request_id="a" * 20, within=0.01)
+    told.set()
+
+    poll_until(lambda: "aaaa could not be kept" in caplog.text, 60)
+    assert "database is locked" in caplog.text
+    assert SECRET not in caplog.text
 
 
 # --- the file

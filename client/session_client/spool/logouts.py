@@ -7,7 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from session_client._core import message
@@ -87,6 +89,7 @@ class LogoutSpool:
         everywhere: bool = False,
         request_id: str | None = None,
         connection: Any = None,
+        within: float | None = None,
         **other: NoReturn,
     ) -> str:
         """Write a logout down and return its request id; it will be delivered.
@@ -97,6 +100,12 @@ class LogoutSpool:
 
         With *connection*, the app's own open one to the database of the store, it is written in the
         app's transaction: it is delivered if that is committed, and never was if it is not.
+
+        With *within*, `TimeoutError` is raised where it is not written down after so many seconds,
+        such as in a file that another process has locked: for a browser's request, which shall not
+        wait longer. A thread goes on trying, for as long as the store does, and logs what the store
+        raises in the end. Without a thread it is the store that raises, and nothing is tried again.
+        With *connection* it waits as that does.
 
         Raises `ConfigurationError` for what cannot be a logout, and for ``timeout`` and ``wait``.
         """
@@ -119,10 +128,30 @@ class LogoutSpool:
             return request.request_id or new_request_id()
         sealed = message.seal(request, app_id=self._app.app_id, key=self._app.key)
         spooled = SpooledLogout(sealed.request_id, sealed.envelope)
-        self._store.add(spooled, connection)
+        if within is None or connection is not None:
+            self._store.add(spooled, connection)
+        elif self._has_thread:
+            self._add(spooled, within)
+        else:
+            self._store.add(spooled, within=within)
         if self._has_thread:
             self.start()
         return sealed.request_id
+
+    def _add(self, spooled: SpooledLogout, within: float) -> None:
+        # One of its own: a file that is locked holds up no other logout. It is waited for where the
+        # process ends meanwhile.
+        writer = ThreadPoolExecutor(1, "logout-spool-writer")
+        writing = writer.submit(self._store.add, spooled)
+        writer.shutdown(wait=False)
+        wait([writing], within)
+        if writing.done():
+            return writing.result()
+        self.start()  # it finds what is written by then, and sends it
+        writing.add_done_callback(partial(_tell_a_loss, spooled.request_id))
+        raise TimeoutError(
+            f"logout {spooled.request_id} is not written down after {within:g} s; it is still tried"
+        )
 
     def deliver(self, *, timeout: float = drain.LISTEN_SECONDS) -> int:
         """Deliver what is due; return how many are acknowledged.
@@ -213,6 +242,11 @@ class LogoutSpool:
                 done.why_not,
                 waiting,
             )
+
+
+def _tell_a_loss(request_id: str, writing: Future[None]) -> None:
+    if (error := writing.exception()) is not None:
+        log.error("logout %s could not be kept", request_id, exc_info=error)
 
 
 class _Thread:

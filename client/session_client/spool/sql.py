@@ -28,8 +28,11 @@ class _SqlSpool(ABC):
     _FOR_UPDATE: ClassVar[str] = ""
 
     @abstractmethod
-    def _transaction(self) -> AbstractContextManager[Any]:
-        """Give a cursor whose work is committed at the end."""
+    def _transaction(self, within: float | None = None) -> AbstractContextManager[Any]:
+        """Give a cursor whose work is committed at the end.
+
+        It waits for others no longer than *within* seconds, and raises then.
+        """
 
     def _reading(self) -> AbstractContextManager[Any]:
         """Give a cursor that only reads."""
@@ -44,13 +47,15 @@ class _SqlSpool(ABC):
             " claimed_by TEXT, claimed_until DOUBLE PRECISION, refused TEXT)"
         )
 
-    def add(self, logout: SpooledLogout, connection: Any = None) -> None:
+    def add(
+        self, logout: SpooledLogout, connection: Any = None, *, within: float | None = None
+    ) -> None:
         """See `SpoolStore.add`."""
         if connection is not None:
             with closing(connection.cursor()) as cursor:
                 self._add(cursor, logout)
         else:
-            with self._transaction() as cursor:
+            with self._transaction(within) as cursor:
                 self._add(cursor, logout)
 
     def _add(self, cursor: Any, logout: SpooledLogout) -> None:
@@ -135,17 +140,18 @@ class SqliteSpool(_SqlSpool):
         with self._transaction() as cursor:
             self._create(cursor)
 
-    def _transaction(self) -> AbstractContextManager[sqlite3.Cursor]:
-        return self._between("BEGIN IMMEDIATE")
+    def _transaction(self, within: float | None = None) -> AbstractContextManager[sqlite3.Cursor]:
+        return self._between("BEGIN IMMEDIATE", within)
 
     def _reading(self) -> AbstractContextManager[sqlite3.Cursor]:
         # Waits for no process that writes.
         return self._between("BEGIN")
 
     @contextmanager
-    def _between(self, begin: str) -> Iterator[sqlite3.Cursor]:
+    def _between(self, begin: str, within: float | None = None) -> Iterator[sqlite3.Cursor]:
         # A connection each time: the spool is used rarely, and from any thread and process.
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        wait = _BUSY_SECONDS if within is None else within
+        connection = sqlite3.connect(self._path, timeout=wait, isolation_level=None)
         with closing(connection):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
@@ -182,7 +188,10 @@ class PostgresSpool(_SqlSpool):
                 self._create(cursor)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def _transaction(self, within: float | None = None) -> Iterator[Any]:
         with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
+            if within is not None:
+                milliseconds = max(1, round(within * 1000))  # 0 would be no limit
+                cursor.execute(f"SET LOCAL lock_timeout = {milliseconds}")
             yield cursor
             connection.commit()  # without it, closing the connection takes all back

@@ -52,10 +52,13 @@ class SpoolStore(Protocol):
     share one store: what one has claimed no other gets until its lease is over.
     """
 
-    def add(self, logout: SpooledLogout, connection: Any = None) -> None:
+    def add(
+        self, logout: SpooledLogout, connection: Any = None, *, within: float | None = None
+    ) -> None:
         """Keep *logout*, due at once; one with the same request id is replaced.
 
-        With *connection*, the app's own open one, it is part of the app's transaction.
+        With *connection*, the app's own open one, it is part of the app's transaction. *within* so
+        many seconds the store raises, where it is locked.
         """
         ...
 

@@ -54,6 +54,8 @@ LONGEST_NOTICE: Final = 64 * 1024
 # With a spool no browser waits longer: it delivers what the worker has not acknowledged by then.
 _SPOOLED_AFTER_SECONDS: Final = 1.0
 _LOGOUT_TIMEOUT_SECONDS: Final = 5.0
+# Nor for the spool's store, such as a file that another process has locked.
+_KEPT_WITHIN_SECONDS: Final = 2.0
 _NOT_ACCEPTED: Final = Denied(Reason.INVALID_CREDENTIALS.value)
 _CLEARED: Final[Header] = ("Clear-Site-Data", '"cache"')
 
@@ -238,7 +240,7 @@ class Visit:
             if spool is None:
                 return False
             try:
-                yield Keep(request)
+                yield Keep({**request, "within": _KEPT_WITHIN_SECONDS})
             except Exception:
                 # The store is the app's, locked or full: the user is signed out here all the same.
                 log.exception("a logout could not be kept")

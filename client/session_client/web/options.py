@@ -20,7 +20,10 @@ class Spool(Protocol):
     """Keeps a logout that no worker acknowledged, and delivers it: `session_client.LogoutSpool`."""
 
     def logout(self, **request: Any) -> object:
-        """Write the logout down: what `SessionClient.logout` takes, with its request id."""
+        """Write the logout down: what `SessionClient.logout` takes, with its request id.
+
+        *request* also has ``within``: raise where it takes more than so many seconds.
+        """
         ...
 
 

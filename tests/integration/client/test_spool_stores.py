@@ -126,6 +126,24 @@ def test_who_only_looks_waits_for_no_transaction_of_the_app(
         assert store.refused() == []
 
 
+def test_who_has_no_thread_waits_for_a_lock_as_long_as_is_said_and_may_try_again(
+    store: Store, connect: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "_BUSY_SECONDS", 3600.0)
+    client = SessionClient(
+        broker_url="redis://127.0.0.1:1/0", app_id="shop", app_key=AppKey.generate()
+    )
+    spool = LogoutSpool(client, store, thread=False)
+    with closing(connect()) as own:
+        is_sqlite = isinstance(own, sqlite3.Connection)
+        own.cursor().execute("BEGIN IMMEDIATE" if is_sqlite else "LOCK TABLE spooled_logouts")
+        with pytest.raises((sqlite3.OperationalError, psycopg.errors.LockNotAvailable)):
+            spool.logout(user_id="ada", session_id="s", within=0.05)
+
+    spool.logout(user_id="ada", session_id="s", within=3600.0)
+    assert store.counts().waiting == 1
+
+
 def test_with_the_app_s_own_connection_it_is_part_of_its_transaction(
     store: Store, connect: Opener
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.processes import poll_until
 from session_client import (
     AppKey,
     BeginSocial,
@@ -34,7 +35,6 @@ from session_client.errors import (
     Unauthorized,
 )
 from session_client.requests import Wishes
-from session_client.spool import sql
 from session_client.values import Denied, LoginRequired, LogoutNotice, LogoutReceipt, StepUpRequired
 from session_client.web import (
     Incoming,
@@ -44,6 +44,7 @@ from session_client.web import (
     Turned,
     TurnedAway,
     Visit,
+    flows,
     take_notice,
 )
 from session_client.web.marks import of_session, of_user
@@ -423,7 +424,7 @@ def test_with_a_spool_it_is_handed_on_under_one_request_id() -> None:
     assert turned.status == 303
     (_, tried) = rig.worker.calls[0]
     assert tried.pop("timeout") == 1.0
-    assert spool.requests == [tried]
+    assert spool.requests == [{**tried, "within": 2.0}]
 
 
 class Raising:
@@ -452,7 +453,7 @@ def assert_signed_out_here_and_asked_to_do_it_once_more(spool: Any) -> None:
 def test_a_logout_that_the_spools_store_does_not_take_ends_the_session_here_all_the_same(
     trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sql, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(flows, "_KEPT_WITHIN_SECONDS", 0.01)
     client = SessionClient(broker_url="redis://nobody", app_id="a", app_key=AppKey.generate())
     spool = LogoutSpool(client, SqliteSpool(tmp_path / "logouts.db"), thread=False)
 
@@ -463,6 +464,23 @@ def test_a_logout_that_the_spools_store_does_not_take_ends_the_session_here_all_
     assert "a logout could not be kept" in caplog.text
     assert "OperationalError" in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_no_browser_waits_for_a_store_that_is_locked_and_the_logout_is_kept_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "_KEPT_WITHIN_SECONDS", 0.01)
+    client = SessionClient(broker_url="redis://nobody", app_id="a", app_key=AppKey.generate())
+    store = SqliteSpool(tmp_path / "logouts.db")
+    spool = LogoutSpool(client, store)
+    monkeypatch.setattr(spool, "start", lambda: None)  # nothing is to be delivered here
+
+    with closing(sqlite3.connect(tmp_path / "logouts.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert_signed_out_here_and_asked_to_do_it_once_more(spool)
+        other.rollback()
+
+    poll_until(lambda: spool.counts().waiting == 1, 30, what="the logout to be kept")
 
 
 def test_a_logout_ends_the_session_here_whatever_a_store_raises() -> None:
