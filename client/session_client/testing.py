@@ -198,6 +198,9 @@ class SessionWorker:
 
         An outage lasts until the call's time is up, which comes at once: a logout, which is
         repeated until it is acknowledged, raises `NotAcknowledged`. Asked once more, it is served.
+
+        A logout that waits for a receipt asks for each `Receipt` that is planned, and its time is
+        up where none is: it returns the last one, pending as it is.
         """
         planned = outcome if isinstance(outcome, Unavailable) else reply_for(outcome)
         self._planned[call.task].append(planned)
@@ -266,11 +269,14 @@ def session_worker(monkeypatch: pytest.MonkeyPatch) -> SessionWorker:
 def _put_behind_all_clients(worker: SessionWorker | None, patch: pytest.MonkeyPatch) -> None:
     answer = None if worker is None else worker._answer  # noqa: SLF001 - of this file
 
+    def is_planned(task: Task) -> bool:
+        return worker is not None and bool(worker._planned[task])  # noqa: SLF001
+
     def blocking(client: Any) -> Driver:
-        return Driver(answer, client._app)  # noqa: SLF001 - of this package
+        return Driver(answer, client._app, is_planned=is_planned)  # noqa: SLF001 - of this package
 
     def awaiting(client: Any) -> AsyncDriver:
-        return AsyncDriver(answer, client._app)  # noqa: SLF001
+        return AsyncDriver(answer, client._app, is_planned=is_planned)  # noqa: SLF001
 
     patch.setattr(SessionClient, "_driver", property(blocking))
     patch.setattr(AsyncSessionClient, "_driver", property(awaiting))

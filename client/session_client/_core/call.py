@@ -190,7 +190,10 @@ def _until_reached(
     """
     pause = ASK_AGAIN_AFTER_SECONDS
     while not receipt.has_reached(wanted):
-        yield Rest(min(time.monotonic() + pause, until))
+        try:
+            yield Rest(min(time.monotonic() + pause, until))
+        except GivenUp:
+            break
         left = until - time.monotonic()
         if left <= 0:
             break

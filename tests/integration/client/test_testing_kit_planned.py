@@ -223,6 +223,35 @@ def test_an_outage_of_the_news_of_a_logout_is_none_of_the_logout(
     assert receipt.idp_confirmed == 1
 
 
+PENDING = (
+    LogoutReceipt(receipt_id="r", idp_pending=1),
+    LogoutReceipt(receipt_id="r", idp_user="pending"),
+    LogoutReceipt(receipt_id="r", apps_pending=("forum",)),
+)
+
+
+@pytest.mark.parametrize("pending", PENDING, ids=["idp", "user", "apps"])
+@pytest.mark.parametrize("more", [[], PENDING[:1], [NotAnswered(), *PENDING[:2]]], ids=len)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_receipt_that_stays_pending_is_asked_for_as_often_as_is_planned_and_no_more(
+    session_worker: SessionWorker,
+    pending: LogoutReceipt,
+    more: list[LogoutReceipt | Unavailable],
+    *,
+    is_async: bool,
+) -> None:
+    logout = Logout(user_id="ada", everywhere=True, wait="all", timeout=3600.0)
+    session_worker.next(Logout, pending)
+    for outcome in more:
+        session_worker.next(Receipt, outcome)
+
+    receipt = asyncio.run(IN_LOOP._run(logout)) if is_async else CLIENT._run(logout)
+
+    assert receipt == (more[-1] if more else pending)
+    asked = [call.task for call in session_worker.calls]
+    assert asked == [Task.LOGOUT, *[Task.RECEIPT] * len(more)]
+
+
 @pytest.mark.parametrize(
     ("kind", "asks"), cases(), ids=lambda case: getattr(case, "__name__", type(case).__name__)
 )
