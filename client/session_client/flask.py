@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from session_client import web
 from session_client.client import SessionClient
+from session_client.errors import ConfigurationError
 from session_client.login_steps import FirstStep, Proof, S
 from session_client.requests import Wishes
 from session_client.values import Denied, LoginAnswer, LoginRequired, Tokens
@@ -46,6 +47,8 @@ class Sessions:
     def __init__(self, app: Flask, client: SessionClient, **settings: Unpack[Settings]) -> None:
         self.options = Options(**settings)
         self._client = client
+        self._guarded: list[tuple[AnyView[...], View[...]]] = []
+        app.before_request(self._refuse_open_views)
         app.after_request(self._finish)
         app.register_error_handler(TurnedAway, self._turned_away)
         if self.options.notices is not None:
@@ -76,6 +79,9 @@ class Sessions:
     ) -> Any:
         """Guard a view: it runs for users who are signed in, silently if need be.
 
+        It stands below ``@app.get(…)``, next to the view: above it everybody could open the page,
+        so that the app answers no request then.
+
         Args:
             view: the view, where this is written without brackets.
             amr: factors that the session must have, such as ``["mfa"]``.
@@ -95,6 +101,7 @@ class Sessions:
                 g.mosaic_user = decided.user
                 return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
 
+            self._guarded.append((view, guarded))
             return guarded
 
         return guarding if view is None else guarding(view)
@@ -187,6 +194,19 @@ class Sessions:
         turned = self._run(web.take_notice(token, now=time.time()))
         _apply(turned.changes)
         return _response(turned)
+
+    def _refuse_open_views(self) -> None:
+        """Raise where a view was routed, and then guarded: its route knows nothing of the guard."""
+        if not self._guarded:
+            return
+        routed = [*current_app.view_functions.values()]
+        for view, guarded in self._guarded:
+            if view in routed and guarded not in routed:
+                raise ConfigurationError(
+                    f"{view.__name__} is open to everybody: "
+                    "write @sessions.signed_in below @app.get(…), next to the view"
+                )
+        self._guarded.clear()  # all are routed before the first request
 
     @staticmethod
     def _turned_away(error: TurnedAway) -> Response:

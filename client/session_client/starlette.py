@@ -39,6 +39,15 @@ T = TypeVar("T")
 _HEADERS: Final = "mosaic.headers"
 
 
+class SignedInNeedsBrackets:
+    """Write ``Depends(sessions.signed_in())``.
+
+    Without the brackets FastAPI would take the guard that `Sessions.signed_in` returns for a user,
+    and let everybody in. It refuses a route whose dependency has a parameter of a class that it
+    cannot read, and names the class.
+    """
+
+
 class Sessions:
     """Who is signed in at this app, kept in ``request.session``, whatever stores that.
 
@@ -67,7 +76,12 @@ class Sessions:
             app.router.routes.append(Route(self.options.pass_on, self._pass_on))
 
     def signed_in(
-        self, *, amr: tuple[str, ...] | list[str] = (), max_age: int | None = None
+        self,
+        _brackets: SignedInNeedsBrackets | None = None,
+        /,
+        *,
+        amr: tuple[str, ...] | list[str] = (),
+        max_age: int | None = None,
     ) -> Callable[[Request], Awaitable[SignedIn]]:
         """Return what guards a view: a dependency of FastAPI, or ``await guard(request)``.
 

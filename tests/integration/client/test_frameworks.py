@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
-from flask import Flask, request, session
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import FastAPIError
+from flask import Blueprint, Flask, request, session
 from starlette.middleware.sessions import SessionMiddleware
 
 from session_client import (
@@ -16,6 +17,7 @@ from session_client import (
     Authenticated,
     BeginSocial,
     Code,
+    ConfigurationError,
     SendOtp,
     SessionClient,
     Social,
@@ -285,6 +287,59 @@ def test_nobody_finds_what_somebody_else_has_left_in_the_session(
     assert after == {"user": "bob", "basket": ["kettle"]}
     assert out.status_code == 303
     assert again == {"user": "bob", "basket": ["lamp"]}
+
+
+def test_no_request_is_answered_where_a_flask_view_was_routed_before_it_was_guarded(
+    session_worker: SessionWorker,
+) -> None:
+    for place in ("app", "blueprint"):
+        app, blueprint = Flask("a"), Blueprint("b", "b")
+        sessions = FlaskSessions(app, SessionClient(**CLIENT), marks=MemoryMarks())
+        routes = app if place == "app" else blueprint
+
+        @sessions.signed_in
+        @routes.get("/account")
+        def account() -> str:
+            return "everybody's"
+
+        app.register_blueprint(blueprint)
+        app.testing = True
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match=r"account is open .* below @app\.get"):
+                app.test_client().get("/account", headers=session_worker.page)
+
+
+def test_a_flask_view_may_be_routed_open_too_where_it_is_also_routed_guarded(
+    session_worker: SessionWorker,
+) -> None:
+    app = Flask("a")
+    app.secret_key = "s" * 32
+    sessions = FlaskSessions(app, SessionClient(**CLIENT), marks=MemoryMarks())
+
+    def news() -> str:
+        return "news"
+
+    app.add_url_rule("/open", "open", news)
+    app.add_url_rule("/closed", "closed", sessions.signed_in(news))
+    browser = app.test_client()
+
+    assert browser.get("/open", headers=session_worker.page).status_code == 200
+    assert browser.get("/closed", headers=session_worker.page).status_code == 303
+
+
+def test_fastapi_takes_no_route_whose_guard_lacks_its_brackets() -> None:
+    app = FastAPI()
+    sessions = StarletteSessions(app, AsyncSessionClient(**CLIENT), marks=MemoryMarks())
+
+    guard = Depends(sessions.signed_in)
+
+    def account(user: Any = guard) -> str:
+        return f"everybody's: {user}"
+
+    with pytest.raises(FastAPIError, match="SignedInNeedsBrackets"):
+        app.get("/account")(account)
+    with pytest.raises(FastAPIError, match="SignedInNeedsBrackets"):
+        app.get("/account", dependencies=[guard])(lambda: "everybody's")
 
 
 def test_a_notice_that_is_too_long_is_not_read(
