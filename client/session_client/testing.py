@@ -77,6 +77,11 @@ class PretendLogin:
         """Who it is."""
         return self.session.user_id
 
+    @property
+    def session_ref(self) -> str:
+        """The reference of the session, as apps that share it keep it."""
+        return self.session.session_ref
+
 
 @dataclass(frozen=True)
 class Called:
@@ -124,9 +129,23 @@ class SessionWorker:
         """Let *for_app* take tickets from *from_app*, at its *transfer_url*."""
         self._store.ways[from_app, for_app] = transfer_url
 
-    def add_user(self, user_id: str, password: str = "password") -> None:  # noqa: S107
-        """Let somebody exist, who may sign in by this password or by codes sent to *user_id*."""
+    def add_user(
+        self,
+        user_id: str,
+        password: str = "password",  # noqa: S107
+        *,
+        email: str | None = None,
+        phone: str | None = None,
+    ) -> None:
+        """Let somebody exist, who may sign in by this password, or by what is sent to them.
+
+        They are named by *user_id*, by *email* as `email`, or by *phone* as `phone_number`.
+        """
         self._store.users[user_id] = password
+        given = {"email": email, "phone_number": phone}
+        for kind, address in given.items():
+            if address is not None:
+                self._store.addresses[kind, address] = user_id
 
     def add_passkey(self, user_id: str) -> PretendPasskey:
         """Give somebody a passkey, which answers what `BeginWebauthn` gives."""
@@ -144,8 +163,17 @@ class SessionWorker:
         return PretendLogin(session, (self.browser.name, session.token))
 
     def code_for(self, user_id: str) -> str:
-        """Return the code that was last sent to somebody."""
-        return self._store.codes[user_id]
+        """Return the code that was last sent to somebody.
+
+        Raises `LookupError` where none was.
+        """
+        codes = self._store.codes
+        if user_id not in codes:
+            raise LookupError(
+                f"no code was sent to {user_id!r}, but to {sorted(codes)}: begin a login or a "
+                "step-up first, and name addresses by add_user(…, email=…, phone=…)"
+            )
+        return codes[user_id]
 
     def totp_for(self, user_id: str) -> str:
         """Return what somebody's authenticator app shows; they have one from the first call on.

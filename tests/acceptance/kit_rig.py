@@ -98,7 +98,7 @@ def pretended(session_worker: SessionWorker) -> World:
     return World(
         forum,
         shop,
-        lambda user: session_worker.add_user(user, PASSWORD),
+        lambda user: session_worker.add_user(user, PASSWORD, email=f"{user}@example.com"),
         session_worker.code_for,
         session_worker.totp_for,
         session_worker.add_passkey,

@@ -13,11 +13,12 @@ from session_client import (
     LinkIssued,
     LoginRequired,
     Password,
+    SendOtp,
     Totp,
     Webauthn,
     WebauthnBegun,
 )
-from session_client.begun import CodeIssued
+from session_client.begun import CodeIssued, CodeSent
 from tests.acceptance.kit_rig import PASSWORD, World, pretended, real, session_worker, world
 
 __all__ = ["pretended", "real", "session_worker", "world"]
@@ -145,6 +146,21 @@ def test_another_users_password_adds_nothing(world: World) -> None:
 
     assert wrong == right == NOT_PROVEN
     assert isinstance(world.forum.silent_auth(browser_token=token), Authenticated)
+
+
+def test_a_user_is_found_by_an_address(world: World) -> None:
+    world.add_user("lea")
+
+    begun = world.forum.start(SendOtp("email", "lea@example.com", "email"))
+    assert isinstance(begun, CodeSent)
+    by_code = world.forum.authenticate(Code(world.code_for("lea")), login=begun.login)
+    by_password = world.forum.authenticate(Password("lea@example.com", PASSWORD, "email"))
+    as_a_name = world.forum.authenticate(Password("lea@example.com", PASSWORD))
+
+    assert as_a_name == NOT_PROVEN
+    for signed_in, factor in ((by_code, "eotp"), (by_password, "pwd")):
+        assert isinstance(signed_in, Authenticated)
+        assert (signed_in.user_id, signed_in.amr) == ("lea", (factor,))
 
 
 def test_a_link_counts_with_its_own_state_and_once(world: World) -> None:

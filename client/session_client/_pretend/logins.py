@@ -73,7 +73,7 @@ class Logins:
             return self._begin_passkey(session, fields.get("username"))
         is_text = fields.get("channel") == _BY_TEXT_MESSAGE
         factor = _BY_TEXT_MESSAGE if is_text else _CODES[method]
-        user_id = str(fields["identifier"]) if session is None else session.user_id
+        user_id = self._named(fields) if session is None else session.user_id
         begun = Begun(method, session, user_id, factor, f"{secrets.randbelow(10**6):06}")
         self._store.codes[user_id] = begun.code  # also for users who do not exist
         shown: dict[str, Any] = {}
@@ -163,10 +163,10 @@ class Logins:
         """Return the user whom the proof proves; None if it proves no user."""
         store, fields, method = self._store, call.payload["fields"], call.payload["method"]
         if method == "password":
-            user_id = str(fields["username"])
+            user_id = store.user_of(str(fields["username"]), str(fields["username_type"]))
             return user_id if store.users.get(user_id) == fields["password"] else None
         if method == "totp":
-            user_id = str(fields.get("identifier")) if session is None else session.user_id
+            user_id = self._named(fields) if session is None else session.user_id
             # A right code is used up.
             is_right = store.authenticators.get(user_id) == fields["code"]
             return user_id if is_right and store.authenticators.pop(user_id) else None
@@ -176,6 +176,10 @@ class Logins:
             return self._signed(begun, fields["result"])
         is_right = fields["code"] == begun.code and begun.user_id in store.users
         return begun.user_id if is_right else None
+
+    def _named(self, fields: dict[str, Any]) -> str:
+        kind = str(fields.get("identifier_type"))
+        return self._store.user_of(str(fields.get("identifier")), kind)
 
     def _signed(self, begun: Begun, result: str) -> str | None:
         """Return whose passkey has answered what was asked. One answer uses a question up."""

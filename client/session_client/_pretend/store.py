@@ -113,6 +113,8 @@ class Store:
     """All that the model knows. ``policy`` are factors that every answer with tokens needs."""
 
     users: dict[str, str] = field(default_factory=dict, repr=False)
+    # Whose an address is, by what it is: an e-mail address is no user's name.
+    addresses: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     codes: dict[str, str] = field(default_factory=dict, repr=False)
     authenticators: dict[str, str] = field(default_factory=dict, repr=False)
     passkeys: dict[str, str] = field(default_factory=dict, repr=False)  # credential to user
@@ -131,6 +133,10 @@ class Store:
         session.give_token()
         self.sessions.append(session)
         return session
+
+    def user_of(self, identifier: str, kind: str) -> str:
+        """Return whose *identifier* it is: a user's address of this *kind*, else a user id."""
+        return self.addresses.get((kind, identifier), identifier)
 
     def of(self, user_id: str) -> list[PretendSession]:
         """Return the sessions of a user, oldest first."""

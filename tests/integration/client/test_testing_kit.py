@@ -32,6 +32,7 @@ from session_client import (
     NotAnswered,
     Password,
     Registered,
+    SendOtp,
     SessionClient,
     StepUpRequired,
     Ticket,
@@ -318,6 +319,21 @@ def test_a_passkey_and_an_authenticator_app_make_their_user(session_worker: Sess
     assert isinstance(by_passkey, Authenticated)
     assert isinstance(by_code, Authenticated)
     assert (by_passkey.user_id, by_code.user_id) == ("ada", "bob")
+
+
+def test_a_code_that_was_sent_to_nobody_is_asked_for_in_vain_and_the_error_says_what_to_do(
+    session_worker: SessionWorker,
+) -> None:
+    session_worker.add_user("ada", phone="+441632960000")
+    with pytest.raises(LookupError, match=r"to 'ada', but to \[\]: begin a login"):
+        session_worker.code_for("ada")
+
+    CLIENT.start(SendOtp("sms", "+441632960001", "phone_number"))
+    with pytest.raises(LookupError, match=r"but to \['\+441632960001'\].*add_user"):
+        session_worker.code_for("ada")
+
+    CLIENT.start(SendOtp("sms", "+441632960000", "phone_number"))
+    assert session_worker.code_for("ada").isdecimal()
 
 
 def test_a_capability_is_given_by_name(session_worker: SessionWorker) -> None:
