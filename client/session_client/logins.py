@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Generic
 from session_client import reading
 from session_client.contract import Task
 from session_client.errors import ConfigurationError, WrongFieldsError
-from session_client.login_steps import FirstStep, LoginStep, Proof, S, approval_complaint
+from session_client.login_steps import (
+    FirstStep,
+    Limits,
+    LoginStep,
+    Proof,
+    S,
+    approval_complaint,
+    limits_of,
+)
 from session_client.reading import Answered
 from session_client.requests.base import LONG_TIMEOUT_SECONDS, Request, given
 from session_client.requests.sign_in import Wishes, wished
@@ -143,4 +151,23 @@ def _check(step: LoginStep, *, login: str | None, step_up: str | None) -> None:
     try:
         step.from_fields(step.fields(), is_step_up=step_up is not None)
     except WrongFieldsError as wrong:
-        raise ConfigurationError(f"{type(step).__name__}: {wrong}") from None
+        limits = limits_of(type(step))
+        fields = step.fields()
+        wishes = [
+            _wish(name, limits[name], is_given=name in fields, is_step_up=step_up is not None)
+            for name in wrong.names
+        ]
+        raise ConfigurationError(f"{type(step).__name__}: {'; '.join(wishes)}") from None
+
+
+def _wish(name: str, limits: Limits, *, is_given: bool, is_step_up: bool) -> str:
+    """Say what to do about a field that is wrong, and quote nothing of it."""
+    if limits.names_user and is_step_up:
+        return f"leave {name} out, a step-up is of the session's own user"
+    if not is_given:
+        but = ", but in a step-up (step_up=)" if limits.names_user else ""
+        return f"{name} is needed{but}"
+    if limits.one_of:
+        return f"{name} is one of {', '.join(limits.one_of)}"
+    which = "" if limits.takes_any_character else ", none of them a control character"
+    return f"{name} is text of 1 to {limits.longest} characters{which}"

@@ -260,6 +260,64 @@ def test_what_begins_by_itself_takes_no_handle(step: type[LoginStep]) -> None:
     assert refused(step, payload_of(step, filled(step), login="a-handle")) == "login"
 
 
+@pytest.mark.parametrize(
+    ("step", "step_up", "said"),
+    [
+        (
+            methods.SendOtp("sms"),
+            None,
+            (
+                "SendOtp: identifier is needed, but in a step-up (step_up=); "
+                "identifier_type is needed, but in a step-up (step_up=)"
+            ),
+        ),
+        (
+            methods.SendOtp("sms", "+44", "phone_number"),
+            "msb1_x",
+            (
+                "SendOtp: leave identifier out, a step-up is of the session's own user; "
+                "leave identifier_type out, a step-up is of the session's own user"
+            ),
+        ),
+        (
+            methods.SendOtp(CANARY, "+44", "phone_number"),
+            None,
+            "SendOtp: channel is one of sms, email",
+        ),
+        (
+            methods.Password("", CANARY),
+            None,
+            "Password: username is text of 1 to 255 characters, none of them a control character",
+        ),
+        (
+            methods.Password("ada", CANARY * 4096),
+            None,
+            "Password: password is text of 1 to 4096 characters",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_step_is_said_with_what_to_do(
+    step: LoginStep, step_up: str | None, said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        request_for(step, None, step_up)
+
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("is_step_up", [False, True])
+@pytest.mark.parametrize(("step", "name"), FIELDS)
+def test_each_field_that_is_wrong_is_named_with_what_to_do_and_not_quoted(
+    step: type[LoginStep], name: str, *, is_step_up: bool
+) -> None:
+    made = cast("Any", step)(**filled(step) | {name: CANARY * 327_680})
+
+    with pytest.raises(ConfigurationError, match=f"{step.__name__}: .*{name} ") as caught:
+        request_for(made, handle_for(made), "msb1_x" if is_step_up else None)
+
+    assert CANARY not in str(caught.value)
+
+
 def test_a_step_up_replaces_no_session() -> None:
     with pytest.raises(ConfigurationError, match=r"^replaces: "):
         logins.Authenticate(proof=Totp("1"), step_up="msb1_x", replaces="msb1_y")
