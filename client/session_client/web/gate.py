@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from session_client import browser_cookie
 from session_client.contract import Reason
-from session_client.errors import NotAnswered, Unavailable
+from session_client.errors import ConfigurationError, NotAnswered, Unavailable
 from session_client.values import Authenticated, LoginRequired, SilentAnswer, StepUpRequired
 from session_client.web import marks, outcome
 from session_client.web.incoming import Incoming
@@ -46,6 +47,8 @@ def guard(
         decided = yield from _Gate(request, options, wants, token, now).decide(local)
     except Unavailable as error:
         return outcome.unavailable(request, error)
+    if isinstance(decided, Turned):
+        _check_that_it_leads_on(request, options, decided)
     return replace(decided, changes=decided.changes.and_headers(*UNCACHED))
 
 
@@ -102,6 +105,17 @@ def local_of(
         renew_at=asked_at + lasts / 2,
         browser=digest_of(answer.browser_token or token),
     )
+
+
+def _check_that_it_leads_on(request: Incoming, options: Options, turned: Turned) -> None:
+    """Raise where a page leads to itself: a browser says no more than "too many redirects"."""
+    here = urlsplit(request.path).path
+    for name in ("login", "step_up"):
+        page = getattr(options, name)
+        if urlsplit(turned.location or "").path == urlsplit(page).path == here:
+            raise ConfigurationError(
+                f"{name}: the view at {page} is for users who are not in: take signed_in off it"
+            )
 
 
 @dataclass(frozen=True, slots=True)

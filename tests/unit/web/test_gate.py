@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from session_client.errors import NotAnswered, OutcomeUnknown, Unauthorized, WorkerUnavailable
+from session_client.errors import (
+    ConfigurationError,
+    NotAnswered,
+    OutcomeUnknown,
+    Unauthorized,
+    WorkerUnavailable,
+)
 from session_client.values import LoginRequired, SessionInfo, StepUpRequired
 from session_client.web import (
     Changes,
@@ -27,6 +33,7 @@ from session_client.web.marks import of_session, of_user
 from tests.unit.web.rig import (
     NOW,
     OTHER_TOKEN,
+    TOKEN,
     Rig,
     Worker,
     authenticated,
@@ -374,6 +381,28 @@ def test_what_is_wrong_with_the_app_is_its_error_and_never_a_login() -> None:
         decide(page(), silent_auth=Unauthorized("wrong_key", "r" * 16))
     with pytest.raises(Unauthorized):
         decide(page(), STALE, status=Unauthorized("wrong_key", "r" * 16))
+
+
+def test_a_login_page_that_is_guarded_itself_is_an_error_and_no_endless_redirect() -> None:
+    for path, given, plans in (
+        ("/login", None, {}),
+        ("/login?next=/basket", TOKEN, {"silent_auth": LoginRequired("logged_out")}),
+        ("/step-up?next=/", TOKEN, {"silent_auth": TOO_WEAK}),
+    ):
+        with pytest.raises(ConfigurationError, match=r"^(login|step_up): .* take signed_in off"):
+            decide(page(path, token=given), **plans)
+
+    for path in ("/login", "/step-up"):  # who is in sees a guarded page
+        passed(decide(page(path), local())[0])
+    other, _ = decide(page("/login", token=TOKEN), wants=MFA, silent_auth=TOO_WEAK)
+    assert turned(other).location == "/step-up?next=/login"
+
+
+def test_a_glance_at_an_open_login_page_is_no_error() -> None:
+    rig = Rig(Worker())
+    seen = rig.run(glance(page("/login", token=None), rig.options, local(), silently=True, now=NOW))
+
+    assert isinstance(seen, Changes)
 
 
 def test_an_unknown_outcome_says_begin_anew() -> None:
