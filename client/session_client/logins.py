@@ -158,6 +158,13 @@ def _check(step: LoginStep, *, login: str | None, step_up: str | None) -> None:
             for name in wrong.names
         ]
         raise ConfigurationError(f"{type(step).__name__}: {'; '.join(wishes)}") from None
+    # Whatever stands in an address's place is mailed to the user, who finds that it leads nowhere:
+    # a path alone, or the address of the user.
+    if ":/" not in getattr(step, "redirect_uri", ":/"):
+        raise ConfigurationError(
+            f"{type(step).__name__}: redirect_uri is the whole address that leads back to the app, "
+            "such as https://shop.example.com/callback"
+        )
 
 
 def _wish(name: str, limits: Limits, *, is_given: bool, is_step_up: bool) -> str:

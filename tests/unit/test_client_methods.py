@@ -26,14 +26,16 @@ CONTROL = "\x00\x1b[2J\n\u0085"
 FIELDS = [(step, name) for step in methods.TABLE for name in limits_of(step)]
 
 
-def dull(limits: Limits) -> str:
+def dull(name: str, limits: Limits) -> str:
+    if name == "redirect_uri":
+        return "https://a.example"
     return limits.one_of[0] if limits.one_of else "x"
 
 
 def filled(step: type[LoginStep], *, is_step_up: bool = False) -> dict[str, Any]:
     """All of the step's fields, each with something that it may hold."""
     return {
-        name: dull(limits)
+        name: dull(name, limits)
         for name, limits in limits_of(step).items()
         if not (limits.names_user and is_step_up)
     }
@@ -303,6 +305,19 @@ def test_what_is_wrong_with_a_step_is_said_with_what_to_do(
         request_for(step, None, step_up)
 
     assert str(caught.value) == said
+
+
+ADDRESSED = [step for step in methods.TABLE if "redirect_uri" in limits_of(step)]
+
+
+@pytest.mark.parametrize("step", ADDRESSED, ids=lambda step: step.__name__)
+def test_what_leads_back_to_the_app_is_a_whole_address(step: Any) -> None:
+    assert len(ADDRESSED) == 3
+    for right in ("https://a.example/in", "http://localhost:5000/in", "com.example.app:/in"):
+        request_for(step(**filled(step) | {"redirect_uri": right}), None)
+    for wrong in ("/in", "in", "ada@a.example", "email", "localhost:5000", "mailto:ada@a.example"):
+        with pytest.raises(ConfigurationError, match=f"{step.__name__}: redirect_uri is the whole"):
+            request_for(step(**filled(step) | {"redirect_uri": wrong}), None)
 
 
 @pytest.mark.parametrize("is_step_up", [False, True])

@@ -78,7 +78,8 @@ COMES_BY: dict[type[Any], list[Request[Any]]] = {
 
 def begins(step: type[FirstStep[Any]]) -> Start[Any]:
     texts = {
-        name: limits.one_of[0] if limits.one_of else "x" for name, limits in limits_of(step).items()
+        name: limits.one_of[0] if limits.one_of else "https://x"  # also what leads back to the app
+        for name, limits in limits_of(step).items()
     }
     if step.needs_approval_data:
         return Start(step(**texts), step_up=TOKEN, approval_data={"amount": "12.50"})

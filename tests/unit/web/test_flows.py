@@ -267,7 +267,7 @@ def test_each_tab_goes_on_with_its_own_link_and_three_are_kept() -> None:
     for number in range(4):
         begun = LinkSent(login=f"handle-{number}", expires_in=600, state=f"state-{number}")
         rig.worker.plans["start"] = begun
-        step = SendLink("a@b.example", "email", "https://shop.example/link")
+        step = SendLink("https://shop.example/link", "a@b.example", "email")
         incoming = form(cookies=sent)
         _, changes = Rig(rig.worker, rig.options).run(
             Visit(incoming, rig.options, None, NOW + number).begin(step)
