@@ -19,17 +19,16 @@ from sandbox.dev_folder import DEFAULT, DevFolder, InUseError
 from sandbox.ports import HOST, fixed_port
 from sandbox.processes import ManagedProcess
 from sandbox.redis_server import RedisServer
-from sandbox.sent_codes import SentCodes, phone_of
+from sandbox.sent_codes import SentCodes, email_of, phone_of
 from sandbox.stack import PREFIX, START_SECONDS, Stack, add_app
 from simulator.controls.remote import RemoteError, RemoteSimulator
 
 APPS: Final = ("shop", "forum")
 USER, PASSWORD = "ada", "lovelace"  # who may sign in; the pretend Mosaic is this machine's alone
-_METHODS: Final = ("--methods", "password,otp")
+_METHODS: Final = ("--methods", "password,otp,link,social")
 # Where they are free; below what the tests choose from.
 _MOSAIC_PORT, _REDIS_PORT, _MONITOR_PORT = 19080, 19079, 19081
-# The apps here may ask by user id alone: with a cap no session of theirs lives for ever.
-_SETTINGS: Final = {"log_format": "console", "session_absolute_cap_seconds": 30 * 24 * 3600}
+_SETTINGS: Final = {"log_format": "console"}
 
 
 def main(arguments: list[str]) -> int:
@@ -112,7 +111,7 @@ def _people(stack: Stack, folder: DevFolder) -> None:
             added = add_app(stack.environment, stack.mosaic, app_id, *_METHODS)
             folder.keep_app(app_id, stack.broker_url, added)
     if not folder.mosaic.exists():
-        stack.mosaic.add_user(USER, password=PASSWORD, phone=phone_of(USER))
+        _add_person(stack.mosaic, USER, PASSWORD)
 
 
 def _sign_notices(stack: Stack, folder: DevFolder) -> ManagedProcess:
@@ -130,7 +129,11 @@ def _sign_notices(stack: Stack, folder: DevFolder) -> ManagedProcess:
 
 def _add_app(folder: DevFolder, app_id: str, more: list[str]) -> int:
     if folder.app(app_id).exists():  # another secret at Mosaic would lock the known one out
-        raise RuntimeError(f"{app_id} is known already; it loads {_shown(folder.app(app_id))}")
+        raise RuntimeError(
+            f"{app_id} is known already; it loads {_shown(folder.app(app_id))}. To change it:\n\n"
+            f"    . {_shown(folder.operator)}\n"
+            f"    mosaic-sessions apps set {app_id} --help"
+        )
     environment = folder.environment()
     with RemoteSimulator(environment[f"{PREFIX}MOSAIC_BASE_URL"]) as mosaic:
         added = add_app(environment, mosaic, app_id, *_METHODS, *more)  # the last one counts
@@ -142,9 +145,20 @@ def _add_app(folder: DevFolder, app_id: str, more: list[str]) -> int:
 
 def _add_user(folder: DevFolder, user_id: str, password: str) -> int:
     with RemoteSimulator(folder.environment()[f"{PREFIX}MOSAIC_BASE_URL"]) as mosaic:
-        mosaic.add_user(user_id, password=password, phone=phone_of(user_id))
-    print(f"{user_id} may sign in with that password.")
+        _add_person(mosaic, user_id, password)
+    print(f"{user_id} may sign in with that password, {_other_ways(user_id)}.")
     return 0
+
+
+def _add_person(mosaic: RemoteSimulator, user_id: str, password: str) -> None:
+    email = email_of(user_id)
+    mosaic.add_user(user_id, password=password, phone=phone_of(user_id), email=email)
+    mosaic.social.add_account("google", user_id, email=email)
+
+
+def _other_ways(user_id: str) -> str:
+    addresses = f"{email_of(user_id)} or {phone_of(user_id)}"
+    return f"by what is sent to {addresses}, and at Google"
 
 
 def _shown(path: Path) -> Path:
@@ -170,6 +184,8 @@ login = shop.authenticate(Password("{USER}", "{PASSWORD}"))
 print(forum.silent_auth(browser_token=login.browser_token).user_id)
 forum.logout(browser_token=login.browser_token)
 print(shop.silent_auth(browser_token=login.browser_token).reason)
+
+{USER} may also sign in {_other_ways(USER)}. What is sent appears here.
 
 For an app of your own, and one more user:
 

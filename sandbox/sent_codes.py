@@ -1,4 +1,4 @@
-"""The codes that the pretend Mosaic sends, shown in a terminal: there is no phone here."""
+"""What the pretend Mosaic sends, codes and links, shown in a terminal: there is no phone here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from simulator.controls.remote import RemoteSimulator
 
 
 class SentCodes:
-    """Prints each code once; not those of an earlier run, whose data are kept."""
+    """Prints each once; not those of an earlier run, whose data are kept."""
 
     def __init__(self, mosaic: RemoteSimulator) -> None:
         self._outbox = mosaic.outbox
@@ -18,8 +18,14 @@ class SentCodes:
         """Print what was sent since the last time."""
         messages = self._outbox.sent()
         for message in messages[self._shown :]:
-            print(f"A code for {message.user_id}: {message.code}", flush=True)
+            what = "A code" if message.link is None else "A link"
+            print(f"{what} for {message.user_id}: {message.link or message.code}", flush=True)
         self._shown = len(messages)
+
+
+def email_of(user_id: str) -> str:
+    """Return an address of theirs, in a domain that no company has."""
+    return f"{user_id}@example.com"
 
 
 def phone_of(user_id: str) -> str:

@@ -33,7 +33,7 @@ from worker.settings import model as worker_settings
 
 PREFIX = "MOSAIC_SESSIONS_"
 START_SECONDS = 90.0
-# The apps on stage name users by their ids alone, which a real one should not need.
+# The apps of the tests name users by their ids alone, which a real one should not need.
 _ALLOWED = ("--allow", "silent_by_user")
 
 
@@ -58,7 +58,7 @@ def add_app(
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as secret_file:
         secret_file.write(client_secret)
         secret_file.flush()
-        words = ("apps", "add", app_id, "--client-id", client_id, "--quiet", *_ALLOWED, *arguments)
+        words = ("apps", "add", app_id, "--client-id", client_id, "--quiet", *arguments)
         printed = _operate(environment, *words, "--client-secret-file", secret_file.name)
     return AddedApp(client_id, client_secret, printed.strip().splitlines()[-1])
 
@@ -193,8 +193,8 @@ class Stack:
         return printed
 
     def add_app(self, app_id: str, *arguments: str) -> str:
-        """Register an app, see `add_app`; return its key."""
-        return add_app(self.environment, self.mosaic, app_id, *arguments).app_key
+        """Register an app, see `add_app`, with what the tests need; return its key."""
+        return add_app(self.environment, self.mosaic, app_id, *_ALLOWED, *arguments).app_key
 
     def _complaints(self) -> list[str]:
         """What the simulator was asked, or answered, that is on no page of Mosaic's."""

@@ -60,18 +60,25 @@ def test_what_it_prints_works_as_printed_and_outlives_a_restart(
     log = tmp_path / "dev.log"
     with running(folder, log) as first:
         printed = log.read_text("utf-8")
-        said = in_python(printed, "For an app").split()
+        said = in_python(printed, "ada may also").split()
         assert (said[0], said[-1]) == ("ada", "logged_out")
 
         assert run(*dev(folder, "app", "bank")).returncode == 0
         assert run(*dev(folder, "user", "bob", "builder")).returncode == 0
         again = run(*dev(folder, "app", "bank"))
         assert (again.returncode, again.stderr.count("bank is known already")) == (1, 1)
+        change = again.stderr.partition("To change it:")[2]
+        assert in_a_shell(change).returncode == 0, change
         second_run = run(*dev(folder))
         assert (second_run.returncode, "running already" in second_run.stderr) == (1, True)
 
         told = in_a_shell(f". {folder}/operator.sh; mosaic-sessions doctor --json")
         assert {one["level"] for one in json.loads(told.stdout)} == {"good"}, told
+
+        tried = in_a_shell(f"set -a; . {folder}/bank.env; {sys.executable} -c '{OTHER_WAYS}'")
+        assert tried.stdout.split() == ["CodeSent", "CodeSent", "LinkSent", "not_permitted"], tried
+        first.wait_for_line("A code for ada: ", timeout=60)
+        first.wait_for_line("A link for ada: http://localhost:5000/in?", timeout=60)
 
         left = in_a_shell(f"set -a; . {folder}/bank.env; {sys.executable} -c '{SIGN_IN}'")
         assert left.returncode == 0, left
@@ -85,6 +92,18 @@ def test_what_it_prints_works_as_printed_and_outlives_a_restart(
         assert told.stdout.strip() == "bob", told
 
 
+OTHER_WAYS = """
+from session_client import SendLink, SendOtp, SessionClient, Unauthorized
+bank = SessionClient.from_env()
+address = "ada@example.com", "email"
+print(type(bank.start(SendOtp("email", *address))).__name__)
+print(type(bank.start(SendOtp("email", "bob@example.com", "email"))).__name__)
+print(type(bank.start(SendLink("http://localhost:5000/in", "ada", "user_id"))).__name__)
+try:
+    bank.silent_auth(user_id="ada")
+except Unauthorized as refused:
+    print(refused.reason)
+"""
 SIGN_IN = """
 import os
 from session_client import Password, SessionClient
