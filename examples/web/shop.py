@@ -46,9 +46,9 @@ def login() -> Page:
     if request.method == "GET":
         return render_template("shop/login.html")
     match sessions.log_in(Password(request.form["user"], request.form["password"])):
-        case Authenticated():
+        case Authenticated() | StepUpRequired():  # the page that needs a factor asks for it
             return sessions.back()
-        case Denied() | LoginRequired() | StepUpRequired():
+        case Denied() | LoginRequired():
             return render_template("shop/login.html", error="That was not right."), 403
 
 

@@ -56,6 +56,46 @@ def test_the_flask_app_and_its_test(session_worker: SessionWorker) -> None:
     run(A_TEST, sessions=app["sessions"])["test_who_is_in"](session_worker, client)
 
 
+def test_the_flask_app_asks_for_a_factor_that_an_operator_wants_of_every_session(
+    session_worker: SessionWorker,
+) -> None:
+    client = run(FLASK)["app"].test_client()
+    session_worker.add_user("ada", "secret")
+    session_worker.policy = ["mfa"]
+    page, form = session_worker.page, session_worker.form
+
+    login = {"user": "ada", "password": "secret"}
+    assert client.post("/login?next=/", data=login, headers=form).location == "/"
+    assert client.get("/", headers=page).location == "/step-up?next=/"
+    client.post("/step-up?next=/", headers=form)
+    wrong = client.post("/step-up?next=/", data={"code": "1"}, headers=form)
+    assert (wrong.status_code, "name=code" in wrong.text) == (403, True)
+    code = {"code": session_worker.code_for("ada")}
+    assert client.post("/step-up?next=/", data=code, headers=form).location == "/"
+    assert "Hello ada" in client.get("/", headers=page).text
+
+
+def test_the_flask_app_leads_who_was_signed_out_meanwhile_to_the_login(
+    session_worker: SessionWorker,
+) -> None:
+    app = run(FLASK)
+    client = app["app"].test_client()
+    session_worker.browser = app["sessions"].options.cookie
+    page, form = session_worker.page, session_worker.form
+    begun, not_begun = (session_worker.sign_in("ada") for _ in range(2))
+    client.set_cookie(*begun.cookie)
+    client.get("/", headers=page)
+    client.post("/step-up?next=/money", headers=form)
+    session_worker.end(begun)
+
+    code = {"code": session_worker.code_for("ada")}
+    assert client.post("/step-up?next=/money", data=code, headers=form).location == "/money"
+    assert client.get("/money", headers=page).location == "/login?next=/money"
+    session_worker.end(not_begun)
+    client.set_cookie(*not_begun.cookie)
+    assert client.post("/step-up?next=/money", headers=form).location == "/money"
+
+
 def test_what_the_pretend_worker_does_not_know_is_planned(session_worker: SessionWorker) -> None:
     run(A_PLAN)["test_a_login_of_our_own_is_registered"](session_worker)
 
