@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from session_client import AppKey
+from session_client import AppKey, Method, methods
+from session_client.login_steps import FirstStep, LoginStep
+from session_client.logins import Authenticate, Start
 from session_client.testing import SessionWorker, session_worker
 from session_client.web import Options
 from session_client.web.options import Settings
@@ -98,6 +100,35 @@ def test_the_flask_app_leads_who_was_signed_out_meanwhile_to_the_login(
 
 def test_what_the_pretend_worker_does_not_know_is_planned(session_worker: SessionWorker) -> None:
     run(A_PLAN)["test_a_login_of_our_own_is_registered"](session_worker)
+
+
+def test_the_page_has_each_way_to_sign_in_as_it_is_called_and_granted() -> None:
+    section = PAGE.partition("\n## Other ways to sign in\n")[2].partition("\n## ")[0]
+    words = "name password code state signed address challenge signature key_id user_id"
+    given: dict[str, Any] = dict.fromkeys(words.split(), "x")
+    given |= {"callback": "https://news.example/back", **{s.__name__: s for s in methods.TABLE}}
+    seen: set[type[LoginStep]] = set()
+
+    def call(step: Any, *, step_up: bool = False) -> None:
+        seen.add(type(step))
+        login = "a handle" if step.needs_login else None
+        token = "msb1_x" if step_up else None
+        if isinstance(step, FirstStep):
+            Start(step=step, login=login, step_up=token)
+        else:
+            Authenticate(proof=step, login=login, step_up=token)
+
+    calls = re.findall(r"`((?:begin|log_in|complete)\(.*?\))`", section)
+    for text in calls:
+        eval(text, given | dict.fromkeys(("begin", "log_in", "complete"), call))  # noqa: S307
+    assert len(calls) >= len(seen)
+    by_itself = {methods.IssueOtp, methods.IssueLink}
+    assert seen == {*methods.TABLE} - by_itself
+    assert all(f"`{step.__name__}`" in section for step in by_itself)
+
+    granted = set(re.findall(r"\| `(\w+)` \|$", section, re.MULTILINE))
+    assert granted | {"otp_direct", "link_direct"} == {method.value for method in Method}
+    assert "`otp_direct` and `link_direct`" in section
 
 
 def test_the_page_names_each_option_with_its_default() -> None:
