@@ -30,7 +30,7 @@ from tests.acceptance.client_rig import ROOT, Apps, working
 
 PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/apps.md")]
 # The sample of the hub runs beside the tests of tickets.
-FIRST, FOR_AN_API, IN_AN_APP, _HUB, AWAY, NOT_LOST = (
+FIRST, FOR_AN_API, IN_AN_APP, _HUB, AWAY, A_JOB, NOT_LOST = (
     sample
     for page in PAGES
     for sample in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
@@ -123,7 +123,7 @@ def test_the_samples_run_one_after_the_other(
         app["kept"] = known.tokens.refresh_token
         app.run(AWAY)
         assert app["kept"] not in {None, known.tokens.refresh_token}
-        app["client"].logout(browser_token=known.browser_token)
+        run_a_job(app, known)
 
         app["ref"] = apps.register("ada", "forum").session_ref
         app.run(NOT_LOST)
@@ -160,6 +160,21 @@ def test_the_samples_run_one_after_the_other(
             ("ada", eves.session_id, apps.login("eve", "shop").id_token),
         ):
             assert app.call("after_login", forum, user_id, session_id, id_token) is None
+
+
+def run_a_job(app: App, login: Authenticated) -> None:
+    app.run(A_JOB)
+    done: list[str] = []
+    steps = [
+        lambda: done.append("before"),
+        lambda: app["client"].logout(browser_token=login.browser_token),
+        lambda: done.append("after"),
+    ]
+    by_whom = (app["client"], login.user_id, login.session_ref)
+
+    assert app["run_while_signed_in"](*by_whom, steps[:1]) is True
+    assert app["run_while_signed_in"](*by_whom, steps) is False
+    assert done == ["before", "before"]
 
 
 @pytest.fixture(params=["no broker", "no worker"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from session_client import AppKey, Method, methods
+from session_client import AppKey, Method, SessionClient, methods
 from session_client.login_steps import FirstStep, LoginStep
 from session_client.logins import Authenticate, Start
 from session_client.testing import SessionWorker, session_worker
@@ -96,6 +96,23 @@ def test_the_flask_app_leads_who_was_signed_out_meanwhile_to_the_login(
     session_worker.end(not_begun)
     client.set_cookie(*not_begun.cookie)
     assert client.post("/step-up?next=/money", headers=form).location == "/money"
+
+
+def test_who_is_signed_out_elsewhere_is_out_at_the_recheck_and_a_job_knows_it_at_once(
+    session_worker: SessionWorker,
+) -> None:
+    app = run(FLASK.replace("cookie_domain=DOMAIN", "cookie_domain=DOMAIN, recheck=0"))
+    client, asks = app["app"].test_client(), SessionClient.from_env()
+    session_worker.browser = app["sessions"].options.cookie
+    ada = session_worker.sign_in("ada")
+    client.set_cookie(*ada.cookie)
+
+    assert asks.status(user_id=ada.user_id, session_ref=ada.session_ref) == ()
+    assert "Hello ada" in client.get("/", headers=session_worker.page).text
+    assert len(asks.status(user_id=ada.user_id, session_ref=ada.session_ref)) == 1
+    session_worker.end(ada)
+    assert client.get("/", headers=session_worker.page).location == "/login?next=/"
+    assert asks.status(user_id=ada.user_id, session_ref=ada.session_ref) == ()
 
 
 def test_what_the_pretend_worker_does_not_know_is_planned(session_worker: SessionWorker) -> None:
