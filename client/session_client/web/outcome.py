@@ -187,7 +187,10 @@ def foreign(request: Incoming) -> Turned:
 
 def begun_elsewhere(request: Incoming) -> Turned:
     """Refuse to complete a login that did not begin in this browser."""
-    text = "This login was begun in another browser, or long ago. Please begin it here anew."
+    text = (
+        "This login was begun in another browser, or long ago, or it is complete. "
+        "Please open the page that you want once more."
+    )
     return _answer(request, 409, "wrong_browser", text, Changes(headers=UNCACHED))
 
 
