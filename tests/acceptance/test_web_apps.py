@@ -262,6 +262,18 @@ def test_a_security_key_that_answers_only_to_its_users_name_is_a_second_factor(
     assert use_key(without, key).status_code == 403
 
 
+@pytest.mark.parametrize("app", ["shop", "bank"])
+def test_a_form_that_lacks_its_fields_is_refused_and_no_fault_of_the_app(
+    browser: Browser, app: str
+) -> None:
+    for fields in ({}, {"user": "eve"}, {"password": PASSWORD}):
+        assert browser.send(app, "/login", fields).status_code in {400, 403}
+    browser.sign_in("eve", app)
+    if app == "bank":
+        browser.send("bank", "/step-up", {"send": ""})
+        assert browser.send("bank", "/step-up", {}).status_code == 403
+
+
 def test_a_code_that_was_begun_in_another_browser_is_refused(apps: WebApps) -> None:
     mine, other = apps.browser(), apps.browser()
     for browser in (mine, other):

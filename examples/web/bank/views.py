@@ -30,7 +30,8 @@ def account(request: HttpRequest) -> HttpResponse:
 def login(request: HttpRequest) -> HttpResponse:
     """Ask for name and password."""
     if request.method == "POST":
-        match log_in(request, Password(request.POST["user"], request.POST["password"])):
+        typed = Password(request.POST.get("user", ""), request.POST.get("password", ""))
+        match log_in(request, typed):
             case Authenticated() | StepUpRequired():  # the page that needs a factor asks for it
                 return back(request)
             case Denied() | LoginRequired():
@@ -50,7 +51,7 @@ def second_factor(request: HttpRequest) -> HttpResponse:
                 error = {"error": "No code can be sent just now. Try again in a while."}
                 return render(request, "bank/code.html", error, status=403)
     elif request.method == "POST":
-        proof = Webauthn(sent["signed"]) if "signed" in sent else Code(sent["code"])
+        proof = Webauthn(sent["signed"]) if "signed" in sent else Code(sent.get("code", ""))
         match complete(request, proof, step_up=True):
             case Authenticated():
                 return back(request)
