@@ -34,6 +34,14 @@ def every_case(client: SessionClient) -> str:
             return no.reason
 
 
+def a_no_counts_as_false(client: SessionClient) -> str:
+    answer = client.authenticate(Password("ada", "lovelace"))
+    if answer:
+        assert_type(answer, Authenticated)
+        return answer.user_id
+    return ""
+
+
 def denied_is_left_out(client: SessionClient) -> str:  # type: ignore[return]
     match client.authenticate(Password("ada", "lovelace")):
         case Authenticated() | LoginRequired() | StepUpRequired():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from session_client.contract import LogoutWait
 
@@ -50,15 +50,25 @@ class Authenticated:
     approval_data: Mapping[str, str] | None = field(default=None, repr=False)
 
 
+class _No:
+    """An answer that lets nobody in."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> Literal[False]:
+        """Count as false: ``if client.authenticate(…):`` would let everybody in."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
-class LoginRequired:
+class LoginRequired(_No):
     """Nobody is signed in here. ``reason`` is one of `Reason`, or a newer worker's."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepUpRequired:
+class StepUpRequired(_No):
     """Somebody is signed in, too weakly for what was asked: let them add a factor.
 
     After a login there is a ``browser_token``, with which the user steps up; write it as well.
@@ -74,7 +84,7 @@ class StepUpRequired:
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(_No):
     """The login, or a step of it, is not accepted. ``retry_after`` is in seconds, if there is one.
 
     ``reason`` says what may be shown: see `Reason`.

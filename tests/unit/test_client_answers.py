@@ -179,6 +179,19 @@ def test_a_refusal_is_an_error_in_the_log_once_a_minute_and_reason(
     ]
 
 
+def test_what_lets_nobody_in_counts_as_false() -> None:
+    weak = StepUpRequired(reason="amr_missing", user_id="ada", session_ref="r", browser_token="b")
+
+    for no in (weak, LoginRequired("no_session"), Denied("invalid_credentials")):
+        assert not no
+    yes = Authenticated(
+        user_id="ada",
+        session_ref="r",
+        tokens=Tokens(access_token="t", token_type="Bearer", expires_in=60),
+    )
+    assert bool(yes)
+
+
 def test_sessions_are_read() -> None:
     session = {
         "session_ref": "ref",
