@@ -48,7 +48,12 @@ def _check_broker(url: str) -> None:
     scheme = _scheme_of("broker_url", url)
     if scheme in _REDIS:
         _check_redis("broker_url", url)
-    elif scheme.partition("+")[0] not in _celerys():
+    elif (kinds := _celerys()) is None:
+        raise ConfigurationError(
+            f"broker_url: {_EXAMPLE}; a broker that is no Redis needs Celery beside the client, "
+            "pip install mosaic-session-client[celery]"
+        )
+    elif scheme.partition("+")[0] not in kinds:
         raise ConfigurationError(f"broker_url: not a kind of broker that is known; {_EXAMPLE}")
     elif scheme == amqps.SCHEME:
         try:
@@ -57,12 +62,12 @@ def _check_broker(url: str) -> None:
             raise ConfigurationError(f"broker_url: {error}") from None
 
 
-def _celerys() -> Collection[str]:
-    """Return the kinds of broker that Celery knows; none without it."""
+def _celerys() -> Collection[str] | None:
+    """Return the kinds of broker that Celery knows; None without it."""
     try:
         from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - an extra
     except ImportError:
-        return ()
+        return None
     return TRANSPORT_ALIASES
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeVar
 
@@ -208,6 +209,15 @@ def test_a_broker_that_is_no_redis_needs_a_place_for_answers() -> None:
         client(broker_url="amqp://127.0.0.1:1//")
 
     client(broker_url="amqp://127.0.0.1:1//", reply_url=NOWHERE)
+
+
+def test_a_broker_that_is_no_redis_says_that_it_needs_celery_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "kombu.transport", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install mosaic-session-client\[celery\]"):
+        client(broker_url="amqp://127.0.0.1:1//", reply_url=NOWHERE)
 
 
 @pytest.mark.parametrize("name", ["broker_url", "reply_url"])
