@@ -45,13 +45,13 @@ class Operation(Generic[P, R]):
     def __init__(self, declared: Callable[P, Call[R]]) -> None:
         self._declared = declared
         self.__doc__ = declared.__doc__
+        # What is returned the types say: it depends on the client, and on what is asked. Found out
+        # now: what a first call must find out, under a lock, a child forked meanwhile waits for.
+        found = inspect.signature(declared)
+        self.__signature__ = found.replace(return_annotation=inspect.Signature.empty)
 
     def __set_name__(self, _owner: type, name: str) -> None:
         self.__name__ = name
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self._declared)
 
     @overload
     def __get__(self, client: None, owner: type) -> Operation[P, R]: ...
@@ -68,4 +68,6 @@ class Operation(Generic[P, R]):
             return run(declared(*args, **kwargs))
 
         call.__doc__, call.__name__ = self.__doc__, self.__name__
+        # For `help`. Without it a reader is told of "*args".
+        call.__signature__ = self.__signature__  # type: ignore[attr-defined]
         return call

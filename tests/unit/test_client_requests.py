@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pydoc
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeVar
@@ -209,6 +210,17 @@ def test_a_broker_that_is_no_redis_needs_a_place_for_answers() -> None:
         client(broker_url="amqp://127.0.0.1:1//")
 
     client(broker_url="amqp://127.0.0.1:1//", reply_url=NOWHERE)
+
+
+@pytest.mark.parametrize("kind", [SessionClient, AsyncSessionClient])
+def test_help_names_what_a_call_takes(kind: type[Any]) -> None:
+    made = kind(broker_url=NOWHERE, app_id="shop", app_key=AppKey.generate())
+
+    for call in (made.status, made.authenticate):
+        text = pydoc.plain(pydoc.render_doc(call))
+        assert "request_id: 'str | None' = None" in text
+        assert "*args" not in text
+    assert "user_id: 'str'" in pydoc.plain(pydoc.render_doc(made.status))
 
 
 def test_a_broker_that_is_no_redis_says_that_it_needs_celery_where_there_is_none(
