@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from urllib.parse import quote
@@ -131,14 +131,20 @@ class Sessions:
         return self._done(_visit(self.options).log_in(proof, step_up=step_up, more=more))
 
     def begin(
-        self, step: FirstStep[S], *, step_up: bool = False, wishes: Wishes | None = None
+        self,
+        step: FirstStep[S],
+        *,
+        step_up: bool = False,
+        approval_data: Mapping[str, str] | None = None,
+        wishes: Wishes | None = None,
     ) -> S | Denied | LoginRequired:
         """Take the first step of a login in this browser, or of adding a factor; only in a POST.
 
         `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
+        By the factor the user approves *approval_data*, which the answer to `complete` has again.
         """
-        steps = _visit(self.options).begin(step, step_up=step_up, more={"wishes": wishes})
-        return self._done(steps)
+        more = {"approval_data": approval_data, "wishes": wishes}
+        return self._done(_visit(self.options).begin(step, step_up=step_up, more=more))
 
     def complete(
         self, proof: Proof, *, step_up: bool = False, wishes: Wishes | None = None

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import parse_qs, quote
 
@@ -126,14 +126,16 @@ class Sessions:
         step: FirstStep[S],
         *,
         step_up: bool = False,
+        approval_data: Mapping[str, str] | None = None,
         wishes: Wishes | None = None,
     ) -> S | Denied | LoginRequired:
         """Take the first step of a login in this browser, or of adding a factor; only in a POST.
 
         `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
+        By the factor the user approves *approval_data*, which the answer to `complete` has again.
         """
-        visit = self._visit(request)
-        steps = visit.begin(step, step_up=step_up, more={"wishes": wishes})
+        more = {"approval_data": approval_data, "wishes": wishes}
+        steps = self._visit(request).begin(step, step_up=step_up, more=more)
         return await self._done(request, steps)
 
     async def complete(

@@ -175,13 +175,15 @@ class SessionWorker:
             )
         return codes[user_id]
 
-    def totp_for(self, user_id: str) -> str:
+    def totp_for(self, user_id: str, challenge: str = "") -> str:
         """Return what somebody's authenticator app shows; they have one from the first call on.
 
-        Each call returns a new code, which serves once, in place of the one before.
+        Once *challenge* is typed into it, which `BeginTotpTransaction` gives, the code approves by
+        that alone. Each call returns a new code, which serves once, in place of the one before.
         """
         self._store.users.setdefault(user_id, "password")
-        self._store.authenticators[user_id] = code = f"{secrets.randbelow(10**6):06}"
+        code = f"{secrets.randbelow(10**6):06}"
+        self._store.authenticators[user_id] = code, challenge
         return code
 
     def end(self, login: PretendLogin) -> None:

@@ -34,7 +34,7 @@ class World:
     shop: SessionClient
     add_user: Callable[[str], None]
     code_for: Callable[[str], str]
-    totp_for: Callable[[str], str]
+    totp_for: Callable[..., str]
     add_passkey: Callable[[str], Passkey]
 
     def login(self, user_id: str, replaces: str | None = None) -> Authenticated:
@@ -45,7 +45,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[World]:
-    numbers, methods = count(), "password,otp,otp_direct,link_direct,totp,webauthn"
+    numbers, methods = count(), "password,otp,otp_direct,link_direct,totp,totp_transaction,webauthn"
     granted = ("--methods", methods, "--allow", "offline")
     takes_tickets = ("--transfer-url", ARRIVAL, "--tickets-from", "shop")
     with Stack() as stack:
@@ -55,9 +55,9 @@ def real() -> Iterator[World]:
             "forum": stack.add_app("forum", *granted, *takes_tickets),
         }
 
-        def totp_for(user: str) -> str:
+        def totp_for(user: str, challenge: str = "") -> str:
             secret = stack.mosaic.authenticator_apps.enrol(user)["secret"]
-            return totp_code(secret, stack.mosaic.clock.now())
+            return totp_code(secret, stack.mosaic.clock.now(), challenge)
 
         def add_passkey(user: str) -> PasskeyDevice:
             device = PasskeyDevice()

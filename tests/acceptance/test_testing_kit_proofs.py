@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from session_client import (
     Authenticated,
+    BeginTotpTransaction,
     BeginWebauthn,
     Code,
     Denied,
@@ -15,6 +16,8 @@ from session_client import (
     Password,
     SendOtp,
     Totp,
+    TotpTransaction,
+    TotpTransactionBegun,
     Webauthn,
     WebauthnBegun,
 )
@@ -189,3 +192,54 @@ def test_a_handle_that_is_none_leads_nowhere(world: World) -> None:
     as_a_factor = world.forum.authenticate(Code(begun.code), login=begun.login, step_up=token)
 
     assert made_up == as_a_factor == Denied("wrong_browser")
+
+
+PAYMENT = {"payee": "DE02120300000000202051", "amount": "12.50"}
+
+
+def test_a_user_approves_by_an_authenticator_app(world: World) -> None:
+    world.add_user("kay")
+    token = world.login("kay").browser_token
+    begun = world.forum.start(BeginTotpTransaction(), step_up=token, approval_data=PAYMENT)
+    assert isinstance(begun, TotpTransactionBegun)
+
+    codes = (world.totp_for("kay"), world.totp_for("kay", begun.challenge))
+    proofs = [TotpTransaction(code) for code in codes]
+    of_now, of_this = [
+        world.forum.authenticate(proof, login=begun.login, step_up=token) for proof in proofs
+    ]
+
+    assert of_now == NOT_PROVEN
+    assert isinstance(of_this, Authenticated)
+    assert of_this.approval_data == PAYMENT
+    assert set(of_this.amr) == {"pwd", "totp", "mfa"}
+
+
+def test_a_user_approves_by_a_code_and_by_a_passkey(world: World) -> None:
+    world.add_user("lea")
+    token = world.login("lea").browser_token
+    passkey = world.add_passkey("lea")
+
+    sent = world.forum.start(SendOtp("sms"), step_up=token, approval_data=PAYMENT)
+    assert isinstance(sent, CodeSent)
+    code = Code(world.code_for("lea"))
+    by_code = world.forum.authenticate(code, login=sent.login, step_up=token)
+    assert isinstance(by_code, Authenticated)
+    token = by_code.browser_token
+    asked = world.forum.start(BeginWebauthn(), step_up=token, approval_data=PAYMENT)
+    assert isinstance(asked, WebauthnBegun)
+    signed = Webauthn(passkey.answer(asked.options))
+    by_passkey = world.forum.authenticate(signed, login=asked.login, step_up=token)
+
+    assert isinstance(by_passkey, Authenticated)
+    assert by_code.approval_data == by_passkey.approval_data == PAYMENT
+
+
+def test_who_is_asked_to_approve_nothing_approves_nothing(world: World) -> None:
+    world.add_user("mo")
+    token = world.login("mo").browser_token
+
+    answer = world.forum.authenticate(Totp(world.totp_for("mo")), step_up=token)
+
+    assert isinstance(answer, Authenticated)
+    assert answer.approval_data is None

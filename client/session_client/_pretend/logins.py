@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ _BY_TEXT_MESSAGE: Final = "sms"
 # What goes on with what was begun: a code is a code, whoever brings it to the user.
 _GOES_ON: Final = {"otp_direct": "otp", "link_direct": "link"}
 _PASSKEY: Final = "webauthn"
+_TRANSACTION: Final = "totp_transaction"
 # What proves the user without a first step.
 _FACTORS: Final = {"password": "pwd", "totp": "totp"}
 
@@ -39,6 +40,8 @@ class Begun:
     code: str = field(default="", repr=False)
     state: str | None = field(default=None, repr=False)
     asked: str | None = None  # a passkey
+    challenge: str = field(default="", repr=False)
+    approval_data: dict[str, str] | None = field(default=None, repr=False)
     expires_at: datetime = field(default_factory=lambda: times.now() + contract.LOGIN_LIFETIME)
     is_used: bool = False
 
@@ -61,7 +64,7 @@ class Logins:
     def start(self, call: Call) -> Reply:
         """Answer a first step: alike for users who exist and for others."""
         method, fields = call.payload["method"], call.payload["fields"]
-        if method not in {*_CODES, _PASSKEY}:
+        if method not in {*_CODES, _PASSKEY, _TRANSACTION}:
             raise NotPretended(f"the first step of {method}", "Start")
         raised = self._raised(call)
         if isinstance(raised, Reply):
@@ -69,12 +72,16 @@ class Logins:
         if raised is not None and not raised.is_newest:
             return Reply(Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED.value)
         session = None if raised is None else raised.session
+        approval_data = call.payload.get("approval_data")
         if method == _PASSKEY:
-            return self._begin_passkey(session, fields.get("username"))
+            return self._begin_passkey(session, fields.get("username"), approval_data)
+        if session is not None and method == _TRANSACTION:
+            return self._begin_transaction(session, approval_data)
         is_text = fields.get("channel") == _BY_TEXT_MESSAGE
         factor = _BY_TEXT_MESSAGE if is_text else _CODES[method]
         user_id = self._named(fields) if session is None else session.user_id
         begun = Begun(method, session, user_id, factor, f"{secrets.randbelow(10**6):06}")
+        begun.approval_data = approval_data
         self._store.codes[user_id] = begun.code  # also for users who do not exist
         shown: dict[str, Any] = {}
         if method.endswith("_direct"):
@@ -83,7 +90,14 @@ class Logins:
             begun.state = shown["state"] = secrets.token_urlsafe(32)
         return self._handed_out(begun, shown)
 
-    def _begin_passkey(self, session: PretendSession | None, user_id: str | None) -> Reply:
+    def _begin_transaction(self, session: PretendSession, approval_data: Any) -> Reply:
+        begun = Begun(_TRANSACTION, session, session.user_id, _FACTORS["totp"])
+        begun.approval_data, begun.challenge = approval_data, secrets.token_urlsafe(16)
+        return self._handed_out(begun, {"challenge": begun.challenge})
+
+    def _begin_passkey(
+        self, session: PretendSession | None, user_id: str | None, approval_data: Any
+    ) -> Reply:
         allowed = [key for key, owner in self._store.passkeys.items() if owner == user_id]
         if user_id is not None and not allowed:
             return _denied(Reason.INVALID_CREDENTIALS)
@@ -96,6 +110,7 @@ class Logins:
             "allowCredentials": [{"type": "public-key", "id": key} for key in allowed],
         }
         begun = Begun(_PASSKEY, session, user_id, _PASSKEY, asked=asked)
+        begun.approval_data = approval_data
         shown = {"webauthn_session_id": asked, "credential_request_options": options}
         return self._handed_out(begun, {"options": shown})
 
@@ -125,7 +140,8 @@ class Logins:
             factor, begun.is_used = begun.factor, True
         if raised is None:
             return self._opened(call, user_id, factor)
-        return self._strengthened(call, raised, factor)
+        approved = None if begun is None else begun.approval_data
+        return _with_approval(self._strengthened(call, raised, factor), approved)
 
     def _found(self, call: Call) -> Begun | Reply | None:
         """Return what the request's handle stands for; None without one."""
@@ -165,10 +181,11 @@ class Logins:
         if method == "password":
             user_id = store.user_of(str(fields["username"]), str(fields["username_type"]))
             return user_id if store.users.get(user_id) == fields["password"] else None
-        if method == "totp":
+        if method in {"totp", _TRANSACTION}:
             user_id = self._named(fields) if session is None else session.user_id
+            shown = fields["code"], "" if begun is None else begun.challenge
             # A right code is used up.
-            is_right = store.authenticators.get(user_id) == fields["code"]
+            is_right = store.authenticators.get(user_id) == shown
             return user_id if is_right and store.authenticators.pop(user_id) else None
         if begun is None or method not in {"otp", "link", _PASSKEY}:
             raise NotPretended(f"a login by {method}", "Authenticate")
@@ -230,6 +247,12 @@ class Logins:
             browser_token=token,
             known_browser="pretend-mark",
         )
+
+
+def _with_approval(reply: Reply, approval_data: dict[str, str] | None) -> Reply:
+    if approval_data is None or reply.verdict is not Verdict.AUTHENTICATED:
+        return reply
+    return replace(reply, data={**reply.data, "approval_data": approval_data})
 
 
 def _denied(reason: Reason) -> Reply:

@@ -116,7 +116,8 @@ class Store:
     # Whose an address is, by what it is: an e-mail address is no user's name.
     addresses: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     codes: dict[str, str] = field(default_factory=dict, repr=False)
-    authenticators: dict[str, str] = field(default_factory=dict, repr=False)
+    # The code that a user's authenticator app shows, and the challenge that it was made of, if any.
+    authenticators: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     passkeys: dict[str, str] = field(default_factory=dict, repr=False)  # credential to user
     sessions: list[PretendSession] = field(default_factory=list)
     tickets: dict[str, Carried] = field(default_factory=dict, repr=False)

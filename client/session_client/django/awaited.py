@@ -6,6 +6,8 @@ need anyway.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 
@@ -34,10 +36,15 @@ async def abegin(
     step: FirstStep[S],
     *,
     step_up: bool = False,
+    approval_data: Mapping[str, str] | None = None,
     wishes: Wishes | None = None,
 ) -> S | Denied | LoginRequired:
     """See `begin`."""
-    return await sync_to_async(lambda: views.begin(request, step, step_up=step_up, wishes=wishes))()
+    return await sync_to_async(
+        lambda: views.begin(
+            request, step, step_up=step_up, approval_data=approval_data, wishes=wishes
+        )
+    )()
 
 
 async def acomplete(

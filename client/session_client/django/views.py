@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -101,14 +101,16 @@ def begin(
     step: FirstStep[S],
     *,
     step_up: bool = False,
+    approval_data: Mapping[str, str] | None = None,
     wishes: Wishes | None = None,
 ) -> S | Denied | LoginRequired:
     """Take the first step of a login in this browser, or of adding a factor; only in a POST.
 
     `VerifySocial` goes on with one, in the page that the provider leads back to, also by GET.
+    By the factor the user approves *approval_data*, which the answer to `complete` has again.
     """
-    steps = applying.visit(request).begin(step, step_up=step_up, more={"wishes": wishes})
-    return _done(request, steps)
+    more = {"approval_data": approval_data, "wishes": wishes}
+    return _done(request, applying.visit(request).begin(step, step_up=step_up, more=more))
 
 
 def complete(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -447,28 +448,37 @@ def test_a_provider_leads_back_by_get_and_the_login_goes_on(
 def test_a_page_that_asks_for_a_factor_takes_none_but_one_that_was_begun_as_such(
     session_worker: SessionWorker, asgi: Callable[..., Any], kind: str
 ) -> None:
-    from django.http import HttpResponse  # noqa: PLC0415
+    from django.http import HttpResponse, JsonResponse  # noqa: PLC0415
 
-    from session_client.django import acomplete, begin, complete, log_in  # noqa: PLC0415
+    from session_client.django import abegin, acomplete, begin, complete, log_in  # noqa: PLC0415
 
     def login(request: Any) -> Any:
         log_in(request, Password("ada", "secret"))
         return HttpResponse(type(begin(request, SendOtp("sms", "ada", "user_id"))).__name__)
 
+    asked: dict[str, Any] = {"approval_data": {"amount": "12.50"}}
+
     def factor(request: Any) -> Any:
-        return HttpResponse(type(begin(request, SendOtp("sms"), step_up=True)).__name__)
+        return HttpResponse(type(begin(request, SendOtp("sms"), step_up=True, **asked)).__name__)
+
+    async def factor_async(request: Any) -> Any:
+        begun = await abegin(request, SendOtp("sms"), step_up=True, **asked)
+        return HttpResponse(type(begun).__name__)
+
+    def approved(answer: Any) -> Any:
+        return JsonResponse(answer.approval_data)
 
     def finish(request: Any) -> Any:
         code = Code(session_worker.code_for("ada"))
-        return HttpResponse(type(complete(request, code, step_up=True)).__name__)
+        return approved(complete(request, code, step_up=True))
 
     async def finish_async(request: Any) -> Any:
         code = Code(session_worker.code_for("ada"))
-        return HttpResponse(type(await acomplete(request, code, step_up=True)).__name__)
+        return approved(await acomplete(request, code, step_up=True))
 
     session_worker.add_user("ada", "secret")
-    finish_so = finish if kind == "sync" else finish_async
-    browser, form = asgi(login=login, factor=factor, finish=finish_so), session_worker.form
+    factor_so, finish_so = (factor, finish) if kind == "sync" else (factor_async, finish_async)
+    browser, form = asgi(login=login, factor=factor_so, finish=finish_so), session_worker.form
 
     login_begun = browser("post", "/login", **form)
     as_a_factor = browser("post", "/finish", **form)
@@ -476,7 +486,8 @@ def test_a_page_that_asks_for_a_factor_takes_none_but_one_that_was_begun_as_such
     done = browser("post", "/finish", **form)
 
     assert (login_begun.content, as_a_factor.status_code) == (b"CodeSent", 409)
-    assert (factor_begun.content, done.content) == (b"CodeSent", b"Authenticated")
+    assert factor_begun.content == b"CodeSent"
+    assert json.loads(done.content) == {"amount": "12.50"}
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

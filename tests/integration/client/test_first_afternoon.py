@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import session_client
 from session_client import AppKey, Method, SessionClient, methods
 from session_client.login_steps import FirstStep, LoginStep
 from session_client.logins import Authenticate, Start
@@ -22,7 +23,7 @@ __all__ = ["session_worker"]
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "first-afternoon.md").read_text(encoding="utf-8")
-FLASK, _, _, _, A_TEST, A_PLAN = re.findall(
+FLASK, _, _, _, A_PAYMENT, A_TEST, A_PLAN = re.findall(
     r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 )
 
@@ -115,6 +116,27 @@ def test_who_is_signed_out_elsewhere_is_out_at_the_recheck_and_a_job_knows_it_at
     assert asks.status(user_id=ada.user_id, session_ref=ada.session_ref) == ()
 
 
+def test_a_payment_is_made_as_the_user_has_approved_it(session_worker: SessionWorker) -> None:
+    app = run(FLASK)
+    client, made = app["app"].test_client(), list[tuple[str, ...]]()
+    session_worker.browser = app["sessions"].options.cookie
+    client.set_cookie(*session_worker.sign_in("ada").cookie)
+    passkey = session_worker.add_passkey("ada")
+    asked, _, signed = A_PAYMENT.partition("\nmatch ")
+    names = vars(session_client) | {"transfer": lambda *what: made.append(what)}
+    names["sessions"] = app["sessions"]
+
+    def pay() -> str:
+        begun = run(asked, **names)["begun"]
+        run(f"match {signed}", **names, signed=passkey.answer(begun.options))
+        return "paid"
+
+    app["app"].add_url_rule("/pay", "pay", pay, methods=["POST"])
+
+    assert client.post("/pay", headers=session_worker.form).text == "paid"
+    assert made == [("DE02120300000000202051", "12.50", "EUR")]
+
+
 def test_what_the_pretend_worker_does_not_know_is_planned(session_worker: SessionWorker) -> None:
     run(A_PLAN)["test_a_login_of_our_own_is_registered"](session_worker)
 
@@ -123,15 +145,16 @@ def test_the_page_has_each_way_to_sign_in_as_it_is_called_and_granted() -> None:
     section = PAGE.partition("\n## Other ways to sign in\n")[2].partition("\n## ")[0]
     words = "name password code state signed address challenge signature key_id user_id"
     given: dict[str, Any] = dict.fromkeys(words.split(), "x")
+    given["payment"] = {"amount": "12.50"}
     given |= {"callback": "https://news.example/back", **{s.__name__: s for s in methods.TABLE}}
     seen: set[type[LoginStep]] = set()
 
-    def call(step: Any, *, step_up: bool = False) -> None:
+    def call(step: Any, *, step_up: bool = False, approval_data: Any = None) -> None:
         seen.add(type(step))
         login = "a handle" if step.needs_login else None
         token = "msb1_x" if step_up else None
         if isinstance(step, FirstStep):
-            Start(step=step, login=login, step_up=token)
+            Start(step=step, login=login, step_up=token, approval_data=approval_data)
         else:
             Authenticate(proof=step, login=login, step_up=token)
 

@@ -18,6 +18,7 @@ from session_client import (
     BeginSocial,
     Code,
     ConfigurationError,
+    LoginAnswer,
     SendOtp,
     SessionClient,
     Social,
@@ -41,8 +42,15 @@ CLIENT: dict[str, Any] = {
     "app_key": AppKey.generate(),
 }
 WISHES = Wishes(ip_address="203.0.113.7")
+PAYMENT = {"payee": "DE02120300000000202051", "amount": "12.50"}
 GOOGLE = BeginSocial("google", "https://a.example/callback")
 SETTINGS: dict[str, Any] = {"entry": "/enter", "notices": "/notice"}
+
+
+def seen_of(answer: LoginAnswer) -> dict[str, Any]:
+    if not isinstance(answer, Authenticated):
+        return {"amr": None}
+    return {"amr": answer.amr, "approved": answer.approval_data}
 
 
 def flask_app() -> httpx.BaseTransport:
@@ -52,7 +60,7 @@ def flask_app() -> httpx.BaseTransport:
 
     @app.post("/begin")
     def begin() -> dict[str, str]:
-        began = sessions.begin(SendOtp("sms"), step_up=True, wishes=WISHES)
+        began = sessions.begin(SendOtp("sms"), step_up=True, approval_data=PAYMENT, wishes=WISHES)
         return {"began": type(began).__name__}
 
     @app.post("/begin-login/<user_id>")
@@ -62,7 +70,7 @@ def flask_app() -> httpx.BaseTransport:
     @app.post("/complete/<code>")
     def complete(code: str) -> dict[str, Any]:
         answer = sessions.complete(Code(code), step_up=True)
-        return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
+        return seen_of(answer)
 
     @app.get("/tokens")
     @sessions.signed_in
@@ -115,7 +123,9 @@ def starlette_app() -> httpx.BaseTransport:
 
     @app.post("/begin")
     async def begin(request: Request) -> dict[str, str]:
-        began = await sessions.begin(request, SendOtp("sms"), step_up=True, wishes=WISHES)
+        began = await sessions.begin(
+            request, SendOtp("sms"), step_up=True, approval_data=PAYMENT, wishes=WISHES
+        )
         return {"began": type(began).__name__}
 
     @app.post("/begin-login/{user_id}")
@@ -126,7 +136,7 @@ def starlette_app() -> httpx.BaseTransport:
     @app.post("/complete/{code}")
     async def complete(request: Request, code: str) -> dict[str, Any]:
         answer = await sessions.complete(request, Code(code), step_up=True)
-        return {"amr": answer.amr if isinstance(answer, Authenticated) else None}
+        return seen_of(answer)
 
     @app.get("/tokens")
     async def tokens(request: Request) -> dict[str, str]:
@@ -205,7 +215,7 @@ def test_a_factor_is_begun_and_completed(
     assert began.json() == {"began": "CodeSent"}
     (start,) = [call for call in session_worker.calls if call.task is Task.START]
     assert start.payload["client_attributes"] == {"ip_address": WISHES.ip_address}
-    assert done.json() == {"amr": ["mfa", "pwd", "sms"]}
+    assert done.json() == {"amr": ["mfa", "pwd", "sms"], "approved": PAYMENT}
     assert again.status_code == 409
     assert browser.get("/enter", headers=session_worker.script).status_code == 204
 

@@ -42,7 +42,7 @@ def test_every_sample_is_typed(tmp_path: Path) -> None:
             name = f"{re.sub('[^a-z]', '_', page.lower())}_{number}.py"
             if not LEFT_OUT.search(sample):
                 (tmp_path / name).write_text(f"{given}\n{sample}", "utf-8")
-    assert len(list(tmp_path.iterdir())) == 11
+    assert len(list(tmp_path.iterdir())) == 12
 
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "mypy", tmp_path],
