@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -81,3 +82,19 @@ def registered(
     )
     assert isinstance(answer, Registered), answer
     return answer
+
+
+def resident(worker: ManagedProcess) -> int:
+    """How many bytes of memory the worker has."""
+    return _memory(worker, "VmRSS")
+
+
+def largest(worker: ManagedProcess) -> int:
+    """How many it had at most."""
+    return _memory(worker, "VmHWM")
+
+
+def _memory(worker: ManagedProcess, which: str) -> int:
+    text = Path(f"/proc/{worker.pid}/status").read_text(encoding="ascii")
+    (line,) = (line for line in text.splitlines() if line.startswith(which))
+    return int(line.split()[1]) * 1024

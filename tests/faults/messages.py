@@ -15,6 +15,7 @@ def raw(
     content: Any = None,
     body: str | None = None,
     content_type: str = "application/json",
+    content_encoding: str = "utf-8",
     headers: Any = ...,
     more_headers: dict[str, Any] | None = None,
 ) -> bytes:
@@ -26,7 +27,7 @@ def raw(
         headers = {"lang": "py", "task": task, "id": message_id, **(more_headers or {})}
     item = {
         "body": body if body is not None else b64(json.dumps(content).encode()),
-        "content-encoding": "utf-8",
+        "content-encoding": content_encoding,
         "content-type": content_type,
         "headers": headers,
         "properties": {

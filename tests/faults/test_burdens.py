@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from sandbox.processes import ManagedProcess, poll_until
+from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from session_client import AppKey, Reason, SilentAuth, Task, Verdict, Wishes, contract
 from session_client._core import message
 from tests.acceptance.client_rig import Apps
-from tests.faults.messages import raw
+from tests.faults.looking import largest, resident
+from tests.faults.messages import b64, raw
 
 AUTHENTICATE = "session/authenticate"
 ASKED = 120
@@ -76,13 +78,6 @@ def test_silent_authentications_on_the_queue_of_logouts_hold_up_no_logout(
     assert stack.mosaic.calls.count(AUTHENTICATE) == calls
 
 
-def resident(worker: ManagedProcess) -> int:
-    """How many bytes of memory the worker has."""
-    text = Path(f"/proc/{worker.pid}/status").read_text(encoding="ascii")
-    (line,) = (line for line in text.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
-
-
 @pytest.mark.parametrize(
     "length", [2**20, contract.MAX_ENVELOPE_BYTES - 100], ids=["too large", "as large as may be"]
 )
@@ -101,3 +96,28 @@ def test_what_an_app_puts_off_is_not_held(stack: Stack, broker: redis.Redis, len
         lambda: broker.llen("auth") == broker.hlen("unacked") == 0, 60, what="them to be done with"
     )
     assert resident(worker) - before < 60 * MIB
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        {"content_type": "application/text", "content_encoding": "bz2"},
+        {"more_headers": {"compression": "application/x-bz2"}},
+    ],
+    ids=["as text", "as said in a header"],
+)
+def test_a_small_body_that_would_open_to_a_huge_one_takes_no_memory(
+    stack: Stack, apps: Apps, broker: redis.Redis, packed: dict[str, Any]
+) -> None:
+    worker = stack.worker("-c", "2")
+    apps.clients["shop"].status(user_id="ada", timeout=60)
+    before = largest(worker)
+
+    bomb = b64(bz2.compress(b"[]" + b" " * 400 * MIB))
+    broker.lpush("sessions", raw(Task.STATUS, body=bomb, **packed))
+    poll_until(
+        lambda: broker.llen("sessions") == broker.hlen("unacked") == 0, 60, what="it to be dropped"
+    )
+    apps.clients["shop"].status(user_id="ada", timeout=60)
+
+    assert largest(worker) - before < 60 * MIB

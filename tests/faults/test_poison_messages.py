@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import os
 import pickle
 import zlib
@@ -85,6 +86,12 @@ POISON: dict[str, bytes] = {
     "ten megabytes": raw(TASK, {"app_id": "shop", "envelope": CANARY * 400_000}),
     "wrong arguments": raw(TASK, content=[[CANARY, 2], {"app_id": "shop", "envelope": CANARY}, {}]),
     "internal task, wrong arguments": raw("logouts.end_at_idp", content=[[CANARY], {}, {}]),
+    "text that a codec opens": raw(
+        TASK,
+        content_type="application/text",
+        content_encoding="bz2",
+        body=b64(bz2.compress(CANARY.encode())),
+    ),
     "compressed": raw(
         TASK,
         more_headers={"compression": "application/x-gzip"},

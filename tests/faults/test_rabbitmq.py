@@ -13,12 +13,13 @@ import pytest
 from kombu import Connection, Queue
 from prometheus_client import CollectorRegistry, generate_latest
 
+from sandbox.processes import poll_until
 from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, Stack
 from session_client import Authenticated, LoginRequired, NotAcknowledged, SessionClient
 from tests.faults.conftest import SHORT_TIMES
-from tests.faults.looking import registered, wait_until_mosaic_is_told
+from tests.faults.looking import largest, registered, wait_until_mosaic_is_told
 from tests.faults.rabbitmq_rig import brokered_by
 from tests.integration.cli.cli_rig import run, told
 from tests.integration.outbox.propagation_rig import by_queue
@@ -31,6 +32,7 @@ from worker.wiring import Services
 
 pytestmark = pytest.mark.skipif(find_rabbitmq() is None, reason="install rabbitmq-server")
 
+REJECTED = '"message_rejected"'
 # A queue of one connection is never a quorum queue.
 OF_HALL = {"x-queue-type": "classic"}
 
@@ -95,6 +97,30 @@ def test_a_restart_of_rabbitmq_stops_no_process_and_a_logout_is_sent_again(
         wait_until_mosaic_is_told(stack)
         assert [process.pid for process in started] == pids
         assert all(process.is_alive for process in started)
+
+
+def test_a_small_body_that_would_open_to_a_huge_one_takes_no_memory(
+    rabbitmq: RabbitMQ, own_redis: RedisServer
+) -> None:
+    url = rabbitmq.url(CLASSIC)
+    with stack_on(url, own_redis) as (stack, client):
+        worker = stack.worker("-c", "2")
+        client.status(user_id="ada", timeout=60)
+        before = largest(worker)
+
+        with Connection(url) as connection, connection.Producer() as producer:
+            producer.publish(
+                b"[]" + b" " * 400 * 2**20,
+                routing_key="sessions",
+                content_type="application/json",
+                content_encoding="utf-8",
+                compression="bzip2",
+                headers={"task": "sessions.status", "id": "r" * 22},
+            )
+        poll_until(lambda: REJECTED in worker.log_text(), 60, what="it to be dropped")
+        client.status(user_id="ada", timeout=60)
+
+        assert largest(worker) - before < 60 * 2**20
 
 
 # --- what operators see

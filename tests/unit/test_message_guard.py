@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import tracemalloc
+import zlib
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kombu.message import Message
 
 from session_client import contract
 from session_client.contract import Queue
@@ -33,9 +36,20 @@ def message(
     headers: Any = HEADERS, content: Any = PLAIN, queue: str = "sessions", **more: Any
 ) -> Any:
     headers = {**headers, **more} if more else headers
-    way = {"exchange": "", "routing_key": queue}
-    return SimpleNamespace(
-        headers=headers, payload=content, body=json.dumps(content).encode(), delivery_info=way
+    return as_sent(json.dumps(content).encode(), "application/json", "utf-8", headers, queue)
+
+
+def as_sent(
+    body: Any, kind: Any, encoding: Any, headers: Any = HEADERS, queue: str = "sessions"
+) -> Any:
+    """A message as a consumer that accepts JSON alone is given it."""
+    return Message(
+        body,
+        content_type=kind,
+        content_encoding=encoding,
+        headers=headers,
+        delivery_info={"exchange": "", "routing_key": queue},
+        accept={"application/json"},
     )
 
 
@@ -188,6 +202,29 @@ def test_no_number_of_retries_but_one_of_ours_is_taken(retries: object) -> None:
 )
 def test_a_body_that_asks_for_more_or_for_nothing_is_refused(content: Any) -> None:
     assert reduce(message(content=content)) == Rejection.ASKS_FOR_MORE
+
+
+HUGE = json.dumps(PLAIN).encode() + b" " * 30_000_000
+# What kombu takes for trusted, whatever the consumer accepts, and opens by the codec it names.
+OPENED = [
+    (kind, kind_of)
+    for kind in ("application/text", "application/data", "", None)
+    for kind_of in ("bz2", "zlib", "ZIP", "utf-8", "binary", None)
+]
+
+
+@pytest.mark.parametrize(("kind", "encoding"), OPENED)
+def test_a_body_that_is_not_said_to_be_json_is_refused_unopened(kind: Any, encoding: Any) -> None:
+    pack = bz2.compress if encoding == "bz2" else zlib.compress
+    told = as_sent(pack(HUGE), kind, encoding)
+
+    tracemalloc.start()
+    why = reduce(told)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert why == Rejection.UNDECODABLE
+    assert most < 1_000_000
 
 
 # --- where a task may lie

@@ -14,7 +14,7 @@ from celery import signals
 from celery.worker.consumer import Consumer
 from kombu.common import QoS
 
-from worker.celery_support.malformed import UNREADABLE, say_rejected
+from worker.celery_support.malformed import UNREADABLE, open_no_packed_bodies, say_rejected
 from worker.celery_support.message_guard import MessageGuard, queues_of
 from worker.metrics import Rejection
 from worker.settings import model as settings_module
@@ -37,6 +37,7 @@ class SafeConsumer(Consumer):
         options = kwargs.pop("worker_options", None) or {}
         kwargs["worker_options"] = {**options, "without_gossip": True, "without_mingle": True}
         super().__init__(*args, **kwargs)
+        open_no_packed_bodies()
         # Of what is no message at all other transports than ours raise it before a consumer sees
         # it. It has left its queue by then; without this the worker would exit.
         self.connection_errors = (*self.connection_errors, *UNREADABLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import structlog
+from kombu import compression
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from session_client import contract
@@ -33,6 +34,21 @@ def measured(found: Any) -> tuple[bytes, bytes] | None:
     if len(item) > contract.max_message_bytes(queue.decode(errors="replace")):
         raise TooLarge
     return queue, item
+
+
+def open_no_packed_bodies() -> None:
+    """Have kombu refuse each body that is compressed, and compress none, in this process.
+
+    A small body opens to a huge one, and kombu opens it before the worker can measure it. Of such a
+    message the consumer hears that it cannot be decoded.
+    """
+    for kind in compression.encoders():
+        compression.register(_refuse_packed, _refuse_packed, kind)
+
+
+def _refuse_packed(body: bytes) -> bytes:
+    del body
+    raise DecodeError
 
 
 def is_message(content: Any) -> bool:

@@ -179,11 +179,9 @@ class Transport(stock.Transport):
         it must not write to, or any key of Redis.
         """
         delivery = message["properties"]["delivery_info"]
-        if not delivery.keys() >= {"exchange", "routing_key"}:
+        if not (is_message(message) and delivery.keys() >= {"exchange", "routing_key"}):
             raise LookupError
         delivery.update(exchange="", routing_key=queue)
-        # A small body opens to a huge one, and kombu opens it before the worker can measure it.
-        message["headers"].pop("compression", None)
         super()._deliver(message, queue)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

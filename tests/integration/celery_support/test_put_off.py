@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from types import SimpleNamespace
 from typing import Any
+
+from kombu.message import Message
 
 from tests.stage import LOOKUP_KEY, redis_client
 from worker.app import app as celery_app
@@ -18,10 +19,15 @@ def read_from(redis_url: str, queue: str) -> Any:
     with redis_client(redis_url) as client:
         raw: Any = client.lindex(queue, -1)
     item = json.loads(raw)
-    body = base64.b64decode(item["body"])
+    body: Any = base64.b64decode(item["body"])
     way = {"exchange": "", "routing_key": queue}
-    return SimpleNamespace(
-        headers=item["headers"], payload=json.loads(body), body=body, delivery_info=way
+    return Message(
+        body,
+        content_type=item["content-type"],
+        content_encoding=item["content-encoding"],
+        headers=item["headers"],
+        delivery_info=way,
+        accept={"application/json"},
     )
 
 
