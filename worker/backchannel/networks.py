@@ -99,13 +99,16 @@ def why_refused(text: str, *, allow_private: bool) -> str | None:
 
     Raises ValueError when it is not an IP address.
     """
-    address = ip_address(text)
-    row = _row_of(address)
-    if row.rule is Rule.AS_IPV4:
-        row = _row_of(IPv4Address(address.packed[-4:]))
+    row = _row_of(carried(ip_address(text)))
     if row.rule is Rule.ALLOWED or (row.rule is Rule.IF_PRIVATE_ALLOWED and allow_private):
         return None
     return row.words
+
+
+def carried(address: Address) -> Address:
+    """Return the IPv4 address that *address* carries, or *address* itself."""
+    is_carrier = _row_of(address).rule is Rule.AS_IPV4
+    return IPv4Address(address.packed[-4:]) if is_carrier else address
 
 
 def _row_of(address: Address) -> Row:

@@ -20,6 +20,7 @@ import structlog
 
 from session_client.contract import LOGIN_LIFETIME, Reason
 from worker import metrics
+from worker.backchannel import networks
 from worker.errors import HeldBack, LoginRefused
 from worker.sessions import audit
 from worker.sessions.audit import Cause
@@ -241,9 +242,15 @@ def _of_key(key: str) -> Iterator[tuple[Bucket, str]]:
 
 
 def _network(address: str) -> str:
-    """Return what one client has to itself: an IPv4 address, a /64 of IPv6, or the text."""
+    """Return what one client has to itself: an IPv4 address, a /64 of IPv6, or the text.
+
+    An IPv4 address counts as itself also where IPv6 carries it, as a server that listens on both
+    writes it: one /64 holds all that are carried, and one attacker would lock out everybody.
+    """
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = networks.carried(ipaddress.ip_address(address))
     except ValueError:
         return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address  # noqa: PLR2004
+    if parsed.version == 6:  # noqa: PLR2004
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

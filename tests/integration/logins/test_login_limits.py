@@ -162,6 +162,18 @@ def test_an_address_that_fails_for_many_names_waits_alone(sqlite_stage: Stage) -
     assert log_in(sqlite_stage, wishes=elsewhere).verdict is Verdict.AUTHENTICATED
 
 
+@pytest.mark.parametrize("carrier", ["::ffff:{}", "64:ff9b::{}"])
+def test_an_ipv4_address_that_ipv6_carries_waits_alone(sqlite_stage: Stage, carrier: str) -> None:
+    for number in range(50):
+        here = Wishes(ip_address=carrier.format("192.0.2.7"))
+        prove(sqlite_stage, methods.Password(f"nobody-{number}", "x"), wishes=here)
+
+    elsewhere = Wishes(ip_address=carrier.format("198.51.100.9"))
+    assert log_in(sqlite_stage, wishes=elsewhere).verdict is Verdict.AUTHENTICATED
+    same = Wishes(ip_address="192.0.2.7")
+    assert log_in(sqlite_stage, wishes=same).reason == Reason.TOO_MANY_ATTEMPTS
+
+
 def test_codes_are_sent_once_in_half_a_minute_over_all_apps(sqlite_stage: Stage) -> None:
     answers = [
         begin(sqlite_stage, methods.SendOtp("sms", *PHONE)),
