@@ -87,7 +87,7 @@ def _planned(
     raised: Raised | None,
 ) -> Attempt:
     facts = _facts(proof, handle, raised)
-    guesser = guesser_of(services, request, facts, handle, raised)
+    guesser = guesser_of(services, request, proof, facts, handle, raised)
     return Attempt(
         services=services,
         request=request,

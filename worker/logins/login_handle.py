@@ -29,6 +29,7 @@ class LoginHandle:
     """A login, or a step-up of *session*, whose next step is *next_step*."""
 
     method: str
+    way: str  # by which its browser is known once the login is over
     next_step: str  # the name of the step that goes on with it
     facts: LoginFacts = field(repr=False)
     expires_at: datetime
@@ -62,6 +63,16 @@ class LoginHandle:
         expires_at = times.from_wire(content["expires_at"])
         facts = LoginFacts(**content["facts"])
         return cls(**{**content, "expires_at": expires_at, "facts": facts})
+
+
+def way_of(step: LoginStep) -> str:
+    """Return what a browser that completes what *step* begins, or is, is known by.
+
+    That is the method. Codes by text message and by mail are two: who reads the one need not have
+    the other.
+    """
+    channel = step.fields().get("channel")
+    return step.method.value if channel is None else f"{step.method.value}:{channel}"
 
 
 def expiry(now: datetime) -> datetime:

@@ -11,7 +11,7 @@ from session_client.login_steps import LoginStep
 from worker.errors import InvalidRequest, LoginRefused, Unauthorized
 from worker.logins import journal, known_browser, limits
 from worker.logins.limits import Guesser
-from worker.logins.login_handle import LoginHandle
+from worker.logins.login_handle import LoginHandle, way_of
 from worker.logins.step_up_session import Raised
 from worker.mosaic import LoginFacts, SilentAuthOptions
 from worker.requests.command_fields import Command
@@ -73,9 +73,10 @@ def user_facts(step: LoginStep, raised: Raised | None) -> LoginFacts:
     )
 
 
-def guesser_of(
+def guesser_of(  # noqa: PLR0913, PLR0917 - all that tells who it is
     services: Services,
     request: LoginRequest,
+    step: LoginStep,
     facts: LoginFacts,
     handle: LoginHandle | None,
     raised: Raised | None,
@@ -85,6 +86,7 @@ def guesser_of(
     if facts.identifier is not None:
         subject = limits.subject_of(services, facts.identifier_type or "", facts.identifier)
     mark = request.command.known_browser
+    way = way_of(step) if handle is None else handle.way
     return Guesser(
         by=request.by,
         user_id=None if raised is None else raised.session.user_id,
@@ -92,7 +94,7 @@ def guesser_of(
         is_second_factor=raised is not None,
         known_browser=None
         if subject is None
-        else known_browser.find(services, request, mark, subject),
+        else known_browser.find(services, request, mark, subject, way),
         ip_address=request.command.client_attributes.ip_address,
         handle=None if handle is None else handle.id,
     )

@@ -28,14 +28,15 @@ from worker.errors import (
     WrongSubject,
 )
 from worker.logins import journal, known_browser, limits, orphans
+from worker.logins.known_browser import Proved
 from worker.logins.limits import Bucket, Guesser
-from worker.logins.login_handle import LoginHandle
+from worker.logins.login_handle import LoginHandle, way_of
 from worker.logins.open_at_once import open_at_once
 from worker.logins.step_up_session import Raised
 from worker.logout.end_sessions import end_sessions
 from worker.logout.owed_end import owe_end
 from worker.logs import call_operator
-from worker.mosaic import Identity, LoginFacts, SilentAuthCall, Tokens
+from worker.mosaic import CALLS, Identity, LoginFacts, SilentAuthCall, Tokens
 from worker.requests.login_commands import AuthenticateCommand
 from worker.requests.outcomes import Outcome, failure_of
 from worker.requests.request import OpenedRequest
@@ -70,6 +71,16 @@ class Attempt:
     def method(self) -> str:
         """The method, as the operator grants it."""
         return self.proof.method.value if self.handle is None else self.handle.method
+
+    @property
+    def way(self) -> str:
+        """What a browser is known by once the proof is accepted."""
+        return way_of(self.proof) if self.handle is None else self.handle.way
+
+    @property
+    def is_named_by_mosaic(self) -> bool:
+        """Whether an accepted proof is that of the user named, and not of any."""
+        return self.expected_user is not None or CALLS[type(self.proof)].proves_name
 
     @property
     def session_id(self) -> str | None:
@@ -210,13 +221,16 @@ def _active(login: Attempt, tokens: Tokens, identity: Identity) -> ActiveLogin:
 def _answer(login: Attempt, tokens: Tokens, identity: Identity, stored: Stored) -> Outcome:
     """Return tokens, or what the login lacks for this app: then its browser may still step up."""
     services, app = login.services, login.request.app
-    subjects = [limits.subject_of(services, "user_id", stored.user_id)]
-    if login.guesser.subject is not None:
-        subjects.append(login.guesser.subject)
+    proved = Proved(
+        user=limits.subject_of(services, "user_id", stored.user_id),
+        name=login.guesser.subject,
+        is_named_by_mosaic=login.is_named_by_mosaic,
+        way=login.way,
+    )
     known = {
         "amr": stored.amr,
         "browser_token": stored.browser_token,
-        "known_browser": known_browser.make(services, app.app_id, *subjects),
+        "known_browser": known_browser.make(services, login.request, proved),
     }
     fields = {name: value for name, value in known.items() if value is not None}
     logouts, notices = stored.replaced.logouts, stored.replaced.notices

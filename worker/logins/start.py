@@ -27,7 +27,7 @@ from worker.errors import (
 )
 from worker.logins import journal, limits
 from worker.logins.journal import PlannedCall
-from worker.logins.login_handle import LoginHandle, expiry
+from worker.logins.login_handle import LoginHandle, expiry, way_of
 from worker.logins.login_steps import (
     call_mosaic,
     guesser_of,
@@ -81,7 +81,7 @@ def _take(
 ) -> Outcome:
     seconds = seconds_for_call(services, request)
     facts = _facts(request.command, step, begun, raised)
-    guesser = guesser_of(services, request, facts, begun, raised)
+    guesser = guesser_of(services, request, step, facts, begun, raised)
     limits.look(services, guesser, limits.guesses(guesser))
     if CALLS[type(step)].takes_browser:
         limits.count(services, guesser, limits.sends(guesser))
@@ -168,6 +168,7 @@ def _begun(  # noqa: PLR0913, PLR0917 - what a handle is made of
 ) -> Outcome:
     handle = LoginHandle(
         method=step.method.value,
+        way=way_of(step),
         next_step=step.next_step.__name__,
         facts=replace(facts, transaction=shown.transaction),
         expires_at=expiry(services.now()),

@@ -49,6 +49,8 @@ class LoginCall:
     shown: Callable[[Mapping[str, Any]], Shown] | None = None  # of a first step
     path: str | None = None  # where it is not the endpoint's name
     needs_client_token: bool = True
+    # Of a proof: whether Mosaic is told who signs in, so that no other user's is accepted.
+    proves_name: bool = True
     takes_browser: bool = False  # client_attributes, of a first step
     takes_device_id: bool = False  # it is on the pages of these calls alone
     may_be_repeated: bool = False  # it uses nothing up and sends nothing
@@ -216,7 +218,7 @@ CALLS: Final[Mapping[type[LoginStep], LoginCall]] = {
     methods.IssueLink: LoginCall(
         Endpoint.LINK_SEND, _issue_link, _issued_code, takes_browser=True, takes_device_id=True
     ),
-    methods.Link: LoginCall(Endpoint.LINK_PROOF, _link, takes_device_id=True),
+    methods.Link: LoginCall(Endpoint.LINK_PROOF, _link, proves_name=False, takes_device_id=True),
     methods.Totp: LoginCall(Endpoint.TOTP_PROOF, _totp, takes_device_id=True),
     methods.BeginTotpTransaction: LoginCall(
         Endpoint.TOTP_TRANSACTION_START,
@@ -247,7 +249,7 @@ CALLS: Final[Mapping[type[LoginStep], LoginCall]] = {
         needs_client_token=False,
         may_be_repeated=True,
     ),
-    methods.Webauthn: LoginCall(Endpoint.WEBAUTHN_PROOF, _webauthn),
+    methods.Webauthn: LoginCall(Endpoint.WEBAUTHN_PROOF, _webauthn, proves_name=False),
     methods.MobileBiometrics: LoginCall(
         Endpoint.BIOMETRICS_PROOF, _biometrics, takes_device_id=True
     ),

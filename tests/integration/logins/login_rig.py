@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -209,9 +210,10 @@ def by_key(
 
 
 def by_phone(stage: Stage, **fields: Any) -> Heard:
-    phone = Phone()
+    number = secrets.token_hex(4)  # phones and what they sign serve once
+    phone, made = Phone(f"phone-{number}"), f"made by the phone {number}"
     stage.mosaic.state.biometrics.register("ada", phone.key_id, phone.public_key)
-    signed = ("made by the phone", phone.sign("made by the phone"), phone.key_id)
+    signed = (made, phone.sign(made), phone.key_id)
     proof = methods.MobileBiometrics(*signed, *_named(fields, "ada"))
     return prove(stage, proof, **fields)
 

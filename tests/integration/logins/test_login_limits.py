@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,14 +12,20 @@ import pytest
 from sqlalchemy import select
 
 from models import SessionEvent
-from session_client import Wishes, methods
+from session_client import Wishes, methods, times
 from session_client.contract import Reason, Verdict
+from simulator.controls.devices import PasskeyDevice
 from simulator.idp.endpoints import Endpoint
 from tests.integration.logins.login_rig import (
     BACK,
     MAIL,
     PHONE,
+    WAYS,
     begin,
+    by_link,
+    by_mail,
+    by_sms,
+    by_totp,
     calls,
     furnish,
     last_code,
@@ -81,6 +90,28 @@ def test_a_mark_that_is_none_makes_no_browser_known(sqlite_stage: Stage, mark: s
     guess(sqlite_stage, 5)
 
     assert log_in(sqlite_stage, known_browser=mark).reason == Reason.TOO_MANY_ATTEMPTS
+
+
+def test_a_mark_of_an_earlier_form_counts_as_none(sqlite_stage: Stage) -> None:
+    ada = limits.subject_of(sqlite_stage.services, "username", "ada").hex()
+    text = json.dumps({"id": "i", "at": times.to_wire(sqlite_stage.now()), "for": [ada]})
+    sealed = sqlite_stage.services.keyring.seal(text, "known_browser:shop")
+    mark = base64.urlsafe_b64encode(sealed).decode()
+
+    assert log_in(sqlite_stage, known_browser=mark).verdict is Verdict.AUTHENTICATED
+    guess(sqlite_stage, 5)
+    assert log_in(sqlite_stage, known_browser=mark).reason == Reason.TOO_MANY_ATTEMPTS
+
+
+def test_no_mark_grows_larger_than_a_cookie_may_be(sqlite_stage: Stage) -> None:
+    mark = None
+    for number in range(12):
+        name = (f"{number}@nowhere.example", "email")
+        mark = _by_a_link_of_bobs(sqlite_stage, name, known_browser=mark)
+        _let_a_day_go_by(sqlite_stage)
+
+    assert mark is not None
+    assert len(mark) < 4000
 
 
 def test_the_mark_of_another_user_or_app_makes_no_browser_known(sqlite_stage: Stage) -> None:
@@ -149,6 +180,141 @@ def test_second_factors_are_counted_apart_from_passwords_over_all_sessions(
     assert limited.reason == Reason.TOO_MANY_ATTEMPTS
     assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
     assert [session.ended_at for session in sqlite_stage.sessions()] == [None] * 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_only_who_has_passed_a_factor_has_a_count_of_their_own_for_it(
+    sqlite_stage: Stage, way: str
+) -> None:
+    """Else who knows the password would begin anew to guess at the factor with each login."""
+    sign_in, _, _ = WAYS[way]
+    answers = []
+    for _ in range(3):
+        browser = sign_in(sqlite_stage)
+        mark: dict[str, Any] = {
+            "step_up": browser.browser_token,
+            "known_browser": browser.known_browser,
+        }
+        answers += [prove(sqlite_stage, methods.Totp("000000"), **mark) for _ in range(5)]
+        _let_a_day_go_by(sqlite_stage)
+
+    own = 3 if way == "an authenticator app" else 1
+    assert [a.reason for a in answers].count(Reason.INVALID_CREDENTIALS) == 5 * own
+
+
+def test_a_browser_that_has_passed_a_factor_is_known_by_it_from_login_to_login(
+    sqlite_stage: Stage,
+) -> None:
+    browser = log_in(sqlite_stage)
+    stepped = by_totp(
+        sqlite_stage, step_up=browser.browser_token, known_browser=browser.known_browser
+    )
+    for _ in range(5):
+        prove(sqlite_stage, methods.Totp("000000"), step_up=stepped.browser_token)
+
+    again = log_in(sqlite_stage, known_browser=stepped.known_browser)
+    mark: dict[str, Any] = {"step_up": again.browser_token, "known_browser": again.known_browser}
+    wrong = [prove(sqlite_stage, methods.Totp("000000"), **mark) for _ in range(4)]
+    sqlite_stage.pass_time(minutes=1)
+    right = by_totp(sqlite_stage, **mark)
+
+    assert {answer.reason for answer in wrong} == {Reason.INVALID_CREDENTIALS}
+    assert right.verdict is Verdict.AUTHENTICATED
+
+
+def test_the_count_of_a_known_browser_does_not_begin_anew_with_a_login(
+    sqlite_stage: Stage,
+) -> None:
+    browser = log_in(sqlite_stage)
+    mark = browser.known_browser
+    answers = []
+    for _ in range(3):
+        answers += guess(sqlite_stage, 2, known_browser=mark)
+        mark = log_in(sqlite_stage, known_browser=mark).known_browser
+
+    assert [a.reason for a in answers].count(Reason.INVALID_CREDENTIALS) == 5
+
+
+@pytest.mark.parametrize("channel", ["sms", "email"])
+def test_codes_by_another_channel_than_the_browser_is_known_by_are_counted_with_all_others(
+    sqlite_stage: Stage, channel: str
+) -> None:
+    other = by_sms if channel == "email" else by_mail
+    known = other(sqlite_stage).known_browser
+    step = methods.SendOtp(channel, "ada", "user_id")
+
+    first = begin(sqlite_stage, step)
+    second = begin(sqlite_stage, step, known_browser=known)
+
+    assert (first.verdict, second.reason) == (Verdict.OK, Reason.TOO_MANY_ATTEMPTS)
+
+
+def _let_a_day_go_by(stage: Stage) -> None:
+    """Let codes and links be sent again."""
+    for key in stage.redis.keys("mosaic-sessions:sign-in:sent:*"):
+        stage.redis.delete(key)
+
+
+def _by_a_link_of_bobs(stage: Stage, name: tuple[str, str] = MAIL, **fields: Any) -> str:
+    """Complete with bob's link what was begun in another name; Mosaic does not ask whose it was."""
+    begun = begin(stage, methods.SendLink(BACK, *name))
+    begin(stage, methods.SendLink(BACK, "bob@example.com", "email"))
+    proof = methods.Link(stage.mosaic.state.outbox.latest("bob").code, begun["state"])
+    return _mark_of_bob(prove(stage, proof, login=begun["login"], **fields))
+
+
+def _by_a_passkey_of_bobs(stage: Stage) -> str:
+    device = PasskeyDevice()
+    stage.mosaic.state.passkeys.register("bob", device.credential_id, device.public_key)
+    in_adas_name = begin(stage, methods.BeginWebauthn("ada"))
+    own = begin(stage, methods.BeginWebauthn(None))
+    proof = methods.Webauthn(device.answer(own["options"]))
+    return _mark_of_bob(prove(stage, proof, login=in_adas_name["login"]))
+
+
+def _mark_of_bob(answer: Any) -> str:
+    assert (answer.verdict, answer.user_id) == (Verdict.AUTHENTICATED, "bob")
+    return str(answer.known_browser)
+
+
+@pytest.mark.parametrize("earn", [_by_a_link_of_bobs, _by_a_passkey_of_bobs])
+def test_who_signs_in_as_another_than_the_one_named_is_not_known_by_that_name(
+    sqlite_stage: Stage, earn: Callable[[Stage], str]
+) -> None:
+    ada = PasskeyDevice(is_discoverable=False)
+    sqlite_stage.mosaic.state.passkeys.register("ada", ada.credential_id, ada.public_key)
+    marks: list[Any] = []
+    for _ in range(2):
+        marks.append(earn(sqlite_stage))
+        bob = methods.Password("bob", "bob's")
+        marks.append(prove(sqlite_stage, bob, known_browser=marks[-1]).known_browser)
+        _let_a_day_go_by(sqlite_stage)
+
+    answers = [
+        prove(sqlite_stage, methods.Password(name, "wrong", kind), known_browser=mark)
+        for mark in marks
+        for name, kind in (("ada", "username"), MAIL)
+        for _ in range(5)
+    ]
+
+    assert [a.reason for a in answers].count(Reason.INVALID_CREDENTIALS) == 2 * 5
+
+
+def test_links_that_are_asked_for_in_a_name_that_is_not_proved_are_counted_by_who_it_was(
+    sqlite_stage: Stage,
+) -> None:
+    """Ada's browsers are not locked out by others, and bob's have one count for hers together."""
+    hers = by_link(sqlite_stage).known_browser
+    _let_a_day_go_by(sqlite_stage)
+    bobs = [_by_a_link_of_bobs(sqlite_stage)]
+    _let_a_day_go_by(sqlite_stage)
+    bobs.append(_by_a_link_of_bobs(sqlite_stage))
+
+    step = methods.SendLink(BACK, *MAIL)
+    of_bob = [begin(sqlite_stage, step, known_browser=mark) for mark in bobs]
+
+    assert [answer.reason for answer in of_bob] == [None, Reason.TOO_MANY_ATTEMPTS]
+    assert begin(sqlite_stage, step, known_browser=hers).verdict is Verdict.OK
 
 
 def test_an_address_that_fails_for_many_names_waits_alone(sqlite_stage: Stage) -> None:
