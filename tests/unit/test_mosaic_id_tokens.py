@@ -295,6 +295,12 @@ FORGED: dict[str, tuple[str, str]] = {
     "no sub": ("sub", sign(without("sub"))),
     "sub empty": ("sub", sign({**CLAIMS, "sub": ""})),
     "sub a number": ("sub", sign({**CLAIMS, "sub": 7})),
+    "sub of 256 characters": ("sub", sign({**CLAIMS, "sub": "a" * 256})),
+    **{
+        f"{name} with {text!r}": (name, sign({**CLAIMS, name: value}))
+        for text in ("a\x00", "a\nb", "\x1b[2J", "\x85", "\ud800")
+        for name, value in (("sub", text), ("amr", [text]), ("amr", text))
+    },
     "amr a number": ("amr", sign({**CLAIMS, "amr": 0})),
     "amr of numbers": ("amr", sign({**CLAIMS, "amr": [1]})),
     "auth_time a string": ("auth_time", sign({**CLAIMS, "auth_time": "now"})),

@@ -44,8 +44,10 @@ def end(
     Not the session a factor was to be added to, which is *keeps*.
     """
     session_id = body.get("session_id")
-    if not isinstance(session_id, str) or not session_id or session_id == keeps:
+    if not isinstance(session_id, str) or session_id in {"", keeps}:
         return
+    if not (session_id.isascii() and session_id.isprintable()):
+        return  # no id of Mosaic's
     app = request.app.mosaic
     try:
         whom = services.keyring.lookup_hash(session_id).hex()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -20,6 +20,7 @@ from worker.errors import TokenRejected, WrongSubject
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.jwks import EC_ALGORITHMS, RSA_ALGORITHMS, KeySet, KeySets, VerificationKey
 from worker.mosaic.types import Identity, MosaicApp
+from worker.storage.sql import MAX_USER_ID_CHARACTERS, is_storable
 
 ALGORITHMS: Final = RSA_ALGORITHMS | EC_ALGORITHMS
 
@@ -224,7 +225,8 @@ def _check_client(claims: Mapping[str, Any], client_id: str) -> None:
 
 def _subject(claims: Mapping[str, Any]) -> str:
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not subject:
+    # Another could be stored by no worker, or named by no app that is to log the user out.
+    if not _is_text(subject) or not 0 < len(subject) <= MAX_USER_ID_CHARACTERS:
         raise TokenRejected("sub")
     return subject
 
@@ -234,11 +236,14 @@ def _methods(claims: Mapping[str, Any]) -> tuple[str, ...]:
     methods = claims.get("amr")
     if methods is None or methods == "":
         return ()
-    if isinstance(methods, str):
-        return (methods,)
-    if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
+    listed = [methods] if isinstance(methods, str) else methods
+    if not isinstance(listed, list) or not all(map(_is_text, listed)):
         raise TokenRejected("amr")
-    return tuple(methods)
+    return tuple(listed)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and is_storable(value)
 
 
 def _auth_time(claims: Mapping[str, Any], latest: float) -> datetime | None:

@@ -6,15 +6,19 @@ what it does not know is unknown.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from session_client import methods
+from session_client import contract, methods, sealing
 from session_client.login_steps import LoginStep
 from worker.errors import MosaicContractBroken
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.types import MosaicApp
+
+# Sealed it becomes a third larger, and what else the answer says is short.
+_MAX_SHOWN_CHARACTERS: Final = contract.MAX_ANSWER_BYTES // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +186,7 @@ def _begun_totp_transaction(body: Mapping[str, Any]) -> Shown:
 def _webauthn_options(body: Mapping[str, Any]) -> Shown:
     _object(body, "credential_request_options")
     # Whole: what the browser is to encode is this call's id beside what its authenticator signed.
-    return Shown({"options": dict(body)})
+    return Shown({"options": _object({"body": body}, "body")})
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:
@@ -194,9 +198,19 @@ def _text(body: Mapping[str, Any], name: str) -> str:
 
 def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = body.get(name)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not _is_sendable(value):
         raise _broken(name)
     return value
+
+
+def _is_sendable(value: dict[str, Any]) -> bool:
+    """Whether an app can be answered with it: Python reads more than JSON can write."""
+    try:
+        text = json.dumps({"data": {"shown": value}}, allow_nan=False)
+        sealing.json_object(text)
+    except (ValueError, RecursionError):
+        return False
+    return len(text) <= _MAX_SHOWN_CHARACTERS
 
 
 def _broken(name: str) -> MosaicContractBroken:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -11,14 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from session_client import contract
 from session_client.contract import Method
+from worker.storage.sql import MAX_USER_ID_CHARACTERS, is_storable
 
 
 def _is_storable(text: str) -> str:
-    # PostgreSQL refuses NUL and no database takes half a surrogate pair; control characters in
-    # an identifier are an attack on our logs.
-    if text.isprintable():  # the shorter look: an ID token has a thousand characters
-        return text
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+    if not is_storable(text):
         raise ValueError("control characters and lone surrogates are not allowed")
     return text
 
@@ -62,7 +58,9 @@ def _is_challenge(text: str) -> str:
 _STORABLE: Final = AfterValidator(_is_storable)
 _SENDABLE: Final = AfterValidator(_is_sendable)
 
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), _STORABLE]
+UserId = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARACTERS), _STORABLE
+]
 SessionId = Annotated[str, StringConstraints(min_length=1, max_length=4096), _STORABLE]
 IdToken = Annotated[
     str, StringConstraints(min_length=1, max_length=contract.MAX_ID_TOKEN_CHARACTERS), _STORABLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -464,6 +465,84 @@ def test_a_session_that_mosaic_does_not_find_for_a_login_that_names_none_is_a_re
 
     assert (answer.verdict, answer.reason) == (Verdict.ACCESS_DENIED, Reason.REFUSED_BY_IDP)
     assert stage.sessions() == []
+
+
+# --- what no app can be answered with
+
+
+def _nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+UNSENDABLE = {
+    "no number": float("nan"),
+    "no end": float("inf"),
+    "nested": _nested(31),
+    "nested deep": _nested(900),
+}
+
+
+@pytest.mark.parametrize("value", UNSENDABLE.values(), ids=UNSENDABLE)
+def test_what_a_first_step_shows_is_an_answer_or_the_operators_business(
+    sqlite_stage: Stage, value: Any
+) -> None:
+    stage = sqlite_stage
+    stage.mosaic.state.social.add_account("google", "ada-there")
+    begun = begin(stage, methods.BeginSocial("google", BACK))
+    brought = visit_provider(begun["authorization_url"], "ada-there")
+    faults = stage.mosaic.state.faults
+    faults.add(Endpoint.SOCIAL_VERIFY, "change_answer", changes={"claims": {"x": value}})
+    faults.add(Endpoint.WEBAUTHN_START, "change_answer", changes={"x": value})
+
+    with capture_logs() as logs:
+        step = methods.VerifySocial(brought["code"], brought["state"])
+        answers = [
+            begin(stage, step, login=begun["login"]),
+            begin(stage, methods.BeginWebauthn()),
+        ]
+
+    assert {(answer.verdict, answer.reason) for answer in answers} == {
+        (Verdict.TEMPORARILY_UNAVAILABLE, Reason.IDP_UNAVAILABLE)
+    }
+    assert len(told_operator(logs)) == 2
+
+
+def test_what_is_larger_in_an_answer_than_it_came_is_none_either(sqlite_stage: Stage) -> None:
+    options = {"credential_request_options": {"x": "é" * 200_000}}  # two bytes each, and six
+    sqlite_stage.mosaic.state.faults.add(
+        Endpoint.WEBAUTHN_START,
+        "status",
+        status=200,
+        text=json.dumps(options, ensure_ascii=False),
+        content_type="application/json",
+    )
+
+    answer = begin(sqlite_stage, methods.BeginWebauthn())
+
+    assert (answer.verdict, answer.reason) == (
+        Verdict.TEMPORARILY_UNAVAILABLE,
+        Reason.IDP_UNAVAILABLE,
+    )
+
+
+@pytest.mark.parametrize("session_id", ["\ud800", "a\x00", "\x1b[2J", "é", "", 7, ["a"]], ids=repr)
+def test_a_session_id_that_is_none_leaves_it_unknown_what_came_of_the_login(
+    sqlite_stage: Stage, session_id: Any
+) -> None:
+    sqlite_stage.mosaic.state.faults.add(
+        Endpoint.PASSWORD_AUTHENTICATE, "change_answer", changes={"session_id": session_id}
+    )
+
+    answer = log_in(sqlite_stage)
+
+    assert (answer.verdict, answer.reason) == (
+        Verdict.TEMPORARILY_UNAVAILABLE,
+        Reason.OUTCOME_UNKNOWN,
+    )
+    assert sqlite_stage.sessions() == []
 
 
 # --- what an app may show tells nothing
