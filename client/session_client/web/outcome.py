@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote
 
 from session_client import browser_cookie
 from session_client.browser_cookie import CookieHeader
@@ -136,8 +138,13 @@ def host_cookie(name: str, value: str, lasts: int, *, is_secure: bool) -> Header
 
 
 def redirect(location: str, changes: Changes | None = None) -> Turned:
-    """Return a redirect that makes a GET of whatever it was."""
-    return Turned(status=303, location=location, changes=changes or Changes())
+    """Return a redirect that makes a GET of whatever it was.
+
+    A header holds no more than ASCII: of a ``next`` with more one framework would make an error,
+    after the login, and another one the address of another page.
+    """
+    written = quote(location, safe=string.punctuation, errors="replace")
+    return Turned(status=303, location=written, changes=changes or Changes())
 
 
 def login_required(request: Incoming, options: Options, reason: str, changes: Changes) -> Turned:

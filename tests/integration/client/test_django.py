@@ -168,6 +168,15 @@ def test_the_entry_leads_back_and_tells_a_script(session_worker: SessionWorker) 
     assert visit(enter, **PAGE)[1].headers["Location"] == "/login?next=/x"
 
 
+def test_the_way_back_is_a_header_whatever_its_letters(session_worker: SessionWorker) -> None:
+    from session_client.django.views import enter  # noqa: PLC0415
+
+    _, sent = cookie(session_worker)
+    _, page = visit(enter, **sent, QUERY_STRING="next=/%E2%82%AC")
+
+    assert page.headers["Location"] == "/%E2%82%AC"
+
+
 def test_tokens_are_of_who_is_in(session_worker: SessionWorker) -> None:
     from django.http import HttpResponse  # noqa: PLC0415
 

@@ -202,6 +202,27 @@ def test_the_entry_signs_in_leads_back_and_tells_a_script(
     assert browser.get("/enter", headers=session_worker.script).status_code == 204
 
 
+NOT_ASCII = {
+    "/caf%C3%A9": "/caf%C3%A9",
+    "/%E2%82%AC?a=b%26c": "/%E2%82%AC?a=b&c",
+    "/%25C3%25A9": "/%C3%A9",
+    "/%F0%9F%90%8E%23x": "/%F0%9F%90%8E#x",
+}
+
+
+def test_the_way_back_is_a_header_whatever_its_letters(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    arrive(browser, session_worker)
+
+    led = {
+        asked: browser.get(f"/enter?next={asked}", headers=session_worker.page).headers["Location"]
+        for asked in NOT_ASCII
+    }
+
+    assert led == NOT_ASCII
+
+
 def test_a_factor_is_begun_and_completed(
     session_worker: SessionWorker, browser: httpx.Client
 ) -> None:
