@@ -24,7 +24,7 @@ def documented_rules(user: str, version: tuple[int, ...]) -> list[str]:
     assert line is not None
     words = line[1].replace("\\\n", " ").replace(">…", f">{PASSWORD}").split()
     if version < (7,):
-        words = [word.replace("%W~", "~") for word in words]
+        words = [word.replace("%W~", "~").strip("()") for word in words]
     if (7,) <= version < (7, 2):
         words.remove("+client|setinfo")
     return words

@@ -19,7 +19,7 @@ import redis
 
 from sandbox.ports import free_port
 from sandbox.processes import poll_until
-from sandbox.redis_server import RedisServer
+from sandbox.redis_server import RedisServer, find_valkey_binary
 from sandbox.stack import Stack
 from session_client import (
     AsyncSessionClient,
@@ -39,9 +39,14 @@ USERS = ("shop", "desk", WORKER)
 UNACKED, UNACKED_INDEX = "app:desk:unacked", "app:desk:unacked_index"
 
 
+# The one whose rules know no more than keys and commands, and one that knows all that is written.
+SERVERS = {"at hand": None, "valkey": find_valkey_binary()}
+on_each_server = pytest.mark.parametrize("own_redis", SERVERS.values(), ids=SERVERS, indirect=True)
+
+
 @pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
+def own_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with RedisServer(binary=getattr(request, "param", None)) as server:
         with redis.Redis.from_url(server.url()) as admin:
             for user in USERS:
                 rules = documented_rules(user, version_of(admin))
@@ -145,6 +150,7 @@ def got(url: str) -> str:
         return ""
 
 
+@on_each_server
 def test_the_example_with_a_queue_works_with_the_redis_user_documented_for_it(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -200,8 +206,12 @@ EVERYBODYS = [
 ]
 
 
+QUEUES = ["auth", "login", "sessions", "logout"]
+
+
+@on_each_server
 @pytest.mark.parametrize("user", ["shop", "desk"])
-@pytest.mark.parametrize("queue", ["auth", "login", "sessions", "logout"])
+@pytest.mark.parametrize("queue", QUEUES)
 def test_only_before_redis_7_can_an_app_take_from_a_queue_what_it_published(
     own_redis: RedisServer, user: str, queue: str
 ) -> None:
@@ -214,6 +224,31 @@ def test_only_before_redis_7_can_an_app_take_from_a_queue_what_it_published(
             app.blpop([queue], 1)
 
         assert admin.llen(queue) == (1 if version_of(admin) >= (7,) else 0)
+
+
+@on_each_server
+def test_from_redis_7_on_an_app_with_a_queue_can_do_nothing_to_others_but_publish(
+    own_redis: RedisServer,
+) -> None:
+    """Anything else in the place of a queue would stop all workers."""
+    rests = ["", "x", "1", "x y", "1 x", "0 1", "0 -1", "x 1"]
+    done = set()
+    with (
+        redis.Redis.from_url(own_redis.url()) as admin,
+        redis.Redis.from_url(url_of("desk", own_redis)) as app,
+    ):
+        rules = " ".join(documented_rules("desk", version_of(admin)))
+        for command in re.findall(r"\+([a-z]+)(?=[ )])", rules):
+            for queue in QUEUES:
+                for rest in rests:
+                    with suppress(redis.exceptions.ResponseError):  # refused, or wrongly asked
+                        app.execute_command(command, queue, *rest.split())
+                        done.add(command)
+                    admin.delete(*QUEUES)
+        is_old = version_of(admin) < (7,)
+
+    harmless = {"ping"}  # it says its argument again
+    assert done - harmless == {"lpush"} or (is_old and "set" in done)
 
 
 @pytest.mark.parametrize(
