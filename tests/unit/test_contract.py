@@ -301,7 +301,7 @@ def test_the_page_lists_the_login_methods_as_they_are_declared() -> None:
 
 
 def test_the_page_lists_the_limits_of_logins_as_the_worker_counts_them() -> None:
-    guesser = limits.Guesser(by=Cause("shop", "r"), subject=b"s", ip_address="::1", handle="h")
+    guesser = limits.Guesser(by=Cause("shop", "r"), subject=b"s", origin="o", handle="h")
     adding = dataclasses.replace(guesser, is_second_factor=True)
     counted = [
         *limits.guesses(guesser)[:2],

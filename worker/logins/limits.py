@@ -84,7 +84,7 @@ class Guesser:
     subject: bytes | None
     is_second_factor: bool = False  # counted apart from passwords
     known_browser: str | None = None  # the id of its mark, if that names the subject
-    ip_address: str | None = None
+    origin: str | None = None  # of `origin_of`, where the app says from where they ask
     handle: str | None = None
 
 
@@ -94,6 +94,11 @@ def subject_of(services: Services, identifier_type: str, identifier: str) -> byt
     if identifier_type == "phone_number":
         text = "".join(character for character in text if character.isdigit())
     return services.keyring.keyed_hash(Hashed.IDENTIFIER, f"{identifier_type}:{text}")
+
+
+def origin_of(services: Services, address: str) -> str:
+    """Return a keyed hash of an IP address: who reads Redis learns none of a user's."""
+    return services.keyring.keyed_hash(Hashed.IDENTIFIER, f"address:{_network(address)}").hex()
 
 
 def guesses(guesser: Guesser) -> tuple[Bucket, ...]:
@@ -106,8 +111,8 @@ def guesses(guesser: Guesser) -> tuple[Bucket, ...]:
         limit = Limit.FACTOR if guesser.is_second_factor else Limit.LOGIN
         key = f"failed:{limit}:{guesser.subject.hex()}:{guesser.known_browser or UNKNOWN_BROWSER}"
         buckets.append(_bucket(limit, key, FAILURES, FAILURE_SECONDS))
-    if guesser.ip_address is not None:
-        buckets.append(failures_of_address(guesser.by.app_id, guesser.ip_address))
+    if guesser.origin is not None:
+        buckets.append(failures_of_address(guesser.by.app_id, guesser.origin))
     return tuple(buckets)
 
 
@@ -120,8 +125,8 @@ def sends(guesser: Guesser) -> tuple[Bucket, ...]:
             _bucket(Limit.SENDS, f"sent:{recipient}:{seconds}", size, seconds)
             for size, seconds in SENDS
         ]
-    if guesser.ip_address is not None:
-        buckets.append(sends_of_address(guesser.ip_address))
+    if guesser.origin is not None:
+        buckets.append(sends_of_address(guesser.origin))
     return tuple(buckets)
 
 
@@ -154,15 +159,15 @@ def of_subject(services: Services, subject: bytes) -> list[tuple[Bucket, str]]:
     return [counted for key in found for counted in _of_key(key)]
 
 
-def failures_of_address(app_id: str | None, address: str) -> Bucket:
+def failures_of_address(app_id: str | None, origin: str) -> Bucket:
     """Return what the failures from an IP address at an app are counted in."""
-    key = f"failed:address:{app_id}:{_network(address)}"
+    key = f"failed:address:{app_id}:{origin}"
     return _bucket(Limit.ADDRESS, key, FAILURES_OF_AN_ADDRESS, FAILURE_SECONDS)
 
 
-def sends_of_address(address: str) -> Bucket:
+def sends_of_address(origin: str) -> Bucket:
     """Return what the codes and links that an IP address asks for are counted in."""
-    key = f"sent:address:{_network(address)}"
+    key = f"sent:address:{origin}"
     return _bucket(Limit.SENDS_OF_ADDRESS, key, SENDS_OF_AN_ADDRESS, _HOUR)
 
 

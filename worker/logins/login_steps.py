@@ -85,7 +85,7 @@ def guesser_of(  # noqa: PLR0913, PLR0917 - all that tells who it is
     subject = None
     if facts.identifier is not None:
         subject = limits.subject_of(services, facts.identifier_type or "", facts.identifier)
-    mark = request.command.known_browser
+    mark, address = request.command.known_browser, request.command.client_attributes.ip_address
     way = way_of(step) if handle is None else handle.way
     return Guesser(
         by=request.by,
@@ -95,7 +95,7 @@ def guesser_of(  # noqa: PLR0913, PLR0917 - all that tells who it is
         known_browser=None
         if subject is None
         else known_browser.find(services, request, mark, subject, way),
-        ip_address=request.command.client_attributes.ip_address,
+        origin=None if address is None else limits.origin_of(services, address),
         handle=None if handle is None else handle.id,
     )
 

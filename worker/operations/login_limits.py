@@ -101,11 +101,12 @@ def _found(services: Services, whom: Whom) -> list[tuple[Bucket, LimitInfo]]:
 def _buckets(services: Services, whom: Whom) -> Iterable[tuple[Bucket, str | None, str | None]]:
     """Yield each bucket with its app and its browser, where it has one."""
     if whom.address is not None:
+        origin = limits.origin_of(services, whom.address)
         with services.store.read() as connection:
             app_ids = overview.all_apps(connection)
         for app_id in app_ids:
-            yield limits.failures_of_address(app_id, whom.address), app_id, None
-        yield limits.sends_of_address(whom.address), None, None
+            yield limits.failures_of_address(app_id, origin), app_id, None
+        yield limits.sends_of_address(origin), None, None
         return
     for subject in _subjects(services, whom):
         for bucket, browser in limits.of_subject(services, subject):

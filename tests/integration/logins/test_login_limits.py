@@ -328,6 +328,22 @@ def test_an_address_that_fails_for_many_names_waits_alone(sqlite_stage: Stage) -
     assert log_in(sqlite_stage, wishes=elsewhere).verdict is Verdict.AUTHENTICATED
 
 
+def test_who_reads_redis_learns_of_no_name_and_no_address(sqlite_stage: Stage) -> None:
+    addresses = ("203.0.113.7", "2001:db8:a:b::1", "::ffff:198.51.100.9", "no address")
+    for number, address in enumerate(addresses):
+        here = Wishes(ip_address=address)
+        prove(sqlite_stage, WRONG, wishes=here)
+        step = methods.SendOtp("sms", f"{PHONE[0]}{number}", PHONE[1])
+        begin(sqlite_stage, step, wishes=here)
+    begin(sqlite_stage, methods.SendLink(BACK, *MAIL))
+
+    counts = repr(sqlite_stage.redis.keys("mosaic-sessions:sign-in:*"))
+
+    assert counts.count(":address:") == 2 * len(addresses)
+    shown = ("203.0.113", "2001:db8", "198.51.100", "no address", "ada", MAIL[0], PHONE[0])
+    assert [text for text in shown if text in counts] == []
+
+
 @pytest.mark.parametrize("carrier", ["::ffff:{}", "64:ff9b::{}"])
 def test_an_ipv4_address_that_ipv6_carries_waits_alone(sqlite_stage: Stage, carrier: str) -> None:
     for number in range(50):
