@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from worker.errors import (
     UserRefused,
 )
 from worker.mosaic.asked import Asked, Endpoint
-from worker.mosaic.http_calls import HttpAnswer
+from worker.mosaic.http_calls import MAX_BODY_BYTES, HttpAnswer
 from worker.mosaic.reading import Reading, accept
 from worker.mosaic.response_content import Content, normalised
 from worker.mosaic.responses import TABLE, Row
@@ -642,3 +643,21 @@ def test_whatever_is_answered_is_one_of_our_errors_or_a_success(
 )
 def test_slugs_and_sentences_are_compared_alike(text: str) -> None:
     assert normalised(text) == "session not found"
+
+
+WORDY = ["account has been temporarily ", "wrong password has been ", "not authorized to ", "user "]
+
+
+@pytest.mark.parametrize("phrase", WORDY)
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_body_as_large_as_may_be_is_soon_read(phrase: str, status: int) -> None:
+    times = MAX_BODY_BYTES // len(phrase) - 100
+    of_one = json.dumps({"message": phrase * times})
+    of_many = json.dumps({"message": (phrase * times).split()[: times // 2]})
+
+    began_at = time.process_time()
+    for body in (of_one, of_many):
+        with pytest.raises(SessionWorkerError):
+            accept(PASSWORD, URL, HttpAnswer(status, body.encode()))
+
+    assert time.process_time() - began_at < 1.0

@@ -20,6 +20,10 @@ _CODES: Final = ("ts_error_code", "error_code", "error")
 # No passcode, id or token looks like this: it has digits, or one word.
 _SLUG: Final = re.compile(r"[a-z]+(?:_[a-z]+)+")
 _MAX_SLUG: Final = 64
+# No page shows more sentences, or longer ones. Each row of the table looks at all that is read: a
+# body as large as may be kept every thread of a worker waiting for some ten seconds.
+_MAX_TEXTS: Final = 32
+_MAX_TEXT: Final = 1000
 # Some servers write their name into `error` whatever the message says: "Password is locked" beside
 # "Forbidden" says nothing of the client.
 _STATUS_NAMES: Final = frozenset({"bad request", "forbidden", "unauthorized"})
@@ -118,7 +122,9 @@ def _text_of(answer: HttpAnswer) -> str | bytes:
 
 def _words(*values: object) -> tuple[str, ...]:
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
-    return tuple(normalised(text) for text in texts if isinstance(text, str))
+    return tuple(
+        normalised(text[:_MAX_TEXT]) for text in texts[:_MAX_TEXTS] if isinstance(text, str)
+    )
 
 
 def normalised(text: str) -> str:
