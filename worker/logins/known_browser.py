@@ -25,8 +25,9 @@ from worker.storage.encryption import SealedValueUnreadable
 from worker.wiring import Services
 
 LIFETIME: Final = timedelta(days=180)
-# A mark is a cookie, and browsers take 4096 characters.
-_MAX_NAMES: Final = 8
+# A mark is a cookie: browsers take 4096 characters of one, and servers twice that of all of them.
+# A user has an id, a name, an address and a number.
+_MAX_NAMES: Final = 5
 
 # The ways by which a browser has proved a name: by the hex of its keyed hash.
 _Ways = dict[str, list[str]]

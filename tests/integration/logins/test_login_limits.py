@@ -111,7 +111,7 @@ def test_no_mark_grows_larger_than_a_cookie_may_be(sqlite_stage: Stage) -> None:
         _let_a_day_go_by(sqlite_stage)
 
     assert mark is not None
-    assert len(mark) < 4000
+    assert len(mark) < 2000
 
 
 def test_the_mark_of_another_user_or_app_makes_no_browser_known(sqlite_stage: Stage) -> None:
