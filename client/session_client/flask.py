@@ -256,8 +256,21 @@ def _apply(changes: Changes) -> None:
     if changes.empties:
         session.clear()
     if changes.local is not None:
+        before = _local()
         session[web.KEY] = changes.local.to_dict()
+        if changes.local.is_signed_in_since(before):
+            _give_new_id()
     g.setdefault("mosaic_headers", []).extend(changes.headers)
+
+
+def _give_new_id() -> None:
+    """Have the store of sessions, if there is one, keep this one under another id.
+
+    Flask's own cookies have none. Flask-Session, and what is written like it, knows how.
+    """
+    regenerate = getattr(current_app.session_interface, "regenerate", None)
+    if regenerate is not None:
+        regenerate(session)
 
 
 def _response(turned: Turned) -> Response:

@@ -263,8 +263,21 @@ def _apply(request: Request, changes: Changes) -> None:
     if changes.empties:
         request.session.clear()
     if changes.local is not None:
+        before = _local(request)
         request.session[web.KEY] = changes.local.to_dict()
+        if changes.local.is_signed_in_since(before):
+            _give_new_id(request)
     request.scope.setdefault(_HEADERS, []).extend(changes.headers)
+
+
+def _give_new_id(request: Request) -> None:
+    """Have the store of sessions, if there is one, keep this one under another id.
+
+    Starlette's own cookies have none. starsessions, and what is written like it, knows how.
+    """
+    regenerate = getattr(request.scope.get("session_handler"), "regenerate_id", None)
+    if regenerate is not None:
+        regenerate()
 
 
 def _response(turned: Turned) -> Response:

@@ -71,6 +71,15 @@ class Local:
             authenticated_at=self.authenticated_at,
         )
 
+    def is_signed_in_since(self, before: Local | None) -> bool:
+        """Whether it began, or was proved anew, since the framework's session held *before*.
+
+        That one needs another id then: an attacker who has planted it would read what is put there.
+        """
+        if self.is_over:
+            return False
+        return before is None or before.is_over or before.browser != self.browser
+
     def over(self) -> Local:
         """Return what is left when it has ended: whose it was."""
         return replace(self, is_over=True)
