@@ -121,3 +121,20 @@ def test_a_small_body_that_would_open_to_a_huge_one_takes_no_memory(
     apps.clients["shop"].status(user_id="ada", timeout=60)
 
     assert largest(worker) - before < 60 * MIB
+
+
+@pytest.mark.parametrize("is_started", [True, False])
+def test_what_an_app_puts_in_the_place_of_queues_stops_no_worker(
+    stack: Stack, apps: Apps, broker: redis.Redis, *, is_started: bool
+) -> None:
+    queues = ("auth", "login", "sessions", "logout")
+    workers = [stack.worker("-c", "2")] if is_started else []
+    for _ in range(2000):  # also between its last look and when it listens
+        broker.mset(dict.fromkeys(queues, "none"))
+    if not is_started:
+        workers.append(stack.worker("-c", "2"))
+
+    poll_until(lambda: not broker.exists(*queues), 60, what="them to go")
+
+    assert apps.clients["shop"].status(user_id="ada", timeout=60) == ()
+    assert [worker.is_alive for worker in workers] == [True]

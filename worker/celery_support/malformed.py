@@ -26,6 +26,10 @@ class TooLarge(ValueError):  # noqa: N818 - what happened
     """An item has more bytes than any message needs. It is dropped unread."""
 
 
+class NoQueue(ValueError):  # noqa: N818
+    """In the place of a queue lies something else. It is dropped unread."""
+
+
 def measured(found: Any) -> tuple[bytes, bytes] | None:
     """Return what BRPOP found, queue and item. Raises `TooLarge`."""
     if not found:

@@ -124,7 +124,7 @@ class OneStepQoS(stock.QoS):
     def take(self, queues: list[str], most: int) -> list[tuple[str, bytes, str]]:
         """Take *most* jobs at most, a queue after the other: queue, message and tag.
 
-        What was too large to be taken has neither message nor tag.
+        What was too large to be taken has neither message nor tag, what was no queue no tag.
         """
         done = tuple(self._done)
         sizes = map(contract.max_message_bytes, queues)

@@ -23,6 +23,7 @@ from kombu.utils.encoding import bytes_to_str
 from session_client import sentinels
 from worker.celery_support.malformed import (
     UNREADABLE,
+    NoQueue,
     TooLarge,
     is_message,
     measured,
@@ -55,6 +56,18 @@ class OneStepChannel(stock.Channel):
         if scripts is None:
             scripts = self._scripts = ScriptRunner(self.pool)
         return scripts
+
+    def _size(self, queue: str) -> int:
+        """Return how many messages wait; none where there is no queue, which `take` then removes.
+
+        A consumer asks when it connects: it would never come to take anything.
+        """
+        try:
+            return int(super()._size(queue))
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            return 0
 
     @property
     def takes_soon(self) -> bool:
@@ -114,7 +127,7 @@ class OneStepChannel(stock.Channel):
 
     def _deliver_taken(self, queue: str, message: bytes, tag: str) -> None:
         if not tag:
-            return say_no_message(TooLarge())
+            return say_no_message(NoQueue() if message else TooLarge())
         with self._rejecting(), self.qos.noted_as(tag):
             self.connection._deliver(_JSON.decode(bytes_to_str(message)), queue)  # noqa: SLF001 - as kombu does
         # No message, or one for a consumer that acknowledges nothing: it would come back for ever.

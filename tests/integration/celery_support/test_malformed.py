@@ -6,6 +6,7 @@ import base64
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -196,6 +197,37 @@ def test_a_small_body_that_would_open_to_a_huge_one_is_not_opened(
 
         assert got == ["behind"]
         assert most < 5_000_000
+
+
+NO_QUEUES: dict[str, tuple[str, ...]] = {
+    "a text": ("SET", QUEUE, CANARY),
+    "a set": ("SADD", QUEUE, CANARY),
+    "a hash": ("HSET", QUEUE, CANARY, CANARY),
+    "a sorted set": ("ZADD", QUEUE, "1", CANARY),
+    "a stream": ("XADD", QUEUE, "*", CANARY, CANARY),
+}
+
+
+@pytest.mark.parametrize("planted", NO_QUEUES.values(), ids=NO_QUEUES)
+@pytest.mark.parametrize("is_listening", [False, True])
+def test_what_lies_in_the_place_of_a_queue_stops_nobody_and_loses_no_job(
+    redis_url: str, client: redis.Redis, planted: tuple[str, ...], *, is_listening: bool
+) -> None:
+    with capture_logs() as logs, Taker(redis_url, "others", QUEUE, "more") as taker:
+        if is_listening:
+            taker.look()
+        client.execute_command(*planted)
+        publish(redis_url, "of others", queue="others")
+        publish(redis_url, "of more", queue="more")
+        with suppress(redis.ResponseError):  # kombu connects anew then, and looks again
+            taker.look()
+        taker.look()
+        publish(redis_url, "behind")
+
+        assert sorted(taker.look()) == ["behind", "of more", "of others"]
+        assert len(records(client)) == 3
+    assert rejections(logs) == 1
+    assert CANARY not in repr(logs)
 
 
 def test_a_record_of_no_message_is_forgotten_without_a_word_of_it(
