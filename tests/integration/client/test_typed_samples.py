@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parents[3]
 # What a sample takes from the app around it; the fixtures of the tests are the app's own too.
@@ -29,6 +30,14 @@ AROUND = {
     "docs/first-afternoon.md": "",
     "client/README.md": "",
 }
+# The one sample of that page which goes on with its Flask app.
+IN_THE_FLASK_APP = """
+    from session_client import Authenticated, BeginWebauthn, Webauthn
+    from session_client.flask import Sessions
+    sessions: Sessions
+    signed: str
+    def transfer(payee: str, amount: str, currency: str) -> None: ...
+"""
 # Django's settings go on where `django-admin startproject` ends; tests have fixtures without types.
 LEFT_OUT = re.compile(r"INSTALLED_APPS \+=|def test_")
 
@@ -37,11 +46,11 @@ def test_every_sample_is_typed(tmp_path: Path) -> None:
     for page, around in AROUND.items():
         text = (ROOT / page).read_text("utf-8")
         samples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        given = "\n".join(line.strip() for line in around.splitlines())
         for number, sample in enumerate(samples):
+            given = IN_THE_FLASK_APP if "approval_data=" in sample else around
             name = f"{re.sub('[^a-z]', '_', page.lower())}_{number}.py"
             if not LEFT_OUT.search(sample):
-                (tmp_path / name).write_text(f"{given}\n{sample}", "utf-8")
+                (tmp_path / name).write_text(f"{dedent(given)}\n{sample}", "utf-8")
     assert len(list(tmp_path.iterdir())) == 12
 
     done = subprocess.run(  # noqa: S603
