@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import Engine, event
 
 from migrations.target import head
@@ -77,6 +78,14 @@ class EmptyDatabases:
         except psycopg.Error:  # a table is gone, or whoever is still at it holds a lock
             return False
         return True
+
+
+def set_isolation(url: str, level: str) -> None:
+    """Have connections that are made from now on keep transactions apart by *level*."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        statement = sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = {}")
+        connection.execute(statement.format(name, sql.Literal(level)))
 
 
 @contextmanager

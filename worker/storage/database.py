@@ -36,9 +36,12 @@ from worker.storage.prepared import DriverStatement, refuses_writes
 SQLITE_BUSY_TIMEOUT_MS: Final = 5000
 POOL_TIMEOUT_SECONDS: Final = 5
 # Below the lease of a logout and the longest job: a stuck statement must not outlive either.
+# Whatever the database's own default: who has waited for a lock must see what was committed
+# meanwhile. Under "repeatable read" a logout of a user would pass by a login that it waited for.
 PG_OPTIONS: Final = (
     "-c statement_timeout=15000 -c lock_timeout=5000 "
-    "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+    "-c idle_in_transaction_session_timeout=30000 -c timezone=UTC "
+    r"-c default_transaction_isolation=read\ committed"
 )
 # The server's own timeouts are of no use once it has gone silent (a failover, a network that drops
 # packets): left to the system, every slot would wait a quarter of an hour for a dead connection.

@@ -65,7 +65,9 @@ class Beginning:
         is_read_only = bool(connection.get_execution_options().get("read_only", False))
         if is_pooled(connection.connection.dbapi_connection):
             mode = " READ ONLY" if is_read_only else ""
-            connection.exec_driver_sql(f"BEGIN{mode}; {self._time_outs()}")
+            # Once it has begun, the default set with the time-outs comes too late.
+            begin = f"BEGIN ISOLATION LEVEL READ COMMITTED{mode}"
+            connection.exec_driver_sql(f"{begin}; {self._time_outs()}")
         elif not is_read_only:
             connection.exec_driver_sql("BEGIN")
 

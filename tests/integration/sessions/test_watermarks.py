@@ -16,6 +16,7 @@ from models import DeviceWatermark, IdpSession, UserWatermark
 from session_client.contract import LogoutScope, Reason, Verdict
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
+from tests.databases import set_isolation
 from tests.integration.outbox.propagation_rig import by_queue, notices, waits_for_a_lock
 from tests.integration.storage.pg_locks import patient_locks
 from tests.stage import Stage
@@ -323,8 +324,12 @@ def test_a_registration_that_races_a_logout_leaves_nothing_alive(stage: Stage, h
     assert len(stage.logouts()) == len(stage.sessions()) == 12
 
 
-@pytest.fixture
-def pg(postgres_url: str, redis_url: str, mosaic: SimulatorServer) -> Any:
+@pytest.fixture(params=["read committed", "repeatable read"])
+def pg(
+    request: pytest.FixtureRequest, postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> Any:
+    """On a database whose operator has chosen how transactions are kept apart by default."""
+    set_isolation(postgres_url, request.param)
     with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
         add_apps(stage)
         yield stage

@@ -22,6 +22,7 @@ from sandbox.postgres_server import PostgresDatabases
 from sandbox.processes import poll_until
 from session_client.contract import Verdict
 from simulator.server import SimulatorServer
+from tests.databases import set_isolation
 from tests.integration.storage.pg_locks import ADVISORY_LOCKS
 from tests.stage import Stage
 from worker.errors import StoreUnavailable
@@ -32,9 +33,15 @@ from worker.storage.pooler import is_pooled
 pytestmark = pytest.mark.skipif(find_pgbouncer() is None, reason="install the package pgbouncer")
 
 ADVISORY_LOCK = 0x4D6F7361  # as in migrations/env.py, which only Alembic can import
-NAMES = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "TimeZone")
+NAMES = (
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "TimeZone",
+    "transaction_isolation",
+)
 SHOWN: Select[Any] = select(*(func.current_setting(name) for name in NAMES))
-OURS = ("15s", "5s", "30s", "UTC")
+OURS = ("15s", "5s", "30s", "UTC", "read committed")
 USERS = 12
 
 
@@ -47,6 +54,7 @@ def pooler(request: pytest.FixtureRequest, postgres: PostgresDatabases) -> Itera
 
 @pytest.fixture
 def pooled_url(pooler: PgBouncer, postgres_url: str) -> str:
+    set_isolation(postgres_url, "repeatable read")
     return pooler.url(postgres_url)
 
 
