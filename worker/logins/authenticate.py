@@ -27,6 +27,7 @@ from worker.logins import journal, limits
 from worker.logins.journal import PlannedCall
 from worker.logins.login_handle import LoginHandle
 from worker.logins.login_steps import (
+    begin_counted,
     call_mosaic,
     guesser_of,
     open_handle,
@@ -63,9 +64,7 @@ def authenticate(services: Services, request: AuthenticateRequest) -> Outcome:
         require_same(handle, raised)
     _require_own(proof, raised)
     require_keys(services, request)
-    login = _planned(services, request, proof, handle, raised)
-    limits.count(services, login.guesser, login.buckets)
-    return _prove(login)
+    return _prove(_planned(services, request, proof, handle, raised))
 
 
 def _require_own(proof: Proof, raised: Raised | None) -> None:
@@ -121,9 +120,8 @@ def _prove(login: Attempt) -> Outcome:
         handle=None if login.handle is None else login.handle.uuid,
         seconds=login.seconds,
     )
-    call = journal.begin(services, request, planned)
+    call = begin_counted(services, request, login.guesser, login.buckets, planned)
     if isinstance(call, Outcome):
-        limits.give_back(services, login.buckets)
         return call
     try:
         body = call_mosaic(
@@ -144,16 +142,17 @@ def _prove(login: Attempt) -> Outcome:
     except OutcomeUnknown as unknown:
         return unheard(login, call, str(unknown))
     except SessionWorkerError as error:
-        limits.give_back(services, login.buckets)  # Mosaic has not said that it was wrong
+        # Mosaic has not said that it was wrong.
+        limits.give_back(services, login.guesser, login.buckets)
         journal.give_up(services, call, error)
         raise
     try:
         outcome = settle(login, call, body)
     except Exception:
-        limits.give_back(services, login.buckets)
+        limits.give_back(services, login.guesser, login.buckets)
         raise
     # It was no failure; in one trip with the answer.
-    return replace(outcome, publication=limits.giving_back(login.buckets))
+    return replace(outcome, publication=limits.giving_back(login.guesser, login.buckets))
 
 
 # --- what Mosaic did not accept
@@ -186,5 +185,5 @@ def _gone(login: Attempt, call: UUID, raised: Raised) -> Outcome:
     Raises `SessionChanged` where it lives on: Mosaic was asked about an id that it had before.
     """
     services, request = login.services, login.request
-    limits.give_back(services, login.buckets)
+    limits.give_back(services, login.guesser, login.buckets)
     return journal.close_with_session(services, request, call, raised.session, EndCause.GONE_AT_IDP)

@@ -231,18 +231,28 @@ def forget(services: Services, call: UUID) -> None:
         )
 
 
+def has_left(error: SessionWorkerError) -> bool:
+    """Whether a byte of the call that failed by *error* may have left for Mosaic."""
+    return error.was_sent and not isinstance(error, HeldBack)
+
+
 def give_up(services: Services, call: UUID, error: SessionWorkerError) -> None:
     """Write down that the call failed; take it back where no byte of it has left."""
-    if isinstance(error, HeldBack) or not error.was_sent:
+    if not has_left(error):
         forget(services, call)
     else:
         close_alone(services, call, CallOutcome.REFUSED, failure_of(error))
 
 
-def has_succeeded(services: Services, handle: UUID) -> bool:
-    """Whether the handle of a login is used up."""
+def is_used_up(services: Services, request: OpenedRequest[Command], handle: UUID) -> bool:
+    """Whether another request than this one has used up the handle of a login.
+
+    This one may have been answered since it was looked for, when its message came twice.
+    """
     query = select(LoginCall.id).where(
-        LoginCall.handle_id == handle, LoginCall.outcome == CallOutcome.ANSWERED.value
+        LoginCall.handle_id == handle,
+        LoginCall.outcome == CallOutcome.ANSWERED.value,
+        LoginCall.request_id != request.request_id,
     )
     with services.store.read() as connection:
         return connection.execute(query).first() is not None

@@ -18,14 +18,14 @@ from typing import Any, Final
 import redis
 import structlog
 
-from session_client.contract import LOGIN_LIFETIME, Reason
+from session_client.contract import LOGIN_LIFETIME, MAX_LIFETIME, Reason, Task
 from worker import metrics
 from worker.backchannel import networks
 from worker.errors import HeldBack, LoginRefused
 from worker.sessions import audit
 from worker.sessions.audit import Cause
 from worker.storage.encryption import Hashed
-from worker.storage.redis_scripts import Call, Script, read_script
+from worker.storage.redis_scripts import Call, read_script
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -45,6 +45,11 @@ FAILURE_SECONDS: Final = 15 * _MINUTE
 # To one identifier, over all apps; and from one address.
 SENDS: Final = ((1, 30), (5, _HOUR), (15, 24 * _HOUR))
 SENDS_OF_AN_ADDRESS: Final = 20
+
+# That a request is counted is known for as long as its message may come again.
+_COUNTED_SECONDS: Final = int(
+    max(MAX_LIFETIME[Task.START], MAX_LIFETIME[Task.AUTHENTICATE]).total_seconds()
+)
 
 UNKNOWN_BROWSER: Final = "unknown"
 # What the Lua puts after the key of a full bucket once that is in the trail.
@@ -132,20 +137,30 @@ def sends(guesser: Guesser) -> tuple[Bucket, ...]:
 
 def look(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:
     """Raise `LoginRefused` if one of *buckets* is full."""
-    _run(services, guesser, buckets, _LOOK, [bucket.size for bucket in buckets])
+    keys = [bucket.key for bucket in buckets]
+    _run(services, guesser, buckets, Call(_LOOK, keys, [bucket.size for bucket in buckets]))
 
 
 def count(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:
-    """Count once in each of *buckets*. Raises `LoginRefused` if one is full: then in none."""
+    """Count the request of *guesser* once in each of *buckets*, however often its message comes.
+
+    Raises `LoginRefused` if one is full: then it is counted in none. Were a message that comes
+    again counted anew, its user would be told to wait for a code that was never sent.
+    """
     numbers = [number for bucket in buckets for number in (bucket.size, bucket.seconds * 1000)]
-    _run(services, guesser, buckets, _COUNT, numbers)
+    _run(
+        services,
+        guesser,
+        buckets,
+        Call(_COUNT, _marked(guesser, buckets), [_COUNTED_SECONDS * 1000, *numbers]),
+    )
 
 
-def give_back(services: Services, buckets: Sequence[Bucket]) -> None:
-    """Take back what `count` counted: it was no failure."""
+def give_back(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:
+    """Take back what `count` counted: it was no failure, or no code was sent."""
     if buckets:
         with suppress(redis.RedisError):  # then it counts until its time is over
-            services.scripts.run_all(giving_back(buckets))
+            services.scripts.run_all(giving_back(guesser, buckets))
 
 
 def of_subject(services: Services, subject: bytes) -> list[tuple[Bucket, str]]:
@@ -186,23 +201,22 @@ def lift(services: Services, buckets: Iterable[Bucket]) -> None:
     services.redis.delete(*(f"{bucket.key}{end}" for bucket in buckets for end in ("", _SAID)))
 
 
-def giving_back(buckets: Sequence[Bucket]) -> Call:
+def giving_back(guesser: Guesser, buckets: Sequence[Bucket]) -> Call:
     """Return what `give_back` does, to go to Redis with the answer."""
-    return Call(_GIVE_BACK, [bucket.key for bucket in buckets], [])
+    return Call(_GIVE_BACK, _marked(guesser, buckets), [])
 
 
-def _run(
-    services: Services,
-    guesser: Guesser,
-    buckets: Sequence[Bucket],
-    script: Script,
-    numbers: Sequence[int],
-) -> None:
+def _marked(guesser: Guesser, buckets: Sequence[Bucket]) -> list[str]:
+    """Return the key that says that the request is counted, and those of *buckets*."""
+    mark = f"{_PREFIX}:counted:{guesser.by.app_id}:{guesser.by.correlation_id}"
+    return [mark, *(bucket.key for bucket in buckets)]
+
+
+def _run(services: Services, guesser: Guesser, buckets: Sequence[Bucket], call: Call) -> None:
     if not buckets:
         return
-    keys = [bucket.key for bucket in buckets]
     try:
-        full, milliseconds, is_first = services.scripts.run(script, keys, numbers)
+        ((full, milliseconds, is_first),) = services.scripts.run_all(call)
     except redis.RedisError:
         raise HeldBack("limits: Redis does not answer", Reason.RATE_LIMITED, 1.0) from None
     if full:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
+from uuid import UUID
 
 from session_client.contract import Method, Reason
 from session_client.login_steps import LoginStep
-from worker.errors import InvalidRequest, LoginRefused, Unauthorized
+from worker.errors import InvalidRequest, LoginRefused, StoreUnavailable, Unauthorized
 from worker.logins import journal, known_browser, limits
-from worker.logins.limits import Guesser
+from worker.logins.journal import PlannedCall
+from worker.logins.limits import Bucket, Guesser
 from worker.logins.login_handle import LoginHandle, way_of
 from worker.logins.step_up_session import Raised
 from worker.mosaic import LoginFacts, SilentAuthOptions
 from worker.requests.command_fields import Command
 from worker.requests.login_commands import AuthenticateCommand, StartCommand
+from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
 from worker.wiring import Services
 
@@ -52,7 +55,7 @@ def open_handle(services: Services, request: LoginRequest, step: LoginStep) -> L
         raise LoginRefused(Reason.WRONG_BROWSER)
     if handle.method not in request.app.methods:
         raise Unauthorized(Reason.NOT_PERMITTED, f"needs the login method {handle.method}")
-    if services.now() >= handle.expires_at or journal.has_succeeded(services, handle.uuid):
+    if services.now() >= handle.expires_at or journal.is_used_up(services, request, handle.uuid):
         raise LoginRefused(Reason.CODE_EXPIRED)
     return handle
 
@@ -117,6 +120,25 @@ def require_keys(services: Services, request: OpenedRequest[Command]) -> None:
     seconds = seconds_for_call(services, request)
     # The rest is for the call itself.
     services.mosaic.require_keys(request.app.mosaic, timeout_seconds=seconds / 2)
+
+
+def begin_counted(
+    services: Services,
+    request: LoginRequest,
+    guesser: Guesser,
+    buckets: Sequence[Bucket],
+    planned: PlannedCall,
+) -> UUID | Outcome:
+    """Count the call in *buckets*, then do what `journal.begin` does.
+
+    Counted first: a flood of guesses must not fill the journal. Raises `LoginRefused` at a limit.
+    """
+    limits.count(services, guesser, buckets)
+    try:
+        return journal.begin(services, request, planned)
+    except StoreUnavailable:
+        limits.give_back(services, guesser, buckets)  # nothing was sent
+        raise
 
 
 def call_mosaic(  # noqa: PLR0913, PLR0917 - what the call carries

@@ -315,7 +315,7 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
         # Not added, or one the session had before, or perhaps another browser's: this one would be
         # given a token for what it has not proved.
         return unknown(login, call, detail)
-    limits.give_back(services, login.buckets)
+    limits.give_back(services, login.guesser, login.buckets)
     return _finish(login, call, tokens, identity)
 
 

@@ -29,6 +29,7 @@ from worker.logins import journal, limits
 from worker.logins.journal import PlannedCall
 from worker.logins.login_handle import LoginHandle, expiry, way_of
 from worker.logins.login_steps import (
+    begin_counted,
     call_mosaic,
     guesser_of,
     open_handle,
@@ -83,8 +84,7 @@ def _take(
     facts = _facts(request.command, step, begun, raised)
     guesser = guesser_of(services, request, step, facts, begun, raised)
     limits.look(services, guesser, limits.guesses(guesser))
-    if CALLS[type(step)].takes_browser:
-        limits.count(services, guesser, limits.sends(guesser))
+    buckets = limits.sends(guesser) if CALLS[type(step)].takes_browser else ()
     planned = PlannedCall(
         kind=CallKind.START,
         method=step.method.value,
@@ -92,7 +92,7 @@ def _take(
         handle=None if begun is None else begun.uuid,
         seconds=seconds,
     )
-    call = journal.begin(services, request, planned)
+    call = begin_counted(services, request, guesser, buckets, planned)
     if isinstance(call, Outcome):
         return call
     try:
@@ -111,6 +111,8 @@ def _take(
             return outcome
         shown = made_up
     except SessionWorkerError as error:
+        if not journal.has_left(error):
+            limits.give_back(services, guesser, buckets)  # the user may ask for a code at once
         journal.give_up(services, call, error)
         raise
     outcome = _begun(services, request, step, facts, raised, shown)

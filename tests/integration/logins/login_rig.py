@@ -52,6 +52,11 @@ class Reply:
 def reply_to(stage: Stage, sent: Sent) -> Reply:
     """Run the task and read what it answered."""
     stage.run(sent)
+    return reply_of(stage, sent)
+
+
+def reply_of(stage: Stage, sent: Sent) -> Reply:
+    """Read the next answer to a request."""
     app_id = sent.kwargs["app_id"]
     raw: Any = stage.redis.lpop(contract.reply_key(app_id, sent.request_id))
     content = sealing.unseal(raw.decode(), sealing.Kind.ANSWER, lambda _: stage.keys[app_id])

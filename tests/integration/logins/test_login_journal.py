@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,13 +28,17 @@ from tests.integration.logins.login_rig import (
     log_in,
     new_keys_that_do_not_come,
     prove,
+    reply_of,
     reply_to,
     restarted,
 )
 from tests.stage import Sent, Stage
-from worker.logins import settle_login
+from worker.logins import journal, settle_login
 from worker.maintenance import purge
 from worker.maintenance.scrub import scrub_answers
+from worker.requests.outcomes import Outcome
+from worker.requests.request import OpenedRequest
+from worker.wiring import Services
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -135,6 +140,43 @@ def test_two_deliveries_at_once_make_one_call_and_one_answer(stage: Stage) -> No
 
     assert stage.answer_to(sent) == stage.answer_to(sent) != None  # noqa: E711 - both came
     assert stage.mosaic.state.calls.count(PROVE) == 1
+
+
+def codes_request(stage: Stage) -> Sent:
+    return stage.seal("shop", logins.Start(step=methods.SendOtp("sms", *PHONE)))
+
+
+def codes_proof(stage: Stage) -> Sent:
+    begun = reply_to(stage, codes_request(stage))
+    proof = methods.Code(last_code(stage))
+    return stage.seal("shop", logins.Authenticate(proof=proof, login=begun["login"]))
+
+
+@pytest.mark.parametrize(
+    ("make", "endpoint"),
+    [(codes_request, Endpoint.OTP_SEND), (codes_proof, Endpoint.OTP_AUTHENTICATE)],
+)
+def test_a_copy_that_looked_just_before_the_other_was_served_gets_the_same_answer(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Stage], Sent],
+    endpoint: Endpoint,
+) -> None:
+    sent = make(stage)
+    look = journal.earlier
+
+    def overtaken(services: Services, request: OpenedRequest[Any]) -> Outcome | None:
+        known = look(services, request)
+        monkeypatch.setattr(journal, "earlier", look)
+        stage.run(sent)
+        return known
+
+    monkeypatch.setattr(journal, "earlier", overtaken)
+    first, second = reply_to(stage, sent), reply_of(stage, sent)
+
+    assert first == second
+    assert first.verdict in {Verdict.OK, Verdict.AUTHENTICATED}
+    assert stage.mosaic.state.calls.count(endpoint) == 1
 
 
 def test_the_same_request_id_with_another_password_is_refused(sqlite_stage: Stage) -> None:

@@ -369,6 +369,29 @@ def test_codes_are_sent_once_in_half_a_minute_over_all_apps(sqlite_stage: Stage)
     assert len(sqlite_stage.mosaic.state.outbox.sent()) == 2
 
 
+def test_a_code_that_never_left_may_be_asked_for_again_at_once(sqlite_stage: Stage) -> None:
+    sqlite_stage.mosaic.state.faults.add(Endpoint.TOKEN, "status", status=503, times=1)
+
+    answers = [begin(sqlite_stage, methods.SendOtp("sms", *PHONE)) for _ in range(2)]
+
+    assert [answer.reason for answer in answers] == [Reason.IDP_UNAVAILABLE, None]
+    assert len(sqlite_stage.mosaic.state.outbox.sent()) == 1
+
+
+def test_a_message_that_comes_again_is_counted_once(sqlite_stage: Stage) -> None:
+    guesser = Guesser(by=Cause("shop", "its request"), subject=b"ada")
+    buckets = limits.sends(guesser)
+
+    for _ in range(2):
+        limits.count(sqlite_stage.services, guesser, buckets)
+
+    counts = [limits.counted(sqlite_stage.services, bucket)[0] for bucket in buckets]
+    assert counts == [1] * len(buckets)
+    limits.give_back(sqlite_stage.services, guesser, buckets)
+    limits.count(sqlite_stage.services, guesser, buckets)
+    assert [limits.counted(sqlite_stage.services, bucket)[0] for bucket in buckets] == counts
+
+
 def test_sending_and_guessing_in_a_loop_stays_under_the_limits(sqlite_stage: Stage) -> None:
     redis = sqlite_stage.redis
     for _ in range(12):
@@ -447,5 +470,5 @@ def test_nobody_may_guess_while_nothing_can_be_counted(sqlite_stage: Stage) -> N
 
     with pytest.raises(HeldBack):
         limits.count(services, guesser, limits.guesses(guesser))
-    limits.give_back(services, limits.guesses(guesser))
+    limits.give_back(services, guesser, limits.guesses(guesser))
     nowhere.close()

@@ -1,16 +1,22 @@
--- Count once in each bucket, or in none if one of them is full.
--- KEYS: the buckets. ARGV: for each its size and its length (milliseconds).
+-- Count a request once in each bucket, or in none if one of them is full. Not once more when its
+-- message comes again: the first time may have been cut short.
+-- KEYS: the mark of a request that is counted, the buckets. ARGV: how long the mark is kept
+-- (milliseconds), then for each bucket its size and its length (milliseconds).
 -- Returns the number of the full one, how long it stays so (milliseconds), and 1 if that is said for
 -- the first time; or three times 0.
 
-for place, key in ipairs(KEYS) do
-  if tonumber(redis.call("GET", key) or "0") >= tonumber(ARGV[2 * place - 1]) then
+if redis.call("EXISTS", KEYS[1]) == 1 then return {0, 0, 0} end
+for place = 1, #KEYS - 1 do
+  local key = KEYS[place + 1]
+  if tonumber(redis.call("GET", key) or "0") >= tonumber(ARGV[2 * place]) then
     local left = math.max(1, redis.call("PTTL", key))
     local is_first = redis.call("SET", key .. ":said", "", "NX", "PX", left)
     return {place, left, is_first and 1 or 0}
   end
 end
-for place, key in ipairs(KEYS) do
-  if redis.call("INCR", key) == 1 then redis.call("PEXPIRE", key, ARGV[2 * place]) end
+for place = 1, #KEYS - 1 do
+  local key = KEYS[place + 1]
+  if redis.call("INCR", key) == 1 then redis.call("PEXPIRE", key, ARGV[2 * place + 1]) end
 end
+redis.call("SET", KEYS[1], "", "PX", ARGV[1])
 return {0, 0, 0}

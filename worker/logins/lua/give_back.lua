@@ -1,6 +1,9 @@
--- Take back what was counted: it was no failure. KEYS: the buckets.
+-- Take back what was counted of a request: it was no failure, or no code was sent.
+-- KEYS: the mark of the request, the buckets.
 
-for _, key in ipairs(KEYS) do
+redis.call("DEL", KEYS[1])
+for place = 2, #KEYS do
+  local key = KEYS[place]
   local left = tonumber(redis.call("GET", key) or "0") - 1
   if left > 0 then
     redis.call("SET", key, left, "KEEPTTL")
