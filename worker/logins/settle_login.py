@@ -44,6 +44,7 @@ from worker.sessions import audit, mosaic_ids, queries
 from worker.sign_in import store_session
 from worker.sign_in.active_login import ActiveLogin, open_session
 from worker.sign_in.commit import shown_tokens, step_up
+from worker.sign_in.late_id import keep_late_id
 from worker.sign_in.store_session import Stored
 from worker.wiring import Services
 
@@ -125,9 +126,22 @@ def _finish(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> O
         return _quarantine(login, call, tokens, identity)
     except (IntegrityError, SessionChanged, _Overtaken):
         # Another request has used the handle up, or said that the answer of this one was lost.
-        opened = {"session_id": tokens.session_id}
-        orphans.end(login.services, login.request, opened, keeps=login.session_id)
+        _throw_away(login, tokens)
         return unknown(login, call, "overtaken")
+
+
+def _throw_away(login: Attempt, tokens: Tokens) -> None:
+    """End the session that a login has opened at Mosaic; that of a step-up goes on."""
+    if login.raised is None:
+        opened = {"session_id": tokens.session_id}
+        orphans.end(login.services, login.request, opened, keeps=None)
+    else:
+        _keep_late_id(login, login.raised, tokens)
+
+
+def _keep_late_id(login: Attempt, raised: Raised, tokens: Tokens) -> None:
+    if tokens.session_id != login.session_id:
+        keep_late_id(login.services, login.request.app, raised.session, tokens.session_id)
 
 
 class _Overtaken(Exception):  # noqa: N818
@@ -213,6 +227,7 @@ def _active(login: Attempt, tokens: Tokens, identity: Identity) -> ActiveLogin:
         detail=login.method,
         replaces=command.replaces,
         into=None if raised is None else raised.session.id,
+        asked_about=None if raised is None else raised.session.session_hash,
         gives_browser_token=raised is None or raised.is_newest,
         token_expires_at=login.services.now() + timedelta(seconds=tokens.expires_in),
     )
@@ -314,6 +329,7 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
     if not is_more or not _is_alone(login, call, raised):
         # Not added, or one the session had before, or perhaps another browser's: this one would be
         # given a token for what it has not proved.
+        _keep_late_id(login, raised, tokens)
         return unknown(login, call, detail)
     limits.give_back(services, login.guesser, login.buckets)
     return _finish(login, call, tokens, identity)

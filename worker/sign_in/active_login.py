@@ -30,7 +30,8 @@ class ActiveLogin:
     name: str  # the trail's word for it, where it opens a session
     detail: str | None = None
     replaces: str | None = field(default=None, repr=False)
-    into: UUID | None = None  # the session that the factor was added to
+    into: UUID | None = None  # the session that the factor was added to …
+    asked_about: bytes | None = None  # … by the hash of the id that Mosaic was asked about
     gives_browser_token: bool = True
     token_expires_at: datetime | None = None
 

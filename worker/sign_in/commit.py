@@ -20,7 +20,6 @@ from session_client import times
 from session_client.contract import Reason, Verdict
 from worker.app_registry import KnownApp
 from worker.logout.end_sessions import end_sessions
-from worker.logout.owed_end import owe_end
 from worker.mosaic import Identity, Tokens
 from worker.policy import Shortfall
 from worker.requests.command_fields import Command
@@ -31,6 +30,7 @@ from worker.sessions import app_links, audit, mosaic_ids, queries
 from worker.sessions.caps import effective_expiry
 from worker.sessions.queries import Session
 from worker.sign_in import refresh_tokens, slide
+from worker.sign_in.late_id import keep_late_id
 from worker.storage.encryption import KeyRing
 from worker.wiring import Services
 
@@ -88,7 +88,7 @@ def settle(
             and settled.ended is None
             and new_hash != session.session_hash
         ):
-            settled = _end_under_new_id(use)
+            settled = _keep_late_id(use)
     except IntegrityError:
         settled = Again()  # the new id was registered this very moment: the next round sees it
     if isinstance(settled, Again):
@@ -96,19 +96,11 @@ def settle(
     return settled
 
 
-def _end_under_new_id(use: _Use) -> Again:
-    """Have Mosaic told, where the session has ended, by the id that it has given it since.
-
-    By the one that the logout knew it may find the session no more.
-    """
-    services, session = use.services, use.session
-    with services.store.write() as connection:
-        found = queries.by_id(connection, session.id)
-        if found is None or found.ended_at is None:
-            return Again()
-        owed = owe_end(
-            connection, services, use.request.app, use.tokens.session_id, asked_about=session.id
-        )
+def _keep_late_id(use: _Use) -> Again:
+    """Keep the new id of a session that has changed meanwhile, or ended."""
+    found, owed = keep_late_id(use.services, use.request.app, use.session, use.tokens.session_id)
+    if found is None or found.ended_at is None:
+        return Again()
     reason = queries.reason_for(found.end_cause)
     return Again(Outcome(Verdict.LOGIN_REQUIRED, reason, logouts=owed))
 

@@ -124,21 +124,25 @@ def _locked(connection: Connection, services: Services, login: ActiveLogin) -> S
         session = queries.by_id(connection, login.into, for_update=True)
     assert session is not None, "it was there before"  # noqa: S101
     if login.into is not None and session.ended_at is None:
-        _keep_new_id(connection, services, session, login.session_id)
+        _keep_new_id(connection, services, session, login)
     return session
 
 
 def _keep_new_id(
-    connection: Connection, services: Services, session: Session, session_id: str
+    connection: Connection, services: Services, session: Session, login: ActiveLogin
 ) -> None:
-    """Store the id that Mosaic gave the session with its new factor, the old one as an alias."""
-    session_hash = services.keyring.lookup_hash(session_id)
-    if session_hash == session.session_hash:
+    """Store the id that Mosaic gave the session with its new factor, the old one as an alias.
+
+    An answer with the id that Mosaic was asked about gave none: a silent authentication may have
+    brought a newer one meanwhile, and Mosaic may know no other any more.
+    """
+    session_hash = services.keyring.lookup_hash(login.session_id)
+    if session_hash in {session.session_hash, login.asked_about}:
         return
     other = mosaic_ids.find(connection, session_hash)
     if other is not None and other.id != session.id:
         raise SessionChanged
-    mosaic_ids.give_new(connection, services.keyring, session, session_id, services.now())
+    mosaic_ids.give_new(connection, services.keyring, session, login.session_id, services.now())
 
 
 def _is_late(

@@ -164,6 +164,19 @@ def test_a_session_that_lives_is_not_ended_for_another_row_that_has_its_id(
     assert apps.logouts() == []
 
 
+def test_the_new_id_of_a_session_that_changes_meanwhile_is_kept(apps: Stage) -> None:
+    with renamed_meanwhile(apps) as (ref, gate, asked):
+        change(apps, ref, version=IdpSession.version + 1)
+        gate.release()
+        answer = asked.result(timeout=60)
+
+    assert answer.verdict is Verdict.AUTHENTICATED
+    assert apps.session(ref).ended_at is None
+    log_out(apps, ref)
+    assert apps.tell_mosaic() == ["confirmed"]
+    assert apps.mosaic.state.live_sessions("ada") == []
+
+
 def test_a_session_that_lives_on_is_not_ended_by_a_new_id(apps: Stage) -> None:
     apps.registered()
     for _ in range(3):

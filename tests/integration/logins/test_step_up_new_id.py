@@ -1,0 +1,90 @@
+"""Mosaic gives a session a new id while a factor is added to it, and forgets the old one.
+
+Whether Mosaic keeps old ids is not documented; here it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from session_client import requests
+from session_client.contract import Reason, Verdict
+from simulator.idp.endpoints import Endpoint
+from tests.integration.logins.login_rig import browse, log_in
+from tests.stage import Stage
+from worker.maintenance.scrub import scrub_answers
+
+pytestmark = pytest.mark.usefixtures("people")
+
+
+@contextmanager
+def step_up_meanwhile(stage: Stage, browser: Any, fault: str | None) -> Iterator[Future[Any]]:
+    """Add a factor; Mosaic has, and its answer, with *fault*, is on its way back."""
+    state = stage.mosaic.state
+    if fault is not None:
+        state.faults.add(Endpoint.PASSWORD_AUTHENTICATE, fault, times=1)
+    with (
+        state.gates.hold(Endpoint.PASSWORD_AUTHENTICATE) as gate,
+        stage.meanwhile(lambda: log_in(stage, step_up=browser.browser_token)) as raised,
+    ):
+        gate.wait_arrived()
+        yield raised
+        gate.release()
+        raised.result(timeout=60)
+
+
+def require_alive(stage: Stage, browser: Any) -> None:
+    """Fail unless the one session still serves, and its logout reaches Mosaic."""
+    (session,) = stage.sessions()
+    visit = stage.ask("shop", requests.SilentAuth(session_ref=str(session.id), user_id="ada"))
+    assert visit.verdict is Verdict.AUTHENTICATED
+    stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert stage.mosaic.state.live_sessions("ada") == []
+
+
+def test_an_answer_from_before_takes_no_newer_id_back(stage: Stage) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    old_id = session.session_id
+    with step_up_meanwhile(stage, browser, None) as raised:
+        state.faults.add("session/authenticate", "rotate_session_id", times=1)
+        assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
+        state.sessions._by_id.pop(old_id)
+
+    assert raised.result().verdict is Verdict.AUTHENTICATED
+    require_alive(stage, browser)
+
+
+def test_of_a_step_up_that_was_called_unknown_the_new_id_is_kept(stage: Stage) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    with step_up_meanwhile(stage, browser, "rotate_session_id") as raised:
+        state.sessions._by_id.pop(session.session_id)
+        stage.pass_time(seconds=50)
+        scrub_answers(stage.services)
+
+    assert raised.result().reason == Reason.OUTCOME_UNKNOWN
+    require_alive(stage, browser)
+
+
+def test_of_a_step_up_that_was_not_heard_the_new_id_is_kept(stage: Stage) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    old_id = session.session_id
+    state.faults.add(Endpoint.PASSWORD_AUTHENTICATE, "drop_request", times=1)
+    state.faults.add("session/authenticate", "rotate_session_id", times=1)
+
+    answer = log_in(stage, step_up=browser.browser_token)
+
+    assert answer.reason == Reason.OUTCOME_UNKNOWN
+    state.sessions._by_id.pop(old_id)
+    require_alive(stage, browser)
