@@ -11,15 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import Row, select, update
 
-from models import IdpSession, LoginCall, Notice
+from models import IdpSession, LoginCall, Notice, OperatorAction
 from session_client.contract import Reason, Verdict
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
@@ -30,9 +31,13 @@ from tests.integration.storage.pg_locks import patient_locks, waiting_for_locks
 from tests.stage import Stage, patient_redis
 from worker import wiring
 from worker.errors import StoreUnavailable
-from worker.logins import journal
+from worker.logins import journal, limits
+from worker.logins.limits import Guesser
 from worker.logins.orphans import end_unheard
 from worker.maintenance.scrub import scrub_answers
+from worker.operations import login_limits
+from worker.operations.login_limits import Whom
+from worker.sessions.audit import Cause
 from worker.storage.encryption import kid_of
 from worker.traffic.single_flight import SingleFlight
 
@@ -343,3 +348,24 @@ def until_it_waits(stage: Stage) -> Iterator[Callable[[], bool]]:
         patch.setattr(journal, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
         patch.setattr(SingleFlight, "wait", watched)
         yield lambda: listens.is_set() or waiting_for_locks(stage) > 0
+
+
+def test_no_limit_is_lifted_without_a_row_in_the_trail(sqlite_stage: Stage) -> None:
+    services = sqlite_stage.services
+    for how in (How.KILLED, How.LOST):
+        for place in itertools.count():
+            login = f"{how.name} {place}"
+            subject = limits.subject_of(services, "username", login)
+            guesser = Guesser(by=Cause("shop", login), subject=subject)
+            limits.count(services, guesser, limits.guesses(guesser))
+            cut = Cut(services, place, how)
+            with cut.watching(), suppress(Killed, StoreUnavailable, redis.RedisError):
+                login_limits.lift(services, Whom(login=login), reason="they asked")
+            (bucket,) = limits.guesses(guesser)
+            is_lifted = limits.counted(services, bucket)[0] == 0
+            written = [row.after for row in flows.rows(sqlite_stage, OperatorAction)]
+
+            assert not is_lifted or any(after["login"] == login for after in written), login
+            if not cut.was_made:
+                assert is_lifted
+                break

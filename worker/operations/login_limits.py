@@ -56,7 +56,7 @@ def show(services: Services, whom: Whom) -> tuple[LimitInfo, ...]:
 def lift(services: Services, whom: Whom, *, reason: str) -> tuple[LimitInfo, ...]:
     """Have all of it begin anew; returns what was counted.
 
-    Written in the operators' trail, as far as there was any. Raises as `show` does.
+    Written in the operators' trail first, as far as there was any. Raises as `show` does.
     """
     found = _found(services, whom)
     if found:
@@ -74,8 +74,9 @@ def lift(services: Services, whom: Whom, *, reason: str) -> tuple[LimitInfo, ...
                 }
                 | {"lifted": sorted({info.limit for _, info in found})},
             )
-            # Before the commit: where Redis does not answer, nothing was done.
-            limits.lift(services, [bucket for bucket, _ in found])
+        # After the commit: lifted before, they could stay so without a row that says by whom. Where
+        # Redis does not answer, the operator hears so and does it again.
+        limits.lift(services, [bucket for bucket, _ in found])
     return tuple(info for _, info in found)
 
 
