@@ -271,6 +271,20 @@ def has_other_factor(services: Services, call: UUID, subject: bytes, since: date
         return connection.execute(query.limit(1)).first() is not None
 
 
+def has_login_under_way(services: Services, subject: bytes) -> bool:
+    """Whether a login of *subject*, at any app, may have begun at Mosaic and is not known here."""
+    now = services.now()
+    query = select(LoginCall.id).where(
+        LoginCall.kind == CallKind.LOGIN.value,
+        LoginCall.identifier_hash == subject,
+        LoginCall.sent_at >= now - _LONGEST,  # by its index
+        LoginCall.closed_at.is_(None),
+        LoginCall.call_until > now,
+    )
+    with services.store.read() as connection:
+        return connection.execute(query.limit(1)).first() is not None
+
+
 def answer_place(call: UUID) -> str:
     """Return what a sealed answer is bound to."""
     return f"login_calls:{call}:answer"

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from models import CallKind, CallOutcome, IdpSession, LoginCall
 from worker.app_registry import KnownApp
 from worker.errors import SessionWorkerError
+from worker.logins import journal
 from worker.mosaic import ListedSession
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
@@ -70,7 +71,8 @@ def end_unheard(services: Services, login: UUID) -> int:
     """End what earlier calls of the name that *login* signed in have left; returns how many.
 
     Each is looked for once, and left alone if it is not one session that it can be. When Mosaic
-    cannot be asked, the next login looks. Safe to repeat, also at the same time.
+    cannot be asked, or a login of the name is on its way, the next login looks. Safe to repeat,
+    also at the same time.
     """
     found = _whose(services, login)
     app = None if found is None else services.apps.find(found.app_id)
@@ -88,6 +90,8 @@ def end_unheard(services: Services, login: UUID) -> int:
             found.user_id,
             timeout_seconds=services.settings.mosaic_timeout_seconds,
         )
+        if journal.has_login_under_way(services, found.identifier_hash):
+            return 0  # what is listed may be its session: once it is known here, it looks itself
         return sum(_end_of(services, app, found.user_id, call, listed) for call in calls)
     except SessionWorkerError as error:
         log.warning("orphans_left_for_now", app=app.app_id, error=type(error).__name__)

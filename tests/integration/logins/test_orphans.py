@@ -102,6 +102,27 @@ def test_what_never_reached_mosaic_has_left_nothing(stage: Stage, woken: list[An
     assert live(stage) == 2
 
 
+def test_a_login_of_the_name_that_is_on_its_way_is_left_alone(
+    stage: Stage, woken: list[Any]
+) -> None:
+    lose(stage, "drop_request")  # it has left nothing
+    with (
+        stage.mosaic.state.gates.hold(PROVE, "client-forum") as gate,
+        stage.meanwhile(lambda: log_in(stage, "forum")) as other,
+    ):
+        gate.wait_arrived()
+        log_in(stage)
+        assert work_off(stage, woken) == 0
+        gate.release()
+        answer = other.result(timeout=60)
+
+    assert browse(stage, answer.browser_token).verdict is Verdict.AUTHENTICATED
+    log_in(stage)
+    assert work_off(stage, woken) == 0
+    assert stage.mosaic.state.calls.count(LIST) == 2  # looked for until it could be told
+    assert live(stage) == 3
+
+
 def test_of_several_that_it_can_be_none_is_ended(stage: Stage, woken: list[Any]) -> None:
     lose(stage)
     stage.login("ada", "shop")  # by another way, in the same seconds
