@@ -7,14 +7,17 @@ and the row is let go.
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select, text, update
 
 from models import EndCause, IdpSession
@@ -30,10 +33,12 @@ from tests.integration.storage.pg_locks import (
     one_behind_the_other,
     patient_locks,
 )
-from tests.stage import Stage
+from tests.stage import ENCRYPTION_KEY, Stage
+from worker import wiring
 from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
+from worker.operations.key_rotation import reseal
 from worker.operations.revoke_app import revoke_app
 from worker.sessions import queries
 
@@ -42,6 +47,7 @@ __all__ = ["failures"]
 ASK = "session/authenticate"
 PASSWORD = "a user's"
 DEVICE = "their laptop"
+RING = f"k1:{ENCRYPTION_KEY},k2:{base64.b64encode(b'n' * 32).decode()}"
 
 Act = Callable[[], Any]
 
@@ -174,6 +180,16 @@ class World:
             revoke_app(self.stage.services, "shop", reason="an incident", override=True)
         )
 
+    def rotate_keys(self, *_: Browser) -> Act:
+        changed = {"encryption_keys": SecretStr(",".join(reversed(RING.split(","))))}
+        settings = self.stage.settings.model_copy(update=changed)
+
+        def act() -> None:
+            with closing(wiring.build(settings, now=self.stage.now)) as there:
+                list(reseal(there))
+
+        return act
+
     def expire(self, own: Browser, _: Browser) -> Act:
         past = self.stage.now() - timedelta(hours=1)
         self.set(own, expires_at=past, check_expiry_at=past)
@@ -216,6 +232,7 @@ WIDE: list[Flow] = [
     World.log_out_everywhere,
     World.revoke_by_hand,
     World.revoke_an_app,
+    World.rotate_keys,
 ]
 OTHERS: list[Flow] = [
     World.register,
@@ -236,7 +253,10 @@ CROWD = 4
 
 @pytest.fixture
 def apps(postgres_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
-    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
+    with (
+        patient_locks(),
+        Stage(postgres_url, redis_url, mosaic, encryption_keys=RING) as stage,
+    ):
         powers = {
             "capabilities": ("offline", "logout_user", "revoke_user"),
             "methods": tuple(ALL),
