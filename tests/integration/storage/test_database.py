@@ -180,6 +180,8 @@ def test_a_sqlite_file_is_in_wal_mode(sqlite_url: str) -> None:
     with store.read() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
         assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+        # 2 is FULL: a commit is on the disk before an app hears of it.
+        assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2
 
     store.close()
     assert Path(sqlite_url.removeprefix("sqlite:///")).exists()
