@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -348,6 +349,32 @@ def until_it_waits(stage: Stage) -> Iterator[Callable[[], bool]]:
         patch.setattr(journal, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
         patch.setattr(SingleFlight, "wait", watched)
         yield lambda: listens.is_set() or waiting_for_locks(stage) > 0
+
+
+def test_who_signs_in_before_mosaic_is_asked_to_end_all_of_a_user_is_not_thrown_out(
+    empty_postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    flow = flows.tell_mosaic_of_a_user
+    with town(empty_postgres_url, redis_url, mosaic, flow) as here, ThreadPoolExecutor(1) as other:
+        for place in itertools.count():
+            world = here.newcomer()
+            act = flow(world)
+            here.stage.pass_time(seconds=2)  # the next second counts as later
+            meet = partial(in_another_thread, other, flows.log_in(world))
+            cut = Cut(here.stage.services, place, How.MET, meet)
+            with cut.watching():
+                act()
+            if not cut.was_made:
+                break
+            # Once it is asked, Mosaic alone knows what it ends.
+            lives = len(mosaic.state.live_sessions(world.user_id)) == 1
+            is_asked = cut.steps[place].kind == "call"
+            here.require(lives or is_asked, "the login is ended", f"at {place}, {cut.steps[place]}")
+            here.settle()
+
+
+def in_another_thread(other: ThreadPoolExecutor, act: Callable[[], Any]) -> None:
+    other.submit(act).result(timeout=60)
 
 
 def test_no_limit_is_lifted_without_a_row_in_the_trail(sqlite_stage: Stage) -> None:

@@ -106,11 +106,13 @@ class _Attempt:
             self.backend_ended_at = self.services.now()
         if not self.row.frontend:
             return CONFIRMED
+        permit = self._permit(app)
         if not self._may_delete():
-            return FAILED  # there is no list to tell the newer ones by
+            with permit.observe():  # no call is made by it
+                return FAILED  # there is no list to tell the newer ones by
         with _recognising_unknown_user():
             self.services.mosaic.delete_frontend_sessions(
-                self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+                permit, app, self.row.user_id, timeout_seconds=self._seconds_left()
             )
         return CONFIRMED
 
@@ -141,13 +143,15 @@ class _Attempt:
     def _end_backend_sessions(self, app: MosaicApp) -> None:
         # Whether, or when, an earlier attempt has reached Mosaic is unknown: a login since
         # may be the user's own, though no app has registered it yet.
+        permit = self._permit(app)
+        # Looked at last: the user may sign in while the call waits for its turn.
         if self.lease.attempts == 1 and self._may_delete():
             with _recognising_unknown_user():
                 self.services.mosaic.delete_sessions(
-                    self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+                    permit, app, self.row.user_id, timeout_seconds=self._seconds_left()
                 )
         else:
-            self._end_listed(app)
+            self._end_listed(app, permit)
 
     def _may_delete(self) -> bool:
         """Whether nothing can have begun since, as far as the worker knows."""
@@ -160,12 +164,12 @@ class _Attempt:
         with self.services.store.read() as connection:
             return not connection.execute(select(newer)).scalar_one()
 
-    def _end_listed(self, app: MosaicApp) -> None:
+    def _end_listed(self, app: MosaicApp, permit: Permit) -> None:
         """End one by one what began before the revocation, and nothing else."""
         mosaic = self.services.mosaic
         with _recognising_unknown_user():
             listed = mosaic.list_sessions(
-                self._permit(app), app, self.row.user_id, timeout_seconds=self._seconds_left()
+                permit, app, self.row.user_id, timeout_seconds=self._seconds_left()
             )
         refusal: SessionWorkerError | None = None
         for session in listed:
