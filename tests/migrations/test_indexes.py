@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -141,6 +142,33 @@ def test_a_build_may_take_longer_than_a_transaction_may_do_nothing(
         wait_until(lambda: connection.execute(seconds, pids).scalar_one() > 1, 60)
     upgrade.result(timeout=60)
 
+    assert indexes(engine) == NEW
+
+
+def test_patience_with_a_table_in_use_begins_when_it_is_first_found_in_use(
+    url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index may have been built for longer than a migration waits for a table."""
+    seconds, passed = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: seconds() + sum(passed))
+    said: list[str] = []
+    with engine.connect() as reader:
+
+        def say(line: str) -> None:
+            said.append(line)
+            if line.startswith("building"):
+                passed.append(3600)  # for as long as this build takes
+            elif line.startswith("a table is in use"):
+                reader.rollback()
+
+        reader.execute(text("SELECT count(*) FROM idp_sessions"))  # the build does not mind it
+        config = config_for(url)
+        config.attributes["say"] = say
+        command.upgrade(config, AFTER)
+
+    assert [line for line in said if line.startswith("a table")] == [
+        "a table is in use: trying again in 1 s"
+    ]
     assert indexes(engine) == NEW
 
 
