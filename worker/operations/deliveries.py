@@ -119,7 +119,10 @@ def apps_that_are_told(connection: Connection) -> list[str]:
 
 
 def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
-    """Return the apps that have not taken a notice that was sent, for minutes."""
+    """Return the apps that have not taken a notice that was sent, for minutes.
+
+    Not those whose address was taken away: each notice is closed by its next attempt.
+    """
     query = (
         select(
             Notice.app_id,
@@ -127,7 +130,9 @@ def apps_behind(connection: Connection, now: datetime) -> list[AppBehind]:
             func.min(Notice.created_at).label("oldest"),
             func.max(Notice.last_error).label("last_error"),
         )
+        .join(App, App.app_id == Notice.app_id)
         .where(
+            App.notice_method.is_not(None),
             Notice.closed_at.is_(None),
             Notice.attempts > 0,
             Notice.lease_token.is_(None),  # else this very attempt may be the one it takes

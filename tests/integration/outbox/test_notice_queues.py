@@ -231,6 +231,21 @@ def test_status_names_the_app_that_leaves_its_notices_unread_and_what_to_do(
     assert f"waiting for forum in {QUEUE}" in printed.stdout
 
 
+def test_status_has_nothing_to_say_of_an_app_as_soon_as_its_address_is_taken_away(
+    queued: Stage,
+) -> None:
+    """Its open notices are closed by their next attempts, the last of them minutes later."""
+    owe(queued, 2)
+    for _ in range(5):
+        attempt(queued)
+
+    run("apps", "set-notice", "forum", "--none")
+
+    said = told("status", expect=69)
+    assert said["notices"]["pending"] == 2
+    assert not [text for text in said["problems"] if "forum" in text]
+
+
 def test_status_has_nothing_to_say_of_an_app_that_reads_its_queue(
     queued: Stage, broker: redis.Redis
 ) -> None:
