@@ -1,4 +1,4 @@
-"""Replacing the indexes of a table while it is in use."""
+"""Adding and replacing the indexes of a table while it is in use."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ _IS_VALID: Final = (
 )
 
 
+def add_index(name: str, table: str, columns: Sequence[str], *, where: str | None = None) -> None:
+    """Have an index *name* of the rows *where*, or of all, of a table that has had none so called.
+
+    Built as `replace_indexes` does: a migration that calls this does nothing before it but to add
+    others, and may be stopped at any moment and run again.
+    """
+    if op.get_context().dialect.name == "sqlite":  # has one writer in any case
+        condition = None if where is None else sa.text(where)
+        op.create_index(name, table, list(columns), sqlite_where=condition)
+        return
+    op.execute(SEES_NOTHING)
+    _build(name, f"CREATE INDEX CONCURRENTLY {name} ON {_what(table, columns, where)}")
+
+
 def replace_indexes(
     table: str, wanted: Mapping[str, Sequence[str]], *, where: str, dropped: Sequence[str] = ()
 ) -> None:
@@ -41,7 +55,7 @@ def replace_indexes(
         return
     op.execute(SEES_NOTHING)
     for name, columns in wanted.items():
-        what = f"{table} ({', '.join(columns)}) WHERE {where}"
+        what = _what(table, columns, where)
         _build(_new(name), f"CREATE INDEX CONCURRENTLY {_new(name)} ON {what}")
     # All at once, and after the last was built: a build waits for each transaction that has
     # changed the table.
@@ -53,6 +67,11 @@ def replace_indexes(
 
 def _new(name: str) -> str:
     return f"{name}_new"
+
+
+def _what(table: str, columns: Sequence[str], where: str | None) -> str:
+    condition = "" if where is None else f" WHERE {where}"
+    return f"{table} ({', '.join(columns)}){condition}"
 
 
 def _build(name: str, statement: str) -> None:

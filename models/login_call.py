@@ -15,6 +15,7 @@ _ANSWERED = text("handle_id IS NOT NULL AND outcome = 'answered'")
 _PROVEN = text("proof_hash IS NOT NULL")
 _UNKNOWN = text("outcome = 'unknown'")
 _SEALED = text("sealed_answer IS NOT NULL")
+_OPEN = text("closed_at IS NULL")
 
 
 class CallKind(StrEnum):
@@ -74,6 +75,12 @@ class LoginCall(Base):
             "answer_until",
             postgresql_where=_SEALED,
             sqlite_where=_SEALED,
+        ),
+        Index(
+            "ix_login_calls_open",  # scrubbing closes those that no worker has heard the answer of
+            "call_until",
+            postgresql_where=_OPEN,
+            sqlite_where=_OPEN,
         ),
         CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
     )

@@ -12,6 +12,7 @@ from models.base import Base, new_id
 from models.delivery import Delivery
 
 _OPEN = text("closed_at IS NULL")
+_LOST = text("outcome IN ('dead', 'failed', 'expired_unconfirmed')")
 
 
 class LogoutRequest(Base):
@@ -50,6 +51,13 @@ class Logout(Delivery, Base):
     __tablename__ = "logouts"
     __table_args__ = (
         Index("ix_logouts_due", "next_attempt_at", postgresql_where=_OPEN, sqlite_where=_OPEN),
+        Index(
+            "ix_logouts_lost",  # counted every few seconds, by each worker
+            "outcome",
+            "created_at",
+            postgresql_where=_LOST,
+            sqlite_where=_LOST,
+        ),
         CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
     )
 

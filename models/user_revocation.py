@@ -12,6 +12,7 @@ from models.base import Base
 from models.delivery import Delivery
 
 _OPEN = text("closed_at IS NULL")
+_LOST = text("outcome IN ('dead', 'failed', 'expired_unconfirmed')")
 
 
 class UserRevocation(Delivery, Base):
@@ -28,6 +29,14 @@ class UserRevocation(Delivery, Base):
             postgresql_where=_OPEN,
             sqlite_where=_OPEN,
         ),
+        Index(
+            "ix_user_revocations_lost",  # counted every few seconds, by each worker
+            "outcome",
+            "created_at",
+            postgresql_where=_LOST,
+            sqlite_where=_LOST,
+        ),
+        Index(None, "user_id", "created_at"),  # whether a user was revoked once more
         CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
     )
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models import IdpSession
 from worker.errors import SafetyLimitExceeded
 from worker.wiring import Services
 
 
-def refuse_too_many(connection: Connection, services: Services, which: ColumnElement[bool]) -> None:
-    """Raise `SafetyLimitExceeded` when *which* matches more than any sane run would end."""
+def refuse_too_many(
+    connection: Connection,
+    services: Services,
+    which: ColumnElement[bool],
+    *,
+    found_by: InstrumentedAttribute[Any] | None = None,
+) -> None:
+    """Raise `SafetyLimitExceeded` when *which* matches more than any sane run would end.
+
+    *found_by* is the column by whose index they are found. PostgreSQL knows how many of all rows it
+    selects, and nearly all are of sessions that have ended: it would rather look at all that live.
+    """
     settings = services.settings
     live = IdpSession.ended_at.is_(None)
     # Counted only as far as needed: a usual run ends few, and must not count millions for that.
-    some = select(IdpSession.id).where(live, which).limit(settings.guard_count + 1).subquery()
-    if _count(connection, select(func.count()).select_from(some)) <= settings.guard_count:
+    some = select(IdpSession.id).where(live, which).limit(settings.guard_count + 1)
+    if found_by is not None:
+        some = some.order_by(found_by)
+    counting = select(func.count()).select_from(some.subquery())
+    if _count(connection, counting) <= settings.guard_count:
         return
     ending = _count(connection, select(func.count(IdpSession.id)).where(live, which))
     total = _count(connection, select(func.count(IdpSession.id)).where(live))

@@ -58,7 +58,8 @@ def expire_sessions(
         capped = live & past_a_cap(services.settings, cutoff, last_check)
         if not (dry_run or override_guard):
             refuse_jumped_clock(connection, services)
-            refuse_too_many(connection, services, expired | capped)
+            turn = IdpSession.check_expiry_at
+            refuse_too_many(connection, services, expired | capped, found_by=turn)
     overdue = {"expired": expired}
     if has_caps(services.settings):
         overdue["capped"] = capped & (IdpSession.expires_at > cutoff)
