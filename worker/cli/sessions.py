@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement
 
 from worker.cli import common, output
 from worker.cli.common import Failure, services
+from worker.logout import guards
 from worker.logout.revoke import revoke as revoke_sessions
 from worker.operations import overview, revoke_app
 from worker.operations.views import SessionDetails, SessionInfo
@@ -143,12 +144,13 @@ def _which(ref: UUID | None, user: str | None, app: str | None) -> ColumnElement
 
 def _confirm(which: ColumnElement[bool]) -> None:
     with overview.counting("--yes"):
-        count = overview.count_sessions(services(), which)
+        count = overview.count_live(services(), which)
     if not count:
         return
+    how_many = guards.in_words(count, guards.MAX_COUNTED)
     if not common.is_at_a_terminal():
-        raise Failure(f"this would end {count} live sessions: say --yes if it is meant")
-    if not click.confirm(f"End {count} live sessions, here and at Mosaic?", err=True):
+        raise Failure(f"this would end {how_many} live sessions: say --yes if it is meant")
+    if not click.confirm(f"End {how_many} live sessions, here and at Mosaic?", err=True):
         raise Failure("nothing was ended")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.orm import InstrumentedAttribute
@@ -11,6 +12,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models import IdpSession
 from worker.errors import SafetyLimitExceeded
 from worker.wiring import Services
+
+MAX_COUNTED: Final = 10_000  # whatever is more, an operator is told that it is no fewer
 
 
 def refuse_too_many(
@@ -26,22 +29,43 @@ def refuse_too_many(
     selects, and nearly all are of sessions that have ended: it would rather look at all that live.
     """
     settings = services.settings
-    live = IdpSession.ended_at.is_(None)
     # Counted only as far as needed: a usual run ends few, and must not count millions for that.
-    some = select(IdpSession.id).where(live, which).limit(settings.guard_count + 1)
-    if found_by is not None:
-        some = some.order_by(found_by)
-    counting = select(func.count()).select_from(some.subquery())
-    if _count(connection, counting) <= settings.guard_count:
+    few = settings.guard_count + 1
+    if count_up_to(connection, which, few, found_by=found_by) < few:
         return
-    ending = _count(connection, select(func.count(IdpSession.id)).where(live, which))
+    live = IdpSession.ended_at.is_(None)
     total = _count(connection, select(func.count(IdpSession.id)).where(live))
-    if ending > settings.guard_share * total:
+    plausible = settings.guard_share * total
+    most = max(MAX_COUNTED, math.floor(plausible) + 1)
+    ending = count_up_to(connection, which, most, found_by=found_by)
+    if ending > plausible:
         raise SafetyLimitExceeded(
-            f"this would end {ending} of {total} live sessions, more than "
+            f"this would end {in_words(ending, most)} of {total} live sessions, more than "
             f"{settings.guard_share:.0%}: has a clock jumped? If it is meant, say so "
             "(mosaic-sessions prune --override-guard, or sessions revoke --override-guard)"
         )
+
+
+def count_up_to(
+    connection: Connection,
+    which: ColumnElement[bool],
+    most: int,
+    *,
+    found_by: InstrumentedAttribute[Any] | None = None,
+) -> int:
+    """Count the live sessions that match *which*, and no further than to *most*.
+
+    To count millions takes longer than the database lets a statement take.
+    """
+    some = select(IdpSession.id).where(IdpSession.ended_at.is_(None), which).limit(most)
+    if found_by is not None:
+        some = some.order_by(found_by)
+    return _count(connection, select(func.count()).select_from(some.subquery()))
+
+
+def in_words(count: int, most: int) -> str:
+    """Say how many `count_up_to` has counted."""
+    return f"at least {count}" if count >= most else str(count)
 
 
 def refuse_jumped_clock(connection: Connection, services: Services) -> None:

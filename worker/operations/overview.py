@@ -13,6 +13,7 @@ from sqlalchemy.orm import aliased
 
 from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent, UserRevocation
 from worker.errors import StoreTooSlow
+from worker.logout import guards
 from worker.operations import deliveries
 from worker.operations.views import (
     AppLink,
@@ -108,10 +109,10 @@ def counting(without: str) -> Iterator[None]:
         raise StoreTooSlow(f"{error}, counting sessions, which {without} leaves out") from None
 
 
-def count_sessions(services: Services, which: ColumnElement[bool]) -> int:
-    """Return how many sessions *which* selects."""
+def count_live(services: Services, which: ColumnElement[bool]) -> int:
+    """Return how many live sessions *which* selects, as far as `guards.MAX_COUNTED`."""
     with services.store.read() as connection:
-        return connection.execute(select(func.count(IdpSession.id)).where(which)).scalar_one()
+        return guards.count_up_to(connection, which, guards.MAX_COUNTED)
 
 
 def is_app(services: Services, app_id: str) -> bool:

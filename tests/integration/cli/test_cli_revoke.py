@@ -12,6 +12,7 @@ from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import complaint, run, told
 from tests.stage import Stage
 from worker.app import app as celery_app
+from worker.logout import guards
 from worker.outbox import leases
 
 WHY = ("--reason", "stolen laptop")
@@ -123,6 +124,30 @@ def test_at_a_terminal_the_count_is_asked_about(
 
     assert "End 2 live sessions" in asked.stderr
     assert len(living(sqlite_stage)) == remaining
+
+
+def test_of_very_many_the_operator_hears_that_there_are_no_fewer(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To count millions takes longer than the database lets a statement take."""
+    monkeypatch.setattr(guards, "MAX_COUNTED", 2)
+    monkeypatch.setattr("worker.cli.common.is_at_a_terminal", lambda: True)
+    shop = ("sessions", "revoke", "--app", "shop", *WHY)
+    with Stage(sqlite_url, redis_url, mosaic, guard_count="1", guard_share="0.5") as stage:
+        stage.add_app("shop")
+        for _ in range(5):
+            stage.registered("ada", "shop")
+
+        refused = run(*shop, stdin="y\n", expect=1).stderr
+        untouched = len(living(stage))
+        asked = run(*shop, "--override-guard", stdin="y\n")
+
+        assert "End at least 2 live sessions" in refused
+        assert "this would end at least 3 of 5 live sessions, more than 50%" in refused
+        assert untouched == 5
+        assert "End at least 2 live sessions" in asked.stderr
+        assert "Ended: 5" in asked.stdout
+        assert living(stage) == set()
 
 
 def test_without_a_terminal_nothing_is_ended_unless_it_is_said(sqlite_stage: Stage) -> None:
