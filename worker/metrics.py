@@ -27,6 +27,7 @@ SAVED: Final = "mosaic_calls_saved"
 OPERATOR: Final = "operator_must_act"
 BUGS: Final = "task_bugs"
 LIMITED: Final = "sign_ins_limited"
+UNCONFIRMED: Final = "logouts_unconfirmed"
 
 
 class CallOutcome(StrEnum):
@@ -127,6 +128,11 @@ def task_bug(task: Task) -> None:
 def sign_in_limited(limit: StrEnum) -> None:
     """Count that a browser has come to a limit of logins, once for as long as it holds."""
     _record(LIMITED, (limit,), 1)
+
+
+def logout_unconfirmed(app_id: str) -> None:
+    """Count a logout of the app *app_id* that Mosaic has not confirmed before all had expired."""
+    _record(UNCONFIRMED, (app_id,), 1)
 
 
 def mosaic_call(endpoint: StrEnum, outcome: CallOutcome, seconds: float) -> None:

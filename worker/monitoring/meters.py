@@ -107,6 +107,13 @@ class Meters:
                 namespace=NAMESPACE,
                 registry=own,
             ),
+            metrics.UNCONFIRMED: Counter(
+                "logouts_unconfirmed",
+                "Logouts that Mosaic had not confirmed when the session expired there by itself.",
+                ("app",),
+                namespace=NAMESPACE,
+                registry=own,
+            ),
             metrics.CALLS: Histogram(
                 "mosaic_call_duration_seconds",
                 "HTTP calls to Mosaic, and how long they took.",
@@ -153,6 +160,7 @@ def _watched() -> Iterator[tuple[str, tuple[str, ...]]]:
         for cause in UnansweredCause:
             yield metrics.UNANSWERED, (task, cause)
         yield metrics.BUGS, (task,)
+    yield metrics.UNCONFIRMED, ("",)  # of no app: those have their series with their first one
     for rejection in Rejection:
         yield metrics.REJECTED, (rejection,)
     for error in _leaves(SessionWorkerError):

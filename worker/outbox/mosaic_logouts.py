@@ -102,10 +102,26 @@ def _put_off(services: Services, claim: _Claim, error: SessionWorkerError) -> st
     """Set the next attempt, or give up when the session has expired at Mosaic by itself."""
     _log_failure(claim, error)
     if services.now() >= claim.lease.give_up_at:
-        return _close(services, claim, EXPIRED_UNCONFIRMED, audit.IDP_GIVEN_UP)
+        outcome = _close(services, claim, EXPIRED_UNCONFIRMED, audit.IDP_GIVEN_UP)
+        if outcome is not None and claim.is_proven:  # else an app may have made its id up
+            note_unconfirmed(claim.lease, claim.requested_by, error)
+        return outcome
     with services.store.write() as connection:
         leases.put_off(connection, services, claim.lease, error)
     return None
+
+
+def note_unconfirmed(lease: Lease, app_id: str, error: SessionWorkerError) -> None:
+    """Tell operators that Mosaic was not told in time: closed, it is late no more."""
+    log.error(
+        "idp_logout_given_up",
+        delivery=lease.kind.__tablename__,
+        id=str(lease.id),
+        app=app_id,
+        attempts=lease.attempts,
+        detail=leases.error_text(error),
+    )
+    metrics.logout_unconfirmed(app_id)
 
 
 def _log_failure(claim: _Claim, error: SessionWorkerError) -> None:

@@ -28,7 +28,7 @@ from worker.logs import call_operator
 from worker.mosaic.types import MosaicApp, Permit
 from worker.outbox import leases
 from worker.outbox.leases import CONFIRMED, FAILED, Lease
-from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED
+from worker.outbox.mosaic_logouts import EXPIRED_UNCONFIRMED, note_unconfirmed
 from worker.sessions import audit
 from worker.sessions.audit import Cause
 from worker.wiring import Services
@@ -203,7 +203,10 @@ class _Attempt:
         """Set the next attempt, or give up when all has expired at Mosaic by itself."""
         self._log_failure(error)
         if self.services.now() >= self.lease.give_up_at:
-            return self.close(EXPIRED_UNCONFIRMED)
+            outcome = self.close(EXPIRED_UNCONFIRMED)
+            if outcome is not None:
+                note_unconfirmed(self.lease, self.row.requested_by, error)
+            return outcome
         noted = {"backend_ended_at": self.backend_ended_at}
         with self.services.store.write() as connection:
             leases.put_off(connection, self.services, self.lease, error, noted)

@@ -235,6 +235,12 @@ def a_late_logout_that_mosaic_refuses(stage: Stage) -> None:
     stage.pass_time(minutes=16)
 
 
+def a_logout_that_mosaic_never_heard_of(stage: Stage) -> None:
+    a_refused_logout(stage)
+    stage.pass_time(days=15)
+    stage.tell_mosaic()
+
+
 def late_logouts_of_one_app(stage: Stage) -> None:
     stage.add_app("forum")
     late_logout_of_shop_alone(stage)
@@ -247,6 +253,12 @@ def a_made_up_id(stage: Stage) -> None:
     stage.redis.delete("idp")
     stage.tell_mosaic()
     stage.pass_time(days=1)
+
+
+def a_made_up_id_of_which_mosaic_never_heard(stage: Stage) -> None:
+    a_made_up_id(stage)
+    stage.pass_time(days=15)
+    assert stage.tell_mosaic() == ["expired_unconfirmed"]
 
 
 def a_dead_lettered_logout(stage: Stage) -> None:
@@ -265,6 +277,19 @@ def a_revocation_that_came_too_late(stage: Stage) -> None:
     stage.ask("panel", requests.RevokeUser(user_id="ada", frontend=True))
     stage.redis.delete("idp")
     stage.pass_time(minutes=2)
+    with stage.services.store.read() as connection:
+        revocation = connection.execute(select(UserRevocation.id)).scalar_one()
+    logout_tasks.end_user_at_idp(str(revocation))
+
+
+def a_revocation_that_mosaic_never_heard_of(stage: Stage) -> None:
+    stage.login("ada", "shop")
+    stage.add_app("panel", capabilities=("revoke_user",))
+    stage.ask("panel", requests.RevokeUser(user_id="ada"))
+    stage.redis.delete("idp")
+    for endpoint in (Endpoint.SESSIONS_DELETE, Endpoint.SESSIONS_LIST):
+        stage.mosaic.state.faults.add(endpoint, FaultKind.STATUS, status=503)
+    stage.pass_time(days=15)
     with stage.services.store.read() as connection:
         revocation = connection.execute(select(UserRevocation.id)).scalar_one()
     logout_tasks.end_user_at_idp(str(revocation))
@@ -354,13 +379,24 @@ PLANTED: Final[dict[str, Planted]] = {
         {"LogoutsFailing", "LogoutsPending"},
         {},
     ),
+    "a logout that Mosaic never heard of": (
+        a_logout_that_mosaic_never_heard_of,
+        {"LogoutsUnconfirmed"},
+        {},
+    ),
     "late logouts of one app": (
         late_logouts_of_one_app,
         {"LogoutsFailing", "AppLogoutsPending"},
         {},
     ),
     "a made-up id": (a_made_up_id, set(), {}),
+    "a made-up id that expires": (a_made_up_id_of_which_mosaic_never_heard, set(), {}),
     "a dead-lettered logout": (a_dead_lettered_logout, {"DeliveriesFailed"}, {}),
+    "a revocation that Mosaic never heard of": (
+        a_revocation_that_mosaic_never_heard_of,
+        {"LogoutsUnconfirmed"},
+        {},
+    ),
     "a revocation that came too late": (
         a_revocation_that_came_too_late,
         {"DeliveriesFailed", "OperatorMustAct"},
