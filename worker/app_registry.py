@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from worker.mosaic.client_authentication import credential_of
 from worker.policy import Policy, policy_of
 from worker.settings.model import Settings
 from worker.storage.database import Store
-from worker.storage.encryption import KeyRing
+from worker.storage.encryption import KeyRing, SealedValueUnreadable
 
 RELOAD_AFTER_SECONDS: Final = 5.0
 RENEW_AFTER_SECONDS: Final = 4.0
@@ -47,6 +48,12 @@ CAPABILITIES: Final = frozenset(
     {SILENT_BY_USER, LOGOUT_USER, REVOKE_USER, OFFLINE, REVEALS_ACCOUNTS}
 )
 
+# What an operator does about a sealed value of an app that does not open: by the app, and the key.
+GIVEN_ANEW: Final = "give it anew: mosaic-sessions apps set {0} --client-secret-file FILE"
+ANOTHER_KEY: Final = (
+    "mosaic-sessions apps rotate-key {0}, give the app the new key, then mosaic-sessions apps "
+    "retire-key {0} {1}"
+)
 _COLUMNS: Final = tuple(App.__table__.columns)
 _NAMES: Final = (*(column.name for column in _COLUMNS), "key_id", "kid", "sealed_secret")
 _APP_WITH_KEYS: Final = (  # a row for each of its keys, one without where it has none
@@ -172,11 +179,7 @@ class AppRegistry:
         read: list[Any] = [SimpleNamespace(**dict(zip(_NAMES, row, strict=True))) for row in rows]
         app = read[0]
         opened = {
-            key.kid: ClientKey(
-                key.kid, self._keyring.open_bytes(key.sealed_secret, app_key_place(key.key_id))
-            )
-            for key in read
-            if key.key_id is not None
+            key.kid: self._client_key(app.app_id, key) for key in read if key.key_id is not None
         }
         return KnownApp(
             app_id=app.app_id,
@@ -192,6 +195,11 @@ class AppRegistry:
             loaded_at=self._monotonic(),
         )
 
+    def _client_key(self, app_id: str, key: Any) -> ClientKey:
+        with _advising(ANOTHER_KEY.format(app_id, key.kid)):
+            secret = self._keyring.open_bytes(key.sealed_secret, app_key_place(key.key_id))
+        return ClientKey(key.kid, secret)
+
     def _mosaic_app(self, app: Any) -> MosaicApp:
         endpoints = endpoints_for(
             self._settings,
@@ -201,7 +209,8 @@ class AppRegistry:
             issuer=app.issuer,
         )
         seconds = app.session_lifetime_seconds or self._settings.session_lifetime_seconds
-        value = self._keyring.open(app.sealed_client_secret, client_secret_place(app.app_id))
+        with _advising(GIVEN_ANEW.format(app.app_id)):
+            value = self._keyring.open(app.sealed_client_secret, client_secret_place(app.app_id))
         return MosaicApp(
             app_id=app.app_id,
             client_id=app.client_id,
@@ -212,6 +221,18 @@ class AppRegistry:
             issuer=endpoints.issuer,
             session_lifetime=timedelta(seconds=seconds),
         )
+
+
+@contextmanager
+def _advising(what_to_do: str) -> Iterator[None]:
+    """Say what to do about a value of an app that does not open."""
+    try:
+        yield
+    except SealedValueUnreadable as error:
+        raise SealedValueUnreadable(
+            f"{error}. Where those of other apps do not open either, put the encryption keys "
+            f"right; else {what_to_do}"
+        ) from None
 
 
 def client_secret_place(app_id: str) -> str:

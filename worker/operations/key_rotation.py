@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models import App, AppKey, IdpSession, LoginCall, OperatorAction
-from worker.app_registry import app_key_place, client_secret_place
+from worker.app_registry import ANOTHER_KEY, GIVEN_ANEW, app_key_place, client_secret_place
 from worker.logins.journal import answer_place
 from worker.sessions import mosaic_ids, operator_trail
 from worker.sessions.operator_trail import Action
@@ -48,7 +48,7 @@ _COLUMNS: Final = (
         App.sealed_client_secret,
         client_secret_place,
         (App.app_id,),
-        "give it anew: mosaic-sessions apps set {0} --client-secret-file FILE",
+        GIVEN_ANEW,
     ),
     _Sealed(
         "app keys",
@@ -56,8 +56,7 @@ _COLUMNS: Final = (
         AppKey.sealed_secret,
         app_key_place,
         (AppKey.app_id, AppKey.kid),
-        "mosaic-sessions apps rotate-key {0}, give the app the new key, then mosaic-sessions apps "
-        "retire-key {0} {1}",
+        ANOTHER_KEY,
         AppKey.retired_at.is_(None),
     ),
     _Sealed(

@@ -89,7 +89,10 @@ class KeyRing:
 
     def open_bytes(self, sealed: bytes, bound_to: str) -> bytes:
         """Return what was sealed for *bound_to*. Raises `SealedValueUnreadable`."""
-        kid = kid_of(sealed)
+        try:
+            kid = kid_of(sealed)
+        except SealedValueUnreadable as error:
+            raise SealedValueUnreadable(f"{bound_to}: {error}") from None
         cipher = self._ciphers.get(kid)
         if cipher is None:
             raise SealedValueUnreadable(f"{bound_to}: key {kid!r} is not in the ring; add it back")
@@ -135,5 +138,5 @@ def _derived(lookup_key: bytes, kind: Hashed) -> bytes:
 def kid_of(sealed: bytes) -> str:
     """Return the id of the key that sealed a value. Raises `SealedValueUnreadable`."""
     if len(sealed) < 2 or sealed[:1] != _VERSION:  # noqa: PLR2004 - version and length
-        raise SealedValueUnreadable("not a sealed value")
+        raise SealedValueUnreadable("not a sealed value: its row was altered")
     return sealed[2 : 2 + sealed[1]].decode(errors="replace")

@@ -14,9 +14,9 @@ from typing import Any, Final
 import httpx
 import pytest
 import redis
-from sqlalchemy import make_url, text
+from sqlalchemy import Update, make_url, text, update
 
-from models import NoticeMethod
+from models import App, AppKey, NoticeMethod
 from sandbox.egress_proxy import EgressProxy
 from sandbox.ports import HOST, free_port
 from sandbox.proxy import FaultProxy
@@ -255,12 +255,41 @@ def unsigned(stage: Stage) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def damaged_secret(stage: Stage) -> Iterator[None]:
+    stage.add_app("forum", silent_by_user=False)
+    _damage(stage, update(App).where(App.app_id == "forum").values(sealed_client_secret=b"gar"))
+    yield
+
+
+@contextmanager
+def damaged_key(stage: Stage) -> Iterator[None]:
+    stage.add_app("forum", silent_by_user=False)
+    _damage(stage, update(AppKey).where(AppKey.app_id == "forum").values(sealed_secret=b"gar"))
+    yield
+
+
+def _damage(stage: Stage, statement: Update) -> None:
+    with stage.services.store.write() as connection:
+        connection.execute(statement)
+
+
 # What is planted, under which name it is found, and words of what is said.
 FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
     "a schema that is behind": (behind, "database", ("run `mosaic-sessions db upgrade`",)),
     "a database that is away": (away, "database", ("does not answer", "is DATABASE_URL right")),
     "a database that takes no writes": (read_only, "database", ("is read-only",)),
     "keys that are not the store's": (other_keys, "keys", ("key 'k1' is not in the ring",)),
+    "a damaged client secret": (
+        damaged_secret,
+        "forum: key set",
+        ("apps:forum:client_secret: not a sealed", "apps set forum --client-secret-file FILE"),
+    ),
+    "a damaged app key": (
+        damaged_key,
+        "forum: key set",
+        ("not a sealed value", "mosaic-sessions apps rotate-key forum", "apps retire-key forum "),
+    ),
     "a Redis that evicts": (evicting, "CELERY_BROKER_URL", ("Set it to noeviction",)),
     "a replica": (replica, "CELERY_BROKER_URL", ("names a replica", "name its master")),
     "an old Redis": (old_redis, "CELERY_BROKER_URL", ("names a Redis 5.", "6.2 or newer")),
