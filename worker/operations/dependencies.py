@@ -23,7 +23,7 @@ from worker.errors import ConfigurationError, NotReady, StoreTooSlow, StoreUnava
 from worker.operations.schema import schema_trouble
 from worker.settings.model import Settings
 from worker.storage.database import Store, make_engine
-from worker.storage.redis_client import cause_of, connect_redis, is_cluster
+from worker.storage.redis_client import cause_of, connect_redis, is_cluster, why_no_writes
 
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 NO_PERMISSION: Final = "42501"  # PostgreSQL's
@@ -162,6 +162,8 @@ def check_redis(
             )
         check_it(client, settings)
     except redis.RedisError as error:
+        if why := why_no_writes(error):
+            raise NotReady(f"{name}: Redis reads, and takes no writes: {why}") from None
         kind = ConfigurationError if isinstance(error, _REFUSES_US) else NotReady
         raise kind(
             f"Redis cannot be asked ({cause_of(error)}). Is it running, and is {name} right "

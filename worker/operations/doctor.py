@@ -37,7 +37,7 @@ from worker.operations.lateness import schedules_of
 from worker.settings.environment import proxies, variable_name
 from worker.settings.validators import is_amqp, is_redis
 from worker.storage.pooler import is_pooled
-from worker.storage.redis_client import connect_redis
+from worker.storage.redis_client import check_writes, connect_redis
 from worker.wiring import Services
 
 OLDEST_REDIS: Final = (6, 2)
@@ -223,6 +223,8 @@ def _redis(services: Services, name: str, url: str) -> str:
         if name == "CELERY_BROKER_URL":
             dependencies.check_broker(client, settings)
         about.update(_about(client))
+        if about.get("role", "master") == "master":
+            check_writes(client)
 
     dependencies.check_redis(name, url, services.settings, ask)
     version = str(about.get("redis_version", "?"))

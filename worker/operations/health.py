@@ -33,7 +33,7 @@ from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
 from worker.operations.views import AppBehind, LateLogouts, StoreCounts
 from worker.settings.environment import variable_name
-from worker.storage.redis_client import cause_of
+from worker.storage.redis_client import cause_of, check_writes, why_no_writes
 from worker.traffic import BreakerState, TrafficState
 from worker.wiring import Services
 
@@ -84,6 +84,8 @@ def database_trouble(error: Exception) -> str:
 
 def redis_trouble(error: redis.RedisError) -> str:
     """Say that Redis cannot be used, and what to look at."""
+    if why := why_no_writes(error):
+        return f"Redis reads, and takes no writes: {why}. Workers go on once it does"
     return (
         f"Redis cannot be used ({cause_of(error)}). Is it running, and are "
         "CELERY_BROKER_URL and REDIS_URL right (mosaic-sessions config)?"
@@ -186,13 +188,18 @@ def _examine_broker(services: Services, health: Health) -> Iterator[str | None]:
     url = services.settings.broker_url.get_secret_value()
     if queue_depth.is_told_by(url):
         health.backlog = queue_depth.read(url)
+        if services.broker is not None:
+            check_writes(services.broker)
     else:
         other_brokers.check(url)
     yield from ()  # what is wrong with it was raised
 
 
 def _examine_workers(services: Services, health: Health) -> Iterator[str | None]:
-    health.workers = heartbeat.living_workers(services.redis)
+    workers = heartbeat.living_workers(services.redis)
+    if not workers:
+        check_writes(services.redis)  # else they could not say that they live
+    health.workers = workers
     yield queues_left_alone(health.workers) if health.workers else "no worker is alive: start one"
 
 

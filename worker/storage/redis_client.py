@@ -20,6 +20,14 @@ from session_client import sentinels
 
 REDIS_TIMEOUT_SECONDS: Final = 2.0
 
+_PROBE: Final = "mosaic-sessions:takes-writes"
+_FULL: Final = (
+    "it is full (maxmemory). Give it more memory, or look at what fills it: which queue waits "
+    "(mosaic-sessions status), and what else is kept there"
+)
+_REPLICA: Final = "it is a replica. Name its master, or wait until a failover has ended"
+_NO_DISK: Final = "it cannot save to its disk: is that full? (redis-cli INFO persistence)"
+_TOO_FEW_REPLICAS: Final = "too few replicas follow it (min-replicas-to-write): are they up?"
 _COMMAND: Final = re.compile(r"permissions to run the '([a-z0-9|_-]{1,40})' command")
 
 
@@ -57,6 +65,29 @@ def _details(error: BaseException | None) -> Iterator[str]:
         elif isinstance(error, OSError) and error.strerror:
             yield error.strerror
         error = error.__cause__ or error.__context__
+
+
+def check_writes(client: redis.Redis) -> None:
+    """Raise `redis.RedisError` where Redis reads, and takes no writes.
+
+    By a write: what would refuse it is told nowhere as one. Without a word of it workers that live
+    would count as dead, since they cannot write that they live.
+    """
+    client.set(_PROBE, "", px=1000)
+
+
+def why_no_writes(error: redis.RedisError) -> str | None:
+    """Say why Redis takes no writes, and what to do; None when the error is about anything else."""
+    said = str(error)
+    for is_it, words in (
+        (isinstance(error, redis.exceptions.OutOfMemoryError), _FULL),
+        (is_from_a_replica(error), _REPLICA),
+        ("MISCONF" in said, _NO_DISK),
+        ("NOREPLICAS" in said, _TOO_FEW_REPLICAS),
+    ):
+        if is_it:
+            return words
+    return None
 
 
 def is_cluster(client: redis.Redis) -> bool:

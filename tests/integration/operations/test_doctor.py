@@ -116,6 +116,13 @@ def evicting(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def full(stage: Stage) -> Iterator[None]:
+    with redis_of(stage) as admin:
+        admin.config_set("maxmemory", "1")
+        yield
+
+
+@contextmanager
 def replica(stage: Stage) -> Iterator[None]:
     with redis_of(stage) as admin:
         admin.replicaof(HOST, str(free_port()))
@@ -291,6 +298,7 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
         ("not a sealed value", "mosaic-sessions apps rotate-key forum", "apps retire-key forum "),
     ),
     "a Redis that evicts": (evicting, "CELERY_BROKER_URL", ("Set it to noeviction",)),
+    "a Redis that is full": (full, "CELERY_BROKER_URL", ("takes no writes: it is full", "Give it")),
     "a replica": (replica, "CELERY_BROKER_URL", ("names a replica", "name its master")),
     "an old Redis": (old_redis, "CELERY_BROKER_URL", ("names a Redis 5.", "6.2 or newer")),
     "a Redis that is away": (no_redis, "CELERY_BROKER_URL", ("Connection refused", "is CELERY")),

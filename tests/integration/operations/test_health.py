@@ -11,12 +11,17 @@ from uuid import UUID
 
 import httpx
 import pytest
+import redis
 from sqlalchemy import update
 
 from models import Logout
+from sandbox.ports import HOST, free_port
+from sandbox.redis_server import RedisServer
 from session_client.contract import Queue, Reason
+from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import make_older, run, told
+from tests.integration.operations.doctor_rig import elsewhere
 from tests.integration.outbox.propagation_rig import (
     Broker,
     by_queue,
@@ -26,13 +31,15 @@ from tests.integration.outbox.propagation_rig import (
     owed,
 )
 from tests.integration.traffic.traffic_rig import pass_redis_time
-from tests.stage import Stage
+from tests.stage import Stage, redis_client
+from worker import wiring
 from worker.celery_support import heartbeat
 from worker.errors import BreakerOpen, NoticeUndelivered
 from worker.maintenance.last_runs import Run
 from worker.monitoring.health_server import MonitorServer, sources
 from worker.outbox import leases
 from worker.tasks import maintenance
+from worker.wiring import Services
 
 Plant = Callable[[Stage], object]
 
@@ -57,9 +64,9 @@ def living(
         yield stage
 
 
-def pages(stage: Stage) -> dict[str, Any]:
+def pages(services: Services) -> dict[str, Any]:
     """What the monitor says, by path."""
-    with MonitorServer("127.0.0.1", 0, {}, sources(stage.services)) as server:
+    with MonitorServer("127.0.0.1", 0, {}, sources(services)) as server:
         return {path: httpx.get(server.url + path, timeout=60) for path in ("/livez", "/healthz")}
 
 
@@ -250,6 +257,56 @@ def late_purge(stage: Stage) -> None:
     make_older(stage, Run.PURGE_HISTORY, 30_000)
 
 
+def full(admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", "1")
+
+
+def replica(admin: redis.Redis) -> None:
+    admin.replicaof(HOST, str(free_port()))
+
+
+def without_disk(admin: redis.Redis) -> None:
+    admin.config_set("dir", "/proc/self")  # where nobody can make a file
+    admin.config_set("save", "1 1")
+    admin.set("a key", "to be saved")
+    admin.execute_command("BGSAVE")
+    wait_until(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err", 60)
+
+
+@pytest.mark.parametrize(
+    ("plant", "why"),
+    [
+        (full, "it is full (maxmemory). Give it more memory"),
+        (replica, "it is a replica. Name its master"),
+        (without_disk, "it cannot save to its disk: is that full?"),
+    ],
+)
+def test_a_redis_that_takes_no_writes_is_named_and_its_workers_do_not_count_as_dead(
+    sqlite_url: str,
+    redis_url: str,
+    mosaic: SimulatorServer,
+    plant: Callable[[redis.Redis], None],
+    why: str,
+) -> None:
+    """They cannot write that they live."""
+    with (
+        RedisServer() as server,
+        redis_client(server.url()) as admin,
+        living(sqlite_url, redis_url, mosaic) as stage,
+        elsewhere(stage, broker_url=server.url(), redis_url=server.url()),
+    ):
+        plant(admin)
+
+        said, printed = told("status", expect=1), run("status", expect=1)
+        found = pages(wiring.current())
+
+    (problem,) = said["problems"]
+    assert f"Redis reads, and takes no writes: {why}" in problem
+    assert said["workers"] is None
+    assert "Workers: unknown" in printed.stdout
+    assert found["/livez"].json()["wrong"] == {"broker": problem}
+
+
 # What keeps one app of several from being served, or none: named, and the service is good all the
 # same.
 WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
@@ -298,7 +355,7 @@ def test_what_one_app_suffers_from_is_a_warning_and_others_are_served(
         plant(stage)
 
         (problem,) = told("status", expect=1)["problems"]
-        found = pages(stage)
+        found = pages(stage.services)
 
     assert all(word in problem for word in words), problem
     said = found["/healthz"].json()
@@ -313,7 +370,7 @@ def test_what_all_apps_suffer_from_is_wrong_with_the_service(
     with living(sqlite_url, redis_url, mosaic) as stage:
         wrong_secrets_of_all(stage)
 
-        found = pages(stage)["/healthz"]
+        found = pages(stage.services)["/healthz"]
 
     assert found.status_code == 503
     wrong = found.json()["wrong"]["mosaic"]
@@ -333,7 +390,7 @@ def test_what_is_wrong_is_named_with_what_to_do(
 
         (problem,) = told("status", expect=1)["problems"]
         printed = run("status", expect=1).stderr
-        found = pages(stage)
+        found = pages(stage.services)
 
     assert well == []
     assert all(word.format(url=mosaic.url) in problem for word in words), problem
@@ -428,12 +485,12 @@ def test_a_breaker_that_waits_for_somebody_to_ask_is_no_problem(
 ) -> None:
     with living(sqlite_url, redis_url, mosaic, breaker_failures="1") as stage:
         down(stage)
-        while_open = pages(stage)["/healthz"]
+        while_open = pages(stage.services)["/healthz"]
         pass_redis_time(redis_url, 6)
 
         found = told("status")
         printed = run("status").stdout
-        half_open = pages(stage)["/healthz"]
+        half_open = pages(stage.services)["/healthz"]
 
     assert (while_open.status_code, half_open.status_code) == (503, 200)
     assert found["problems"] == []
