@@ -15,6 +15,7 @@
     │   ├── HeldBack              a budget or a pause keeps us from calling Mosaic
     │   │   └── BreakerOpen         or that it fails, for this client or for all
     │   ├── StoreUnavailable      the database does not answer, or takes no writes
+    │   │   ├── StoreDiskFails      its disk is full, or broken
     │   │   └── StoreTooSlow        it answers: a statement took, or waited for, too long
     │   ├── BrokerUnavailable     a broker that is no Redis does not answer, or refuses us
     │   ├── NoticeUndelivered     an app did not take a notice this time
@@ -123,6 +124,10 @@ class StoreUnavailable(TryLater):
     """The database does not answer, is locked for too long, or is read-only."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class StoreDiskFails(StoreUnavailable):
+    """The database is up, and its disk is full or broken. The message says what to do."""
 
 
 class StoreTooSlow(StoreUnavailable):

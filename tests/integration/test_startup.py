@@ -137,7 +137,7 @@ def test_a_locked_database_is_waited_for(sqlite_settings: Settings) -> None:
 
         message = delay(sqlite_settings)
 
-    assert message.startswith("the database cannot be used: the database does not answer")
+    assert message.startswith("the database cannot be used: another process keeps")
 
 
 def test_a_folder_that_is_not_there_names_the_setting(

@@ -19,13 +19,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import target
 from models import Base, IdpSession
 from worker.celery_support import heartbeat
-from worker.errors import ConfigurationError, NotReady, StoreTooSlow, StoreUnavailable
+from worker.errors import (
+    ConfigurationError,
+    NotReady,
+    StoreDiskFails,
+    StoreTooSlow,
+    StoreUnavailable,
+)
 from worker.operations.schema import schema_trouble
 from worker.settings.model import Settings
 from worker.storage.database import Store, make_engine
 from worker.storage.redis_client import cause_of, connect_redis, is_cluster, why_no_writes
 
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_WRITE: Final = "PRAGMA user_version = 0"  # writes a page to the log, as it was
 NO_PERMISSION: Final = "42501"  # PostgreSQL's
 MAY_NOT_WRITE: Final = (
     "the user in DATABASE_URL may not read and write all tables: grant it SELECT, INSERT, UPDATE "
@@ -49,11 +56,22 @@ def check_database(store: Store) -> None:
     trouble = schema_trouble(revision)
     if trouble is not None:
         raise ConfigurationError(trouble)
-    # What it says of a row that is none it would say of each: a worker there answers no app.
+    check_takes_writes(store)
+    with store.read() as connection:
+        _check_rights(connection)
+
+
+def check_takes_writes(store: Store) -> None:
+    """Raise `StoreUnavailable` where the database reads, and takes no writes.
+
+    A worker there answers no app. What PostgreSQL says of a row that is none it would say of each;
+    whether its disk has space is known only to what needs more of it.
+    """
     nothing = update(IdpSession).where(false()).values(version=IdpSession.version)
     with store.write() as connection:
         connection.execute(nothing)
-        _check_rights(connection)
+        if store.is_sqlite:
+            connection.exec_driver_sql(_WRITE)
 
 
 def _check_rights(connection: Connection) -> None:
@@ -112,6 +130,8 @@ def unavailable(error: StoreUnavailable) -> str:
             f"{error}: it is up, but overloaded or kept waiting by another transaction. Try again; "
             "if that does not help, see in pg_stat_activity what else it does"
         )
+    if isinstance(error, StoreDiskFails):
+        return f"the database cannot be used: {error}"
     return _cannot_be_used(str(error))
 
 

@@ -26,7 +26,12 @@ from worker.maintenance.last_runs import Run
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.faults import Fault
 from worker.operations import deliveries, overview, queue_depth
-from worker.operations.dependencies import MAY_NOT_WRITE, NO_PERMISSION, unavailable
+from worker.operations.dependencies import (
+    MAY_NOT_WRITE,
+    NO_PERMISSION,
+    check_takes_writes,
+    unavailable,
+)
 from worker.operations.lateness import Workers, schedules_of
 from worker.operations.mosaic_limits import key_set_urls, traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
@@ -181,6 +186,8 @@ def _examine_database(services: Services, health: Health) -> Iterator[str | None
         health.schema = Schema(target.revision_of(connection), target.head())
         if health.schema.is_at_head:
             health.silent_by_user = overview.apps_that_may(connection, SILENT_BY_USER)
+    if health.schema.is_at_head:
+        check_takes_writes(services.store)
     yield schema_trouble(health.schema.revision)
 
 

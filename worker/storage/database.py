@@ -8,6 +8,7 @@ read-then-write transactions lose updates without an error.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
@@ -29,7 +30,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from worker.errors import StoreTooSlow, StoreUnavailable
+from worker.errors import StoreDiskFails, StoreTooSlow, StoreUnavailable
 from worker.storage.pooler import Beginning, connector
 from worker.storage.prepared import DriverStatement, refuses_writes
 
@@ -53,6 +54,11 @@ PG_CONNECTION: Final = {
     "tcp_user_timeout": 15_000,  # milliseconds
     "application_name": "session-worker",
 }
+_DISK_FULL: Final = "53100"  # SQLSTATEs
+_IO_ERROR: Final = "58030"
+_FREE_SPACE: Final = (
+    "free space there. No logout that was acknowledged is lost, and workers go on by themselves"
+)
 # By SQLSTATE. Such a server is there, and has ended one statement.
 _TIMED_OUT: Final[dict[object, str]] = {
     "57014": "the database ended a statement that took too long",
@@ -200,15 +206,29 @@ def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
     took_too_long = _TIMED_OUT.get(getattr(getattr(error, "orig", None), "sqlstate", None))
     if took_too_long is not None:
         raise StoreTooSlow(f"{took_too_long} ({_cause_name(error)})") from None
+    if disk := _trouble_of_disk(getattr(error, "orig", None)):
+        raise StoreDiskFails(f"{disk} ({_cause_name(error)}): {_FREE_SPACE}") from None
     if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
         raise StoreUnavailable(_cause(error)) from None
     raise error
+
+
+def _trouble_of_disk(error: BaseException | None) -> str | None:
+    state = getattr(error, "sqlstate", None)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what it was doing
+    if state == _DISK_FULL or code == sqlite3.SQLITE_FULL:
+        return "the database's disk is full"
+    if state == _IO_ERROR or code == sqlite3.SQLITE_IOERR:
+        return "the database's disk fails, or is full"
+    return None
 
 
 def _cause(error: Exception) -> str:
     original = getattr(error, "orig", None) or error
     if refuses_writes(original):
         return f"the database is read-only, a replica perhaps ({_cause_name(error)})"
+    if getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        return f"another process keeps the database's file locked ({_cause_name(error)})"
     return f"the database does not answer ({_cause_name(error)})"
 
 

@@ -81,7 +81,7 @@ def why_no_writes(error: redis.RedisError) -> str | None:
     said = str(error)
     for is_it, words in (
         (isinstance(error, redis.exceptions.OutOfMemoryError), _FULL),
-        (is_from_a_replica(error), _REPLICA),
+        ("READONLY" in said or isinstance(error, redis.exceptions.ReadOnlyError), _REPLICA),
         ("MISCONF" in said, _NO_DISK),
         ("NOREPLICAS" in said, _TOO_FEW_REPLICAS),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -305,6 +306,52 @@ def test_a_redis_that_takes_no_writes_is_named_and_its_workers_do_not_count_as_d
     assert said["workers"] is None
     assert "Workers: unknown" in printed.stdout
     assert found["/livez"].json()["wrong"] == {"broker": problem}
+
+
+def read_only(url: str) -> str:
+    if url.startswith("sqlite"):
+        return f"{url.replace('///', '///file:')}?mode=ro&uri=true"
+    return f"{url}?options=-c%20default_transaction_read_only%3Don"
+
+
+def test_a_read_only_database_is_named_before_the_sweep_is_late(
+    store_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with (
+        living(store_url, redis_url, mosaic) as stage,
+        elsewhere(stage, database_url=read_only(store_url)),
+    ):
+        (problem,) = told("status", expect=1)["problems"]
+        found = pages(wiring.current())
+
+    assert problem.startswith("the database cannot be used: the database is read-only, a replica")
+    assert found["/livez"].json()["wrong"] == {"database": problem}
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process become longer than nothing."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_with_what_to_do(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        with full_disk():
+            status, doctor = told("status", expect=1), told("doctor", expect=1)
+
+    (problem,) = status["problems"]
+    assert "the database's disk fails, or is full" in problem
+    assert "free space there" in problem
+    assert "is DATABASE_URL right" not in problem
+    assert problem in [one["says"] for one in doctor if one["check"] == "database"]
 
 
 # What keeps one app of several from being served, or none: named, and the service is good all the

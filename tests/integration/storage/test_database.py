@@ -19,7 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from sandbox.ports import free_port
 from tests.stage import Stage
 from worker import wiring
-from worker.errors import StoreUnavailable
+from worker.errors import StoreDiskFails, StoreUnavailable
+from worker.operations.dependencies import check_takes_writes
 from worker.settings import model
 from worker.storage.database import SQLITE_BUSY_TIMEOUT_MS, Store, make_engine
 
@@ -63,6 +64,19 @@ def test_a_reader_on_sqlite_waits_for_no_writer(sqlite_url: str) -> None:
     store.close()
 
 
+def test_a_database_without_space_is_unavailable_and_says_so(sqlite_url: str) -> None:
+    def write_much() -> None:
+        with store.write() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")
+            connection.exec_driver_sql("CREATE TABLE large AS SELECT zeroblob(1000000)")
+
+    with closing(Store(make_engine(sqlite_url, pool_size=1))) as store:
+        with pytest.raises(StoreDiskFails, match=r"the database's disk is full .*: free space"):
+            write_much()
+
+        check_takes_writes(store)  # one that needs no more space is done
+
+
 def test_a_locked_sqlite_is_unavailable_after_the_busy_timeout(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +88,7 @@ def test_a_locked_sqlite_is_unavailable_after_the_busy_timeout(
         writer.isolation_level = None
         writer.execute("BEGIN IMMEDIATE")
 
-        with pytest.raises(StoreUnavailable, match="OperationalError"), store.write():
+        with pytest.raises(StoreUnavailable, match="file locked"), store.write():
             pass
 
         writer.execute("ROLLBACK")
