@@ -18,6 +18,7 @@ import redis
 import structlog
 from celery import bootsteps
 
+from migrations import target
 from worker.settings import model as settings_module
 from worker.storage.redis_client import REDIS_TIMEOUT_SECONDS, connect_redis
 from worker.wiring import utc_now
@@ -51,6 +52,7 @@ class Heartbeat(bootsteps.StartStopStep):
             "queues": sorted(consumer.app.amqp.queues.consume_from),
             "visibility_timeout": settings.visibility_timeout_seconds,
             "started_at": utc_now().isoformat(),
+            "schema": target.head(),  # tells its release from another one
         }
         self._pulse = _Pulse(settings.cache_url, facts)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._pulse.beat, ())

@@ -112,9 +112,12 @@ def _print_workers(workers: list[dict[str, Any]] | None) -> None:
         click.echo("Workers: unknown" if workers is None else "Workers: none is alive")
         click.echo()
         return
-    names = ("hostname", "pid", "pool", "slots", "queues", "visibility_timeout", "started_at")
+    names = (
+        *("hostname", "pid", "pool", "slots", "queues"),
+        *("visibility_timeout", "schema", "started_at"),
+    )
     output.print_table(
-        ("worker", "pid", "pool", "slots", "queues", "visibility timeout", "started"),
+        ("worker", "pid", "pool", "slots", "queues", "visibility timeout", "schema", "started"),
         ([worker.get(name) for name in names] for worker in workers),
     )
 

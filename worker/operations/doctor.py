@@ -134,6 +134,7 @@ def _checks(services: Services, test_notices: tuple[str, ...]) -> Iterator[tuple
     if is_amqp(services.settings.broker_url.get_secret_value()):
         yield from rabbitmq_checks.checks(services.settings)
     yield "visibility timeouts", partial(_peers, services)
+    yield "releases", partial(_releases, services)
     if is_database_there:
         yield from _of_apps(services, test_notices)
     yield "proxies", partial(_proxies, services)
@@ -261,6 +262,21 @@ def _rights(url: str) -> str:
 def _peers(services: Services) -> str:
     dependencies.check_peers(services.redis, services.settings)
     return f"{services.settings.visibility_timeout_seconds:g} s, as all living workers"
+
+
+def _releases(services: Services) -> str:
+    others = [
+        f"{worker['hostname']} ({worker.get('schema') or 'which does not say it'})"
+        for worker in heartbeat.living_workers(services.redis)
+        if worker.get("schema") != target.head()
+    ]
+    if others:
+        raise Hint(
+            f"workers live whose release needs another schema than {target.head()}: "
+            f"{', '.join(sorted(others))}. Unless an upgrade is under way, restart them with this "
+            "release: what is new in it they do not do"
+        )
+    return "no worker of another one lives"
 
 
 # --- apps

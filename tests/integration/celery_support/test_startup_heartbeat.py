@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from migrations import target
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
@@ -68,6 +69,7 @@ def test_a_worker_is_alive_from_start_to_stop(redis_of_worker: str, consumer: An
         step.stop(consumer)
 
         assert (facts["hostname"], facts["slots"]) == ("worker@here", 8)
+        assert facts["schema"] == target.head()
         assert facts["queues"] == ["auth", "logout"]
         assert heartbeat.LIFETIME_SECONDS - 5 < lifetime <= heartbeat.LIFETIME_SECONDS
         assert living_workers(client) == []

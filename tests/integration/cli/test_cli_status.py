@@ -37,6 +37,7 @@ FACTS = {
     "queues": QUEUES,
     "visibility_timeout": 180,
     "started_at": "2030-01-01T00:00:00+00:00",
+    "schema": "0042",
 }
 
 
@@ -58,7 +59,7 @@ def test_a_living_worker_is_shown_with_how_it_is_set_up(sqlite_stage: Stage) -> 
 
     printed = run("status").stdout
 
-    assert all(word in printed for word in ("worker@here", "4711", "SafeThreadPool", "180"))
+    assert all(word in printed for word in ("worker@here", "4711", "SafeThreadPool", "180", "0042"))
     assert told("status")["workers"] == [FACTS]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from migrations import target
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import told
 from tests.integration.outbox.propagation_rig import signing
@@ -24,6 +25,7 @@ WORKER: Final = {
     "queues": ["auth", "idp", "login", "logout", "maintenance", "notify", "sessions"],
     "visibility_timeout": 180,
     "started_at": "2020-01-01T00:00:00+00:00",
+    "schema": target.head(),
 }
 
 Plant = Callable[[Stage], AbstractContextManager[None]]

@@ -16,6 +16,7 @@ import pytest
 import redis
 from sqlalchemy import Update, make_url, text, update
 
+from migrations import target
 from models import App, AppKey, NoticeMethod
 from sandbox.egress_proxy import EgressProxy
 from sandbox.ports import HOST, free_port
@@ -395,6 +396,21 @@ def test_all_is_good_where_nothing_is_wrong(
     for check in ("database", "database connection", "database clock", "keys", "proxies"):
         assert check in checks
     assert "desk: notices" in checks
+
+
+def test_workers_of_another_release_are_a_hint(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        earlier = {name: fact for name, fact in WORKER.items() if name != "schema"}
+        key = heartbeat.key_of_this_process()
+        stage.redis.set(f"{key}2", json.dumps(WORKER | {"hostname": "old@b", "schema": "0009"}))
+        stage.redis.set(f"{key}3", json.dumps(earlier | {"hostname": "older@c"}))
+
+        hint = findings("hint", expect=0)["releases"]
+
+    assert f"another schema than {target.head()}: old@b (0009), older@c (which does not" in hint
+    assert "worker@here" not in hint
 
 
 def test_when_beats_work_was_done_is_said_and_of_a_worker_just_started_that_none_is_due(
