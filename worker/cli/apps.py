@@ -24,6 +24,7 @@ from worker.cli.app_options import (
 )
 from worker.cli.common import keyed_services, services
 from worker.operations import apps as operations
+from worker.operations import queue_depth
 from worker.operations.app_description import AppInfo, NewApp
 
 _SOON: Final = f"Workers notice within {RELOAD_AFTER_SECONDS:.0f} seconds."
@@ -269,14 +270,18 @@ def set_notice(  # noqa: PLR0913 - one for each option
     if silence == (method is not None):
         raise click.UsageError("say one of --notice-url, --notice-queue and --none")
     found = keyed_services()
+    left = queue_depth.queue_of(found, app_id)
     operations.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
     done = f"{app_id} is told like this from its next notice on."
     if silence:
-        done = (
-            f"{app_id} is not told any more; "
-            "what it has not confirmed is closed, and is no failure."
-        )
+        done = f"{app_id} is not told any more; what it has not confirmed is closed, not failed."
     _print_done(app_id, done, as_json=as_json)
+    if left is not None and left.queue != address and left.waiting.count:
+        click.echo(
+            f"{left.waiting.count} messages are left in queue {left.queue}. Unless the app's own "
+            "worker still takes them, delete the queue at the broker: nothing else does",
+            err=True,
+        )
 
 
 def _print_done(app_id: str, done: str, *, as_json: bool) -> None:

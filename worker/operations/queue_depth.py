@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ from models import App, NoticeMethod
 from session_client import contract
 from worker.celery_support import other_brokers
 from worker.celery_support.queue_heads import Head, Waiting, look
+from worker.errors import BrokerUnavailable
 from worker.settings.validators import is_amqp, is_redis
 from worker.storage.redis_client import connect_redis
 from worker.wiring import Services
@@ -85,6 +87,13 @@ def notice_queues(services: Services) -> list[NoticeQueue]:
         for app in apps
         if app.notice_address in found
     ]
+
+
+def queue_of(services: Services, app_id: str) -> NoticeQueue | None:
+    """Return the own queue of one app; None where it has none, or the broker does not tell."""
+    with suppress(redis.RedisError, BrokerUnavailable):
+        return next((one for one in notice_queues(services) if one.app_id == app_id), None)
+    return None
 
 
 def _look(services: Services, queues: Sequence[str]) -> dict[str, Waiting]:

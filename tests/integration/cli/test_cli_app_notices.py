@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from models import NoticeMethod
+from sandbox.ports import free_port
 from simulator.server import SimulatorServer
 from tests.integration.cli.apps_rig import ADD, SECRET, add, row
 from tests.integration.cli.cli_rig import complaint, run, told
+from tests.integration.operations.doctor_rig import elsewhere
 from tests.integration.outbox.propagation_rig import signing
 from tests.stage import Stage
 
@@ -70,6 +73,31 @@ REFUSED_NOTICES = [
     (("--notice-queue", ""), "a notice queue's name"),
     (("--notice-queue", "a b\n"), "a notice queue's name"),
 ]
+
+
+def test_what_is_left_in_a_queue_that_is_used_no_more_is_told(sqlite_stage: Stage) -> None:
+    add("--notice-queue", "shop-notices")
+    sqlite_stage.redis.lpush("shop-notices", "one", "another")
+
+    kept = run("apps", "set-notice", "shop", "--notice-queue", "shop-notices").stderr
+    moved = run("apps", "set-notice", "shop", "--notice-queue", "new-notices").stderr
+    gone = run("apps", "set-notice", "shop", "--none").stderr
+
+    assert "2 messages are left in queue shop-notices" in moved
+    assert "delete the queue at the broker" in moved
+    assert (kept, gone) == ("", "")
+
+
+def test_an_address_can_be_taken_away_while_the_broker_is_away(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with Stage(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop", notice_method=NoticeMethod.QUEUE, notice_address="shop-notices")
+        with elsewhere(stage, broker_url=f"redis://127.0.0.1:{free_port()}/0"):
+            done = run("apps", "set-notice", "shop", "--none")
+
+    assert "shop is not told any more" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("arguments", "words"), REFUSED_NOTICES)
