@@ -65,7 +65,10 @@ def queues_left_alone(workers: Workers) -> str | None:
     """Say which queues none of the living *workers* takes."""
     taken = [worker.get("queues") for worker in workers]
     left = [q.value for q in contract.Queue if not any(_has(queues, q.value) for queues in taken)]
-    return f"no worker takes queue {', '.join(left)}" if left else None
+    if not left:
+        return None
+    start = f"start one with -Q {','.join(left)}, or without -Q"
+    return f"no worker takes queue {', '.join(left)}: {start}"
 
 
 # Each client of this Redis can write what a worker says of itself.

@@ -130,7 +130,9 @@ def test_a_queue_that_no_worker_takes_is_unhealthy(sqlite_stage: Stage) -> None:
     live_worker(sqlite_stage, QUEUES[1:])
 
     assert well == {}
-    assert found(sqlite_stage) == {"workers": "no worker takes queue auth"}
+    assert found(sqlite_stage) == {
+        "workers": "no worker takes queue auth: start one with -Q auth, or without -Q"
+    }
 
 
 def test_without_a_sweep_it_is_unhealthy(sqlite_stage: Stage) -> None:
