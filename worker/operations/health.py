@@ -255,8 +255,9 @@ def _no_answers(breaker: BreakerState) -> str:
     fault = "does not answer" if breaker.client_id is None else f"fails client {breaker.client_id}"
     return (
         f"Mosaic {fault}: the breaker of lane {breaker.lane} at {breaker.name} is open. "
-        "Nothing is lost: users are to try later, logouts are kept. If it goes on, look at "
-        "Mosaic's status page, and at the network on the way there"
+        "Nothing is lost: users are to try later, logouts are kept. If it goes on, see in the log "
+        "how each call fails (request_put_off, idp_logout_failed): is it the name, the certificate "
+        "or the network on the way there? Else look at Mosaic's status page"
     )
 
 

@@ -370,7 +370,7 @@ WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] =
         mosaic_fails_one,
         {"breaker_failures": "1"},
         "mosaic",
-        ("Mosaic fails client client-shop", "Nothing is lost"),
+        ("Mosaic fails client client-shop", "Nothing is lost", "request_put_off"),
     ),
     "a dead app": (
         dead_app,
