@@ -15,9 +15,17 @@ from typing import Any, Final
 import redis
 
 from session_client import contract, times
+from worker.storage.redis_client import ForeignKey
 
 # No message of an app is valid for longer than this one: what claims to be older is lying or dead.
 OLDEST_SECONDS: Final = max(contract.MAX_LIFETIME.values()).total_seconds()
+
+
+_OTHER_TYPE: Final = "WRONGTYPE"
+_NO_LIST: Final = (
+    "key {} is no queue: another program writes to this Redis. Delete that key, and give the "
+    "broker a Redis of its own: until then no worker works"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +75,17 @@ def look(client: redis.Redis, queues: Sequence[str]) -> list[Waiting]:
     pipeline = client.pipeline(transaction=False)
     for queue in queues:
         pipeline.eval(_LOOK, 1, queue, contract.max_message_bytes(queue))
-    return [
-        Waiting(count, None if raw is None else Head(hash(raw), _published_at(raw)))
-        for count, raw in pipeline.execute()
-    ]
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    return [_waiting(queue, answer) for queue, answer in zip(queues, answers, strict=True)]
+
+
+def _waiting(queue: str, answer: Any) -> Waiting:
+    if isinstance(answer, redis.RedisError):
+        if _OTHER_TYPE in str(answer):
+            raise ForeignKey(_NO_LIST.format(queue))
+        raise answer
+    count, raw = answer
+    return Waiting(count, None if raw is None else Head(hash(raw), _published_at(raw)))
 
 
 def _published_at(raw: bytes) -> datetime | None:

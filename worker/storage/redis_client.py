@@ -31,11 +31,17 @@ _TOO_FEW_REPLICAS: Final = "too few replicas follow it (min-replicas-to-write): 
 _COMMAND: Final = re.compile(r"permissions to run the '([a-z0-9|_-]{1,40})' command")
 
 
+class ForeignKey(redis.ResponseError):
+    """A key of ours holds what another program has written. The message says which key."""
+
+
 def cause_of(error: redis.RedisError) -> str:
     """Say why Redis cannot be used, for an operator: with the command it refuses, the certificate.
 
     Redis' own words stay out otherwise: they may quote what was sent.
     """
+    if isinstance(error, ForeignKey):
+        return str(error)
     detail = _refused_right(error) or next(_details(error), None)
     return f"{type(error).__name__}: {detail}" if detail else type(error).__name__
 

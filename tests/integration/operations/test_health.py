@@ -308,6 +308,17 @@ def test_a_redis_that_takes_no_writes_is_named_and_its_workers_do_not_count_as_d
     assert found["/livez"].json()["wrong"] == {"broker": problem}
 
 
+def test_a_queue_that_another_program_has_written_over_is_named(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.redis.set("sessions", "of another program")
+
+        (problem,) = told("status", expect=1)["problems"]
+
+    assert "key sessions is no queue: another program writes to this Redis" in problem
+
+
 def read_only(url: str) -> str:
     if url.startswith("sqlite"):
         return f"{url.replace('///', '///file:')}?mode=ro&uri=true"
