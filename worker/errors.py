@@ -16,6 +16,7 @@
     │   │   └── BreakerOpen         or that it fails, for this client or for all
     │   ├── StoreUnavailable      the database does not answer, or takes no writes
     │   │   ├── StoreDiskFails      its disk is full, or broken
+    │   │   ├── StoreForbids        it answers: our user lacks a right
     │   │   └── StoreTooSlow        it answers: a statement took, or waited for, too long
     │   ├── BrokerUnavailable     a broker that is no Redis does not answer, or refuses us
     │   ├── NoticeUndelivered     an app did not take a notice this time
@@ -128,6 +129,10 @@ class StoreUnavailable(TryLater):
 
 class StoreDiskFails(StoreUnavailable):
     """The database is up, and its disk is full or broken. The message says what to do."""
+
+
+class StoreForbids(StoreUnavailable):
+    """PostgreSQL does not let our user do it: a right was taken away. The message says so."""
 
 
 class StoreTooSlow(StoreUnavailable):

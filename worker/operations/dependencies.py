@@ -23,6 +23,7 @@ from worker.errors import (
     ConfigurationError,
     NotReady,
     StoreDiskFails,
+    StoreForbids,
     StoreTooSlow,
     StoreUnavailable,
 )
@@ -33,7 +34,6 @@ from worker.storage.redis_client import cause_of, connect_redis, is_cluster, why
 
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _WRITE: Final = "PRAGMA user_version = 0"  # writes a page to the log, as it was
-NO_PERMISSION: Final = "42501"  # PostgreSQL's
 MAY_NOT_WRITE: Final = (
     "the user in DATABASE_URL may not read and write all tables: grant it SELECT, INSERT, UPDATE "
     "and DELETE"
@@ -57,13 +57,12 @@ def check_database(store: Store) -> None:
     if trouble is not None:
         raise ConfigurationError(trouble)
     check_takes_writes(store)
-    with store.read() as connection:
-        _check_rights(connection)
 
 
 def check_takes_writes(store: Store) -> None:
-    """Raise `StoreUnavailable` where the database reads, and takes no writes.
+    """Raise where the database reads, and takes no writes, or not all of them.
 
+    `StoreUnavailable`, or `ConfigurationError` that names the rights which our user lacks.
     A worker there answers no app. What PostgreSQL says of a row that is none it would say of each;
     whether its disk has space is known only to what needs more of it.
     """
@@ -72,6 +71,7 @@ def check_takes_writes(store: Store) -> None:
         connection.execute(nothing)
         if store.is_sqlite:
             connection.exec_driver_sql(_WRITE)
+        _check_rights(connection)
 
 
 def _check_rights(connection: Connection) -> None:
@@ -114,12 +114,12 @@ def in_operators_words() -> Iterator[None]:
     """Turn what the database raises within into `ConfigurationError` and `NotReady`."""
     try:
         yield
+    except StoreForbids:
+        raise ConfigurationError(MAY_NOT_WRITE) from None
     except StoreUnavailable as error:
         # A wrong password looks the same: drivers tell it only in words, in many languages.
         raise NotReady(unavailable(error)) from None
     except SQLAlchemyError as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_PERMISSION:
-            raise ConfigurationError(MAY_NOT_WRITE) from None
         raise ConfigurationError(_cannot_be_used(type(error).__name__)) from None
 
 

@@ -20,7 +20,13 @@ from migrations import target
 from session_client import contract
 from worker.app_registry import SILENT_BY_USER
 from worker.celery_support import heartbeat, other_brokers
-from worker.errors import BrokerUnavailable, ClientRefused, StoreUnavailable
+from worker.errors import (
+    BrokerUnavailable,
+    ClientRefused,
+    ConfigurationError,
+    StoreForbids,
+    StoreUnavailable,
+)
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.mosaic.asked import Endpoint
@@ -28,7 +34,6 @@ from worker.mosaic.faults import Fault
 from worker.operations import deliveries, overview, queue_depth
 from worker.operations.dependencies import (
     MAY_NOT_WRITE,
-    NO_PERMISSION,
     check_takes_writes,
     unavailable,
 )
@@ -80,10 +85,10 @@ def _has(queues: object, queue: str) -> bool:
 
 def database_trouble(error: Exception) -> str:
     """Say that the database cannot be used, and what to look at."""
+    if isinstance(error, StoreForbids):
+        return f"the database cannot be used: {MAY_NOT_WRITE} (mosaic-sessions doctor names them)"
     if isinstance(error, StoreUnavailable):
         return unavailable(error)
-    if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_PERMISSION:
-        return f"the database cannot be used: {MAY_NOT_WRITE} (mosaic-sessions doctor names them)"
     return (
         f"the database cannot be used: {type(error).__name__}. Is DATABASE_URL right "
         "(mosaic-sessions config), and has `mosaic-sessions db upgrade` been run?"
@@ -177,7 +182,7 @@ def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[Prob
         yield from filter(None, _EXAMINERS[part](services, health))
     except redis.RedisError as error:
         yield redis_trouble(error)
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, ConfigurationError) as error:
         yield str(error)
     except (StoreUnavailable, SQLAlchemyError) as error:
         if health.schema is None or health.schema.is_at_head:  # else that says it all

@@ -30,7 +30,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from worker.errors import StoreDiskFails, StoreTooSlow, StoreUnavailable
+from worker.errors import StoreDiskFails, StoreForbids, StoreTooSlow, StoreUnavailable
 from worker.storage.pooler import Beginning, connector
 from worker.storage.prepared import DriverStatement, refuses_writes
 
@@ -55,6 +55,10 @@ PG_CONNECTION: Final = {
     "application_name": "session-worker",
 }
 _DISK_FULL: Final = "53100"  # SQLSTATEs
+_NO_PERMISSION: Final = "42501"
+_FORBIDDEN: Final = (
+    "the user in DATABASE_URL lacks a right on a table, which mosaic-sessions doctor names"
+)
 _IO_ERROR: Final = "58030"
 _FREE_SPACE: Final = (
     "free space there. No logout that was acknowledged is lost, and workers go on by themselves"
@@ -206,6 +210,8 @@ def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
     took_too_long = _TIMED_OUT.get(getattr(getattr(error, "orig", None), "sqlstate", None))
     if took_too_long is not None:
         raise StoreTooSlow(f"{took_too_long} ({_cause_name(error)})") from None
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == _NO_PERMISSION:
+        raise StoreForbids(f"{_FORBIDDEN} ({_cause_name(error)})") from None
     if disk := _trouble_of_disk(getattr(error, "orig", None)):
         raise StoreDiskFails(f"{disk} ({_cause_name(error)}): {_FREE_SPACE}") from None
     if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):

@@ -8,12 +8,13 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 import redis
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from models import Logout
 from sandbox.ports import HOST, free_port
@@ -337,6 +338,43 @@ def test_a_read_only_database_is_named_before_the_sweep_is_late(
 
     assert problem.startswith("the database cannot be used: the database is read-only, a replica")
     assert found["/livez"].json()["wrong"] == {"database": problem}
+
+
+@contextmanager
+def without_a_right(stage: Stage) -> Iterator[None]:
+    """As a user of the database who may not write the trail."""
+    role = f"worker_{uuid4().hex}"
+    grant = f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"
+    url = f"{stage.settings.store_url}?options=-c%20role%3D{role}"
+    statements = (f"CREATE ROLE {role}", grant, f"REVOKE INSERT ON session_events FROM {role}")
+    _run(stage, *statements)
+    try:
+        with elsewhere(stage, database_url=url):
+            yield
+    finally:
+        _run(stage, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def _run(stage: Stage, *statements: str) -> None:
+    with stage.services.store.write() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def test_a_right_that_was_taken_away_is_no_fault_of_ours_and_named(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(postgres_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        with without_a_right(stage), capture_logs() as logs:
+            answer = stage.remember(stage.login("ada", "shop"))
+            (problem,) = told("status", expect=1)["problems"]
+
+    assert answer.reason == Reason.STORE_UNAVAILABLE
+    assert "task_bug" not in [line["event"] for line in logs]
+    (put_off,) = [line["detail"] for line in logs if line["event"] == "request_put_off"]
+    assert "lacks a right on a table, which mosaic-sessions doctor names" in put_off
+    assert "may not insert session_events: as the tables' owner, GRANT" in problem
 
 
 @contextmanager
