@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ from worker.wiring import utc_now
 log = structlog.get_logger()
 
 KEY_PREFIX: Final = "mosaic-sessions:worker:"
+# What a worker says of its clock, each time. One whose clock jumps while it runs refuses what it
+# takes as too late, and no other process would know.
+CLOCK_AHEAD: Final = "clock_ahead_seconds"
 EVERY_SECONDS: Final = 5.0
 LIFETIME_SECONDS: Final = 20
 _TOKEN: Final = secrets.token_hex(4)  # containers of one host name are all process 1
@@ -73,7 +77,7 @@ class _Pulse:
 
     def __init__(self, url: str, facts: dict[str, Any]) -> None:
         self._redis = connect_redis(url)
-        self._facts = json.dumps(facts)
+        self._facts = facts
         self._is_due = threading.Event()
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -104,9 +108,18 @@ class _Pulse:
 
     def _write(self) -> None:
         try:
-            self._redis.set(key_of_this_process(), self._facts, ex=LIFETIME_SECONDS)
+            facts = {**self._facts, CLOCK_AHEAD: self._clock_ahead()}
+            self._redis.set(key_of_this_process(), json.dumps(facts), ex=LIFETIME_SECONDS)
         except redis.RedisError as error:
             log.warning("heartbeat_not_written", error=type(error).__name__)
+
+    def _clock_ahead(self) -> float | None:
+        """Return by how many seconds this machine's clock is ahead of Redis'."""
+        try:
+            seconds, microseconds = self._redis.time()
+        except redis.exceptions.NoPermissionError:
+            return None  # one that may not ask lives all the same
+        return round(time.time() - (seconds + microseconds / 1e6), 1)
 
 
 def key_of_this_process() -> str:

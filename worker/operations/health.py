@@ -7,7 +7,8 @@ of it would make it worse. Each problem says what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -49,6 +50,8 @@ from worker.wiring import Services
 
 NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
 HAS_PROBLEMS: Final = 1
+# Requests of apps live for some seconds. Asking Redis takes two at most.
+_MAX_CLOCK_APART: Final = 5.0
 
 
 class Part(StrEnum):
@@ -126,6 +129,13 @@ class OfOneApp:
 
 
 @dataclass(frozen=True, slots=True)
+class OfOneWorker:
+    """What is wrong with one worker among several, and what to do: the others serve all apps."""
+
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class OfHistory:
     """That more is kept than must be, and what to do: all apps are served."""
 
@@ -174,7 +184,7 @@ def examine(services: Services, parts: Collection[Part] = tuple(Part)) -> Health
     return health
 
 
-Problem = str | OfOneApp | OfHistory
+Problem = str | OfOneApp | OfOneWorker | OfHistory
 
 
 def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[Problem]:
@@ -210,12 +220,26 @@ def _examine_broker(services: Services, health: Health) -> Iterator[str | None]:
     yield from ()  # what is wrong with it was raised
 
 
-def _examine_workers(services: Services, health: Health) -> Iterator[str | None]:
+def _examine_workers(services: Services, health: Health) -> Iterator[Problem | None]:
     workers = heartbeat.living_workers(services.redis)
     if not workers:
         check_writes(services.redis)  # else they could not say that they live
     health.workers = workers
     yield queues_left_alone(health.workers) if health.workers else "no worker is alive: start one"
+    for worker in health.workers:
+        yield _clock_trouble(worker)
+
+
+def _clock_trouble(worker: Mapping[str, Any]) -> OfOneWorker | None:
+    ahead = worker.get(heartbeat.CLOCK_AHEAD)
+    if not isinstance(ahead, int | float) or not _MAX_CLOCK_APART < abs(ahead) < math.inf:
+        return None
+    side = "ahead of" if ahead > 0 else "behind"
+    return OfOneWorker(
+        f"the clock of worker {worker['hostname']} is {abs(ahead):.0f} s {side} Redis': it takes "
+        "requests for too late (deadline_passed), or tokens for expired or not valid yet. "
+        "Synchronise both (NTP)"
+    )
 
 
 def _examine_sweep(services: Services, health: Health) -> Iterator[Problem | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
 from tests.stage import environment, redis_client
 from worker.celery_support import heartbeat
-from worker.celery_support.heartbeat import Heartbeat, living_workers
+from worker.celery_support.heartbeat import CLOCK_AHEAD, Heartbeat, living_workers
 from worker.settings import model as settings_module
 from worker.storage.redis_client import REDIS_TIMEOUT_SECONDS
 
@@ -73,6 +74,25 @@ def test_a_worker_is_alive_from_start_to_stop(redis_of_worker: str, consumer: An
         assert facts["queues"] == ["auth", "logout"]
         assert heartbeat.LIFETIME_SECONDS - 5 < lifetime <= heartbeat.LIFETIME_SECONDS
         assert living_workers(client) == []
+
+
+def test_each_beat_says_how_far_the_clock_is_from_redis(
+    redis_of_worker: str, consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ahead() -> float:
+        workers = living_workers(client)
+        return float(workers[0][CLOCK_AHEAD]) if workers else math.inf
+
+    step = Heartbeat(consumer)
+    with redis_client(redis_of_worker) as client:
+        step.start(consumer)
+        poll_until(lambda: abs(ahead()) < 60, 60)
+        jumped = time.time() + 3600
+        monkeypatch.setattr(time, "time", lambda: jumped)
+        consumer.timer.beats[0]()
+
+        poll_until(lambda: abs(ahead() - 3600) < 60, 60)
+        step.stop(consumer)
 
 
 def test_each_beat_says_it_again(redis_of_worker: str, consumer: Any) -> None:

@@ -403,6 +403,11 @@ def test_a_full_disk_is_named_with_what_to_do(
     assert problem in [one["says"] for one in doctor if one["check"] == "database"]
 
 
+def jumped_clock(stage: Stage) -> None:
+    facts = WORKER | {"hostname": "other@there", heartbeat.CLOCK_AHEAD: -3600.4}
+    stage.redis.set(f"{heartbeat.key_of_this_process()}2", json.dumps(facts), ex=600)
+
+
 # What keeps one app of several from being served, or none: named, and the service is good all the
 # same.
 WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
@@ -432,6 +437,12 @@ WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] =
         {},
         "deliveries",
         ("1 logouts of shop could not be told", "mosaic-sessions logouts list --app shop"),
+    ),
+    "a worker whose clock has jumped": (
+        jumped_clock,
+        {},
+        "workers",
+        ("the clock of worker other@there is 3600 s behind Redis'", "deadline_passed", "(NTP)"),
     ),
     "a late purge": (
         late_purge,
