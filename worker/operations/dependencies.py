@@ -183,7 +183,7 @@ def check_redis(
         check_it(client, settings)
     except redis.RedisError as error:
         if why := why_no_writes(error):
-            raise NotReady(f"{name}: Redis reads, and takes no writes: {why}") from None
+            raise NotReady(f"the Redis of {name} reads, and takes no writes: {why}") from None
         kind = ConfigurationError if isinstance(error, _REFUSES_US) else NotReady
         raise kind(
             f"Redis cannot be asked ({cause_of(error)}). Is it running, and is {name} right "

@@ -6,7 +6,7 @@ a user meets it: each app's key set, client and notice address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -41,6 +41,7 @@ from worker.storage.redis_client import check_writes, connect_redis
 from worker.wiring import Services
 
 OLDEST_REDIS: Final = (6, 2)
+_NEARLY_FULL: Final = 0.8
 _RUNNING: Final = (Part.BROKER, Part.WORKERS, Part.SWEEP, Part.MOSAIC, Part.DELIVERIES)
 
 
@@ -233,12 +234,22 @@ def _redis(services: Services, name: str, url: str) -> str:
         raise ConfigurationError(f"{name} names a replica, which takes no writes: name its master")
     if _numbers(version) < OLDEST_REDIS:
         raise ConfigurationError(f"{name} names a Redis {version}: it must be 6.2 or newer")
+    if (share := _share_used(about)) > _NEARLY_FULL:
+        raise Hint(
+            f"{share:.0%} of its memory (maxmemory) is used. Once it is full nothing can be "
+            "published, and no app is answered: give it more, or look at what fills it"
+        )
     return f"Redis {version}, master"
 
 
 def _about(client: redis.Redis) -> dict[str, Any]:
-    sections: list[Any] = [client.info("server"), client.info("replication")]
+    sections: list[Any] = [client.info(name) for name in ("server", "replication", "memory")]
     return {name: value for section in sections for name, value in section.items()}
+
+
+def _share_used(about: Mapping[str, Any]) -> float:
+    most = about.get("maxmemory", 0)  # 0: as much as there is
+    return about.get("used_memory", 0) / most if most else 0.0
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -398,6 +398,18 @@ def test_all_is_good_where_nothing_is_wrong(
     assert "desk: notices" in checks
 
 
+def test_a_redis_that_is_nearly_full_is_a_hint(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage, redis_of(stage) as admin:
+        admin.config_set("maxmemory", int(1.2 * admin.info("memory")["used_memory"]))
+
+        hint = findings("hint", expect=0)["CELERY_BROKER_URL"]
+
+    assert "% of its memory (maxmemory) is used" in hint
+    assert "give it more" in hint
+
+
 def test_workers_of_another_release_are_a_hint(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
