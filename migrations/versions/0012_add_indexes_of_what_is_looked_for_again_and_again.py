@@ -12,8 +12,8 @@ from alembic import op
 
 from migrations.indexes import add_index
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 LOST = "outcome IN ('dead', 'failed', 'expired_unconfirmed')"
 INDEXES = {
