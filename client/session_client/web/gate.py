@@ -109,7 +109,7 @@ def local_of(
 
 def _check_that_it_leads_on(request: Incoming, options: Options, turned: Turned) -> None:
     """Raise where a page leads to itself: a browser says no more than "too many redirects"."""
-    here = urlsplit(request.path).path
+    here = request.path.partition("?")[0]  # anybody's text: urlsplit raises for some
     for name in ("login", "step_up"):
         page = getattr(options, name)
         if urlsplit(turned.location or "").path == urlsplit(page).path == here:

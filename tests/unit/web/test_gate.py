@@ -398,6 +398,13 @@ def test_a_login_page_that_is_guarded_itself_is_an_error_and_no_endless_redirect
     assert turned(other).location == "/step-up?next=/login"
 
 
+def test_no_path_is_an_error() -> None:
+    for path in ("//[", "//[x]:y/", "/[", "//"):
+        decided, _ = decide(page(path, token=None))
+
+        assert str(turned(decided).location).startswith("/login?next=/")
+
+
 def test_a_glance_at_an_open_login_page_is_no_error() -> None:
     rig = Rig(Worker())
     seen = rig.run(glance(page("/login", token=None), rig.options, local(), silently=True, now=NOW))
