@@ -108,7 +108,13 @@ def local_of(
 
 
 def _check_that_it_leads_on(request: Incoming, options: Options, turned: Turned) -> None:
-    """Raise where a page leads to itself: a browser says no more than "too many redirects"."""
+    """Raise where a page leads to itself: a browser says no more than "too many redirects".
+
+    A form leads to the view for GET, which may be open. A page that is loaded again, to bring the
+    newest token, is so once.
+    """
+    if request.has_effects or turned.location == outcome.redirect(request.way_back).location:
+        return
     here = request.path.partition("?")[0]  # anybody's text: urlsplit raises for some
     for name in ("login", "step_up"):
         page = getattr(options, name)

@@ -398,6 +398,24 @@ def test_a_login_page_that_is_guarded_itself_is_an_error_and_no_endless_redirect
     assert turned(other).location == "/step-up?next=/login"
 
 
+def test_a_page_that_is_loaded_again_leads_on() -> None:
+    replaced = LoginRequired("token_replaced")
+    decided, _ = decide(page("/step-up?next=/"), silent_auth=replaced)
+    assert turned(decided).location == "/step-up?next=/"
+
+    again = page("/login", cookies="mosaic-again=1")
+    with pytest.raises(ConfigurationError, match=r"^login: .* take signed_in off"):
+        decide(again, silent_auth=replaced)
+
+
+def test_a_form_leads_to_the_page_that_it_is_on_whose_view_for_get_may_be_open() -> None:
+    signed_out, _ = decide(form("/", token=None), rig=Rig(options=Options(login="/")))
+    too_weak, _ = decide(form("/step-up"), local(), MFA, silent_auth=TOO_WEAK)
+
+    assert str(turned(signed_out).location).startswith("/?next=")
+    assert str(turned(too_weak).location).startswith("/step-up?next=")
+
+
 def test_no_path_is_an_error() -> None:
     for path in ("//[", "//[x]:y/", "/[", "//"):
         decided, _ = decide(page(path, token=None))
