@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from session_client import web
+from session_client.errors import ConfigurationError
 from session_client.login_steps import FirstStep, Proof, S
 from session_client.requests import Wishes
 from session_client.values import Denied, LoginAnswer, LoginRequired, Tokens
@@ -88,7 +89,15 @@ class Sessions:
         Args:
             amr: factors that the session must have, such as ``["mfa"]``.
             max_age: seconds since the last active login, at most.
+
+        Raises `ConfigurationError` where it is given a view, as a decorator is, or a request.
         """
+        if _brackets is not None:
+            # The route of a view that stands below would be open to everybody.
+            raise ConfigurationError(
+                "sessions.signed_in: no decorator of a view; write Depends(sessions.signed_in()), "
+                "or guard = sessions.signed_in() and await guard(request) in the view"
+            )
         wants = web.Wants(amr=tuple(amr), max_age=max_age)
 
         async def guard(request: Request) -> SignedIn:

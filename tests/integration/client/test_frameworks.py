@@ -373,6 +373,18 @@ def test_fastapi_takes_no_route_whose_guard_lacks_its_brackets() -> None:
         app.get("/account", dependencies=[guard])(lambda: "everybody's")
 
 
+def test_starlettes_guard_is_no_decorator_and_takes_no_request() -> None:
+    app = FastAPI()
+    sessions: Any = StarletteSessions(app, AsyncSessionClient(**CLIENT), marks=MemoryMarks())
+
+    def account() -> str:
+        return "everybody's"
+
+    for wrong in (account, app.get("/account")(account), Request({"type": "http"})):
+        with pytest.raises(ConfigurationError, match=r"Depends\(sessions\.signed_in\(\)\)"):
+            sessions.signed_in(wrong)
+
+
 def test_a_notice_that_is_too_long_is_not_read(
     session_worker: SessionWorker, browser: httpx.Client
 ) -> None:
