@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from urllib.parse import quote
@@ -206,8 +206,10 @@ class Sessions:
         if not self._guarded:
             return
         routed = [*current_app.view_functions.values()]
+        reached = [layer for view in routed for layer in _layers(view)]
         for view, guarded in self._guarded:
-            if view in routed and guarded not in routed:
+            is_open = any(layer in routed for layer in _layers(view))
+            if is_open and guarded not in reached:
                 raise ConfigurationError(
                     f"{view.__name__} is open to everybody: "
                     "write @sessions.signed_in below @app.get(…), next to the view"
@@ -261,6 +263,13 @@ def _apply(changes: Changes) -> None:
         if changes.local.is_signed_in_since(before):
             _give_new_id()
     g.setdefault("mosaic_headers", []).extend(changes.headers)
+
+
+def _layers(view: Any) -> Iterator[Any]:
+    """Yield *view*, and what its decorators have wrapped."""
+    while view is not None:
+        yield view
+        view = getattr(view, "__wrapped__", None)
 
 
 def _give_new_id() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import httpx
@@ -320,6 +322,16 @@ def test_nobody_finds_what_somebody_else_has_left_in_the_session(
     assert again == {"user": "bob", "basket": ["lamp"]}
 
 
+def decorated(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap *view* as an app's own decorator does, such as one that keeps a cache."""
+
+    @wraps(view)
+    def around(*args: Any, **kwargs: Any) -> Any:
+        return view(*args, **kwargs)
+
+    return around
+
+
 def test_no_request_is_answered_where_a_flask_view_was_routed_before_it_was_guarded(
     session_worker: SessionWorker,
 ) -> None:
@@ -352,10 +364,29 @@ def test_a_flask_view_may_be_routed_open_too_where_it_is_also_routed_guarded(
 
     app.add_url_rule("/open", "open", news)
     app.add_url_rule("/closed", "closed", sessions.signed_in(news))
+    app.add_url_rule("/cached", "cached", decorated(sessions.signed_in(news)))
     browser = app.test_client()
 
     assert browser.get("/open", headers=session_worker.page).status_code == 200
-    assert browser.get("/closed", headers=session_worker.page).status_code == 303
+    for closed in ("/closed", "/cached"):
+        assert browser.get(closed, headers=session_worker.page).status_code == 303
+
+
+def test_another_decorator_between_route_and_guard_hides_no_open_view(
+    session_worker: SessionWorker,
+) -> None:
+    app = Flask("a")
+    sessions = FlaskSessions(app, SessionClient(**CLIENT), marks=MemoryMarks())
+
+    @sessions.signed_in
+    @decorated
+    @app.get("/account")
+    def account() -> str:
+        return "everybody's"
+
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="account is open"):
+        app.test_client().get("/account", headers=session_worker.page)
 
 
 def test_fastapi_takes_no_route_whose_guard_lacks_its_brackets() -> None:
