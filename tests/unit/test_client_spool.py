@@ -35,7 +35,7 @@ from session_client import (
     times,
 )
 from session_client._core.message import Message
-from session_client.spool import drain, logouts
+from session_client.spool import drain, logouts, sql
 from session_client.spool.pace import Pace
 
 KEY = AppKey("k1", bytes(range(32)))
@@ -656,6 +656,26 @@ def test_who_does_not_wait_for_a_locked_file_is_told_so_and_the_logout_is_delive
 
     poll_until(lambda: client.sent == ["a" * 20], 60)
     poll_until(lambda: spool.counts() == SpoolCounts(waiting=0, refused=0), 60)
+    spool.stop()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_that_stays_locked_leaves_few_threads_behind(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "_BUSY_SECONDS", 60.0)
+    client = Client()
+    spool = LogoutSpool(client, store)
+    with closing(sqlite3.connect(store._path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(2 * logouts.MOST_WRITERS):
+            with pytest.raises((TimeoutError, sqlite3.OperationalError)):
+                spool.logout(user_id=USER, session_id=SECRET, request_id=f"{number:020}", within=0)
+        writers = [one for one in threading.enumerate() if "spool-writer" in one.name]
+        other.rollback()
+
+    assert len(writers) == logouts.MOST_WRITERS
+    poll_until(lambda: len(client.sent) == logouts.MOST_WRITERS, 60)
     spool.stop()
 
 

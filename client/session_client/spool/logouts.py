@@ -32,6 +32,10 @@ log = logging.getLogger("session_client.spool")
 PAUSE_SECONDS: Final = 1.0
 WARN_EVERY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
+# Threads that wait for the store in place of who does not. A table in PostgreSQL that stays locked
+# holds each of them, with its connection: without a limit the app's database would have none left.
+MOST_WRITERS: Final = 8
+_WRITER: Final = "logout-spool-writer"
 _OF_WHO_WAITS: Final = frozenset({"timeout", "wait"})
 
 
@@ -104,8 +108,8 @@ class LogoutSpool:
         With *within*, `TimeoutError` is raised where it is not written down after so many seconds,
         such as in a file that another process has locked: for a browser's request, which shall not
         wait longer. A thread goes on trying, for as long as the store does, and logs what the store
-        raises in the end. Without a thread it is the store that raises, and nothing is tried again.
-        With *connection* it waits as that does.
+        raises in the end. Without a thread, and where eight are at it, it is the store that raises,
+        and nothing is tried again. With *connection* it waits as that does.
 
         Raises `ConfigurationError` for what cannot be a logout, and for ``timeout`` and ``wait``.
         """
@@ -130,7 +134,7 @@ class LogoutSpool:
         spooled = SpooledLogout(sealed.request_id, sealed.envelope)
         if within is None or connection is not None:
             self._store.add(spooled, connection)
-        elif self._has_thread:
+        elif self._has_thread and _writers() < MOST_WRITERS:
             self._add(spooled, within)
         else:
             self._store.add(spooled, within=within)
@@ -141,7 +145,7 @@ class LogoutSpool:
     def _add(self, spooled: SpooledLogout, within: float) -> None:
         # One of its own: a file that is locked holds up no other logout. It is waited for where the
         # process ends meanwhile.
-        writer = ThreadPoolExecutor(1, "logout-spool-writer")
+        writer = ThreadPoolExecutor(1, _WRITER)
         writing = writer.submit(self._store.add, spooled)
         writer.shutdown(wait=False)
         wait([writing], within)
@@ -242,6 +246,10 @@ class LogoutSpool:
                 done.why_not,
                 waiting,
             )
+
+
+def _writers() -> int:
+    return sum(one.name.startswith(_WRITER) for one in threading.enumerate())
 
 
 def _tell_a_loss(request_id: str, writing: Future[None]) -> None:
