@@ -146,7 +146,10 @@ class LogoutSpool:
         # One of its own: a file that is locked holds up no other logout. It is waited for where the
         # process ends meanwhile.
         writer = ThreadPoolExecutor(1, _WRITER)
-        writing = writer.submit(self._store.add, spooled)
+        try:
+            writing = writer.submit(self._store.add, spooled)
+        except RuntimeError:  # no thread begins any more, such as while the process ends
+            return self._store.add(spooled, within=within)
         writer.shutdown(wait=False)
         wait([writing], within)
         if writing.done():

@@ -225,6 +225,33 @@ def test_a_broker_that_is_dead_holds_up_nobody_and_loses_nothing(path: Path) -> 
             spool.stop()
 
 
+def test_who_signs_out_while_the_process_ends_is_kept_though_no_thread_can_write(
+    path: Path,
+) -> None:
+    # The main thread has ended, so no executor begins another thread; a request is still served.
+    ended = run(
+        """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+spool, pool = LogoutSpool(client, SqliteSpool(sys.argv[3])), ThreadPoolExecutor(1)
+def late():
+    try:
+        while True:
+            pool.submit(int).result()
+    except RuntimeError:  # the process ends
+        pass
+    print(spool.logout(user_id="ada", session_id="s", within=60.0), flush=True)
+spool.start()
+threading.Thread(target=late).start()
+""",
+        NOWHERE,
+        path,
+    )
+
+    assert ended.stdout, ended.stderr
+    assert SqliteSpool(path).counts() == SpoolCounts(waiting=1, refused=0)
+
+
 def test_what_the_worker_refuses_is_in_sight_after_a_restart(redis_url: str, path: Path) -> None:
     def refuse(request: dict[str, object]) -> list[bytes]:
         says = {"verdict": "unauthorized", "reason": "not_permitted", "data": None}
