@@ -49,7 +49,10 @@ CAPABILITIES: Final = frozenset(
 )
 
 # What an operator does about a sealed value of an app that does not open: by the app, and the key.
-GIVEN_ANEW: Final = "give it anew: mosaic-sessions apps set {0} --client-secret-file FILE"
+GIVEN_ANEW: Final = (
+    "give it anew: mosaic-sessions apps set {0} --client-secret-file FILE, or --client-key-file "
+    "FILE where its client has a key"
+)
 ANOTHER_KEY: Final = (
     "mosaic-sessions apps rotate-key {0}, give the app the new key, then mosaic-sessions apps "
     "retire-key {0} {1}"

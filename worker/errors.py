@@ -29,7 +29,7 @@
     ├── LoginRefused            an active login is not accepted: a verdict, as far as it may be told
     ├── OperatorMustAct
     │   ├── ConfigurationError    settings, keys, schema: the worker does not start
-    │   ├── ClientRefused         Mosaic refuses this app's client id, secret or rights
+    │   ├── ClientRefused         Mosaic refuses this app's client id, secret, key or rights
     │   ├── MosaicContractBroken  Mosaic answers something the protocol sheet does not know
     │   ├── NoticeRefused         an app's notice address will never take this notice
     │   ├── NoticeUnsigned        we have no name or no key to sign a notice with
@@ -210,7 +210,7 @@ class ConfigurationError(OperatorMustAct):
 
 
 class ClientRefused(OperatorMustAct):
-    """Mosaic refuses the app's client: wrong secret, missing role, or not this session."""
+    """Mosaic refuses the app's client: wrong secret or key, missing role, or not this session."""
 
 
 class MosaicContractBroken(OperatorMustAct):

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
 from session_client import contract
-from worker.app_registry import SILENT_BY_USER
+from worker.app_registry import GIVEN_ANEW, SILENT_BY_USER
 from worker.celery_support import heartbeat, other_brokers
 from worker.errors import (
     BrokerUnavailable,
@@ -302,11 +302,7 @@ def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
         setting = "token_url" if endpoint == Endpoint.TOKEN else "base_url"
         return _check_address(setting, f"{owner}'s")
     if endpoint == Endpoint.TOKEN:
-        return (
-            f"Give the secret of {owner} anew: "
-            f"mosaic-sessions apps set {owner} --client-secret-file FILE"
-            " (a key: --client-key-file)"
-        )
+        return f"If the secret or key of {owner} has changed, {GIVEN_ANEW.format(owner)}"
     return f"Give the client of {owner} the right at Mosaic, in its admin portal"
 
 

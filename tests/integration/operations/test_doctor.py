@@ -291,7 +291,10 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
     "a damaged client secret": (
         damaged_secret,
         "forum: key set",
-        ("apps:forum:client_secret: not a sealed", "apps set forum --client-secret-file FILE"),
+        (
+            *("apps:forum:client_secret: not a sealed", "apps set forum --client-secret-file FILE"),
+            "or --client-key-file FILE where its client has a key",
+        ),
     ),
     "a damaged app key": (
         damaged_key,
@@ -323,7 +326,10 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
     "no beat": (no_beat, "sweep", ("there was no sweep: does beat run",)),
     "a beat that stopped": (stopped_beat, "sweep", ("the last sweep was 9", "does beat run")),
     "a wrong key set": (wrong_key_set, "shop: key set", ("/wrong/jwks: 404", "--jwks-url")),
-    "a wrong client secret": (wrong_secret, "shop: client", ("--client-secret-file",)),
+    "a wrong client secret": (
+        *(wrong_secret, "shop: client"),
+        ("--client-secret-file", "--client-key-file"),
+    ),
     "a clock that is not Mosaic's": (other_clock, "shop: key set", ("apart", "(NTP)")),
     "a notice address of no host": (
         no_such_host,

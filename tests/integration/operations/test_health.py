@@ -167,7 +167,7 @@ FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
         "mosaic",
         (
             "wrong client id, secret or key",
-            "mosaic-sessions apps set shop --client-secret-file FILE",
+            "mosaic-sessions apps set shop --client-secret-file FILE, or --client-key-file FILE",
         ),
     ),
     "a wrong token URL": (
@@ -417,7 +417,7 @@ WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] =
         "mosaic",
         (
             "wrong client id, secret or key",
-            "mosaic-sessions apps set shop --client-secret-file FILE",
+            "mosaic-sessions apps set shop --client-secret-file FILE, or --client-key-file FILE",
         ),
     ),
     "an open breaker": (
