@@ -20,12 +20,14 @@ from worker.storage.redis_client import ForeignKey
 # No message of an app is valid for longer than this one: what claims to be older is lying or dead.
 OLDEST_SECONDS: Final = max(contract.MAX_LIFETIME.values()).total_seconds()
 
-
 _OTHER_TYPE: Final = "WRONGTYPE"
 _NO_LIST: Final = (
-    "key {} is no queue: another program writes to this Redis. Delete that key, and give the "
-    "broker a Redis of its own: until then no worker works"
+    "key {} is no queue: another program writes to this Redis. {}: until then all that is sent "
+    "there is refused. Give the broker a Redis of its own"
 )
+_WORKERS_DELETE: Final = "A living worker that takes the queue deletes it within seconds"
+_NOBODY_DELETES: Final = "Delete that key (redis-cli DEL), which no worker does"
+_TAKEN_BY_WORKERS: Final = frozenset(queue.value for queue in contract.Queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ def look(client: redis.Redis, queues: Sequence[str]) -> list[Waiting]:
 def _waiting(queue: str, answer: Any) -> Waiting:
     if isinstance(answer, redis.RedisError):
         if _OTHER_TYPE in str(answer):
-            raise ForeignKey(_NO_LIST.format(queue))
+            what = _WORKERS_DELETE if queue in _TAKEN_BY_WORKERS else _NOBODY_DELETES
+            raise ForeignKey(_NO_LIST.format(queue, what))
         raise answer
     count, raw = answer
     return Waiting(count, None if raw is None else Head(hash(raw), _published_at(raw)))

@@ -44,7 +44,7 @@ from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
 from worker.operations.views import AppBehind, LateLogouts, StoreCounts
 from worker.settings.environment import variable_name
-from worker.storage.redis_client import cause_of, check_writes, why_no_writes
+from worker.storage.redis_client import ForeignKey, cause_of, check_writes, why_no_writes
 from worker.traffic import BreakerState, TrafficState
 from worker.wiring import Services
 
@@ -100,6 +100,8 @@ def database_trouble(error: Exception) -> str:
 
 def redis_trouble(error: redis.RedisError) -> str:
     """Say that Redis cannot be used, and what to look at."""
+    if isinstance(error, ForeignKey):
+        return str(error)
     if why := why_no_writes(error):
         return f"Redis reads, and takes no writes: {why}. Workers go on once it does"
     return (
@@ -324,7 +326,10 @@ def _examine_deliveries(services: Services, health: Health) -> Iterator[Problem 
         yield says if late.of_one_app is None else OfOneApp(says)
     for app in behind:
         yield OfOneApp(_not_told(app))
-    health.notice_queues = queue_depth.notice_queues(services)
+    try:
+        health.notice_queues = queue_depth.notice_queues(services)
+    except ForeignKey as error:
+        yield OfOneApp(str(error))
 
 
 def _late(logouts: LateLogouts) -> str:

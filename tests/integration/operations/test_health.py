@@ -16,7 +16,7 @@ import redis
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from models import Logout
+from models import Logout, NoticeMethod
 from sandbox.ports import HOST, free_port
 from sandbox.redis_server import RedisServer
 from session_client.contract import Queue, Reason
@@ -317,7 +317,9 @@ def test_a_queue_that_another_program_has_written_over_is_named(
 
         (problem,) = told("status", expect=1)["problems"]
 
-    assert "key sessions is no queue: another program writes to this Redis" in problem
+    assert problem.startswith("key sessions is no queue: another program writes to this Redis")
+    assert "A living worker that takes the queue deletes it" in problem
+    assert "Delete that key" not in problem
 
 
 def read_only(url: str) -> str:
@@ -403,6 +405,12 @@ def test_a_full_disk_is_named_with_what_to_do(
     assert problem in [one["says"] for one in doctor if one["check"] == "database"]
 
 
+def no_queue_of_one(stage: Stage) -> None:
+    stage.add_app("shop")
+    stage.add_app("desk", notice_method=NoticeMethod.QUEUE, notice_address="desk-notices")
+    stage.redis.set("desk-notices", "of another program")
+
+
 def jumped_clock(stage: Stage) -> None:
     facts = WORKER | {"hostname": "other@there", heartbeat.CLOCK_AHEAD: -3600.4}
     stage.redis.set(f"{heartbeat.key_of_this_process()}2", json.dumps(facts), ex=600)
@@ -437,6 +445,12 @@ WARNINGS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] =
         {},
         "deliveries",
         ("1 logouts of shop could not be told", "mosaic-sessions logouts list --app shop"),
+    ),
+    "a key in the place of one app's queue": (
+        no_queue_of_one,
+        {},
+        "deliveries",
+        ("key desk-notices is no queue", "Delete that key (redis-cli DEL), which no worker does"),
     ),
     "a worker whose clock has jumped": (
         jumped_clock,
