@@ -32,6 +32,7 @@ KEY_PREFIX: Final = "mosaic-sessions:worker:"
 CLOCK_AHEAD: Final = "clock_ahead_seconds"
 EVERY_SECONDS: Final = 5.0
 LIFETIME_SECONDS: Final = 20
+_MOST_DIGITS: Final = 18
 _TOKEN: Final = secrets.token_hex(4)  # containers of one host name are all process 1
 
 
@@ -142,9 +143,16 @@ def _facts(value: bytes | None) -> dict[str, Any] | None:
     Anybody who may use this Redis can write there; it must not keep workers from starting.
     """
     try:
-        facts = json.loads(value or b"")
-    except ValueError:
+        facts = json.loads(value or b"", parse_int=_whole_number)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(facts, dict) or "hostname" not in facts:
         return None
     return facts if isinstance(facts.get("visibility_timeout"), int | float) else None
+
+
+def _whole_number(digits: str) -> int:
+    """Return a number that a worker may say; one that no float holds cannot be worked with."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(digits)
+    return int(digits)

@@ -322,6 +322,28 @@ def test_a_queue_that_another_program_has_written_over_is_named(
     assert "Delete that key" not in problem
 
 
+HUGE: Final = "9" * 400  # no float holds it
+SAID_BY_NO_WORKER: Final = {
+    "a huge clock": json.dumps(WORKER)[:-1] + f', "{heartbeat.CLOCK_AHEAD}": {HUGE}}}',
+    "a huge time-out": json.dumps(WORKER | {"visibility_timeout": 0.5}).replace("0.5", HUGE),
+    "depths": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("said", SAID_BY_NO_WORKER.values(), ids=SAID_BY_NO_WORKER)
+def test_what_another_program_says_in_a_workers_place_keeps_nobody_from_looking(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, said: str
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        stage.redis.set(f"{heartbeat.key_of_this_process()}2", said, ex=600)
+
+        assert told("status")["problems"] == []
+        checks = {one["check"]: one for one in told("doctor")}
+
+    assert checks["visibility timeouts"]["level"] == "good"
+
+
 def read_only(url: str) -> str:
     if url.startswith("sqlite"):
         return f"{url.replace('///', '///file:')}?mode=ro&uri=true"
