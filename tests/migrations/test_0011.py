@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import closing
+
+import psycopg
 import pytest
 from alembic import command
 from alembic.util import CommandError
@@ -48,4 +52,39 @@ def test_it_is_not_taken_back_while_an_app_has_a_key(empty_url: str, engine: Eng
     with engine.begin() as connection:
         connection.execute(SET_METHOD, {"to": "client_secret_post"})
     command.downgrade(config, BEFORE)
+    assert not has_the_column(engine)
+
+
+def printed_sql(url: str) -> str:
+    config = config_for(url)
+    config.output_buffer = io.StringIO()
+    command.downgrade(config, f"{AFTER}:{BEFORE}", sql=True)
+    return config.output_buffer.getvalue()
+
+
+def test_printed_sql_does_not_take_it_back_while_an_app_has_a_key(
+    empty_url: str, engine: Engine
+) -> None:
+    command.upgrade(config_for(empty_url), AFTER)
+    if engine.dialect.name == "sqlite":  # whose shell goes on behind an error
+        with pytest.raises(CommandError, match="mosaic-sessions db downgrade alone"):
+            printed_sql(empty_url)
+        return
+    with engine.begin() as connection:
+        add_app(connection, "bank")
+        connection.execute(SET_METHOD, {"to": "private_key_jwt"})
+    take_back = printed_sql(empty_url).encode()
+
+    with closing(engine.raw_connection()) as pooled:
+        driver = pooled.driver_connection
+        assert driver is not None
+        driver.autocommit = True
+        with pytest.raises(psycopg.errors.RaiseException, match="give each a secret first"):
+            driver.execute(take_back)
+        driver.rollback()
+        assert has_the_column(engine)
+
+        with engine.begin() as connection:
+            connection.execute(SET_METHOD, {"to": "client_secret_post"})
+        driver.execute(take_back)
     assert not has_the_column(engine)
