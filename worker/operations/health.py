@@ -228,16 +228,17 @@ def _examine_workers(services: Services, health: Health) -> Iterator[Problem | N
         check_writes(services.redis)  # else they could not say that they live
     health.workers = workers
     yield queues_left_alone(health.workers) if health.workers else "no worker is alive: start one"
-    for worker in health.workers:
-        yield _clock_trouble(worker)
+    troubles = [trouble for worker in health.workers if (trouble := _clock_trouble(worker))]
+    for says in troubles:
+        yield OfOneWorker(says) if len(troubles) < len(health.workers) else says
 
 
-def _clock_trouble(worker: Mapping[str, Any]) -> OfOneWorker | None:
+def _clock_trouble(worker: Mapping[str, Any]) -> str | None:
     ahead = worker.get(heartbeat.CLOCK_AHEAD)
     if not isinstance(ahead, int | float) or not _MAX_CLOCK_APART < abs(ahead) < math.inf:
         return None
     side = "ahead of" if ahead > 0 else "behind"
-    return OfOneWorker(
+    return (
         f"the clock of worker {worker['hostname']} is {abs(ahead):.0f} s {side} Redis': it takes "
         "requests for too late (deadline_passed), or tokens for expired or not valid yet. "
         "Synchronise both (NTP)"

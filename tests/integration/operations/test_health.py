@@ -521,6 +521,19 @@ def test_what_all_apps_suffer_from_is_wrong_with_the_service(
     assert "apps set forum" in wrong
 
 
+def test_a_clock_that_is_wrong_at_all_workers_is_wrong_with_the_service(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    facts = WORKER | {heartbeat.CLOCK_AHEAD: 3600.4}
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.redis.set(heartbeat.key_of_this_process(), json.dumps(facts), ex=600)
+
+        found = pages(stage.services)["/healthz"]
+
+    assert found.status_code == 503
+    assert "the clock of worker worker@here is 3600 s ahead of" in found.json()["wrong"]["workers"]
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_is_wrong_is_named_with_what_to_do(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer, name: str
