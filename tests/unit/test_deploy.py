@@ -51,6 +51,20 @@ def test_the_dashboard_asks_for_labels_that_the_metrics_have() -> None:
         assert asked - {"le"} <= known, query
 
 
+def test_the_dashboard_shows_what_an_app_suffers_from_for_the_first_time() -> None:
+    """`increase` sees nothing of it: the series of an app begins with 1."""
+    labels = exposed()
+    begun_by_an_event = {
+        query
+        for query in queries()
+        for name, _ in SELECTOR.findall(query)
+        if "increase(" in query and "app" in labels[PARTS.sub("", name)]
+    }
+
+    assert begun_by_an_event
+    assert all(" unless mosaic_sessions_" in query for query in begun_by_an_event)
+
+
 def test_the_dashboards_panels_lie_beside_each_other() -> None:
     dashboard: Any = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     covered = [
