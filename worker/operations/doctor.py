@@ -42,6 +42,7 @@ from worker.wiring import Services
 
 OLDEST_REDIS: Final = (6, 2)
 _NEARLY_FULL: Final = 0.8
+_KEEPS_ALL: Final = "noeviction"
 _RUNNING: Final = (Part.BROKER, Part.WORKERS, Part.SWEEP, Part.MOSAIC, Part.DELIVERIES)
 
 
@@ -236,8 +237,8 @@ def _redis(services: Services, name: str, url: str) -> str:
         raise ConfigurationError(f"{name} names a Redis {version}: it must be 6.2 or newer")
     if (share := _share_used(about)) > _NEARLY_FULL:
         raise Hint(
-            f"{share:.0%} of its memory (maxmemory) is used. Once it is full nothing can be "
-            "published, and no app is answered: give it more, or look at what fills it"
+            f"{share:.0%} of its memory (maxmemory) is used. Once it is full it takes no writes, "
+            "and no app is answered: give it more, or look at what fills it"
         )
     return f"Redis {version}, master"
 
@@ -248,6 +249,8 @@ def _about(client: redis.Redis) -> dict[str, Any]:
 
 
 def _share_used(about: Mapping[str, Any]) -> float:
+    if about.get("maxmemory_policy", _KEEPS_ALL) != _KEEPS_ALL:
+        return 0.0  # one of caches, which is always nearly full and makes room by itself
     most = about.get("maxmemory", 0)  # 0: as much as there is
     return about.get("used_memory", 0) / most if most else 0.0
 
