@@ -274,7 +274,8 @@ def set_notice(  # noqa: PLR0913 - one for each option
     operations.set_notice(found, app_id, method, address, notify_on_expiry=notify_on_expiry)
     done = f"{app_id} is told like this from its next notice on."
     if silence:
-        done = f"{app_id} is not told any more; what it has not confirmed is closed, not failed."
+        closed = "what it has not confirmed is closed, and is no failure"
+        done = f"{app_id} is not told any more; {closed}."
     _print_done(app_id, done, as_json=as_json)
     if left is not None and left.queue != address and left.waiting.count:
         click.echo(
