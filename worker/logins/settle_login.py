@@ -103,22 +103,24 @@ def settle(login: Attempt, call: UUID, body: Any) -> Outcome:
     try:
         tokens, identity = services.mosaic.read_login(app, body, login.session_id)
         _require_fresh(login, identity)
-        _require_approval(login, identity)
     except (TokenRejected, MosaicContractBroken) as error:
         call_operator(error, login.request.app.app_id)
         orphans.end(services, login.request, body, keeps=login.session_id)
         return unknown(login, call, str(error))
     except MosaicUnavailable as error:  # no keys to verify them with
-        orphans.end(services, login.request, body, keeps=login.session_id)
-        return unknown(login, call, str(error))
+        return _thrown_away(login, call, body.get("session_id"), str(error))
     return _finish(login, call, tokens, identity)
 
 
 def _finish(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
     if login.expected_user not in {None, identity.user_id}:
         return _quarantine(login, call, tokens, identity)
-    asked = login.facts.approval_data
-    if asked is not None and identity.approval_data != asked:
+    asked, approved = login.facts.approval_data, identity.approval_data
+    if asked is not None and approved is None:
+        error = TokenRejected("approval_data")
+        call_operator(error, login.request.app.app_id)
+        return _thrown_away(login, call, tokens.session_id, str(error))
+    if asked is not None and approved != asked:
         return _approved_otherwise(login, call, tokens)
     try:
         return _store(login, call, tokens, identity)
@@ -126,22 +128,28 @@ def _finish(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> O
         return _quarantine(login, call, tokens, identity)
     except (IntegrityError, SessionChanged, _Overtaken):
         # Another request has used the handle up, or said that the answer of this one was lost.
-        _throw_away(login, tokens)
-        return unknown(login, call, "overtaken")
+        return _thrown_away(login, call, tokens.session_id, "overtaken")
 
 
-def _throw_away(login: Attempt, tokens: Tokens) -> None:
-    """End the session that a login has opened at Mosaic; that of a step-up goes on."""
+def _thrown_away(login: Attempt, call: UUID, session_id: str | None, detail: str) -> Outcome:
+    """Say that it is not known what came of a call whose answer is of no use."""
+    owed = _throw_away(login, session_id)
+    return replace(unknown(login, call, detail), logouts=owed)
+
+
+def _throw_away(login: Attempt, session_id: str | None) -> tuple[UUID, ...]:
+    """End the session that a login has opened at Mosaic; that of a step-up goes on.
+
+    Returns the deliveries to wake, see `keep_late_id`.
+    """
     if login.raised is None:
-        opened = {"session_id": tokens.session_id}
-        orphans.end(login.services, login.request, opened, keeps=None)
-    else:
-        _keep_late_id(login, login.raised, tokens)
-
-
-def _keep_late_id(login: Attempt, raised: Raised, tokens: Tokens) -> None:
-    if tokens.session_id != login.session_id:
-        keep_late_id(login.services, login.request.app, raised.session, tokens.session_id)
+        orphans.end(login.services, login.request, {"session_id": session_id}, keeps=None)
+        return ()
+    if session_id in {None, "", login.session_id}:
+        return ()
+    app, session = login.request.app, login.raised.session
+    _, owed = keep_late_id(login.services, app, session, str(session_id))
+    return owed
 
 
 class _Overtaken(Exception):  # noqa: N818
@@ -155,20 +163,13 @@ def _require_fresh(login: Attempt, identity: Identity) -> None:
         raise TokenRejected("iat")
 
 
-def _require_approval(login: Attempt, identity: Identity) -> None:
-    """Raise `TokenRejected` where the user was to approve something and no token says what."""
-    if login.facts.approval_data is not None and identity.approval_data is None:
-        raise TokenRejected("approval_data")
-
-
 def _approved_otherwise(login: Attempt, call: UUID, tokens: Tokens) -> Outcome:
     """Refuse a proof that approves something else: a code of another message to the same user."""
     log.warning("approved_otherwise", method=login.method, user=login.facts.identifier)
-    opened = {"session_id": tokens.session_id}
-    orphans.end(login.services, login.request, opened, keeps=login.session_id)
+    owed = _throw_away(login, tokens.session_id)
     outcome = failure_of(LoginRefused(Reason.INVALID_CREDENTIALS))
     journal.close_alone(login.services, call, CallOutcome.REFUSED, outcome)
-    return outcome
+    return replace(outcome, logouts=owed)
 
 
 def _store(login: Attempt, call: UUID, tokens: Tokens, identity: Identity) -> Outcome:
@@ -329,8 +330,7 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
     if not is_more or not _is_alone(login, call, raised):
         # Not added, or one the session had before, or perhaps another browser's: this one would be
         # given a token for what it has not proved.
-        _keep_late_id(login, raised, tokens)
-        return unknown(login, call, detail)
+        return _thrown_away(login, call, tokens.session_id, detail)
     limits.give_back(services, login.guesser, login.buckets)
     return _finish(login, call, tokens, identity)
 

@@ -9,15 +9,25 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from session_client import requests
+from session_client import methods, requests
 from session_client.contract import Reason, Verdict
 from simulator.idp.endpoints import Endpoint
-from tests.integration.logins.login_rig import browse, log_in
+from tests.integration.logins.login_rig import (
+    begin,
+    browse,
+    last_code,
+    log_in,
+    new_keys_that_do_not_come,
+    prove,
+    restarted,
+)
 from tests.stage import Stage
 from worker.maintenance.scrub import scrub_answers
+from worker.tasks import wake_ups
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -88,3 +98,78 @@ def test_of_a_step_up_that_was_not_heard_the_new_id_is_kept(stage: Stage) -> Non
     assert answer.reason == Reason.OUTCOME_UNKNOWN
     state.sessions._by_id.pop(old_id)
     require_alive(stage, browser)
+
+
+def approve(stage: Stage, browser: Any, *, of: str, by_code_of: str) -> Any:
+    """Approve what is asked by the code of what was asked, and let Mosaic forget the old id."""
+    state, token = stage.mosaic.state, browser.browser_token
+    (session,) = state.live_sessions("ada")
+    old_id, asked = session.session_id, {}
+    for payee in {of, by_code_of}:
+        stage.redis.flushall()  # codes are not sent one upon the other
+        step, data = methods.SendOtp("sms"), {"payee": payee}
+        begun = begin(stage, step, step_up=token, approval_data=data)
+        asked[payee] = begun["login"], methods.Code(last_code(stage))
+    state.faults.add(Endpoint.OTP_AUTHENTICATE, "rotate_session_id", times=1)
+    answer = prove(stage, asked[by_code_of][1], login=asked[of][0], step_up=token)
+    state.sessions._by_id.pop(old_id)
+    return answer
+
+
+def test_of_a_code_that_approves_something_else_the_new_id_is_kept(stage: Stage) -> None:
+    browser = log_in(stage)
+
+    answer = approve(stage, browser, of="bob", by_code_of="eve")
+
+    assert answer.reason == Reason.INVALID_CREDENTIALS
+    require_alive(stage, browser)
+
+
+def test_of_an_approval_that_no_token_tells_of_the_new_id_is_kept(stage: Stage) -> None:
+    browser = log_in(stage)
+    stage.mosaic.state.faults.add(
+        Endpoint.OTP_AUTHENTICATE, "change_claims", without=["approval_data"], times=1
+    )
+
+    answer = approve(stage, browser, of="bob", by_code_of="bob")
+
+    assert answer.reason == Reason.OUTCOME_UNKNOWN
+    require_alive(stage, browser)
+
+
+def test_of_a_step_up_that_no_key_verifies_yet_the_new_id_is_kept(stage: Stage) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    old_id = session.session_id
+    state.faults.add(Endpoint.PASSWORD_AUTHENTICATE, "rotate_session_id", times=1)
+    with (
+        restarted(stage, mosaic_timeout_seconds=3.0) as services,
+        new_keys_that_do_not_come(stage, services),
+    ):
+        answer = log_in(stage, step_up=browser.browser_token)
+
+    assert answer.reason == Reason.OUTCOME_UNKNOWN
+    state.sessions._by_id.pop(old_id)
+    require_alive(stage, browser)
+
+
+def test_the_end_that_is_owed_by_a_late_id_is_not_left_to_the_sweep(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[UUID] = []
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    with step_up_meanwhile(stage, browser, "rotate_session_id") as raised:
+        state.sessions._by_id.pop(session.session_id)
+        stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
+        assert stage.tell_mosaic() == ["confirmed"]  # of an id that it does not know any more
+        stage.pass_time(seconds=50)
+        scrub_answers(stage.services)
+        monkeypatch.setattr(wake_ups, "_wake", lambda _, ids: woken.extend(ids))
+
+    assert raised.result().reason == Reason.OUTCOME_UNKNOWN
+    assert woken == [owed.id for owed in stage.logouts()]
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert state.live_sessions("ada") == []
