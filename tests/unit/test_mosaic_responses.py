@@ -26,6 +26,7 @@ from worker.errors import (
 )
 from worker.mosaic.asked import Asked, Endpoint
 from worker.mosaic.http_calls import MAX_BODY_BYTES, HttpAnswer
+from worker.mosaic.login_calls import CALLS
 from worker.mosaic.reading import Reading, accept
 from worker.mosaic.response_content import Content, normalised
 from worker.mosaic.responses import TABLE, Row
@@ -34,6 +35,7 @@ TOKEN, JWKS = Endpoint.TOKEN, Endpoint.JWKS
 PASSWORD, OTP, SEND = Endpoint.PASSWORD_PROOF, Endpoint.OTP_PROOF, Endpoint.OTP_SEND
 LINK, LINK_SEND, VERIFY = Endpoint.LINK_PROOF, Endpoint.LINK_SEND, Endpoint.SOCIAL_VERIFY
 TOTP, SOCIAL_START = Endpoint.TOTP_PROOF, Endpoint.SOCIAL_START
+APPROVAL, APPROVAL_START = Endpoint.TOTP_TRANSACTION_PROOF, Endpoint.TOTP_TRANSACTION_START
 PASSKEY, PASSKEY_START = Endpoint.WEBAUTHN_PROOF, Endpoint.WEBAUTHN_START
 SOCIAL, BIOMETRICS = Endpoint.SOCIAL_PROOF, Endpoint.BIOMETRICS_PROOF
 AUTHENTICATE, LOGOUT, REFRESH = Endpoint.AUTHENTICATE, Endpoint.LOGOUT, Endpoint.REFRESH
@@ -278,7 +280,7 @@ def test_a_request_with_options_may_be_refused_for_them(
         assert told == (Reason.OPTIONS_REFUSED, ", ".join(options))
 
 
-AUTHENTICATES = (PASSWORD, OTP, LINK, TOTP, SOCIAL, PASSKEY, BIOMETRICS)
+AUTHENTICATES = (PASSWORD, OTP, LINK, TOTP, APPROVAL, SOCIAL, PASSKEY, BIOMETRICS)
 _RFC_6750 = "The access token expired"
 # What resource servers and gateways answer to a client token that is none any more.
 TOKEN_IS_OVER: list[dict[str, Any]] = [
@@ -351,7 +353,7 @@ def test_a_401_that_names_the_proof_or_its_user_is_about_them(
 
 
 @pytest.mark.parametrize("message", ["Invalid token", "Token is invalid", "The token has expired"])
-@pytest.mark.parametrize("endpoint", [OTP, LINK, TOTP])
+@pytest.mark.parametrize("endpoint", [OTP, LINK, TOTP, APPROVAL])
 @pytest.mark.parametrize("code", ["Unauthorized", "invalid_token", "totp_failed", None])
 def test_a_proof_that_is_called_a_token_is_no_client_token(
     endpoint: Endpoint, message: str, code: str | None
@@ -379,7 +381,15 @@ def test_a_401_that_names_what_was_brought_is_about_that(
         accept(endpoint, URL, answer(401, {"error": code, "message": message}))
 
 
-FIRST_STEPS = (SEND, LINK_SEND, SOCIAL_START, PASSKEY_START)
+FIRST_STEPS = (SEND, LINK_SEND, SOCIAL_START, APPROVAL_START, PASSKEY_START)
+
+
+def test_each_call_of_the_methods_is_in_these_tables() -> None:
+    of_methods = {call.endpoint for call in CALLS.values()}
+
+    assert {*FIRST_STEPS, *AUTHENTICATES} == of_methods - {VERIFY}
+
+
 # A right that our client lacks, as gateways and resource servers word it, also of "the user" that
 # a client is to them.
 NO_RIGHT = [
