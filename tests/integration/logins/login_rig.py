@@ -182,6 +182,20 @@ def by_totp(stage: Stage, **fields: Any) -> Heard:
     return prove(stage, methods.Totp(code, *_named(fields, *MAIL)), **fields)
 
 
+def by_approval(stage: Stage, step_up: str, **fields: Any) -> Heard:
+    """Approve something by an authenticator app: as one more factor alone."""
+    begun, proof = ask_by_app(stage, step_up, approval_data={"payee": "bob"})
+    return prove(stage, proof, login=begun["login"], step_up=step_up, **fields)
+
+
+def ask_by_app(stage: Stage, token: str, **asked: Any) -> tuple[Reply, methods.TotpTransaction]:
+    """Ask ada to approve by her authenticator app; what proves that she does."""
+    secret = stage.mosaic.state.authenticator_apps.enrol("ada")["secret"]
+    begun = begin(stage, methods.BeginTotpTransaction(), step_up=token, **asked)
+    code = totp_code(secret, stage.mosaic.state.clock.now(), begun["challenge"])
+    return begun, methods.TotpTransaction(code)
+
+
 def by_social(stage: Stage, provider: str = "google", **fields: Any) -> Heard:
     _, verified = visit(stage, provider, **fields)
     assert verified["claims"] == {"sub": "ada-there"}
@@ -235,6 +249,9 @@ WAYS: dict[str, tuple[Callable[..., Heard], str, str]] = {
     "a passkey": (by_passkey, "webauthn", "webauthn"),
     "a security key": (by_security_key, "webauthn", "webauthn"),
     "a phone": (by_phone, "mobile_biometrics", "mobile_biometrics"),
+}
+FACTORS = WAYS | {
+    "an approval in an authenticator app": (by_approval, "totp_transaction", "totp"),
 }
 TWO_STEPS = [
     name

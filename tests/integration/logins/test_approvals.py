@@ -9,13 +9,14 @@ import pytest
 
 from session_client import logins, methods
 from session_client.contract import Reason, Verdict
-from simulator.controls.devices import PasskeyDevice, totp_code
+from simulator.controls.devices import PasskeyDevice
 from simulator.idp.endpoints import Endpoint
 from tests.heard import Heard
 from tests.integration.logins.login_rig import (
     BACK,
     MAIL,
     Reply,
+    ask_by_app,
     begin,
     browse,
     last_code,
@@ -48,13 +49,6 @@ def ask_by_passkey(stage: Stage, token: str, **asked: Any) -> tuple[Reply, metho
     stage.mosaic.state.passkeys.register("ada", device.credential_id, device.public_key)
     begun = begin(stage, methods.BeginWebauthn(), step_up=token, **asked)
     return begun, methods.Webauthn(device.answer(begun["options"]))
-
-
-def ask_by_app(stage: Stage, token: str, **asked: Any) -> tuple[Reply, methods.TotpTransaction]:
-    secret = stage.mosaic.state.authenticator_apps.enrol("ada")["secret"]
-    begun = begin(stage, methods.BeginTotpTransaction(), step_up=token, **asked)
-    code = totp_code(secret, stage.mosaic.state.clock.now(), begun["challenge"])
-    return begun, methods.TotpTransaction(code)
 
 
 WAYS: dict[str, tuple[Callable[..., tuple[Reply, Any]], str]] = {
@@ -227,6 +221,23 @@ def test_a_user_without_an_authenticator_app_is_refused_at_its_code(sqlite_stage
     )
 
     assert answer.verdict is Verdict.ACCESS_DENIED
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_wrong_codes_and_keys_of_approvals_count_as_wrong_second_factors(
+    sqlite_stage: Stage, way: str
+) -> None:
+    stage, (ask, endpoint) = sqlite_stage, WAYS[way]
+    token = str(log_in(stage).browser_token)
+    begun, right = ask(stage, token, approval_data=PAYMENT)
+    refusal = {"message": "Wrong", "error_code": 400}
+    stage.mosaic.state.faults.add(endpoint, "status", status=400, body=refusal, times=5)
+    answers = [prove(stage, right, login=begun["login"], step_up=token) for _ in range(6)]
+    again = begin(stage, methods.BeginWebauthn(), step_up=token)
+
+    reasons = [answer.reason for answer in answers]
+    assert reasons == [*[Reason.INVALID_CREDENTIALS] * 5, Reason.TOO_MANY_ATTEMPTS]
+    assert again.reason == Reason.TOO_MANY_ATTEMPTS
 
 
 def test_an_app_needs_the_grant_for_transactions(sqlite_stage: Stage) -> None:

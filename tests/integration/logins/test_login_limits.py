@@ -18,6 +18,7 @@ from simulator.controls.devices import PasskeyDevice
 from simulator.idp.endpoints import Endpoint
 from tests.integration.logins.login_rig import (
     BACK,
+    FACTORS,
     MAIL,
     PHONE,
     WAYS,
@@ -197,6 +198,32 @@ def test_only_who_has_passed_a_factor_has_a_count_of_their_own_for_it(
         }
         answers += [prove(sqlite_stage, methods.Totp("000000"), **mark) for _ in range(5)]
         _let_a_day_go_by(sqlite_stage)
+
+    own = 3 if way == "an authenticator app" else 1
+    assert [a.reason for a in answers].count(Reason.INVALID_CREDENTIALS) == 5 * own
+
+
+@pytest.mark.parametrize("way", FACTORS)
+def test_who_has_passed_one_factor_has_no_count_of_their_own_for_another(
+    sqlite_stage: Stage, way: str
+) -> None:
+    add, _, _ = FACTORS[way]
+    browsers = []
+    for _ in range(3):
+        browsers.append(add(sqlite_stage, step_up=log_in(sqlite_stage).browser_token))
+        _let_a_day_go_by(sqlite_stage)
+        sqlite_stage.pass_time(minutes=1)  # a code of an authenticator app serves once
+
+    answers = [
+        prove(
+            sqlite_stage,
+            methods.Totp("000000"),
+            step_up=browser.browser_token,
+            known_browser=browser.known_browser,
+        )
+        for browser in browsers
+        for _ in range(5)
+    ]
 
     own = 3 if way == "an authenticator app" else 1
     assert [a.reason for a in answers].count(Reason.INVALID_CREDENTIALS) == 5 * own

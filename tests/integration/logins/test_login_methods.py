@@ -15,6 +15,7 @@ from session_client.login_steps import FirstStep
 from simulator.idp.endpoints import Endpoint
 from tests.integration.logins.login_rig import (
     BACK,
+    FACTORS,
     MAIL,
     PASSWORD,
     PHONE,
@@ -52,9 +53,9 @@ def test_a_user_signs_in_and_is_known_at_every_app(stage: Stage, way: str) -> No
     assert stage.mosaic.state.calls.complaints() == []
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "password"])
+@pytest.mark.parametrize("way", [way for way in FACTORS if way != "password"])
 def test_a_factor_is_added_to_the_session_of_this_browser(stage: Stage, way: str) -> None:
-    sign_in, method, amr = WAYS[way]
+    sign_in, method, amr = FACTORS[way]
     before = log_in(stage)
 
     answer = sign_in(stage, step_up=before.browser_token)
@@ -148,6 +149,22 @@ def test_a_device_is_kept_here_and_told_mosaic_only_where_its_pages_have_it(
 
     assert answer.verdict is Verdict.AUTHENTICATED, answer
     assert sqlite_stage.sessions()[0].device_id == "laptop"
+    calls = sqlite_stage.mosaic.state.calls
+    is_told = any(call.fields.get("device_id") == "laptop" for call in calls.log())
+    assert is_told == (method not in {"password", "social", "webauthn"})
+    assert calls.complaints() == []
+
+
+@pytest.mark.parametrize("way", FACTORS)
+def test_mosaic_is_told_of_a_device_with_a_factor_only_where_its_pages_have_it(
+    sqlite_stage: Stage, way: str
+) -> None:
+    add, method, _ = FACTORS[way]
+    token = log_in(sqlite_stage).browser_token
+
+    answer = add(sqlite_stage, step_up=token, device_id="laptop")
+
+    assert answer.verdict is Verdict.AUTHENTICATED, answer
     calls = sqlite_stage.mosaic.state.calls
     is_told = any(call.fields.get("device_id") == "laptop" for call in calls.log())
     assert is_told == (method not in {"password", "social", "webauthn"})
