@@ -20,6 +20,8 @@ from tests.integration.logins.login_rig import (
     PASSWORD,
     PHONE,
     WAYS,
+    Reply,
+    ask_by_app,
     begin,
     browse,
     by_key,
@@ -765,6 +767,7 @@ def test_a_client_token_that_was_revoked_is_replaced_and_no_proof_sent_twice(
     assert sqlite_stage.mosaic.state.calls.count(Endpoint.PASSWORD_AUTHENTICATE) == before + 2
 
 
+PAYMENT = {"payee": "bob"}
 TOKEN_IS_OVER: list[dict[str, Any]] = [
     {"error": "Unauthorized", "message": "The access token has been revoked"},
     {
@@ -791,25 +794,35 @@ PROOFS: dict[Endpoint, Callable[[Stage], tuple[Any, str | None]]] = {
 }
 
 
-@pytest.mark.parametrize("endpoint", PROOFS)
+def right_proof(stage: Stage, endpoint: Endpoint) -> tuple[Any, dict[str, Any]]:
+    """Return a proof that Mosaic takes, and what it is sent with."""
+    if endpoint is not Endpoint.TOTP_TRANSACTION_AUTHENTICATE:
+        proof, login = PROOFS[endpoint](stage)
+        return proof, {"login": login}
+    token = str(log_in(stage).browser_token)
+    begun, approval = ask_by_app(stage, token, approval_data=PAYMENT)
+    return approval, {"login": begun["login"], "step_up": token}
+
+
+@pytest.mark.parametrize("endpoint", [*PROOFS, Endpoint.TOTP_TRANSACTION_AUTHENTICATE])
 @pytest.mark.parametrize("body", TOKEN_IS_OVER, ids=str)
 def test_a_right_proof_beside_a_dead_client_token_counts_as_no_guess(
     sqlite_stage: Stage, endpoint: Endpoint, body: dict[str, Any]
 ) -> None:
     stage, state = sqlite_stage, sqlite_stage.mosaic.state
-    proof, login = PROOFS[endpoint](stage)
+    proof, sent_with = right_proof(stage, endpoint)
     log_in(stage)
     fetched = state.calls.count(Endpoint.TOKEN)
     for _ in range(5):  # one more wrong guess would be too many
         state.faults.add(endpoint, "status", status=401, body=body, times=1)
         with capture_logs() as logs:
-            refused = prove(stage, proof, login=login)
+            refused = prove(stage, proof, **sent_with)
 
         told = (refused.verdict, refused.reason)
         assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED)
         assert len(told_operator(logs)) == 1
 
-    assert prove(stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+    assert prove(stage, proof, **sent_with).verdict is Verdict.AUTHENTICATED
     assert state.calls.count(Endpoint.TOKEN) == fetched + 1
 
 
@@ -839,7 +852,15 @@ FIRST_STEPS: dict[Endpoint, Any] = {
     Endpoint.OTP_SEND: methods.SendOtp("email", *MAIL),
     Endpoint.LINK_SEND: methods.SendLink(BACK, *MAIL),
     Endpoint.SOCIAL_START: methods.BeginSocial("google", BACK),
+    Endpoint.TOTP_TRANSACTION_START: methods.BeginTotpTransaction(),
 }
+
+
+def take_first(stage: Stage, endpoint: Endpoint) -> Reply:
+    fields: dict[str, Any] = {}
+    if endpoint is Endpoint.TOTP_TRANSACTION_START:
+        fields = {"step_up": log_in(stage).browser_token, "approval_data": PAYMENT}
+    return begin(stage, FIRST_STEPS[endpoint], **fields)
 
 
 @pytest.mark.parametrize("endpoint", FIRST_STEPS)
@@ -855,7 +876,7 @@ def test_a_first_step_is_taken_once_more_with_a_fresh_client_token(
         sqlite_stage.pass_time(seconds=6)
         state.faults.add(endpoint, "status", status=status, message=message, times=1)
 
-        begun = begin(sqlite_stage, FIRST_STEPS[endpoint])
+        begun = take_first(sqlite_stage, endpoint)
 
         after = state.calls.count(endpoint), state.calls.count(Endpoint.TOKEN)
         assert begun.verdict is Verdict.OK, message
@@ -881,7 +902,7 @@ def test_a_first_step_without_the_right_to_it_is_tried_with_a_fresh_token_and_to
     state.faults.add(endpoint, "status", status=403, message=message)
 
     with capture_logs() as logs:
-        begun = begin(sqlite_stage, FIRST_STEPS[endpoint])
+        begun = take_first(sqlite_stage, endpoint)
 
     told = (begun.verdict, begun.reason)
     assert told == (Verdict.TEMPORARILY_UNAVAILABLE, Reason.CLIENT_REFUSED)
@@ -889,22 +910,22 @@ def test_a_first_step_without_the_right_to_it_is_tried_with_a_fresh_token_and_to
     assert len(told_operator(logs)) == 1
 
 
-@pytest.mark.parametrize("endpoint", PROOFS)
+@pytest.mark.parametrize("endpoint", [*PROOFS, Endpoint.TOTP_TRANSACTION_AUTHENTICATE])
 @pytest.mark.parametrize("message", NO_RIGHT)
 def test_a_right_proof_of_a_client_without_the_right_counts_as_no_guess(
     sqlite_stage: Stage, endpoint: Endpoint, message: str
 ) -> None:
     stage, state = sqlite_stage, sqlite_stage.mosaic.state
-    proof, login = PROOFS[endpoint](stage)
+    proof, sent_with = right_proof(stage, endpoint)
     log_in(stage)
     state.faults.add(endpoint, "status", status=403, message=message, times=5)
 
     with capture_logs() as logs:
-        refused = [prove(stage, proof, login=login) for _ in range(5)]
+        refused = [prove(stage, proof, **sent_with) for _ in range(5)]
 
     assert {answer.reason for answer in refused} == {Reason.CLIENT_REFUSED}
     assert len(told_operator(logs)) == 5
-    assert prove(stage, proof, login=login).verdict is Verdict.AUTHENTICATED
+    assert prove(stage, proof, **sent_with).verdict is Verdict.AUTHENTICATED
 
 
 @pytest.mark.parametrize("endpoint", FIRST_STEPS)
@@ -913,7 +934,7 @@ def test_a_first_step_is_taken_no_third_time(sqlite_stage: Stage, endpoint: Endp
     log_in(sqlite_stage)
     state.faults.add(endpoint, "status", status=401, message="jwt expired")
 
-    begun = begin(sqlite_stage, FIRST_STEPS[endpoint])
+    begun = take_first(sqlite_stage, endpoint)
 
     assert begun.reason is Reason.CLIENT_REFUSED
     assert state.calls.count(endpoint) == 2
