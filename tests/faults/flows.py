@@ -94,9 +94,10 @@ class World:
         proof = methods.Password(self.user_id, PASSWORD)
         return logins.Authenticate(proof=proof, device_id=DEVICE, **fields)
 
-    def code(self, step: methods.SendOtp, **fields: Any) -> Any:
+    def code(self, step: methods.SendOtp, approval_data: Any = None, **fields: Any) -> Any:
         """Have a code sent, and return what proves that it came."""
-        start = self.stage.seal("shop", logins.Start(step=step, **fields))
+        asked = logins.Start(step=step, approval_data=approval_data, **fields)
+        start = self.stage.seal("shop", asked)
         login = reply_to(self.stage, start)["login"]
         code = self.stage.mosaic.state.outbox.latest(self.user_id).code
         return logins.Authenticate(proof=methods.Code(code), login=login, **fields)
@@ -154,6 +155,11 @@ def log_in_anew(world: World) -> Asked:
 
 def step_up(world: World) -> Asked:
     return world.asked(world.code(methods.SendOtp("email"), step_up=world.token))
+
+
+def approve(world: World) -> Asked:
+    code = world.code(methods.SendOtp("email"), {"payee": "bob"}, step_up=world.token)
+    return world.asked(code)
 
 
 def refresh(world: World) -> Asked:
@@ -293,6 +299,7 @@ REQUESTS: list[Flow] = [
     log_in_by_code,
     log_in_anew,
     step_up,
+    approve,
     refresh,
     visit,
     visit_and_be_renamed,
@@ -323,5 +330,6 @@ PROOFS = {
     log_in_anew: Endpoint.PASSWORD_AUTHENTICATE,
     send_a_code: Endpoint.OTP_SEND,
     step_up: Endpoint.OTP_AUTHENTICATE,
+    approve: Endpoint.OTP_AUTHENTICATE,
     refresh: Endpoint.TOKEN_REFRESH,
 }

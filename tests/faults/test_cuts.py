@@ -278,6 +278,7 @@ TWICE: list[Flow] = [
     flows.send_a_code,
     flows.log_in_by_code,
     flows.step_up,
+    flows.approve,
     flows.refresh,
     flows.redeem_a_ticket,
     flows.register_anew,
