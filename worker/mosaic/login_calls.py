@@ -16,9 +16,13 @@ from session_client.login_steps import LoginStep
 from worker.errors import MosaicContractBroken
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.types import MosaicApp
+from worker.storage.sql import is_storable
 
 # Sealed it becomes a third larger, and what else the answer says is short.
 _MAX_SHOWN_CHARACTERS: Final = contract.MAX_ANSWER_BYTES // 2
+# In JSON. A transaction comes back in the login's handle, which is refused where it is longer than
+# a request may bring; browsers are led to no longer addresses.
+_MAX_TEXT_BYTES: Final = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +195,16 @@ def _webauthn_options(body: Mapping[str, Any]) -> Shown:
 
 def _text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not _is_plain(value):
         raise _broken(name)
     return value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text can be kept in a handle and an app be answered with it."""
+    return (
+        is_storable(text) and len(json.dumps(text, ensure_ascii=False).encode()) <= _MAX_TEXT_BYTES
+    )
 
 
 def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:

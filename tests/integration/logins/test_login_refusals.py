@@ -36,6 +36,7 @@ from tests.integration.logins.login_rig import (
 )
 from tests.integration.mosaic.gateway_rig import told_operator
 from tests.stage import Stage
+from worker.requests.command_fields import MAX_SEALED_CHARACTERS
 
 pytestmark = pytest.mark.usefixtures("people")
 
@@ -528,6 +529,61 @@ def test_what_is_larger_in_an_answer_than_it_came_is_none_either(sqlite_stage: S
         Verdict.TEMPORARILY_UNAVAILABLE,
         Reason.IDP_UNAVAILABLE,
     )
+
+
+def shown_by(stage: Stage, name: str, value: str) -> Reply:
+    """Take the first step whose answer has the text of that name, which is *value*."""
+    fields: dict[str, Any] = {}
+    step: Any = methods.IssueOtp(*MAIL)
+    endpoint = Endpoint.OTP_SEND
+    if name == "challenge":
+        step, endpoint = methods.BeginTotpTransaction(), Endpoint.TOTP_TRANSACTION_START
+        fields = {"step_up": log_in(stage).browser_token, "approval_data": PAYMENT}
+    if name in {"authorization_url", "transaction_id"}:
+        step, endpoint = methods.BeginSocial("google", BACK), Endpoint.SOCIAL_START
+    if name == "transaction_id":
+        stage.mosaic.state.social.add_account("google", "ada-there")
+        begun = begin(stage, step)
+        brought = visit_provider(begun["authorization_url"], "ada-there")
+        step, endpoint = (
+            methods.VerifySocial(brought["code"], brought["state"]),
+            Endpoint.SOCIAL_VERIFY,
+        )
+        fields = {"login": begun["login"]}
+    body = json.dumps({"claims": {}, name: value}, ensure_ascii="\ud800" in value)
+    stage.mosaic.state.faults.add(
+        endpoint, "status", status=200, text=body, content_type="application/json", times=1
+    )
+    return begin(stage, step, **fields)
+
+
+@pytest.mark.parametrize("name", ["code", "challenge", "authorization_url", "transaction_id"])
+@pytest.mark.parametrize(
+    "value",
+    ["\ud800", "a\x00", "\x1b[2J", "é" * 300_000, "x" * 10_000],
+    ids=["half a character", "NUL", "a control character", "larger than it came", "long"],
+)
+def test_a_text_of_a_first_step_that_no_app_can_go_on_with_is_the_operators_business(
+    sqlite_stage: Stage, name: str, value: str
+) -> None:
+    with capture_logs() as logs:
+        answer = shown_by(sqlite_stage, name, value)
+
+    assert (answer.verdict, answer.reason) == (
+        Verdict.TEMPORARILY_UNAVAILABLE,
+        Reason.IDP_UNAVAILABLE,
+    )
+    assert len(told_operator(logs)) == 1
+
+
+@pytest.mark.parametrize("name", ["code", "challenge", "authorization_url", "transaction_id"])
+def test_a_text_of_a_first_step_may_hold_other_letters_and_be_long(
+    sqlite_stage: Stage, name: str
+) -> None:
+    answer = shown_by(sqlite_stage, name, "é" * 2_000)
+
+    assert answer.verdict is Verdict.OK
+    assert len(answer["login"]) <= MAX_SEALED_CHARACTERS
 
 
 @pytest.mark.parametrize("session_id", ["\ud800", "a\x00", "\x1b[2J", "é", "", 7, ["a"]], ids=repr)
