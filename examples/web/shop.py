@@ -46,7 +46,9 @@ def login() -> Page:
     if request.method == "GET":
         return render_template("shop/login.html")
     match sessions.log_in(Password(request.form["user"], request.form["password"])):
-        case Authenticated() | StepUpRequired():  # the page that needs a factor asks for it
+        # No page here wants a factor. Where an operator wants one of every session of the shop, it
+        # needs a page at /step-up, as the bank has one.
+        case Authenticated() | StepUpRequired():
             return sessions.back()
         case Denied() | LoginRequired():
             return render_template("shop/login.html", error="That was not right."), 403
