@@ -105,7 +105,7 @@ def approve(stage: Stage, browser: Any, *, of: str, by_code_of: str) -> Any:
     state, token = stage.mosaic.state, browser.browser_token
     (session,) = state.live_sessions("ada")
     old_id, asked = session.session_id, {}
-    for payee in {of, by_code_of}:
+    for payee in dict.fromkeys((of, by_code_of)):  # the code of the first serves no more
         stage.redis.flushall()  # codes are not sent one upon the other
         step, data = methods.SendOtp("sms"), {"payee": payee}
         begun = begin(stage, step, step_up=token, approval_data=data)
