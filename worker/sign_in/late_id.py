@@ -26,28 +26,26 @@ def keep_late_id(
     kept. Where it has ended, Mosaic is owed the end by the new id: by the one that the logout knew
     it may find the session no more. Returns those deliveries, too, to wake.
     """
+    found = _keep(services, asked_about, session_id)
+    if found is None or found.ended_at is None:
+        return found, ()
+    # In a transaction of its own, which locks what it needs: what has ended stays so.
     with services.store.write() as connection:
-        found = queries.by_id(connection, asked_about.id)
-        if found is not None and found.ended_at is not None:
-            # What it locks, it locks by itself.
-            owed = owe_end(connection, services, app, session_id, asked_about=found.id)
-            return found, owed
-    if found is not None and not _keep(services, asked_about, session_id):
-        return keep_late_id(services, app, asked_about, session_id)
-    return found, ()
+        return found, owe_end(connection, services, app, session_id, asked_about=found.id)
 
 
-def _keep(services: Services, asked_about: Session, session_id: str) -> bool:
-    """Give the session its new id, unless it has another by now; whether it still lives."""
+def _keep(services: Services, asked_about: Session, session_id: str) -> Session | None:
+    """Give the session its new id, if it lives and has no other by now; return it as found."""
     new_hash = services.keyring.lookup_hash(session_id)
+    found: Session | None = None
     try:
         with services.store.write() as connection:
             found = queries.by_id(connection, asked_about.id, for_update=True)
             if found is None or found.ended_at is not None:
-                return False
+                return found
             is_as_asked = found.session_hash == asked_about.session_hash
             if is_as_asked and mosaic_ids.find(connection, new_hash) is None:
                 mosaic_ids.give_new(connection, services.keyring, found, session_id, services.now())
     except IntegrityError:
         pass  # an app has registered the new id this very moment: it is found by that
-    return True
+    return found
