@@ -5,9 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import new_id
+
+# What partial indexes of deliveries are of: those that are due some time, and those of which the
+# receiver was never told, which are counted every few seconds.
+OPEN = text("closed_at IS NULL")
+LOST = text("outcome IN ('dead', 'failed', 'expired_unconfirmed')")
 
 
 class Delivery:

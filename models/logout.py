@@ -5,14 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, new_id
-from models.delivery import Delivery
-
-_OPEN = text("closed_at IS NULL")
-_LOST = text("outcome IN ('dead', 'failed', 'expired_unconfirmed')")
+from models.delivery import LOST, OPEN, Delivery
 
 
 class LogoutRequest(Base):
@@ -50,13 +47,13 @@ class Logout(Delivery, Base):
 
     __tablename__ = "logouts"
     __table_args__ = (
-        Index("ix_logouts_due", "next_attempt_at", postgresql_where=_OPEN, sqlite_where=_OPEN),
+        Index("ix_logouts_due", "next_attempt_at", postgresql_where=OPEN, sqlite_where=OPEN),
         Index(
             "ix_logouts_lost",  # counted every few seconds, by each worker
             "outcome",
             "created_at",
-            postgresql_where=_LOST,
-            sqlite_where=_LOST,
+            postgresql_where=LOST,
+            sqlite_where=LOST,
         ),
         CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
     )

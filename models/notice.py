@@ -10,9 +10,8 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
-from models.delivery import Delivery
+from models.delivery import OPEN, Delivery
 
-_OPEN = text("closed_at IS NULL")
 _FAILED = text("outcome IN ('failed', 'dead')")
 
 
@@ -32,7 +31,7 @@ class Notice(Delivery, Base):
     __tablename__ = "notices"
     __table_args__ = (
         UniqueConstraint("idp_session_id", "app_id"),  # a session ends once
-        Index("ix_notices_due", "next_attempt_at", postgresql_where=_OPEN, sqlite_where=_OPEN),
+        Index("ix_notices_due", "next_attempt_at", postgresql_where=OPEN, sqlite_where=OPEN),
         Index("ix_notices_failed", "closed_at", postgresql_where=_FAILED, sqlite_where=_FAILED),
         CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
     )

@@ -5,14 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base
-from models.delivery import Delivery
-
-_OPEN = text("closed_at IS NULL")
-_LOST = text("outcome IN ('dead', 'failed', 'expired_unconfirmed')")
+from models.delivery import LOST, OPEN, Delivery
 
 
 class UserRevocation(Delivery, Base):
@@ -26,15 +23,15 @@ class UserRevocation(Delivery, Base):
         Index(
             "ix_user_revocations_due",
             "next_attempt_at",
-            postgresql_where=_OPEN,
-            sqlite_where=_OPEN,
+            postgresql_where=OPEN,
+            sqlite_where=OPEN,
         ),
         Index(
             "ix_user_revocations_lost",  # counted every few seconds, by each worker
             "outcome",
             "created_at",
-            postgresql_where=_LOST,
-            sqlite_where=_LOST,
+            postgresql_where=LOST,
+            sqlite_where=LOST,
         ),
         Index(None, "user_id", "created_at"),  # whether a user was revoked once more
         CheckConstraint("(closed_at IS NULL) = (outcome IS NULL)", name="closed_with_outcome"),
