@@ -20,7 +20,7 @@ from worker.errors import TokenRejected, WrongSubject
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.jwks import EC_ALGORITHMS, RSA_ALGORITHMS, KeySet, KeySets, VerificationKey
 from worker.mosaic.types import Identity, MosaicApp
-from worker.storage.sql import MAX_USER_ID_CHARACTERS, is_storable
+from worker.storage.texts import MAX_USER_ID_CHARACTERS, is_storable
 
 ALGORITHMS: Final = RSA_ALGORITHMS | EC_ALGORITHMS
 

@@ -16,7 +16,7 @@ from session_client.login_steps import LoginStep
 from worker.errors import MosaicContractBroken
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.types import MosaicApp
-from worker.storage.sql import is_storable
+from worker.storage.texts import is_storable
 
 # Sealed it becomes a third larger, and what else the answer says is short.
 _MAX_SHOWN_CHARACTERS: Final = contract.MAX_ANSWER_BYTES // 2

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from session_client import contract
 from session_client.contract import Method
-from worker.storage.sql import MAX_USER_ID_CHARACTERS, is_storable
+from worker.storage.texts import MAX_USER_ID_CHARACTERS, is_storable
 
 
 def _is_storable(text: str) -> str:

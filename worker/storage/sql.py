@@ -1,14 +1,10 @@
-"""What SQLAlchemy lacks: rows taken while others are locked, upserts in either dialect.
-
-Also which texts of others both databases take.
-"""
+"""What SQLAlchemy lacks: rows taken while others are locked, upserts in either dialect."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, any_, bindparam, case, func, literal
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -20,19 +16,6 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from models import UtcDateTime
 
 T = TypeVar("T")
-
-MAX_USER_ID_CHARACTERS: Final = 255
-
-
-def is_storable(text: str) -> bool:
-    """Whether a text is stored and logged as it is.
-
-    PostgreSQL refuses NUL and no database takes half a surrogate pair; control characters in an
-    identifier are an attack on our logs.
-    """
-    if text.isprintable():  # the shorter look: an ID token has a thousand characters
-        return True
-    return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
 
 
 def among_first_free(rows: Select[Any], limit: int, *, is_sqlite: bool) -> ColumnElement[bool]:
