@@ -207,12 +207,14 @@ def _in_our_words() -> Iterator[None]:
 
 def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:
     is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
-    took_too_long = _TIMED_OUT.get(getattr(getattr(error, "orig", None), "sqlstate", None))
+    original = getattr(error, "orig", None)
+    state = getattr(original, "sqlstate", None)
+    took_too_long = _TIMED_OUT.get(state)
     if took_too_long is not None:
         raise StoreTooSlow(f"{took_too_long} ({_cause_name(error)})") from None
-    if getattr(getattr(error, "orig", None), "sqlstate", None) == _NO_PERMISSION:
+    if state == _NO_PERMISSION:
         raise StoreForbids(f"{_FORBIDDEN} ({_cause_name(error)})") from None
-    if disk := _trouble_of_disk(getattr(error, "orig", None)):
+    if disk := _trouble_of_disk(original):
         raise StoreDiskFails(f"{disk} ({_cause_name(error)}): {_FREE_SPACE}") from None
     if is_away or (isinstance(error, DBAPIError) and error.connection_invalidated):
         raise StoreUnavailable(_cause(error)) from None
