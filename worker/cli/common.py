@@ -17,8 +17,8 @@ from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailab
 from worker.logout.end_sessions import Ended
 from worker.operations import key_check, overview
 from worker.operations.app_description import AppError
-from worker.operations.health import database_trouble, redis_trouble
 from worker.operations.schema import schema_trouble
+from worker.operations.troubles import database_trouble, redis_trouble
 from worker.wiring import Services
 
 FAILED: Final = 1

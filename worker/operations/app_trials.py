@@ -24,7 +24,7 @@ from worker.errors import (
 )
 from worker.mosaic import MosaicApp
 from worker.mosaic.asked import Endpoint
-from worker.operations import health, queue_depth
+from worker.operations import queue_depth, troubles
 from worker.wiring import Services, utc_now
 
 _SERVER_ERRORS: Final = 500
@@ -68,7 +68,7 @@ def _advised(endpoint: Endpoint, owner: str) -> Iterator[None]:
         yield
     except (MosaicUnavailable, ClientRefused, MosaicContractBroken) as error:
         raise ConfigurationError(
-            health.advice(endpoint, owner, type(error).__name__, str(error))
+            troubles.advice(endpoint, owner, type(error).__name__, str(error))
         ) from None
 
 

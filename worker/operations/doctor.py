@@ -29,6 +29,7 @@ from worker.operations import (
     key_rotation,
     rabbitmq_checks,
     redis_rights,
+    troubles,
 )
 from worker.operations.checks import Check, Hint
 from worker.operations.health import Health, Part
@@ -97,7 +98,7 @@ def _finding(name: str, check: Check) -> Finding:
     except SessionWorkerError as error:
         return Finding(name, Level.WRONG, str(error))
     except redis.RedisError as error:
-        return Finding(name, Level.WRONG, health.redis_trouble(error))
+        return Finding(name, Level.WRONG, troubles.redis_trouble(error))
 
 
 def _of_part(services: Services, part: Part) -> Iterator[Finding]:

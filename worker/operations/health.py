@@ -7,8 +7,7 @@ of it would make it worse. Each problem says what to do about it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,40 +17,31 @@ import redis
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import target
-from session_client import contract
-from worker.app_registry import GIVEN_ANEW, SILENT_BY_USER
+from worker.app_registry import SILENT_BY_USER
 from worker.celery_support import heartbeat, other_brokers
 from worker.errors import (
     BrokerUnavailable,
-    ClientRefused,
     ConfigurationError,
-    StoreForbids,
     StoreUnavailable,
 )
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
-from worker.mosaic.asked import Endpoint
 from worker.mosaic.faults import Fault
-from worker.operations import deliveries, overview, queue_depth
+from worker.operations import deliveries, overview, queue_depth, troubles
 from worker.operations.dependencies import (
-    MAY_NOT_WRITE,
     check_takes_writes,
-    unavailable,
 )
-from worker.operations.lateness import Workers, schedules_of
+from worker.operations.lateness import schedules_of
 from worker.operations.mosaic_limits import key_set_urls, traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.schema import schema_trouble
-from worker.operations.views import AppBehind, LateLogouts, StoreCounts
-from worker.settings.environment import variable_name
-from worker.storage.redis_client import ForeignKey, cause_of, check_writes, why_no_writes
-from worker.traffic import BreakerState, TrafficState
+from worker.operations.views import StoreCounts
+from worker.storage.redis_client import ForeignKey, check_writes
+from worker.traffic import TrafficState
 from worker.wiring import Services
 
 NO_WORKER_ANSWERS: Final = 69  # EX_UNAVAILABLE, as `celery status` exits
 HAS_PROBLEMS: Final = 1
-# Requests of apps live for some seconds. Asking Redis takes two at most.
-_MAX_CLOCK_APART: Final = 5.0
 
 
 class Part(StrEnum):
@@ -67,47 +57,6 @@ class Part(StrEnum):
 
 # With these good, the processes live. Whether they can serve any app, the others say.
 PROCESSES: Final = (Part.DATABASE, Part.BROKER, Part.WORKERS, Part.SWEEP)
-
-
-def queues_left_alone(workers: Workers) -> str | None:
-    """Say which queues none of the living *workers* takes."""
-    taken = [worker.get("queues") for worker in workers]
-    left = [q.value for q in contract.Queue if not any(_has(queues, q.value) for queues in taken)]
-    if not left:
-        return None
-    start = f"start one with -Q {','.join(left)}, or without -Q"
-    return f"no worker takes queue {', '.join(left)}: {start}"
-
-
-# Each client of this Redis can write what a worker says of itself.
-
-
-def _has(queues: object, queue: str) -> bool:
-    return isinstance(queues, list) and queue in queues
-
-
-def database_trouble(error: Exception) -> str:
-    """Say that the database cannot be used, and what to look at."""
-    if isinstance(error, StoreForbids):
-        return f"the database cannot be used: {MAY_NOT_WRITE} (mosaic-sessions doctor names them)"
-    if isinstance(error, StoreUnavailable):
-        return unavailable(error)
-    return (
-        f"the database cannot be used: {type(error).__name__}. Is DATABASE_URL right "
-        "(mosaic-sessions config), and has `mosaic-sessions db upgrade` been run?"
-    )
-
-
-def redis_trouble(error: redis.RedisError) -> str:
-    """Say that Redis cannot be used, and what to look at."""
-    if isinstance(error, ForeignKey):
-        return str(error)
-    if why := why_no_writes(error):
-        return f"Redis reads, and takes no writes: {why}. Workers go on once it does"
-    return (
-        f"Redis cannot be used ({cause_of(error)}). Is it running, and are "
-        "CELERY_BROKER_URL and REDIS_URL right (mosaic-sessions config)?"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +142,12 @@ def _wrong_with(part: Part, services: Services, health: Health) -> Iterator[Prob
     try:
         yield from filter(None, _EXAMINERS[part](services, health))
     except redis.RedisError as error:
-        yield redis_trouble(error)
+        yield troubles.redis_trouble(error)
     except (BrokerUnavailable, ConfigurationError) as error:
         yield str(error)
     except (StoreUnavailable, SQLAlchemyError) as error:
         if health.schema is None or health.schema.is_at_head:  # else that says it all
-            yield database_trouble(error)
+            yield troubles.database_trouble(error)
 
 
 def _examine_database(services: Services, health: Health) -> Iterator[str | None]:
@@ -227,22 +176,10 @@ def _examine_workers(services: Services, health: Health) -> Iterator[Problem | N
     if not workers:
         check_writes(services.redis)  # else they could not say that they live
     health.workers = workers
-    yield queues_left_alone(health.workers) if health.workers else "no worker is alive: start one"
-    troubles = [trouble for worker in health.workers if (trouble := _clock_trouble(worker))]
-    for says in troubles:
-        yield OfOneWorker(says) if len(troubles) < len(health.workers) else says
-
-
-def _clock_trouble(worker: Mapping[str, Any]) -> str | None:
-    ahead = worker.get(heartbeat.CLOCK_AHEAD)
-    if not isinstance(ahead, int | float) or not _MAX_CLOCK_APART < abs(ahead) < math.inf:
-        return None
-    side = "ahead of" if ahead > 0 else "behind"
-    return (
-        f"the clock of worker {worker['hostname']} is {abs(ahead):.0f} s {side} Redis': it takes "
-        "requests for too late (deadline_passed), or tokens for expired or not valid yet. "
-        "Synchronise both (NTP)"
-    )
+    yield troubles.queues_left_alone(workers)
+    wrong_clocks = [says for worker in workers if (says := troubles.clock_apart(worker))]
+    for says in wrong_clocks:
+        yield OfOneWorker(says) if len(wrong_clocks) < len(workers) else says
 
 
 def _examine_sweep(services: Services, health: Health) -> Iterator[Problem | None]:
@@ -261,14 +198,14 @@ def _examine_mosaic(services: Services, health: Health) -> Iterator[Problem | No
     faults = services.mosaic.faults.present()
     spared = _apps_without(faults, services) if faults else {}
     for fault in faults:
-        says = advice(fault.endpoint, fault.who, fault.error, fault.detail)
+        says = troubles.advice(fault.endpoint, fault.who, fault.error, fault.detail)
         yield OfOneApp(says) if spared[fault.endpoint] else says
     health.traffic = traffic_state(services)
     for breaker in health.traffic.breakers:
         # Half open it may be because no app asks: Mosaic is not known to fail then. When users
         # come and it does, it opens again at once.
         if breaker.state == "open":
-            says = _no_answers(breaker)
+            says = troubles.no_answers(breaker)
             # Of all clients of a host there is another breaker.
             yield says if breaker.client_id is None else OfOneApp(says)
 
@@ -283,75 +220,20 @@ def _apps_without(faults: list[Fault], services: Services) -> dict[str, set[str]
     return whole
 
 
-def _no_answers(breaker: BreakerState) -> str:
-    fault = "does not answer" if breaker.client_id is None else f"fails client {breaker.client_id}"
-    return (
-        f"Mosaic {fault}: the breaker of lane {breaker.lane} at {breaker.name} is open. "
-        "Nothing is lost: users are to try later, logouts are kept. If it goes on, see in the log "
-        "how each call fails (request_put_off, idp_logout_failed): is it the name, the certificate "
-        "or the network on the way there? Else look at Mosaic's status page"
-    )
-
-
-def advice(endpoint: str, owner: str, error: str, detail: str) -> str:
-    """Say what fails at Mosaic, for *owner* (an app, or a key set's URL), and what to do."""
-    return f"{detail}. {_what_to_do(endpoint, owner, is_refused=error == ClientRefused.__name__)}"
-
-
-def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
-    if endpoint == Endpoint.JWKS:
-        return _check_address("jwks_url", "the app's")
-    if not is_refused:
-        setting = "token_url" if endpoint == Endpoint.TOKEN else "base_url"
-        return _check_address(setting, f"{owner}'s")
-    if endpoint == Endpoint.TOKEN:
-        return f"If the secret or key of {owner} has changed, {GIVEN_ANEW.format(owner)}"
-    return f"Give the client of {owner} the right at Mosaic, in its admin portal"
-
-
-def _check_address(setting: str, whose: str) -> str:
-    option = setting.replace("_", "-")
-    return (
-        f"Is {variable_name(f'mosaic_{setting}')} right, or {whose} own (mosaic-sessions apps set "
-        f"--{option})? May this machine get there?"
-    )
-
-
 def _examine_deliveries(services: Services, health: Health) -> Iterator[Problem | None]:
     with services.store.read() as connection:
         health.store = overview.store_counts(connection, services.now())
         behind = deliveries.apps_behind(connection, services.now())
         late = deliveries.late_logouts(connection, services.now())
     if late is not None:
-        says = _late(late)
+        says = troubles.late(late)
         yield says if late.of_one_app is None else OfOneApp(says)
     for app in behind:
-        yield OfOneApp(_not_told(app))
+        yield OfOneApp(troubles.not_told(app))
     try:
         health.notice_queues = queue_depth.notice_queues(services)
     except ForeignKey as error:
         yield OfOneApp(str(error))
-
-
-def _late(logouts: LateLogouts) -> str:
-    app_id = logouts.of_one_app
-    whose = "" if app_id is None else f" of {app_id}"
-    taken = f"does a worker take queue {contract.Queue.IDP}? " if app_id is None else ""
-    only = "" if app_id is None else f" --app {app_id}"
-    return (
-        f"{logouts.pending} logouts{whose} could not be told to Mosaic, the oldest for "
-        f"{logouts.oldest_seconds:.0f} s: {taken}mosaic-sessions logouts list{only} tells the last "
-        "errors"
-    )
-
-
-def _not_told(app: AppBehind) -> str:
-    why = app.last_error or "it has not confirmed them"
-    return (
-        f"{app.app_id} takes no notices, {app.pending} wait, the oldest for "
-        f"{app.oldest_seconds:.0f} s ({why}): is it up, and is its address right "
-        f"(mosaic-sessions apps show {app.app_id})?"
-    )
 
 
 _EXAMINERS: Final[dict[Part, Callable[[Services, Health], Iterator[Problem | None]]]] = {
