@@ -27,8 +27,8 @@ _DIE_AT = os.environ.get("DIE_AT", "")  # noqa: TID251 - it is no setting
 
 # By name: where it is, and whether the work there is done when the worker dies.
 POINTS: dict[str, tuple[Any, str, bool]] = {
-    "before the row": (journal, "_insert", False),
-    "before the call": (journal, "_insert", True),
+    "before the row": (journal, "insert", False),
+    "before the call": (journal, "insert", True),
     "after the call": (AuthorisedCalls, "send_once", True),
     "before the commit": (journal, "close", True),
     "before the answer": (request_handler, "_reply", False),

@@ -32,7 +32,7 @@ from tests.integration.storage.pg_locks import patient_locks, waiting_for_locks
 from tests.stage import Stage, patient_redis
 from worker import wiring
 from worker.errors import StoreUnavailable
-from worker.logins import journal, limits
+from worker.logins import call_once, limits
 from worker.logins.limits import Guesser
 from worker.logins.orphans import end_unheard
 from worker.maintenance.scrub import scrub_answers
@@ -347,7 +347,7 @@ def until_it_waits(stage: Stage) -> Iterator[Callable[[], bool]]:
         wait(flight, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+        patch.setattr(call_once, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
         patch.setattr(SingleFlight, "wait", watched)
         yield lambda: listens.is_set() or waiting_for_locks(stage) > 0
 

@@ -375,7 +375,7 @@ FIGURES: tuple[tuple[str, str, object, object], ...] = (
     ("### `sessions.start`", "for 180 days", known_browser.LIFETIME, timedelta(days=180)),
     ("### `sessions.authenticate`", "older than 180 days", known_browser.LIFETIME,
      timedelta(days=180)),
-    ("### `sessions.refresh`", "within 60 s after it", journal._ANSWER_KEPT, timedelta(seconds=60)),
+    ("### `sessions.refresh`", "within 60 s after it", journal.ANSWER_KEPT, timedelta(seconds=60)),
     ("### `sessions.status`", "100 at most", list_sessions._MAX_SESSIONS, 100),
     ("### `sessions.revoke_user`", "within the first minute", DELETE_WITHIN, timedelta(minutes=1)),
     ("### The receipt", "1000 at most", contract.MAX_SESSION_REFS, 1000),

@@ -23,7 +23,8 @@ from worker.errors import (
     SessionWorkerError,
     UserRefused,
 )
-from worker.logins import journal, limits
+from worker.logins import call_once, journal, limits
+from worker.logins.attempt import Attempt, AuthenticateRequest
 from worker.logins.journal import PlannedCall
 from worker.logins.login_handle import LoginHandle
 from worker.logins.login_steps import (
@@ -36,8 +37,9 @@ from worker.logins.login_steps import (
     seconds_for_call,
     user_facts,
 )
-from worker.logins.settle_login import Attempt, AuthenticateRequest, settle, unheard
+from worker.logins.settle_login import settle
 from worker.logins.step_up_session import Raised, find_raised, require_same
+from worker.logins.unheard import unheard
 from worker.mosaic import LoginFacts
 from worker.requests.outcomes import Outcome, failure_of
 from worker.wiring import Services
@@ -51,7 +53,7 @@ def authenticate(services: Services, request: AuthenticateRequest) -> Outcome:
     Raises `LoginRefused` before any call for a handle that is not this browser's and at a limit,
     `Unauthorized` without the grant, and what `MosaicGateway` raises where nothing was sent.
     """
-    known = journal.earlier(services, request)
+    known = call_once.earlier(services, request)
     if known is not None:
         return known
     proof = request.command.proof

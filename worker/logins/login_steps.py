@@ -10,7 +10,7 @@ from uuid import UUID
 from session_client.contract import Method, Reason
 from session_client.login_steps import LoginStep
 from worker.errors import InvalidRequest, LoginRefused, StoreUnavailable, Unauthorized
-from worker.logins import journal, known_browser, limits
+from worker.logins import call_once, known_browser, limits, other_calls
 from worker.logins.journal import PlannedCall
 from worker.logins.limits import Bucket, Guesser
 from worker.logins.login_handle import LoginHandle, way_of
@@ -55,7 +55,9 @@ def open_handle(services: Services, request: LoginRequest, step: LoginStep) -> L
         raise LoginRefused(Reason.WRONG_BROWSER)
     if handle.method not in request.app.methods:
         raise Unauthorized(Reason.NOT_PERMITTED, f"needs the login method {handle.method}")
-    if services.now() >= handle.expires_at or journal.is_used_up(services, request, handle.uuid):
+    if services.now() >= handle.expires_at or other_calls.is_used_up(
+        services, request, handle.uuid
+    ):
         raise LoginRefused(Reason.CODE_EXPIRED)
     return handle
 
@@ -129,13 +131,13 @@ def begin_counted(
     buckets: Sequence[Bucket],
     planned: PlannedCall,
 ) -> UUID | Outcome:
-    """Count the call in *buckets*, then do what `journal.begin` does.
+    """Count the call in *buckets*, then do what `call_once.begin` does.
 
     Counted first: a flood of guesses must not fill the journal. Raises `LoginRefused` at a limit.
     """
     limits.count(services, guesser, buckets)
     try:
-        return journal.begin(services, request, planned)
+        return call_once.begin(services, request, planned)
     except StoreUnavailable:
         limits.give_back(services, guesser, buckets)  # nothing was sent
         raise

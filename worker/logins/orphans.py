@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from models import CallKind, CallOutcome, IdpSession, LoginCall
 from worker.app_registry import KnownApp
 from worker.errors import SessionWorkerError
-from worker.logins import journal
+from worker.logins import other_calls
 from worker.mosaic import ListedSession
 from worker.requests.command_fields import Command
 from worker.requests.request import OpenedRequest
@@ -90,7 +90,7 @@ def end_unheard(services: Services, login: UUID) -> int:
             found.user_id,
             timeout_seconds=services.settings.mosaic_timeout_seconds,
         )
-        if journal.has_login_under_way(services, found.identifier_hash):
+        if other_calls.has_login_under_way(services, found.identifier_hash):
             return 0  # what is listed may be its session: once it is known here, it looks itself
         return sum(_end_of(services, app, found.user_id, call, listed) for call in calls)
     except SessionWorkerError as error:

@@ -33,7 +33,7 @@ from worker.errors import (
     Unauthorized,
     WrongSubject,
 )
-from worker.logins import journal
+from worker.logins import call_once, journal
 from worker.logins.journal import PlannedCall
 from worker.logins.login_steps import require_keys, seconds_for_call
 from worker.logs import call_operator
@@ -77,13 +77,13 @@ def refresh(services: Services, request: RefreshRequest) -> Outcome:
     """
     if not request.app.may(OFFLINE):
         raise Unauthorized(Reason.NOT_PERMITTED, f"needs the capability {OFFLINE}")
-    known = journal.earlier(services, request)
+    known = call_once.earlier(services, request)
     if known is not None:
         return known
     token = request.command.refresh_token
     grant = refresh_tokens.find(services.keyring, request.app.app_id, token)
     if grant is None:
-        return journal.PROOF_USED  # another app's, or none: as one that is used up
+        return call_once.PROOF_USED  # another app's, or none: as one that is used up
     session = _find_session(services, request, grant)
     if isinstance(session, Outcome):
         return session
@@ -118,7 +118,7 @@ def _exchange(
         proof=services.keyring.keyed_hash(Hashed.REFRESH_TOKEN, grant.token),
         seconds=seconds,
     )
-    call = journal.begin(services, request, planned)
+    call = call_once.begin(services, request, planned)
     if isinstance(call, Outcome):
         return call
     exchange = _Exchange(services, request, grant, session, call)
@@ -126,8 +126,8 @@ def _exchange(
         body = _ask_mosaic(exchange, seconds)
     except ProofRefused as refusal:
         log.info("refresh_refused", session=str(session.id), detail=str(refusal))
-        journal.close_alone(services, call, CallOutcome.REFUSED, journal.PROOF_USED)
-        return journal.PROOF_USED
+        journal.close_alone(services, call, CallOutcome.REFUSED, call_once.PROOF_USED)
+        return call_once.PROOF_USED
     except SessionGone:
         return journal.close_with_session(services, request, call, session, EndCause.GONE_AT_IDP)
     except OutcomeUnknown as unknown:

@@ -25,7 +25,7 @@ from worker.errors import (
     SessionWorkerError,
     UserRefused,
 )
-from worker.logins import journal, limits
+from worker.logins import call_once, journal, limits
 from worker.logins.journal import PlannedCall
 from worker.logins.login_handle import LoginHandle, expiry, way_of
 from worker.logins.login_steps import (
@@ -57,7 +57,7 @@ def start(services: Services, request: StartRequest) -> Outcome:
     Raises `LoginRefused` before any call for a handle that is not this browser's and at a limit,
     `Unauthorized` without the grant, and what `MosaicGateway` raises where nothing was sent.
     """
-    known = journal.earlier(services, request)
+    known = call_once.earlier(services, request)
     if known is not None:
         return known
     step = request.command.wanted

@@ -33,7 +33,7 @@ from tests.integration.logins.login_rig import (
     restarted,
 )
 from tests.stage import Sent, Stage
-from worker.logins import journal, settle_login
+from worker.logins import call_once, settle_login
 from worker.maintenance import purge
 from worker.maintenance.scrub import scrub_answers
 from worker.requests.outcomes import Outcome
@@ -163,15 +163,15 @@ def test_a_copy_that_looked_just_before_the_other_was_served_gets_the_same_answe
     endpoint: Endpoint,
 ) -> None:
     sent = make(stage)
-    look = journal.earlier
+    look = call_once.earlier
 
     def overtaken(services: Services, request: OpenedRequest[Any]) -> Outcome | None:
         known = look(services, request)
-        monkeypatch.setattr(journal, "earlier", look)
+        monkeypatch.setattr(call_once, "earlier", look)
         stage.run(sent)
         return known
 
-    monkeypatch.setattr(journal, "earlier", overtaken)
+    monkeypatch.setattr(call_once, "earlier", overtaken)
     first, second = reply_to(stage, sent), reply_of(stage, sent)
 
     assert first == second
