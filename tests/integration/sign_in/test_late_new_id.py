@@ -23,6 +23,8 @@ from tests.integration.storage.pg_locks import (
     patient_locks,
 )
 from tests.stage import Stage
+from worker.sessions import mosaic_ids, queries
+from worker.sign_in.late_id import keep_late_id
 
 __all__ = ["failures"]
 
@@ -175,6 +177,63 @@ def test_the_new_id_of_a_session_that_changes_meanwhile_is_kept(apps: Stage) -> 
     log_out(apps, ref)
     assert apps.tell_mosaic() == ["confirmed"]
     assert apps.mosaic.state.live_sessions("ada") == []
+
+
+def test_a_new_id_that_comes_late_takes_no_later_one_back(apps: Stage) -> None:
+    ref, state = apps.registered(), apps.mosaic.state
+    state.faults.add(ASK, "rotate_session_id", client_id="client-forum", times=1)
+    with (
+        state.gates.hold(ASK, "client-forum") as gate,
+        apps.meanwhile(lambda: apps.silent_auth("ada", "forum")) as asked,
+    ):
+        gate.wait_arrived()
+        earlier = list(state.sessions._by_id)
+        state.faults.add(ASK, "rotate_session_id", client_id="client-shop", times=1)
+        assert apps.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
+        for session_id in earlier:
+            state.sessions._by_id.pop(session_id)
+        gate.release()
+        asked.result(timeout=60)
+
+    assert apps.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
+    assert apps.session(ref).ended_at is None
+
+
+def keep(stage: Stage, ref: UUID, session_id: str) -> None:
+    """Have an answer about the session bring an id that comes late."""
+    shop = stage.services.apps.find("shop")
+    with stage.services.store.read() as connection:
+        session = queries.by_id(connection, ref)
+    assert shop is not None
+    assert session is not None
+    found, owed = keep_late_id(stage.services, shop, session, session_id)
+    assert (found and found.id, owed) == (ref, ())
+
+
+def test_a_new_id_that_an_app_registers_this_very_moment_is_left_to_its_row(
+    apps: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = apps.registered(), apps.registered()
+    _, its_id = (session.session_id for session in apps.mosaic.state.live_sessions("ada"))
+    before = [apps.session(ref).session_hash for ref in (one, other)]
+    monkeypatch.setattr(mosaic_ids, "find", lambda *_, **__: None)  # it looked a moment before
+
+    keep(apps, one, its_id)
+
+    assert [apps.session(ref).session_hash for ref in (one, other)] == before
+
+
+def test_an_id_that_another_session_had_before_is_left_to_that_one(apps: Stage) -> None:
+    one = apps.registered()
+    other = apps.registered()
+    before = apps.session(one).session_hash
+    _, its_old_id = (session.session_id for session in apps.mosaic.state.live_sessions("ada"))
+    apps.mosaic.state.faults.add(ASK, "rotate_session_id", times=1)
+    assert apps.silent_auth("ada", "shop").session_ref == str(other)
+
+    keep(apps, one, its_old_id)
+
+    assert apps.session(one).session_hash == before
 
 
 def test_a_session_that_lives_on_is_not_ended_by_a_new_id(apps: Stage) -> None:
