@@ -1,8 +1,9 @@
 """A worker that counts its round trips: `python -m benchmarks.counting FILE celery-arguments…`.
 
 The counts are of the real process and exact: each write of redis-py, each statement handed to
-psycopg, and each BEGIN, COMMIT and ROLLBACK that psycopg sends by itself. They lie in a small file
-that the bench reads between two requests.
+psycopg or to libpq (one in turn counts once, with its BEGIN and COMMIT), and each BEGIN, COMMIT and
+ROLLBACK that psycopg sends by itself. They lie in a small file that the bench reads between two
+requests.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any, Final
 from celery.bin.celery import main as celery_main
 from psycopg import Connection, Cursor
 from redis.connection import AbstractConnection
+
+from worker.storage.libpq import PreparedStatement
 
 KINDS: Final = ("redis", "statements", "transaction_control")
 _FORMAT: Final = f"{len(KINDS)}q"
@@ -55,6 +58,7 @@ def install(counts: Counts) -> None:
     _count_calls(AbstractConnection, "send_packed_command", lambda: counts.add("redis"))
     _count_calls(Cursor, "execute", lambda: counts.add("statements"))
     _count_calls(Cursor, "executemany", lambda: counts.add("statements"))
+    _count_calls(PreparedStatement, "run", lambda: counts.add("statements"))
     _count_calls(Connection, "_exec_command", lambda: counts.add("transaction_control"))
 
 

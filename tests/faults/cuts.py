@@ -131,7 +131,7 @@ class Cut:
 
         def run(statement: DriverStatement, *given: Any) -> Any:
             work = lambda: fetch(statement, *given)  # noqa: E731
-            return self._step("run", statement._sql, work, _database_is_away)
+            return self._step("run", statement.prepared.sql, work, _database_is_away)
 
         patch.setattr(dialect, "do_commit", commit)
         patch.setattr(DriverStatement, "_fetch", run)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from sqlalchemy import (
+    BigInteger,
+    Column,
     Float,
     Integer,
+    MetaData,
     Select,
     String,
+    Table,
     bindparam,
     func,
     insert,
@@ -27,10 +31,10 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from models import App, AppSession, IdpSession, SessionEvent, new_id
+from models import App, AppSession, Base, IdpSession, SessionEvent, new_id
 from sandbox.ports import free_port
 from sandbox.postgres_server import PostgresServer
 from simulator.controls.gates import wait_until
@@ -41,6 +45,7 @@ from worker.sessions.queries import _CANDIDATES
 from worker.sign_in import slide
 from worker.storage import database
 from worker.storage.database import Store, make_engine
+from worker.storage.libpq import PreparedStatement
 from worker.storage.prepared import DriverStatement
 
 NOW = datetime(2031, 3, 9, 11, 30, 15, 123456, tzinfo=UTC)
@@ -50,6 +55,12 @@ WHO_AM_I: Select[Any] = select(func.pg_backend_pid())
 SLEEP: Select[Any] = select(func.pg_sleep(bindparam("seconds", type_=Float)), literal("theirs"))
 DIE: Select[Any] = select(func.pg_terminate_backend(func.pg_backend_pid()))
 SAY: Select[Any] = select(bindparam("word", type_=String))
+LOCKS_HELD: Select[Any] = select(func.count()).select_from(text(ADVISORY_LOCKS))
+PREPARED: Select[Any] = (
+    select(func.count())
+    .select_from(text("pg_prepared_statements"))
+    .where(text("statement LIKE '%pg_prepared_statements%' AND name LIKE 'ours%'"))
+)
 
 Run = Callable[[Store, Select[Any], Mapping[str, Any]], Any]
 
@@ -345,8 +356,7 @@ def test_a_statement_in_turn_that_fails_leaves_no_lock_and_nothing_written(store
         with pytest.raises(DataError):
             store.run_in_turn(LOCK, slide._ALL_IN_ONE, refused)
 
-    advisory: Select[Any] = select(func.count()).select_from(text(ADVISORY_LOCKS))
-    assert store.run(advisory, {}) == [[0]]
+    assert store.run(LOCKS_HELD, {}) == [[0]]
     assert by_reading(store, select(SessionEvent.id), {}) == []
     assert store.run_in_turn(LOCK, slide._ALL_IN_ONE, renewal(session_id)) != []
 
@@ -357,6 +367,77 @@ def test_statements_are_made_once(store: Store) -> None:
         store.run(WHO_AM_I, {})
 
     assert len(store._ready) == 2
+
+
+VALUES: dict[type, Any] = {
+    bool: True,
+    bytes: b"\x00%\\",
+    datetime: NOW,
+    int: 7,
+    object: {"ü": [1, None], "%s": "'"},  # JSON
+    str: "ü'%",
+    UUID: UUID(int=7),
+}
+
+
+@pytest.mark.parametrize("is_null", [False, True], ids=["a value", "null"])
+@pytest.mark.parametrize(
+    "column",
+    {str(c.type): c for table in Base.metadata.tables.values() for c in table.columns}.values(),
+    ids=lambda column: str(column.type),
+)
+def test_a_value_of_each_kind_that_is_stored_is_written_into_a_column(
+    store: Store, column: Column[Any], *, is_null: bool
+) -> None:
+    """Where a statement inserts what it selects, the server knows no type by the column."""
+    table = Table("kept", MetaData(), Column("what", column.type))
+    plain = getattr(column.type, "impl_instance", column.type)
+    value = None if is_null else VALUES[plain.python_type]
+    with store.write() as connection:
+        table.create(connection)
+    insertion = insert(table).from_select(["what"], select(bindparam("value", type_=column.type)))
+    inserted = insertion.returning(table.c.what).cte("inserted")
+
+    assert store.run(select(inserted.c.what), {"value": value}) == [[value]]
+
+
+def test_a_connection_prepares_a_statement_once_whatever_its_values_are(
+    postgres_url: str,
+) -> None:
+    count = PREPARED.add_columns(bindparam("number", type_=BigInteger))
+    with store_of(postgres_url, pool_size=1) as store:
+        for number in (1, None, 2**15, 2**31, -(2**62)):
+            assert store.run(count, {"number": number}) == [[1, number]]
+
+
+@pytest.mark.parametrize("in_turn", [False, True], ids=["by itself", "in turn"])
+def test_a_statement_is_prepared_anew_where_a_rollback_has_forgotten_it(
+    postgres_url: str, *, in_turn: bool
+) -> None:
+    """Each by itself: the next one was prepared after it."""
+    with store_of(postgres_url, pool_size=1) as store:
+        session_id = add_sessions(store)
+        run = partial(store.run_in_turn, LOCK) if in_turn else store.run
+        assert run(slide._ALL_IN_ONE, renewal(session_id)) != []
+        roll_back_with_prepared_statements(store)
+        assert store.run(SAY, {"word": "mine"}) == [["mine"]]
+
+        assert run(slide._ALL_IN_ONE, renewal(session_id)) == [[NOW + timedelta(days=2)]]
+
+        assert store.run(SAY, {"word": "mine"}) == [["mine"]]
+        assert store.run(LOCKS_HELD, {}) == [[0]]
+        assert len(by_reading(store, select(SessionEvent.id), {})) == 2
+
+
+def roll_back_with_prepared_statements(store: Store) -> None:
+    """Of a connection that psycopg has prepared statements on, the server forgets all then."""
+    with store.engine.connect() as connection:
+        connection.execute(text("BEGIN"))
+        for _ in range(10):
+            connection.execute(WHO_AM_I)
+        connection.connection.rollback()
+        known = connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+        assert known.scalar_one() == 0
 
 
 def test_threads_get_their_own_rows(postgres_url: str) -> None:
@@ -414,8 +495,10 @@ def test_an_error_carries_neither_statement_nor_parameters(store: Store) -> None
 
 
 def test_a_parameter_that_is_missing_is_our_own_mistake(store: Store) -> None:
-    with pytest.raises(ProgrammingError):
+    with pytest.raises(KeyError):
         store.run(SAY, {})
+
+    assert store.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("run", [by_store, by_reading])
@@ -449,22 +532,16 @@ def test_a_server_that_ends_the_connection_is_unavailable(store: Store, run: Run
     assert store.run(SAY, {"word": "mine"}) == [["mine"]]
 
 
-def test_an_error_of_another_kind_on_a_lost_connection_is_unavailable(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_ends_the_connection_in_other_words_is_unavailable(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As PostgreSQL 17 says of a transaction that it ended for taking too long."""
-    store.run(SAY, {"word": "before"})
+    """To PostgreSQL 17 a transaction that takes too long is an error of no connection's kind."""
+    monkeypatch.setattr(database, "PG_OPTIONS", "-c transaction_timeout=300")
+    with store_of(postgres_url) as store:
+        with pytest.raises(StoreUnavailable, match="the database does not answer"):
+            store.run(SLEEP, {"seconds": 30})
 
-    def end(cursor: psycopg.Cursor[Any], *_: Any) -> None:
-        cursor.connection.close()
-        raise psycopg.errors.InternalError("terminating connection")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(psycopg.Cursor, "execute", end)
-        with pytest.raises(StoreUnavailable, match="InternalError"):
-            store.run(SAY, {"word": "theirs"})
-
-    assert store.run(SAY, {"word": "mine"}) == [["mine"]]
+        assert store.run(SAY, {"word": "mine"}) == [["mine"]]
 
 
 def test_of_many_lost_connections_only_the_first_costs_a_call(
@@ -574,22 +651,23 @@ def test_the_answer_of_an_interrupted_call_is_not_read_by_the_next(
     assert not caplog.records  # nobody had to find out that the connection is of no use
 
 
-def test_an_interruption_with_the_answer_already_there_is_no_different(
+def test_an_interrupted_statement_in_turn_keeps_neither_its_lock_nor_what_it_wrote(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.run(SAY, {"word": "before"})
+    session_id = add_sessions(store)
+    run = PreparedStatement._answer
 
-    def send_only(cursor: psycopg.Cursor[Any], *_: Any) -> None:
-        cursor.connection.pgconn.send_query(b"SELECT 'theirs'")
-        time.sleep(0.2)
+    def run_and_be_interrupted(*given: Any) -> None:
+        run(*given)
         raise Interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr(psycopg.Cursor, "execute", send_only)
+        patch.setattr(PreparedStatement, "_answer", run_and_be_interrupted)
         with pytest.raises(Interrupted):
-            store.run(SAY, {"word": "theirs"})
+            store.run_in_turn(LOCK, slide._ALL_IN_ONE, renewal(session_id))
 
-    assert store.run(SAY, {"word": "mine"}) == [["mine"]]
+    wait_until(lambda: store.run(LOCKS_HELD, {}) == [[0]], 60)
+    assert by_reading(store, select(SessionEvent.id), {}) == []
 
 
 def test_an_interruption_closes_its_own_connection_and_no_other(
