@@ -24,10 +24,20 @@ from sqlalchemy import PoolProxiedConnection
 
 UNKNOWN: Final = 0
 BYTEA: Final = psycopg.adapters.types["bytea"].oid
-# Where a connection's own notes hold the names of what it has prepared.
-_PREPARED: Final = "prepared_by_libpq"
+_NOTES: Final = "libpq"  # what a connection's own notes keep ours under
 _IS_DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _numbers = count()
+
+
+class _Notes:
+    """What is known of one connection."""
+
+    __slots__ = ("prepared", "values")
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self.prepared: set[bytes] = set()
+        # Made for each statement, it would look each type of value up anew.
+        self.values = Transformer(driver)
 
 
 class PreparedStatement:
@@ -50,9 +60,11 @@ class PreparedStatement:
         Raises `psycopg.Error`. The connection must be in no transaction.
         """
         driver = cast("psycopg.Connection[Any]", connection.dbapi_connection)
-        prepared: set[bytes] = connection.info.setdefault(_PREPARED, set())
-        transformer = Transformer(driver)
-        given = transformer.dump_sequence(values, self._formats)
+        notes: _Notes | None = connection.info.get(_NOTES)
+        if notes is None:
+            notes = connection.info[_NOTES] = _Notes(driver)
+        prepared = notes.prepared
+        given = notes.values.dump_sequence(values, self._formats)
         was_prepared = self._name in prepared
         try:
             result = self._answer(driver, prepared, given, lock)
@@ -64,8 +76,8 @@ class PreparedStatement:
             prepared.remove(self._name)
             driver.rollback()
             result = self._answer(driver, prepared, given, lock)
-        transformer.set_pgresult(result)
-        rows = transformer.load_rows(0, result.ntuples, list)
+        notes.values.set_pgresult(result)
+        rows = notes.values.load_rows(0, result.ntuples, list)
         if lock is not None:
             _done(driver, driver.pgconn.exec_(b"COMMIT"))
         return rows
