@@ -30,8 +30,8 @@ from worker.wiring import Services
 
 log = structlog.get_logger()
 
-_COUNT: Final = read_script("worker.logins", "count")
-_LOOK: Final = read_script("worker.logins", "look")
+_COUNT: Final = read_script("worker.logins", "bucket", "count")
+_LOOK: Final = read_script("worker.logins", "bucket", "look")
 _GIVE_BACK: Final = read_script("worker.logins", "give_back")
 
 _PREFIX: Final = "mosaic-sessions:sign-in"
@@ -138,7 +138,7 @@ def sends(guesser: Guesser) -> tuple[Bucket, ...]:
 def look(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:
     """Raise `LoginRefused` if one of *buckets* is full."""
     keys = [bucket.key for bucket in buckets]
-    _run(services, guesser, buckets, Call(_LOOK, keys, [bucket.size for bucket in buckets]))
+    _run(services, guesser, buckets, Call(_LOOK, keys, _numbers(buckets)))
 
 
 def count(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:
@@ -147,13 +147,12 @@ def count(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> No
     Raises `LoginRefused` if one is full: then it is counted in none. Were a message that comes
     again counted anew, its user would be told to wait for a code that was never sent.
     """
-    numbers = [number for bucket in buckets for number in (bucket.size, bucket.seconds * 1000)]
-    _run(
-        services,
-        guesser,
-        buckets,
-        Call(_COUNT, _marked(guesser, buckets), [_COUNTED_SECONDS * 1000, *numbers]),
-    )
+    arguments = [_COUNTED_SECONDS * 1000, *_numbers(buckets)]
+    _run(services, guesser, buckets, Call(_COUNT, _marked(guesser, buckets), arguments))
+
+
+def _numbers(buckets: Sequence[Bucket]) -> list[int]:
+    return [number for bucket in buckets for number in (bucket.size, bucket.seconds * 1000)]
 
 
 def give_back(services: Services, guesser: Guesser, buckets: Sequence[Bucket]) -> None:

@@ -15,7 +15,6 @@ from worker.storage.redis_scripts import Argument, Call, read_script
 from worker.traffic.budgets import PREFIX, Lane, Limits, pause_key
 
 PROBES_AT_A_TIME: Final = 3  # calls under way at once, of what fails
-PROBE_LASTS_SECONDS: Final = 35  # longer than any call; then its process is taken for dead
 
 _JOIN: Final = read_script(__package__, "basics", "breaker", "admission", "join")
 _ADMIT: Final = read_script(__package__, "basics", "breaker", "admission", "admit")
@@ -129,7 +128,7 @@ def _admission(
     keys = [*limits.breakers, *limits.pauses]
     arguments = [
         *(len(limits.pauses), int(is_untried), PROBES_AT_A_TIME, limits.probes_of_slow),
-        *(PROBE_LASTS_SECONDS * 1_000_000, _us(max_wait_seconds)),
+        _us(max_wait_seconds),
     ]
     for rate in limits.rates:
         keys.append(rate.key)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import redis
 
 from worker.traffic.budgets import Application, Lane, Lanes, RateLimit, breaker_key, pause_key
 
 SOURCE = "source"  # all calls together: Mosaic counts them by our address
+
+# What lies farther ahead was written before Redis' clock was set back, and holds no call back: see
+# ``ahead`` in ``lua/basics.lua``, and the same numbers there and in ``lua/admission.lua``.
+_LONGEST_PAUSE: Final = 3_600_000_000
+_LONGEST_WAIT: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,9 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
             for (name, lane, rate), moment in zip(rates, moments, strict=True)
         ),
         pauses=tuple(
-            PauseState(name, lane, (float(end) - now) / 1e6)
+            PauseState(name, lane, left / 1e6)
             for (name, lane), end in zip(paused, ends, strict=True)
-            if end is not None and float(end) > now
+            if (left := _ahead(end, now, _LONGEST_PAUSE))
         ),
         breakers=tuple(
             _state(breaker, moments, now) for breaker, moments in zip(breakers, opened, strict=True)
@@ -96,9 +101,14 @@ def _rates(lanes: Lanes, clients: Iterable[str]) -> list[tuple[str, Lane, RateLi
     return list(found.values())
 
 
+def _ahead(moment: bytes | None, now: float, longest: float) -> float:
+    left = 0.0 if moment is None else float(moment) - now
+    return left if 0 < left <= longest else 0.0
+
+
 def _left(rate: RateLimit, moment: bytes | None, now: float) -> float:
-    spent = 0.0 if moment is None else max(0.0, float(moment) - now)
-    return max(0.0, 1.0 - spent / (rate.tolerance + rate.interval))
+    at_once = rate.tolerance + rate.interval
+    return max(0.0, 1.0 - _ahead(moment, now, at_once + _LONGEST_WAIT) / at_once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +141,8 @@ def _only(clients: set[str]) -> str | None:
 
 def _state(of: _Breaker, moments: Sequence[bytes | None], now: float) -> BreakerState:
     until, first, latest = moments
-    left = 0.0 if until is None else max(0.0, (float(until) - now) / 1e6)
+    is_set_back = latest is not None and float(latest) > now
+    left = 0.0 if until is None or is_set_back else max(0.0, (float(until) - now) / 1e6)
     state: Literal["closed", "open", "half_open"] = "closed"
     if until is not None:
         state = "open" if left > 0 else "half_open"

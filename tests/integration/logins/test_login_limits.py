@@ -34,7 +34,7 @@ from tests.integration.logins.login_rig import (
     prove,
 )
 from tests.stage import Stage
-from worker.errors import HeldBack
+from worker.errors import HeldBack, LoginRefused
 from worker.logins import limits
 from worker.logins.limits import Guesser
 from worker.sessions.audit import Cause
@@ -499,3 +499,20 @@ def test_nobody_may_guess_while_nothing_can_be_counted(sqlite_stage: Stage) -> N
         limits.count(services, guesser, limits.guesses(guesser))
     limits.give_back(services, guesser, limits.guesses(guesser))
     nowhere.close()
+
+
+@pytest.mark.parametrize("ask", [limits.count, limits.look])
+def test_a_limit_lasts_no_longer_because_redis_clock_was_set_back(
+    sqlite_stage: Stage, ask: Callable[[Any, Guesser, Any], None]
+) -> None:
+    guess(sqlite_stage, 5)
+    subject = limits.subject_of(sqlite_stage.services, "username", "ada")
+    guesser = Guesser(by=Cause("shop", "another request"), subject=subject)
+    (bucket,) = limits.guesses(guesser)
+    assert sqlite_stage.redis.pexpire(bucket.key, 24 * 3600 * 1000)  # as it lasts from then on
+
+    with pytest.raises(LoginRefused) as refused:
+        ask(sqlite_stage.services, guesser, [bucket])
+
+    assert 0 < (refused.value.retry_after or 0) <= limits.FAILURE_SECONDS
+    assert limits.counted(sqlite_stage.services, bucket)[1] <= limits.FAILURE_SECONDS

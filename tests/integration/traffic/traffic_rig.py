@@ -191,7 +191,10 @@ def slow_refill() -> Iterator[None]:
 
 
 def pass_redis_time(url: str, seconds: float) -> None:
-    """Make every moment kept in Redis that much earlier: its own clock cannot be moved."""
+    """Make every moment kept in Redis that much earlier: its own clock cannot be moved.
+
+    With negative *seconds* the clock is set back: moments are later, and so do their keys end.
+    """
     with redis_client(url) as client:
         for key in client.scan_iter("mosaic-sessions:*"):
             if b":breaker:" in key:
@@ -202,7 +205,7 @@ def pass_redis_time(url: str, seconds: float) -> None:
             elif b":budget:" in key or b":pause:" in key:
                 moment = client.get(key)
                 if moment is not None:
-                    client.set(key, f"{float(moment) - seconds * 1e6:.0f}", keepttl=True)
+                    client.set(key, f"{float(moment) - seconds * 1e6:.0f}", keepttl=seconds > 0)
 
 
 def waiting(url: str) -> int:

@@ -2,17 +2,13 @@
 -- message comes again: the first time may have been cut short.
 -- KEYS: the mark of a request that is counted, the buckets. ARGV: how long the mark is kept
 -- (milliseconds), then for each bucket its size and its length (milliseconds).
--- Returns the number of the full one, how long it stays so (milliseconds), and 1 if that is said for
--- the first time; or three times 0.
+-- Returns what is told of the full one, or three times 0.
 
 if redis.call("EXISTS", KEYS[1]) == 1 then return {0, 0, 0} end
 for place = 1, #KEYS - 1 do
   local key = KEYS[place + 1]
-  if tonumber(redis.call("GET", key) or "0") >= tonumber(ARGV[2 * place]) then
-    local left = math.max(1, redis.call("PTTL", key))
-    local is_first = redis.call("SET", key .. ":said", "", "NX", "PX", left)
-    return {place, left, is_first and 1 or 0}
-  end
+  local left = stays_full(key, ARGV[2 * place], ARGV[2 * place + 1])
+  if left then return told(place, key, left) end
 end
 for place = 1, #KEYS - 1 do
   local key = KEYS[place + 1]

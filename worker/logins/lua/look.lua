@@ -1,11 +1,8 @@
--- Whether a bucket is full. KEYS: the buckets. ARGV: for each its size.
+-- Whether a bucket is full. KEYS: the buckets. ARGV: for each its size and its length (milliseconds).
 -- Returns as `count` does.
 
 for place, key in ipairs(KEYS) do
-  if tonumber(redis.call("GET", key) or "0") >= tonumber(ARGV[place]) then
-    local left = math.max(1, redis.call("PTTL", key))
-    local is_first = redis.call("SET", key .. ":said", "", "NX", "PX", left)
-    return {place, left, is_first and 1 or 0}
-  end
+  local left = stays_full(key, ARGV[2 * place - 1], ARGV[2 * place])
+  if left then return told(place, key, left) end
 end
 return {0, 0, 0}

@@ -1,6 +1,8 @@
 -- May one call be made to Mosaic now? Breakers, pauses and budgets are asked in one step, so that
 -- all processes decide as one. Nothing is written unless the answer is yes.
 
+local LONGEST_WAIT = 10000000  -- longer than any caller waits for its turn
+
 -- What a breaker has against a call that has been tried before, or may be made at another time.
 local function objection(breaker, now, probes)
   if breaker.is_open then return {"held", "breaker", breaker.ends - now} end
@@ -9,15 +11,15 @@ end
 
 -- The keys from `key` on are the breaker all share, that of the client, the pauses, the rates; the
 -- arguments from `argument` on: how many pauses, 1 for a logout that was never tried, how many
--- probes at a time, how many of a client whose calls hang, how long a probe may last, how long the
--- caller would wait for its turn, then interval and tolerance of each rate.
+-- probes at a time, how many of a client whose calls hang, how long the caller would wait for its
+-- turn, then interval and tolerance of each rate.
 -- Returns {"go", wait, the opening of each breaker whose probe it is (0: of none), 1 if a good answer
 -- would be news} or {"held", why, retry_after}.
 local function admit(key, argument)
   local now, first_pause = clock(), key + 2
-  local first_rate, first_number = first_pause + ARGV[argument], argument + 6
+  local first_rate, first_number = first_pause + ARGV[argument], argument + 5
   local is_untried, probes = ARGV[argument + 1] == "1", number(ARGV[argument + 2])
-  local max_wait = number(ARGV[argument + 5])
+  local max_wait = number(ARGV[argument + 4])
 
   local shared, own = look(KEYS[key], now), look(KEYS[key + 1], now)
   local own_probes = own.is_slow and number(ARGV[argument + 3]) or probes
@@ -32,28 +34,29 @@ local function admit(key, argument)
   if held then return held end
 
   for _, moment in ipairs(redis.call("MGET", unpack(KEYS, first_pause, first_rate - 1))) do
-    if number(moment) > now then return {"held", "pause", number(moment) - now} end
+    local left = ahead(moment, now, LONGEST_PAUSE)
+    if left > 0 then return {"held", "pause", left} end
   end
 
   -- GCRA: a rate holds the moment at which its budget will be whole again.
-  local wait, rates = 0, redis.call("MGET", unpack(KEYS, first_rate))
-  for index, moment in ipairs(rates) do
+  local wait, whole_in = 0, redis.call("MGET", unpack(KEYS, first_rate))
+  for index, moment in ipairs(whole_in) do
+    local interval = number(ARGV[first_number + 2 * index - 2])
     local tolerance = number(ARGV[first_number + 2 * index - 1])
-    local whole_at = math.max(number(moment), now)
-    local this_wait = whole_at - now - tolerance
+    whole_in[index] = ahead(moment, now, tolerance + interval + LONGEST_WAIT)
+    local this_wait = whole_in[index] - tolerance
     if this_wait > max_wait then return {"held", tostring(index), this_wait} end
     wait = math.max(wait, this_wait)
   end
 
   -- The call is made when its turn comes in all of them: counted from now, a rate that had no
   -- part in the wait would take the calls that wait together for a steady flow, and let more in.
-  for index, moment in ipairs(rates) do
-    local interval = number(ARGV[first_number + 2 * index - 2])
-    local whole_at = math.max(number(moment), now + wait) + interval
-    local left = math.ceil((whole_at - now) / 1000)
-    redis.call("SET", KEYS[first_rate + index - 1], text(whole_at), "PX", left)
+  for index, left in ipairs(whole_in) do
+    left = math.max(left, wait) + number(ARGV[first_number + 2 * index - 2])
+    local key_of_rate = KEYS[first_rate + index - 1]
+    redis.call("SET", key_of_rate, text(now + left), "PX", math.ceil(left / 1000))
   end
-  local until_moment = text(now + number(ARGV[argument + 4]))
+  local until_moment = text(now + PROBE_LASTS)
   return {"go", wait, let_through(shared, until_moment), let_through(own, until_moment),
           (shared.row or own.row) and 1 or 0}
 end

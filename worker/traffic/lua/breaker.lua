@@ -10,13 +10,18 @@
 --   good, bad     how many probes were, and who failed, since it is half open
 --   slow          whether the last one that failed took its time
 
+local PROBE_LASTS = 35000000  -- longer than any call; then its process is taken for dead
+
 local function look(key, now)
-  local found = redis.call("HMGET", key, "until", "trips", "probing", "probing_until", "row", "slow")
+  local found =
+    redis.call("HMGET", key, "until", "trips", "probing", "probing_until", "row", "slow", "latest")
   local ends = number(found[1])
+  -- It opened at a moment to come: the clock was set back since. Probes find out whether it may close.
+  if number(found[7]) > now then ends = math.min(ends, now) end
   return {
     key = key, ends = ends, trips = number(found[2]), row = found[5], is_slow = found[6] == "1",
     is_closed = ends == 0, is_open = ends > now, is_half_open = ends > 0 and ends <= now,
-    probing = number(found[4]) > now and number(found[3]) or 0,
+    probing = ahead(found[4], now, PROBE_LASTS) > 0 and number(found[3]) or 0,
   }
 end
 

@@ -5,7 +5,7 @@
 -- Returns the pause (microseconds).
 
 local now = clock()
-local running = number(redis.call("GET", KEYS[1])) - now
+local running = ahead(redis.call("GET", KEYS[1]), now, LONGEST_PAUSE)
 local lasts = tonumber(ARGV[2])
 if lasts < 0 and running > 0 then
   -- It was under way when the pause began. Did it count, the eight calls of one worker would make
@@ -19,8 +19,8 @@ end
 lasts = math.max(lasts, 100000)
 
 local function pause(key)
-  local ends = math.max(number(redis.call("GET", key)), now + lasts)
-  redis.call("SET", key, text(ends), "PX", math.ceil((ends - now) / 1000))
+  local left = math.max(ahead(redis.call("GET", key), now, LONGEST_PAUSE), lasts)
+  redis.call("SET", key, text(now + left), "PX", math.ceil(left / 1000))
 end
 
 pause(KEYS[1])

@@ -43,7 +43,8 @@ end
 -- Who failed lately, and of how many calls.
 local function lately(breaker)
   local found = redis.call("HMGET", breaker.key, "total", "since", "total_then", "window")
-  if now - number(found[2]) <= rules.window and found[4] then
+  local age = now - number(found[2])
+  if age >= 0 and age <= rules.window and found[4] then
     return cjson.decode(found[4]), number(found[1]) - number(found[3])
   end
   redis.call("HSET", breaker.key, "since", text(now), "total_then", number(found[1]) - 1, "window", "{}")
@@ -68,7 +69,7 @@ end
 
 local function open(breaker)
   local found = redis.call("HMGET", breaker.key, "total", "first")
-  local total, first = number(found[1]), found[2] or text(now)
+  local total, first = number(found[1]), text(math.min(tonumber(found[2] or now), now))
   local lasts = math.min(rules.most, rules.first * 2 ^ breaker.trips)
   redis.call("DEL", breaker.key)
   redis.call("HSET", breaker.key, "until", text(now + lasts), "trips", breaker.trips + 1, "total", total,
