@@ -24,9 +24,11 @@ _USER_BURST_SHARE: Final = 1 / 2  # a portal may open two dozen apps at once
 # user out of all others.
 _CLIENT_SHARE_OF_USER: Final = 1 / 2
 _MAX_OF_SLOW: Final = 3
-# Of a worker's slots one client's logouts may hold so many once Mosaic hangs on them: several such
-# clients would else hold them all, and the logouts of every other one would wait behind them.
-_SLOTS_OF_ONE_CLIENT: Final = 1 / 4
+# Of a worker's slots so many may be held by calls that wait for their turn in one budget, and by
+# one client's logouts once Mosaic hangs on them: a client that asks for more than its budget, or
+# several that hang, would else hold them all, and every other one would wait behind them.
+_SHARE_OF_SLOTS: Final = 1 / 4
+_ALL: Final = 1_000_000
 
 
 class Lane(StrEnum):
@@ -87,6 +89,7 @@ class Limits:
     pauses: tuple[str, ...]
     rates: tuple[RateLimit, ...]
     probes_of_slow: int  # calls under way at once of a client whose calls hang
+    places: int  # calls that wait at once for their turn in one budget
 
 
 class Lanes:
@@ -99,8 +102,8 @@ class Lanes:
         self._of_user = _of_users("user", calls)
         self._of_user_at_app = _of_users("user at one app", calls * _CLIENT_SHARE_OF_USER)
         self._auth_share = 1.0 - settings.mosaic_logout_share
-        share_of_slots = max(1, int(settings.concurrency * _SLOTS_OF_ONE_CLIENT))
-        self._logouts_of_slow = min(_MAX_OF_SLOW, share_of_slots)
+        self._places = max(1, int(settings.concurrency * _SHARE_OF_SLOTS))
+        self._logouts_of_slow = min(_MAX_OF_SLOW, self._places)
         self._limits_of = lru_cache(maxsize=1024)(self._make_limits)  # the same for each call
 
     def limits(self, lane: Lane, app: Application, user: str | None = None) -> Limits:
@@ -111,12 +114,16 @@ class Lanes:
         whole = self._of_user.of_one(user)
         share = self._of_user_at_app.of_one(f"{user}:{app.client_id}")
         rates = (*limits.rates, whole, share)
-        return Limits(limits.breakers, limits.pauses, rates, limits.probes_of_slow)
+        return Limits(limits.breakers, limits.pauses, rates, limits.probes_of_slow, limits.places)
 
     def _make_limits(self, lane: Lane, client_id: str, base_url: str) -> Limits:
         breakers = breaker_key(base_url, lane), breaker_key(base_url, lane, client_id)
         of_slow = self._logouts_of_slow if lane is Lane.LOGOUT else _MAX_OF_SLOW
-        return Limits(breakers, _pauses(lane, client_id), self.rates(lane, client_id), of_slow)
+        # Logouts wait for a shorter while, however many: those that are refused are put off, and
+        # the sweep that wakes them is slower than a budget.
+        places = _ALL if lane is Lane.LOGOUT else self._places
+        pauses, rates = _pauses(lane, client_id), self.rates(lane, client_id)
+        return Limits(breakers, pauses, rates, of_slow, places)
 
     def rates(self, lane: Lane, client_id: str) -> tuple[RateLimit, ...]:
         """Return the budgets of a lane: the application's, and our address'."""

@@ -128,7 +128,7 @@ def _admission(
     keys = [*limits.breakers, *limits.pauses]
     arguments = [
         *(len(limits.pauses), int(is_untried), PROBES_AT_A_TIME, limits.probes_of_slow),
-        _us(max_wait_seconds),
+        *(_us(max_wait_seconds), limits.places),
     ]
     for rate in limits.rates:
         keys.append(rate.key)

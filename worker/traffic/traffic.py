@@ -19,7 +19,7 @@ from worker.traffic.single_flight import SingleFlight
 from worker.traffic.snapshot import TrafficState
 
 # A logout's turn comes soon, or its row waits: the thread is needed for other jobs.
-MAX_LOGOUT_WAIT_SECONDS: Final = 1.0
+MAX_LOGOUT_WAIT_SECONDS: Final = 0.25
 
 
 class Traffic:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tests.integration.traffic.traffic_rig import (
     DESK,
     FORUM,
     SHOP,
+    Client,
     Starter,
     pass_redis_time,
     slow_refill,
@@ -117,6 +120,42 @@ def test_a_turn_that_comes_soon_is_waited_for(start: Starter) -> None:
 
     at_least = (at_once + 4 - 30) * rate.interval / 1e6
     assert time.monotonic() - began >= at_least
+
+
+@pytest.mark.usefixtures("_slow_refill")
+@pytest.mark.parametrize(("slots", "places"), [(1, 1), (8, 2), (16, 4)])
+def test_a_quarter_of_a_workers_slots_is_the_most_that_wait_for_one_budget(
+    start: Starter, slots: int, places: int
+) -> None:
+    budget: dict[str, Any] = {"mosaic_app_calls_per_minute": 6000, "concurrency": slots}
+    process, other = start(**budget), start(**budget)
+    limits = process.gate.limits(Lane.AUTH, SHOP)
+    process.admit_all()
+
+    replies = [it.scripts.admit(limits, 9.0, is_untried=False) for it in (process, other) * 6]
+
+    waits = [reply for reply in replies if reply[0] == b"go"]
+    assert places <= len(waits) <= places + 1  # one more comes due while a busy machine looks
+    assert all(reply[2] >= 9e6 for reply in replies if reply[0] == b"held")
+
+
+def test_a_busy_app_whose_budget_is_used_up_leaves_slots_to_the_others(start: Starter) -> None:
+    process = start(mosaic_app_calls_per_minute=600, concurrency=8)
+    process.admit_all(app=SHOP)
+
+    def ask(app: Client) -> float:
+        began = time.monotonic()
+        with suppress(HeldBack):
+            process.admit(app=app, max_wait_seconds=1.0)
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(8) as slots:
+        busy = [slots.submit(ask, SHOP) for _ in range(40)]
+        other = slots.submit(ask, FORUM)
+        assert other.result() < 0.5
+        done = sum(future.done() for future in busy)
+
+    assert done >= 40 - 4
 
 
 @pytest.mark.usefixtures("_slow_refill")

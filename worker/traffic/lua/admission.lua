@@ -12,14 +12,14 @@ end
 -- The keys from `key` on are the breaker all share, that of the client, the pauses, the rates; the
 -- arguments from `argument` on: how many pauses, 1 for a logout that was never tried, how many
 -- probes at a time, how many of a client whose calls hang, how long the caller would wait for its
--- turn, then interval and tolerance of each rate.
+-- turn, how many calls may wait at once for theirs, then interval and tolerance of each rate.
 -- Returns {"go", wait, the opening of each breaker whose probe it is (0: of none), 1 if a good answer
 -- would be news} or {"held", why, retry_after}.
 local function admit(key, argument)
   local now, first_pause = clock(), key + 2
-  local first_rate, first_number = first_pause + ARGV[argument], argument + 5
+  local first_rate, first_number = first_pause + ARGV[argument], argument + 6
   local is_untried, probes = ARGV[argument + 1] == "1", number(ARGV[argument + 2])
-  local max_wait = number(ARGV[argument + 4])
+  local max_wait, places = number(ARGV[argument + 4]), number(ARGV[argument + 5])
 
   local shared, own = look(KEYS[key], now), look(KEYS[key + 1], now)
   local own_probes = own.is_slow and number(ARGV[argument + 3]) or probes
@@ -45,7 +45,10 @@ local function admit(key, argument)
     local tolerance = number(ARGV[first_number + 2 * index - 1])
     whole_in[index] = ahead(moment, now, tolerance + interval + LONGEST_WAIT)
     local this_wait = whole_in[index] - tolerance
-    if this_wait > max_wait then return {"held", tostring(index), this_wait} end
+    -- Who waits holds a slot of its worker. It comes again when a turn would have come, or later.
+    if this_wait > math.min(max_wait, places * interval) then
+      return {"held", tostring(index), math.max(this_wait, max_wait)}
+    end
     wait = math.max(wait, this_wait)
   end
 
