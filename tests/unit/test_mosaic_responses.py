@@ -561,10 +561,10 @@ def test_the_wait_mosaic_asks_for_is_passed_on(status: int) -> None:
     assert caught.value.retry_after == 17.0
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_without_a_wait_the_usual_one_is_suggested(status: int) -> None:
+@pytest.mark.parametrize(("status", "asked"), [(429, None), (503, None), (503, 0.0)])
+def test_without_a_wait_the_usual_one_is_suggested(status: int, asked: float | None) -> None:
     with pytest.raises((MosaicRateLimited, MosaicUnavailable)) as caught:
-        accept(AUTHENTICATE, URL, answer(status, b""))
+        accept(AUTHENTICATE, URL, answer(status, b"", retry_after=asked))
 
     assert caught.value.retry_after == 1.0
 

@@ -100,7 +100,7 @@ class Reading:
             case meaning:
                 error = _ERRORS[meaning](text)
                 error.was_sent = meaning is not Meaning.ELSEWHERE
-        if isinstance(error, TryLater) and asked.answer.retry_after is not None:
+        if isinstance(error, TryLater) and asked.answer.retry_after:  # nought names no time
             error.retry_after = asked.answer.retry_after
         return error
 

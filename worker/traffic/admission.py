@@ -114,7 +114,9 @@ class Gate:
     def limited(self, permit: Permit, asked_seconds: float | None) -> float:
         """Pause all calls that share the limit; returns the seconds."""
         client_id, lane = permit.app.client_id, permit.lane
-        asked_us = -1 if asked_seconds is None else int(asked_seconds * 1e6)
+        # Nought, or a date that is past, names no time. Obeyed, it would have us ask ten times a
+        # second for as long as Mosaic refuses: only pauses of our own grow.
+        asked_us = int(asked_seconds * 1e6) if asked_seconds else -1
         jitter = random.random()  # noqa: S311 - jitter, no secret
         longest_us = int(MAX_PAUSE_SECONDS * 1e6)
         paused = self._scripts.pause(lane, client_id, asked_us, longest_us, jitter)

@@ -99,7 +99,7 @@ def test_an_application_told_after_the_others_pause_is_over_stops_nobody_else(
     start: Starter,
 ) -> None:
     process = start()
-    assert limited(process, 0, app=SHOP) == 0.1  # Redis keeps no key for no time at all
+    assert limited(process, 0.001, app=SHOP) == 0.1  # Redis keeps no key for no time at all
     while process.redis.exists(f"mosaic-sessions:limited:last:{Lane.AUTH}"):
         pass  # a tenth of a second
 
@@ -131,6 +131,18 @@ def test_without_a_time_from_mosaic_pauses_grow_with_jitter_up_to_a_minute(
         ceiling = min(60, 2**times)
         assert ceiling / 2 <= pause <= ceiling
     assert len({pause / min(60, 2**times) for times, pause in enumerate(pauses)}) > 1
+
+
+def test_a_mosaic_that_asks_for_no_time_is_asked_more_and_more_seldom(
+    process: Process, redis_url: str
+) -> None:
+    pauses = []
+    for _ in range(5):
+        pauses.append(limited(process, 0))
+        pass_redis_time(redis_url, pauses[-1])
+
+    for times, pause in enumerate(pauses):
+        assert 2**times / 2 <= pause <= 2**times
 
 
 def test_calls_under_way_when_the_pause_began_do_not_make_it_grow(start: Starter) -> None:
