@@ -30,6 +30,7 @@ FAILURE_SECONDS: Final = 1.0
 # An answer no request will take any more, kept for those that are about to wait for it.
 PASSING_SECONDS: Final = 2.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_WAIT_SECONDS: Final = 3600.0  # that any failure asks for
 _LISTEN_SECONDS: Final = 1.0  # then we look again: the process that leads may have died
 
 
@@ -179,7 +180,9 @@ def _failure(text: bytes) -> HeldBack | None:
     try:
         content = json.loads(text)
         reason, seconds = Reason(content["reason"]), float(content["retry_after"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+    if not 0 <= seconds <= _LONGEST_WAIT_SECONDS:  # also refuses NaN, which is no JSON for an app
         return None
     return HeldBack("mosaic: an identical request has just failed", reason, seconds)
 

@@ -33,6 +33,12 @@ GARBAGE: dict[str, Callable[[], bytes]] = {
     "a failure without a reason": failure(retry_after=1),
     "a failure of the future": failure(reason="unheard_of", retry_after=1),
     "a failure without a time": failure(reason="idp_unavailable", retry_after=None),
+    "a failure for ever": failure(reason="idp_unavailable", retry_after=float("inf")),
+    "a failure for no number": failure(reason="idp_unavailable", retry_after=float("nan")),
+    "a failure for a year": failure(reason="idp_unavailable", retry_after=365 * 86400),
+    "a failure in the past": failure(reason="idp_unavailable", retry_after=-1),
+    "a failure too long to count": failure(reason="idp_unavailable", retry_after=10**400),
+    "a failure too deep": lambda: b"%d:-%b" % (now_us(), b"[" * 100_000),
     "bytes": lambda: b"%d:-\xff\xfe" % now_us(),
 }
 
