@@ -7,13 +7,20 @@ One thread of one process climbs at a time; while a token works the other thread
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import structlog
 
-from worker.errors import ClientRefused, OperatorMustAct, TryLater
+from worker.errors import (
+    ClientRefused,
+    MosaicUnavailable,
+    OperatorMustAct,
+    TryLater,
+)
 from worker.mosaic import reading
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.client_token_cache import ClientToken, ClientTokenCache
@@ -31,6 +38,13 @@ LEASE_SECONDS: Final = FETCH_SECONDS + 2.0  # a fetch is over before its lock is
 POLL_SECONDS: Final = 0.05
 LOOK_AGAIN_SECONDS: Final = 5.0  # after an early renewal that brought nothing
 REFUSAL_SECONDS: Final = 5.0  # how long a refusal is believed without asking again
+# How long a fetch that failed is not repeated, if it took its time to fail. Each request would
+# fetch for itself otherwise, and one app whose token endpoint hangs would hold all slots of the
+# worker.
+FAILURE_SECONDS: Final = 5.0
+SLOW_SECONDS: Final = 1.0
+# A fetch for which less time was left says nothing of the endpoint.
+MIN_COUNTED_SECONDS: Final = 2.0
 
 _RIGHTS_MISSING: Final = 403
 
@@ -102,8 +116,13 @@ class ClientTokens:
         return True
 
     def _obtain(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
-        """Return a usable token, waiting for the thread or process that fetches one."""
-        with deadline.hold(slot.renewing):
+        """Return a usable token, waiting for the thread or process that fetches one.
+
+        No thread waits where the latest fetch has hung: the next may hang as well.
+        """
+        failure = slot.failure
+        instead = None if failure is None else failure.again(self._timestamp())
+        with deadline.hold(slot.renewing, instead):
             token = slot.token
             while token is None or not is_usable(token, self._timestamp()):
                 token = self._renew(app, slot, is_usable, deadline)
@@ -134,7 +153,7 @@ class ClientTokens:
         if token is None:
             with self._store.lock(app.client_id, LEASE_SECONDS) as is_ours:
                 if is_ours:
-                    token = self._shared(app, slot, suits) or self._fetch(app, slot, by)
+                    token = self._shared(app, slot, suits) or self._fetch_if_due(app, slot, by)
         if token is not None:
             slot.adopt(token)
         return token
@@ -147,6 +166,21 @@ class ClientTokens:
             return None
         is_for_us = token.obtained_with == self._credentials(app)
         return token if is_for_us and suits(token, self._timestamp()) else None
+
+    def _fetch_if_due(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
+        """Fetch, unless that has hung a moment ago: then its failure is said again."""
+        failure, now = slot.failure, self._timestamp()
+        if failure is not None and 0 <= now - failure.at < FAILURE_SECONDS:
+            raise failure.again(now)
+        had_seconds, began = deadline.remaining(), time.monotonic()
+        try:
+            return self._fetch(app, slot, deadline)
+        except MosaicUnavailable as error:
+            is_slow = time.monotonic() - began >= SLOW_SECONDS
+            if is_slow and had_seconds >= MIN_COUNTED_SECONDS:
+                slot.failure = _Failure(str(error), self._timestamp())
+                error.retry_after = max(FAILURE_SECONDS, error.retry_after)
+            raise
 
     def _fetch(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
         started_at = self._timestamp()
@@ -186,6 +220,19 @@ class ClientTokens:
         return self._now().timestamp()
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a fetch that hung has failed, and when."""
+
+    text: str
+    at: float
+
+    def again(self, now: float) -> MosaicUnavailable:
+        """Return the error for who does not fetch."""
+        left = self.at + FAILURE_SECONDS - now
+        return MosaicUnavailable(self.text, retry_after=max(1.0, left))
+
+
 class _Slot:
     """What one process knows of one app's token. Times are Unix seconds; long ago means never."""
 
@@ -198,10 +245,11 @@ class _Slot:
         self.rejected_at = float("-inf")
         self.refused_at = float("-inf")  # when Mosaic refused the credentials
         self.looked_at = float("-inf")
+        self.failure: _Failure | None = None  # of the latest fetch
 
     def adopt(self, token: ClientToken) -> None:
         with self.lock:
-            self.token, self.is_proven = token, False
+            self.token, self.is_proven, self.failure = token, False, None
 
 
 def is_usable(token: ClientToken, now: float) -> bool:

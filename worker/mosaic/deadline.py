@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from worker import http_client
-from worker.errors import MosaicTimedOut
+from worker.errors import MosaicTimedOut, SessionWorkerError
 
 _TOO_LATE: Final = "mosaic: no answer within the time allowed"
 
@@ -27,10 +27,12 @@ class Deadline(http_client.Deadline):
         return remaining
 
     @contextmanager
-    def hold(self, lock: threading.Lock) -> Iterator[None]:
-        """Hold *lock*. Raises `MosaicTimedOut` if it is not free in time."""
-        if not lock.acquire(timeout=self.remaining()):
-            raise MosaicTimedOut(_TOO_LATE)
+    def hold(
+        self, lock: threading.Lock, instead: SessionWorkerError | None = None
+    ) -> Iterator[None]:
+        """Hold *lock*. Raises `MosaicTimedOut` if it is not free in time; *instead*, if not now."""
+        if not lock.acquire(timeout=self.remaining() if instead is None else 0):
+            raise instead or MosaicTimedOut(_TOO_LATE)
         try:
             yield
         finally:

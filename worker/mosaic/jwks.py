@@ -114,7 +114,11 @@ class KeySets:
             return keys
         if keys is not None:
             return self._renew_without_waiting(slot, deadline) or keys
-        with deadline.hold(slot.lock):
+        # No thread waits where the latest fetch has failed: the next may hang as well, and one key
+        # set would hold all slots of the worker.
+        failure = slot.failure
+        instead = None if failure is None else failure.again(self._timestamp())
+        with deadline.hold(slot.lock, instead):
             return slot.keys or self._fetch_if_due(slot, deadline)
 
     def require(self, url: str, deadline: Deadline) -> None:
@@ -226,7 +230,7 @@ class _Failure:
         """Return the error as it is to be raised at *now*."""
         error = self.kind(self.text)
         if isinstance(error, TryLater):
-            error.retry_after = self.at + self.seconds - now
+            error.retry_after = max(1.0, self.at + self.seconds - now)
         return error
 
 

@@ -231,6 +231,25 @@ def test_one_bad_answer_for_the_keys_keeps_users_out_for_half_a_minute_at_most(
     assert verify(rig, gateway) == "ada"
 
 
+def test_no_thread_waits_for_a_key_set_that_has_failed_and_hangs(rig: Rig) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("jwks", "status", status=503, times=1)
+    with pytest.raises(MosaicUnavailable):
+        verify(rig, gateway)
+    rig.advance(FAILURE_SECONDS + 1)
+
+    with rig.state.gates.hold("jwks") as gate:
+        fetching = Thread(target=verify, args=(rig, gateway))
+        fetching.start()
+        gate.wait_arrived()
+        with pytest.raises(MosaicUnavailable):
+            verify(rig, gateway)
+        assert fetching.is_alive()
+    fetching.join()
+
+    assert verify(rig, gateway) == "ada"
+
+
 def test_a_failed_fetch_says_when_the_next_one_is(rig: Rig) -> None:
     rig.state.faults.add("jwks", "status", status=503, times=1)
 

@@ -18,7 +18,7 @@ from tests.integration.mosaic.mosaic_rig import (
 )
 from worker.errors import ClientRefused, MosaicRateLimited, MosaicTimedOut, MosaicUnavailable
 from worker.mosaic import ClientSecret, client_tokens
-from worker.mosaic.client_tokens import LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
+from worker.mosaic.client_tokens import FAILURE_SECONDS, LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
 from worker.mosaic.deadline import Deadline
 
 AUTHENTICATE = "session/authenticate"
@@ -115,6 +115,93 @@ def test_a_failed_early_renewal_costs_the_caller_nothing(rig: Rig) -> None:
     rig.advance(LOOK_AGAIN_SECONDS + 1)
     authenticate(gateway, rig.app, session)
     assert rig.count("token") == 3
+
+
+@pytest.fixture
+def _any_failure_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_tokens, "SLOW_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+def test_a_fetch_that_hung_is_not_repeated_by_each_request(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("token", "status", status=503)
+
+    for _ in range(5):
+        with pytest.raises(MosaicUnavailable, match=r"client token at .*: 503"):
+            authenticate(gateway, rig.app, session)
+    assert rig.count("token") == 1
+
+    rig.state.faults.clear()
+    rig.advance(FAILURE_SECONDS + 1)
+    authenticate(gateway, rig.app, session)
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+def test_no_thread_waits_for_a_token_endpoint_that_hangs_again(rig: Rig) -> None:
+    """Each thread is a slot of the worker, which other apps need."""
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("token", "status", status=503, times=1)
+    patient = {"timeout_seconds": 60.0}
+    with pytest.raises(MosaicUnavailable):
+        authenticate(gateway, rig.app, session)
+    rig.advance(FAILURE_SECONDS + 1)
+
+    with rig.state.gates.hold("token") as gate:
+        fetching = Thread(target=authenticate, args=(gateway, rig.app, session), kwargs=patient)
+        fetching.start()
+        gate.wait_arrived()
+        with pytest.raises(MosaicUnavailable):
+            authenticate(gateway, rig.app, session, timeout_seconds=60)
+        assert fetching.is_alive()
+    fetching.join()
+
+    authenticate(gateway, rig.app, session)
+
+
+def test_a_fetch_that_failed_at_once_is_repeated_at_once(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("token", "status", status=503, times=1)
+    with pytest.raises(MosaicUnavailable):
+        authenticate(gateway, rig.app, session)
+
+    authenticate(gateway, rig.app, session)
+
+
+def test_a_fetch_that_takes_its_time_to_fail_hangs(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    slow = client_tokens.SLOW_SECONDS + 0.1
+    rig.state.faults.add("token", "latency", seconds=slow, times=1)
+    rig.state.faults.add("token", "status", status=503, times=1)
+
+    for _ in range(3):
+        with pytest.raises(MosaicUnavailable) as raised:
+            authenticate(gateway, rig.app, session, timeout_seconds=60)
+        assert 1 <= raised.value.retry_after <= FAILURE_SECONDS
+
+    assert rig.count("token") == 1
+
+
+def test_a_fetch_that_a_short_deadline_cut_off_is_repeated_at_once(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("token", "latency", seconds=5, times=1)
+    with pytest.raises(MosaicTimedOut):
+        authenticate(gateway, rig.app, session, timeout_seconds=1.5)
+
+    authenticate(gateway, rig.app, session, timeout_seconds=60)
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+def test_another_processs_token_is_taken_by_one_whose_fetch_has_hung(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("token", "status", status=503, times=1)
+    with pytest.raises(MosaicUnavailable):
+        authenticate(gateway, rig.app, session)
+    authenticate(rig.gateway(), rig.app, session)
+
+    authenticate(gateway, rig.app, session)
+
+    assert rig.count("token") == 2
 
 
 def test_a_token_is_never_used_in_its_last_half_minute(rig: Rig) -> None:
