@@ -203,6 +203,10 @@ CASES: list[Case] = [
     (LINK_SEND, 400, {"message": "redirect_uri is not allowed"}, InvalidRequest),
     (SOCIAL_START, 400, {"message": ["redirectUri is not configured"]}, InvalidRequest),
     (LINK_SEND, 403, {"message": "Public signup not allowed"}, UserRefused),
+    (LINK_SEND, 403, {"message": "Public sign-up is not allowed for this app"}, UserRefused),
+    (LINK_SEND, 403, {"message": "publicSignup is disabled", "error_code": "403"}, UserRefused),
+    (LINK_SEND, 403, {"error_code": "public_signup_not_allowed"}, UserRefused),
+    (LINK_SEND, 403, {"message": "The app may not set public signup"}, ClientRefused),
     (LINK_SEND, 404, {"message": "App not found", "error_code": "404"}, ClientRefused),
     (OTP, 400, {"error_code": "system_invalid_input", "message": "x"}, ProofRefused),
     # And our client token is not accepted only where just that is said.

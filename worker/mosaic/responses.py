@@ -8,6 +8,7 @@ sessions for it would log people out because of our bug. Source: "Errors" in the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -90,12 +91,18 @@ _NO_WAY_TO_USER: Final = (
     "user phone number missing",
     "auth login preferences missing",
     "no credentials registered",
-    "public signup not allowed",
+)
+# Who has no account may not make one by asking for a link. The page tells it in passing, not in the
+# words of the answer. Taken for a right that our client lacks, any name that nobody has would call
+# an operator, cost the app its client token, and tell that nobody has it.
+_NO_SIGNUP: Final = re.compile(
+    r"(?:the )?public sign ?up(?: is)? (?:not (?:allowed|enabled|permitted|supported)|disabled)"
+    r"(?: .+)?"
 )
 
 
 def _no_way_to_user(content: Content, _: Asked) -> bool:
-    return content.says(*_NO_WAY_TO_USER)
+    return content.says(*_NO_WAY_TO_USER) or content.matches(_NO_SIGNUP)
 
 
 def _provider_unset(content: Content, _: Asked) -> bool:
