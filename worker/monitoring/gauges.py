@@ -24,7 +24,7 @@ from worker.maintenance.last_runs import Run
 from worker.monitoring.meters import NAMESPACE
 from worker.monitoring.sources import Source
 from worker.mosaic.asked import Endpoint
-from worker.mosaic.faults import Fault
+from worker.mosaic.faults import TOKENS, Fault
 from worker.operations import deliveries, overview, queue_depth
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
@@ -91,7 +91,9 @@ FAILING_CLIENT = Gauge(
     "From the first to the latest of the times it opened in a row.",
     ("host", "client", "lane"),
 )
-FAULTS = Gauge("mosaic_faults", "Addresses or clients of Mosaic that do not work.", ("call",))
+FAULTS = Gauge(
+    "mosaic_faults", "What does not work at Mosaic: addresses, clients, tokens.", ("call",)
+)
 BEHIND = Gauge(
     "app_behind_seconds", "For how long the app has not taken a notice that was sent.", ("app",)
 )
@@ -253,7 +255,7 @@ def _of_late(found: LateLogouts | None, apps: Iterable[str]) -> list[Metric]:
 def _of_mosaic(found: list[Fault]) -> list[Metric]:
     # None is 0 and not absent, for each kind of call: they are few, and their names are known.
     counts = Counter(fault.endpoint for fault in found)
-    return [FAULTS.of(((endpoint,), counts[endpoint]) for endpoint in Endpoint)]
+    return [FAULTS.of(((call,), counts[call]) for call in (*Endpoint, TOKENS))]
 
 
 def _of_traffic(found: TrafficState) -> list[Metric]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import redis
 import structlog
 
-from worker.errors import MosaicUnavailable, OperatorMustAct
+from worker.errors import MosaicUnavailable, OperatorMustAct, TokenRejected
 from worker.mosaic.asked import Endpoint
 
 log = structlog.get_logger()
@@ -24,6 +24,15 @@ log = structlog.get_logger()
 KEY: Final = "mosaic-sessions:faults"
 # Longer than any pause between two attempts, so that it does not come and go.
 REMEMBERED_SECONDS: Final = 600
+
+# The place of an endpoint, of tokens that came and are not what they claim to be.
+TOKENS: Final = "tokens"
+# What all tokens of a client fail by when it, or its app, is set up wrongly, or a clock is wrong.
+# Any other check may be failed by one user's: who signs in must not make the service look down.
+_OF_SETUP: Final = frozenset(
+    {"encrypted", "iss", "kid", "signature", "aud", "azp", "client_id", "exp", "iat", "nbf"}
+)
+NO_ID_TOKEN: Final = "no ID token"  # noqa: S105 - and the access token does not do in its place
 
 # Asked seldom, by a lock each. The breaker does not look at them: they may be an app's own.
 _FETCHED: Final = frozenset({Endpoint.TOKEN, Endpoint.JWKS})
@@ -69,6 +78,22 @@ class Faults:
         if endpoint in _FETCHED or name in self._noted:
             self._take_back(name)
 
+    @contextmanager
+    def watch_tokens(self, app_id: str) -> Iterator[None]:
+        """Note that the tokens which an app's client gets are rejected for how it is set up.
+
+        Why no keys can be had is noted of the key set.
+        """
+        try:
+            yield
+        except TokenRejected as error:
+            if error.check in _OF_SETUP or error.check.startswith(NO_ID_TOKEN):
+                self._note(TOKENS, app_id, error)
+            raise
+        name = f"{TOKENS} {app_id}"
+        if name in self._noted:
+            self._take_back(name)
+
     def present(self) -> list[Fault]:
         """Return what is wrong. Raises `redis.RedisError`."""
         written: Any = self._redis.hvals(KEY)
@@ -80,7 +105,7 @@ class Faults:
         """Forget what is noted: something was changed, and what is still wrong is noted anew."""
         self._do(lambda: self._redis.delete(KEY))
 
-    def _note(self, endpoint: Endpoint, who: str, error: Exception) -> None:
+    def _note(self, endpoint: str, who: str, error: Exception) -> None:
         fault = Fault(str(endpoint), who, type(error).__name__, str(error), self._now().timestamp())
         self._noted.add(fault.name)
         self._do(lambda: self._write(fault))

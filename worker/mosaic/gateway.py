@@ -93,10 +93,11 @@ class MosaicGateway:
     def _proven(
         self, app: MosaicApp, tokens: Tokens, user_id: str | None, deadline: Deadline
     ) -> Identity:
-        if tokens.id_token is None:
-            token = tokens.access_token
-            return self._id_tokens.verify_access_token(app, token, user_id, deadline)
-        return self._id_tokens.verify(app, tokens.id_token, user_id, deadline)
+        with self.faults.watch_tokens(app.app_id):
+            if tokens.id_token is None:
+                token = tokens.access_token
+                return self._id_tokens.verify_access_token(app, token, user_id, deadline)
+            return self._id_tokens.verify(app, tokens.id_token, user_id, deadline)
 
     def take_login_step(  # noqa: PLR0913 - what the table's row takes
         self,

@@ -18,6 +18,7 @@ from joserfc.errors import JoseError
 from session_client.contract import MAX_ID_TOKEN_CHARACTERS
 from worker.errors import TokenRejected, WrongSubject
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.faults import NO_ID_TOKEN
 from worker.mosaic.jwks import EC_ALGORITHMS, RSA_ALGORITHMS, KeySet, KeySets, VerificationKey
 from worker.mosaic.types import Identity, MosaicApp
 from worker.storage.texts import MAX_USER_ID_CHARACTERS, is_storable
@@ -87,7 +88,7 @@ class IdTokenVerifier:
         except WrongSubject:
             raise
         except TokenRejected as rejected:
-            raise TokenRejected(f"no ID token, and the access token's {rejected.check}") from None
+            raise TokenRejected(f"{NO_ID_TOKEN}, and the access token's {rejected.check}") from None
 
     def _claims(
         self, app: MosaicApp, token: jws.CompactSignature, deadline: Deadline

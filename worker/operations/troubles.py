@@ -13,6 +13,7 @@ from worker.app_registry import GIVEN_ANEW
 from worker.celery_support import heartbeat
 from worker.errors import ClientRefused, StoreForbids, StoreUnavailable
 from worker.mosaic.asked import Endpoint
+from worker.mosaic.faults import NO_ID_TOKEN, TOKENS
 from worker.operations.dependencies import MAY_NOT_WRITE, unavailable
 from worker.operations.lateness import Workers
 from worker.operations.views import AppBehind, LateLogouts
@@ -91,6 +92,8 @@ def no_answers(breaker: BreakerState) -> str:
 
 def advice(endpoint: str, owner: str, error: str, detail: str) -> str:
     """Say what fails at Mosaic, for *owner* (an app, or a key set's URL), and what to do."""
+    if endpoint == TOKENS:
+        return f"{owner} gets no tokens ({detail}). {_what_to_do_with_tokens(owner, detail)}"
     return f"{detail}. {_what_to_do(endpoint, owner, is_refused=error == ClientRefused.__name__)}"
 
 
@@ -103,6 +106,35 @@ def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
     if endpoint == Endpoint.TOKEN:
         return f"If the secret or key of {owner} has changed, {GIVEN_ANEW.format(owner)}"
     return f"Give the client of {owner} the right at Mosaic, in its admin portal"
+
+
+# By the check that rejected them.
+_OF_TOKENS: Final = {
+    "encrypted": (
+        "Mosaic encrypts the ID tokens of its client, and the worker has no key to open them: have "
+        "them signed alone"
+    ),
+    **dict.fromkeys(
+        ("iss", "kid", "signature"),
+        "Are its issuer and the address of its keys right (mosaic-sessions apps set {0} --issuer, "
+        "--jwks-url)?",
+    ),
+    **dict.fromkeys(
+        ("aud", "azp", "client_id"), "Is its client id right (mosaic-sessions apps show {0})?"
+    ),
+    **dict.fromkeys(
+        ("exp", "iat", "nbf"),
+        "Are this machine's clock and Mosaic's synchronised (mosaic-sessions doctor)?",
+    ),
+}
+_NOT_SENT: Final = (
+    "Have Mosaic send its client ID tokens, or access tokens that are JWTs for that client"
+)
+
+
+def _what_to_do_with_tokens(owner: str, detail: str) -> str:
+    check = "" if NO_ID_TOKEN in detail else detail.rpartition(" ")[2]
+    return _OF_TOKENS.get(check, _NOT_SENT).format(owner)
 
 
 def _check_address(setting: str, whose: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.integration.mosaic.mosaic_rig import Free, Rig, authenticate, running_rig
-from worker.errors import SessionWorkerError
+from worker.errors import SessionWorkerError, TokenRejected
 from worker.mosaic import ClientSecret, MosaicApp, MosaicGateway
 from worker.mosaic.faults import KEY, REMEMBERED_SECONDS, Fault, Faults
 
@@ -111,6 +112,64 @@ def test_what_is_wrong_is_noted_by_name_until_it_works(rig: Rig, what: str) -> N
     assert words.format(url=rig.app.base_url) in fault.detail
     same_place = spoil(rig.app).jwks_url == rig.app.jwks_url
     assert (present(rig) == []) == same_place  # another key set says nothing of this one
+
+
+ASK = "session/authenticate"
+JWE = "eyJhbGciOiJSU0EtT0FFUC0yNTYifQ.a.b.c.d"
+OF_SETUP: dict[str, tuple[str, dict[str, Any], str]] = {
+    "encrypted": ("change_answer", {"changes": {"id_token": JWE}}, "encrypted"),
+    "issuer": ("wrong_iss", {}, "iss"),
+    "signature": ("wrong_signature", {}, "signature"),
+    "key": ("unknown_kid", {}, "kid"),
+    "audience": ("wrong_aud", {}, "aud"),
+    "expired": ("expired", {}, "exp"),
+    "opaque access token": (
+        "change_answer",
+        {"changes": {"access_token": "opaque"}, "without": ["id_token"]},
+        "no ID token, and the access token's format",
+    ),
+}
+OF_ONE_USER: dict[str, tuple[str, dict[str, Any]]] = {
+    "another user's": ("wrong_sub", {}),
+    "odd factors": ("change_claims", {"changes": {"amr": [7]}}),
+    "too long a name": ("change_claims", {"changes": {"sub": "x" * 256}}),
+}
+
+
+@pytest.mark.parametrize("what", OF_SETUP)
+def test_tokens_that_are_rejected_for_how_a_client_is_set_up_are_noted_until_they_are_good(
+    rig: Rig, what: str
+) -> None:
+    kind, details, check = OF_SETUP[what]
+    gateway = rig.gateway()
+    rig.state.faults.add(ASK, kind, **details)
+
+    with pytest.raises(TokenRejected):
+        sign_in(rig, gateway, rig.app)
+    (fault,) = present(rig)
+    rig.state.faults.clear()
+    sign_in(rig, gateway, rig.app)
+
+    assert (fault.name, fault.detail) == ("tokens shop", f"token rejected: {check}")
+    assert present(rig) == []
+
+
+@pytest.mark.parametrize("what", OF_ONE_USER)
+def test_tokens_that_may_be_odd_for_one_user_are_not(rig: Rig, what: str) -> None:
+    kind, details = OF_ONE_USER[what]
+    rig.state.faults.add(ASK, kind, **details)
+
+    with pytest.raises(TokenRejected):
+        sign_in(rig, rig.gateway(), rig.app)
+
+    assert present(rig) == []
+
+
+def test_nor_is_what_an_app_hands_in(rig: Rig) -> None:
+    with pytest.raises(TokenRejected, match="encrypted"):
+        rig.gateway().verify_id_token(rig.app, JWE, "ada")
+
+    assert present(rig) == []
 
 
 def test_a_mosaic_that_is_down_is_left_to_the_breaker(rig: Rig) -> None:

@@ -89,6 +89,14 @@ def wrong_secret(stage: Stage) -> None:
     stage.silent_auth("ada", "shop")
 
 
+def encrypted(stage: Stage) -> None:
+    stage.add_app("shop")
+    stage.registered("ada", "shop")
+    jwe = {"id_token": "eyJhbGciOiJSU0EtT0FFUC0yNTYifQ.a.b.c.d"}
+    stage.mosaic.state.faults.add("session/authenticate", "change_answer", changes=jwe)
+    stage.silent_auth("ada", "shop")
+
+
 def register(stage: Stage) -> None:
     stage.add_app("shop")
     stage.remember(stage.login("ada", "shop"))
@@ -192,6 +200,12 @@ FAULTS: Final[dict[str, tuple[Plant, dict[str, str], str, tuple[str, ...]]]] = {
         {"mosaic_base_url": "{url}/wrong"},
         "mosaic",
         ("{url}/wrong/cis/v1/auth/session/authenticate: 404", "--base-url"),
+    ),
+    "ID tokens that are encrypted": (
+        encrypted,
+        {},
+        "mosaic",
+        ("shop gets no tokens (token rejected: encrypted)", "have them signed alone"),
     ),
     "an open breaker": (
         down,
