@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey, import_key
 
 from models import TokenEndpointAuthMethod
+from tests.certificates import make_certificate
 from worker.errors import ConfigurationError
 from worker.mosaic.client_authentication import (
     ASSERTION_SECONDS,
@@ -149,6 +151,20 @@ def test_what_is_no_usable_key_is_refused_without_quoting_it(name: str) -> None:
     assert "one private key, unencrypted, as PEM or JWK" in str(refused.value)
     assert "canary" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("with_key", [False, True])
+def test_a_certificate_is_refused_with_a_word_of_mutual_tls(
+    tmp_path: Path, *, with_key: bool
+) -> None:
+    both = make_certificate(tmp_path, "client.example").read_text("ascii")
+    certificate, begin_key, _ = both.partition("-----BEGIN PRIVATE KEY-----")
+    assert certificate
+    assert begin_key
+    text = both if with_key else certificate
+
+    with pytest.raises(ValueError, match=r"mutual TLS \(tls_client_auth\) is not spoken"):
+        ClientPrivateKey.read(text)
 
 
 @pytest.mark.parametrize("text", ["", " \n", *(usable[0] for usable in USABLE.values())])

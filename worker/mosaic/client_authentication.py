@@ -32,6 +32,7 @@ ASSERTION_SECONDS: Final = 120
 
 _ALGORITHMS: Final = sorted(RSA_ALGORITHMS | EC_ALGORITHMS)
 _USUAL_ALGORITHM: Final = {"RSA": "RS256", "EC": "ES256"}
+_CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----"
 _UNREADABLE: Final = (
     *(JoseError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
     *(RecursionError, UnsupportedAlgorithm, SecurityWarning),
@@ -78,6 +79,13 @@ class ClientPrivateKey:
         A JWK's ``alg`` and ``kid`` are kept; without an ``alg`` an RSA key signs by RS256. Raises
         `ValueError`, which quotes nothing of it.
         """
+        if _CERTIFICATE in text:
+            # With its key it would be taken, and Mosaic refuse each assertion.
+            raise ValueError(
+                "this file has a certificate, and mutual TLS (tls_client_auth) is not spoken: have"
+                " Mosaic know the client by its public key (private_key_jwt) or by a secret, and"
+                " give the private key alone"
+            )
         try:
             with catch_warnings():
                 simplefilter("error", SecurityWarning)  # of what is too weak

@@ -104,7 +104,10 @@ def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
         setting = "token_url" if endpoint == Endpoint.TOKEN else "base_url"
         return _check_address(setting, f"{owner}'s")
     if endpoint == Endpoint.TOKEN:
-        return f"If the secret or key of {owner} has changed, {GIVEN_ANEW.format(owner)}"
+        return (
+            f"If the secret or key of {owner} has changed, {GIVEN_ANEW.format(owner)}. Mosaic must "
+            "take one of the two from this client: mutual TLS (tls_client_auth) is not spoken"
+        )
     return f"Give the client of {owner} the right at Mosaic, in its admin portal"
 
 
