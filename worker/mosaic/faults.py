@@ -101,6 +101,10 @@ class Faults:
         since = self._now().timestamp() - REMEMBERED_SECONDS
         return sorted((fault for fault in faults if fault.at >= since), key=lambda f: f.name)
 
+    def excuse(self, endpoint: str, who: str) -> None:
+        """Take back what was noted of a call that only a check has made."""
+        self._take_back(f"{endpoint} {who}")
+
     def forget(self) -> None:
         """Forget what is noted: something was changed, and what is still wrong is noted anew."""
         self._do(lambda: self._redis.delete(KEY))

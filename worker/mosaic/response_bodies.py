@@ -47,13 +47,18 @@ def read_client_token(body: Any, now: datetime) -> tuple[str, int]:
 
 
 def read_sessions(body: list[Any]) -> list[ListedSession]:
-    """Return the live sessions of a user. One that cannot be read spoils the list."""
+    """Return the live sessions of a user. One that cannot be read spoils the list.
+
+    Not one whose end alone cannot be read: no session is ended for that.
+    """
     return [_read_session(_Fields(Endpoint.LIST_SESSIONS, listed)) for listed in body]
 
 
 def _read_session(fields: _Fields) -> ListedSession:
     return ListedSession(
-        session_id=fields.text("session_id"), started_at=fields.moment("start_time")
+        session_id=fields.text("session_id"),
+        started_at=fields.moment("start_time"),
+        expires_at=fields.moment_if_readable("expiration_time"),
     )
 
 
@@ -105,6 +110,13 @@ class _Fields:
         if moment.tzinfo is None:
             raise self.broken(name)
         return moment
+
+    def moment_if_readable(self, name: str) -> datetime | None:
+        """Return such a time; None where it is missing, or anything else."""
+        try:
+            return self.moment(name)
+        except MosaicContractBroken:
+            return None
 
     def seconds(self, name: str) -> int | None:
         value = self._body.get(name)

@@ -80,6 +80,7 @@ class ListedSession:
 
     session_id: str = field(repr=False)
     started_at: datetime
+    expires_at: datetime | None  # None: it does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

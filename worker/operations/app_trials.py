@@ -30,7 +30,8 @@ from worker.wiring import Services, utc_now
 _SERVER_ERRORS: Final = 500
 
 
-def _mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
+def mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
+    """Return what a worker would call Mosaic with."""
     known = services.apps.find(app.app_id)
     if known is None:
         raise ConfigurationError(f"{app.app_id} was removed a moment ago")
@@ -39,7 +40,7 @@ def _mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
 
 def key_set(services: Services, app: Row[Any]) -> str:
     """Fetch the app's key set, and compare Mosaic's clock with ours."""
-    mosaic = _mosaic_app(services, app)
+    mosaic = mosaic_app(services, app)
     with _advised(Endpoint.JWKS, mosaic.jwks_url):
         there = services.mosaic.try_key_set(mosaic)
     _compare_clocks(services, there)
@@ -58,7 +59,7 @@ def _compare_clocks(services: Services, there: datetime | None) -> None:
 def client(services: Services, app: Row[Any]) -> str:
     """Fetch a client token for the app."""
     with _advised(Endpoint.TOKEN, app.app_id):
-        services.mosaic.try_client(_mosaic_app(services, app))
+        services.mosaic.try_client(mosaic_app(services, app))
     return f"{app.client_id} gets a client token"
 
 

@@ -1,7 +1,7 @@
 """Looks at everything an installation needs, before its first user and at any time.
 
 It asks what a worker asks at its start and what `status` asks, and tries what they only notice when
-a user meets it: each app's key set, client and notice address.
+a user meets it: each app's key set, client, notice address, and how long its sessions live.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from worker.operations import (
     health,
     key_check,
     key_rotation,
+    lifetime_check,
     rabbitmq_checks,
     redis_rights,
     troubles,
@@ -309,6 +310,7 @@ def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tupl
     for app in apps:
         yield f"{app.app_id}: key set", partial(app_trials.key_set, services, app)
         yield f"{app.app_id}: client", partial(app_trials.client, services, app)
+        yield f"{app.app_id}: sessions", partial(lifetime_check.check, services, app)
         yield f"{app.app_id}: notices", partial(app_trials.notices, services, app)
         if SILENT_BY_USER in app.capabilities:
             yield f"{app.app_id}: absent users", partial(_absent_users, services)

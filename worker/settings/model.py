@@ -131,7 +131,8 @@ class Settings(BaseModel):
     # Sessions
 
     session_lifetime_seconds: int = Field(default=14 * 24 * 3600, gt=0, le=_CENTURY_DAYS * 86400)
-    """How long a session lives after its last authentication; `apps set` can override it."""
+    """How long a session lives after its last authentication; `apps set` can override it, and
+    `doctor` compares it with Mosaic's."""
     max_candidates: int = Field(default=3, ge=1, le=10)
     """How many of a user's sessions one request may try."""
     session_idle_cap_seconds: int | None = Field(default=None, gt=0)
@@ -279,7 +280,7 @@ class Settings(BaseModel):
 
     @property
     def session_lifetime(self) -> timedelta:
-        """How long a session lives after its last authentication, unless Mosaic says otherwise."""
+        """How long a session lives after its last authentication, unless its app has another."""
         return timedelta(seconds=self.session_lifetime_seconds)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 import pytest
 import redis
-from sqlalchemy import Update, make_url, text, update
+from sqlalchemy import Update, make_url, select, text, update
 
 from migrations import target
 from models import App, AppKey, NoticeMethod
@@ -22,6 +22,7 @@ from sandbox.egress_proxy import EgressProxy
 from sandbox.ports import HOST, free_port
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
+from session_client.contract import Verdict
 from simulator.server import SimulatorServer
 from tests.certificates import make_certificate, server_context
 from tests.disguise import Disguise
@@ -45,6 +46,7 @@ from tests.stage import ENCRYPTION_KEY, Stage, redis_client
 from worker.celery_support import heartbeat
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
+from worker.operations import lifetime_check
 from worker.operations.redis_rights import COMMANDS, refused
 
 ROOT: Final = Path(__file__).parents[3]
@@ -64,6 +66,118 @@ def test_who_may_keep_a_session_alive_for_ever_is_named(
         assert "silent_by_user" in hints[f"{app}: absent users"]
         assert f"{app}: absent users" not in capped
     assert "shop: absent users" not in hints
+
+
+# --- how long sessions live
+
+
+def of_sessions(level: str) -> str:
+    return findings(level, expect=0)["shop: sessions"]
+
+
+def test_how_long_sessions_live_is_compared_with_what_mosaic_says(
+    store_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    day = 24 * 3600
+    with living(store_url, redis_url, mosaic) as stage:
+        without_any = of_sessions("good")
+        stage.registered("ada", "shop")
+        as_there = of_sessions("good")
+        others = {"7 days": 7 * day, "30 days": 30 * day, "2 hours": 7200, "45 minutes": 2700}
+        for told_as, lives in others.items():
+            mosaic.state.policy.change(session_seconds=lives)
+            stage.registered(f"user of {told_as}", "shop")
+            said = of_sessions("hint")
+            assert f"they live {told_as} after their last use at Mosaic, and 14 days here" in said
+            assert f"--session-lifetime {lives}" in said
+            assert ("gone_at_idp" in said) == (lives < 14 * day)
+            assert ("no logout reaches them" in said) == (lives > 14 * day)
+        run("apps", "set", "shop", "--session-lifetime", "2700")
+        stage.services.apps._apps.clear()
+        stage.registered("tom", "shop")
+
+        assert "they live 45 minutes after their last use, as at Mosaic" in of_sessions("good")
+    assert "none of its own is live" in without_any
+    assert "they live 14 days after their last use, as at Mosaic" in as_there
+
+
+def test_the_look_at_mosaics_list_lets_no_session_live_longer(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        before = mosaic.state.live_sessions("ada")
+        stage.pass_time(hours=1)
+
+        assert "as at Mosaic" in of_sessions("good")
+
+        assert mosaic.state.live_sessions("ada") == before
+
+
+def test_a_client_that_may_not_read_sessions_is_a_hint_and_no_fault(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        mosaic.state.faults.add("sessions/list", "status", status=403)
+
+        assert "sessions:read" in of_sessions("hint")
+        assert told("status")["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("level", "fault", "words"),
+    [
+        ("hint", {"kind": "status", "status": 503}, "cannot be compared with Mosaic's now"),
+        ("good", {"kind": "status", "status": 404, "message": "User not found"}, "the user"),
+        ("good", {"kind": "status", "status": 200, "body": []}, "does not list its newest one"),
+    ],
+)
+def test_what_mosaic_does_not_say_is_nobodys_fault(  # noqa: PLR0917
+    sqlite_url: str,
+    redis_url: str,
+    mosaic: SimulatorServer,
+    level: str,
+    fault: dict[str, Any],
+    words: str,
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        mosaic.state.faults.add("sessions/list", **fault)
+
+        assert words in of_sessions(level)
+
+
+def test_a_list_without_ends_is_compared_with_nothing(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        login = stage.login("ada", "shop")
+        stage.remember(login)
+        listed = {"session_id": login.session_id, "start_time": "2026-01-01T00:00:00Z"}
+        mosaic.state.faults.add("sessions/list", "status", status=200, body=[listed])
+
+        assert "Mosaic does not say when they end" in of_sessions("good")
+
+
+def test_a_session_that_is_used_meanwhile_is_compared_with_nothing(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        token = stage.signed_in("ada", "shop").browser_token
+        stage.pass_time(hours=1)
+
+        with stage.services.store.read() as connection:
+            shop = connection.execute(select(App.__table__)).one()
+
+        with (
+            mosaic.state.gates.hold("sessions/list") as gate,
+            stage.meanwhile(lambda: lifetime_check.check(stage.services, shop)) as said,
+        ):
+            gate.wait_arrived()
+            assert stage.browse(token, "shop").verdict is Verdict.AUTHENTICATED
+            gate.release()
+            assert "in use this very moment" in said.result(60)
 
 
 # --- the database
