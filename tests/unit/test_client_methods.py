@@ -366,6 +366,13 @@ def test_a_login_of_another_shape_is_refused_by_the_fields_name(
     assert CANARY not in detail
 
 
+def test_a_phones_key_has_no_first_step_to_approve_by() -> None:
+    asked = {"step_up": "msb1_x", "approval_data": {"amount": "1"}}
+    payload = payload_of(SendOtp, {}, **asked) | {"method": "mobile_biometrics"}
+
+    assert refused(SendOtp, payload) == "step"
+
+
 @pytest.mark.parametrize("step", ["authenticate", "", "begin", 1, ["start"]])
 def test_a_first_step_is_to_start_or_to_verify(step: object) -> None:
     payload = payload_of(SendOtp, {"channel": "sms"}, step_up="msb1_x") | {"step": step}
