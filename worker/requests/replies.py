@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -198,7 +199,20 @@ def _push(  # noqa: PLR0913 - what one trip carries
     except redis.RedisError as error:
         # It may be on its way all the same: Redis knows until when it may come.
         log.warning("answer_not_delivered", error=type(error).__name__)
+        _publish_alone(services, first, error)
         return True
+
+
+def _publish_alone(services: Services, first: Call | None, error: redis.RedisError) -> None:
+    """Let go of those who wait for the same answer: else they wait until its lease is over.
+
+    So would the app, which asks again. Not where Redis hangs: nobody would hear of it.
+    """
+    is_publication = services.traffic.single_flight.is_publication
+    if first is None or isinstance(error, redis.TimeoutError) or not is_publication(first):
+        return
+    with suppress(redis.RedisError):
+        services.reply_store.run_anew(first)
 
 
 def _record_seconds(task: Task, valid_until: datetime, now: datetime) -> int:

@@ -57,7 +57,7 @@ class RequestRecord:
 
 
 class ReplyStore:
-    """One per process; safe for all threads. Both methods raise `redis.RedisError`."""
+    """One per process; safe for all threads. Its methods raise `redis.RedisError`."""
 
     def __init__(self, scripts: ScriptRunner) -> None:
         self._scripts = scripts
@@ -98,6 +98,11 @@ class ReplyStore:
         *_, (now, is_pushed) = self._scripts.run_all(*(() if first is None else (first,)), push)
         self._set_clock(now)
         return bool(is_pushed)
+
+    def run_anew(self, call: Call) -> None:
+        """Run what may have been run, over a connection that is made now."""
+        self._scripts.close()
+        self._scripts.run_all(call)
 
     def close(self) -> None:
         """Close every connection."""

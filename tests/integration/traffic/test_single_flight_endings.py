@@ -11,6 +11,7 @@ import pytest
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.traffic.traffic_fleet import ASK, Fleet, running_fleet
+from tests.stage import redis_client
 from worker.errors import (
     ClientRefused,
     InvalidRequest,
@@ -22,6 +23,7 @@ from worker.errors import (
 from worker.mosaic import MosaicGateway
 from worker.requests.outcomes import Outcome
 from worker.sign_in import ask_mosaic
+from worker.storage import redis_scripts
 
 
 @pytest.fixture
@@ -110,3 +112,22 @@ def test_an_answer_that_is_too_weak_for_who_asked_ends_its_lead(fleet: Fleet) ->
 
     assert answer.verdict is Verdict.INTERACTION_REQUIRED
     assert fleet.leases() == 0
+
+
+def test_an_answer_that_is_lost_on_its_way_ends_its_lead(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Redis fails over: all connections are cut, and the first to be used tells."""
+    monkeypatch.setattr(redis_scripts, "BELIEVED_SECONDS", 600.0)
+    stage = fleet.stage
+    with stage.mosaic.state.gates.hold(ASK) as gate, stage.meanwhile(stage.silent_auth) as lost:
+        gate.wait_arrived()
+        assert fleet.leases() == 1
+        with redis_client(fleet.redis_url) as admin:
+            admin.client_kill_filter(_type="normal", skipme=True)
+        gate.release()
+        assert lost.result(60) is None
+
+    assert fleet.leases() == 0
+    answer = fleet.ask()
+    assert answer.verdict is Verdict.AUTHENTICATED
