@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import tempfile
 from functools import cache
@@ -28,9 +29,10 @@ def bank() -> Any:
 
 @cache
 def _set_up() -> Any:
-    folder = Path(tempfile.mkdtemp(prefix="bank-"))
+    folder = tempfile.TemporaryDirectory(prefix="bank-")
+    atexit.register(folder.cleanup)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**_VALUES, "BANK_DB": str(folder / "bank.db")}.items():
+        for name, value in {**_VALUES, "BANK_DB": str(Path(folder.name) / "bank.db")}.items():
             patch.setenv(name, value)
         importlib.import_module("django").setup()
         call_command = importlib.import_module("django.core.management").call_command
