@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import secrets
 import tempfile
+from importlib.util import find_spec
 from typing import Any
 
 import django
@@ -16,8 +17,17 @@ import flask
 import httpx
 import pytest
 from django.conf import settings
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
-from session_client import AppKey, AsyncSessionClient, Authenticated, Password, SessionClient
+from session_client import (
+    AppKey,
+    AsyncSessionClient,
+    Authenticated,
+    ConfigurationError,
+    Password,
+    SessionClient,
+)
 from session_client import flask as for_flask
 from session_client import starlette as for_starlette
 from session_client.testing import SessionWorker
@@ -119,7 +129,6 @@ def flask_app() -> httpx.BaseTransport:
 def starlette_app() -> httpx.AsyncBaseTransport:
     from starlette.applications import Starlette  # noqa: PLC0415
     from starlette.middleware.sessions import SessionMiddleware  # noqa: PLC0415
-    from starlette.responses import PlainTextResponse, Response  # noqa: PLC0415
 
     app = Starlette()
     sessions = for_starlette.Sessions(
@@ -138,6 +147,35 @@ def starlette_app() -> httpx.AsyncBaseTransport:
     app.add_route("/", home)
     app.add_route("/login", login, methods=["POST"])
     app.add_route("/logout", sessions.log_out, methods=["POST"])
+    return httpx.ASGITransport(app=app)
+
+
+def fastapi_app() -> httpx.AsyncBaseTransport:
+    from fastapi import Depends, FastAPI  # noqa: PLC0415 - not in each row
+    from starlette.middleware.sessions import SessionMiddleware  # noqa: PLC0415
+
+    app = FastAPI()
+    sessions = for_starlette.Sessions(
+        app, AsyncSessionClient(**KNOWN), marks=for_starlette.MemoryMarks(), **OPTIONS
+    )
+    app.add_middleware(SessionMiddleware, secret_key=secrets.token_hex())
+    guard = Depends(sessions.signed_in())
+
+    @app.get("/")
+    def home(user: for_starlette.SignedIn = guard) -> Any:
+        return PlainTextResponse(user.user_id)
+
+    @app.post("/login")
+    async def login(request: Request) -> Any:
+        answer = await sessions.log_in(request, Password("ada", "password"))
+        return Response(status_code=204 if isinstance(answer, Authenticated) else 403)
+
+    @app.post("/logout")
+    async def logout(request: Request) -> Any:
+        return await sessions.log_out(request)
+
+    with pytest.raises(ConfigurationError):
+        sessions.signed_in()(login)  # type: ignore[arg-type] # a decorator, by its writer's intent
     return httpx.ASGITransport(app=app)
 
 
@@ -169,7 +207,10 @@ class Browser:
         return answer
 
 
-@pytest.mark.parametrize("make", [flask_app, starlette_app, django_app])
+APPS = [flask_app, starlette_app, django_app, *([fastapi_app] if find_spec("fastapi") else [])]
+
+
+@pytest.mark.parametrize("make", APPS)
 def test_in_known_and_out(make: Any, session_worker: SessionWorker) -> None:
     call_command("migrate", verbosity=0)
     session_worker.browser = for_flask.Sessions(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -90,14 +91,10 @@ class Sessions:
             amr: factors that the session must have, such as ``["mfa"]``.
             max_age: seconds since the last active login, at most.
 
-        Raises `ConfigurationError` where it is given a view, as a decorator is, or a request.
+        Raises `ConfigurationError` where it, or what it returns, is to decorate a view.
         """
         if _brackets is not None:
-            # The route of a view that stands below would be open to everybody.
-            raise ConfigurationError(
-                "sessions.signed_in: no decorator of a view; write Depends(sessions.signed_in()), "
-                "or guard = sessions.signed_in() and await guard(request) in the view"
-            )
+            raise _no_decorator()
         wants = web.Wants(amr=tuple(amr), max_age=max_age)
 
         async def guard(request: Request) -> SignedIn:
@@ -109,7 +106,7 @@ class Sessions:
             _apply(request, decided.changes)
             return decided.user
 
-        return guard
+        return _Guard(guard)
 
     async def log_in(
         self,
@@ -218,6 +215,33 @@ class Sessions:
         turned = await self._run(web.take_notice(token, now=time.time()))
         request.scope.setdefault(_HEADERS, []).extend(turned.changes.headers)
         return _response(turned)
+
+
+class _Guard:
+    """Calls what decides about a request, and refuses a view at import.
+
+    An ``async def`` as a decorator would do nothing but warn, and leave the page open.
+    """
+
+    def __init__(self, decide: Callable[[Request], Awaitable[SignedIn]]) -> None:
+        self._decide = decide
+        # Where FastAPI looks before it calls: whether to await it, and what to call it with. Python
+        # itself takes what the class has.
+        self.__dict__["__call__"] = decide
+        self.__signature__ = inspect.signature(decide, eval_str=True)
+
+    def __call__(self, request: Request) -> Awaitable[SignedIn]:
+        if not isinstance(request, Request):
+            raise _no_decorator()
+        return self._decide(request)
+
+
+def _no_decorator() -> ConfigurationError:
+    # The route of a view that stands below would be open to everybody.
+    return ConfigurationError(
+        "sessions.signed_in: no decorator of a view; write Depends(sessions.signed_in()), "
+        "or guard = sessions.signed_in() and await guard(request) in the view"
+    )
 
 
 class _HeaderLayer:

@@ -416,6 +416,47 @@ def test_starlettes_guard_is_no_decorator_and_takes_no_request() -> None:
             sessions.signed_in(wrong)
 
 
+def test_what_starlettes_guard_is_to_decorate_is_refused_when_it_is_defined() -> None:
+    app = FastAPI()
+    sessions: Any = StarletteSessions(app, AsyncSessionClient(**CLIENT), marks=MemoryMarks())
+
+    async def account() -> str:
+        return "everybody's"
+
+    for view in (account, app.get("/account")(account), decorated(app.post("/account")(account))):
+        with pytest.raises(ConfigurationError, match=r"Depends\(sessions\.signed_in\(\)\)"):
+            sessions.signed_in(max_age=60)(view)
+
+
+def test_fastapi_awaits_the_guard_as_a_value_and_as_a_dependency_of_the_route(
+    session_worker: SessionWorker,
+) -> None:
+    app = FastAPI()
+    sessions = StarletteSessions(app, AsyncSessionClient(**CLIENT), marks=MemoryMarks())
+    app.add_middleware(SessionMiddleware, secret_key="s" * 32, https_only=True)
+    guard = Depends(sessions.signed_in())
+
+    @app.get("/value")
+    def value(user: Any = guard) -> str:
+        return str(user.user_id)
+
+    @app.get("/route", dependencies=[guard])
+    def route() -> str:
+        return "in"
+
+    transport = AsgiTransport(app)
+    with httpx.Client(transport=transport, base_url="https://a.example") as browser:
+        closed = [browser.get(path).status_code for path in ("/value", "/route")]
+        arrive(browser, session_worker)
+        seen = [
+            browser.get(path, headers=session_worker.page).json() for path in ("/value", "/route")
+        ]
+    transport.stop()
+
+    assert closed == [401, 401]
+    assert seen == ["ada", "in"]
+
+
 def test_a_notice_that_is_too_long_is_not_read(
     session_worker: SessionWorker, browser: httpx.Client
 ) -> None:
