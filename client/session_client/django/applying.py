@@ -136,8 +136,9 @@ def _sign_in(request: HttpRequest, local: Local, *, is_login: bool) -> bool:
     """Return whether the user is in now; one who is not active here is let in nowhere by Django."""
     user = configured().user(local.user_id)
     who = request.session.get(auth.SESSION_KEY)
-    is_known = who == user._meta.pk.value_to_string(user)  # noqa: SLF001 - as Django's own login does
-    if not user.is_active:
+    # As Django's own login does.
+    is_known = user is not None and who == user._meta.pk.value_to_string(user)  # noqa: SLF001
+    if user is None or not user.is_active:
         if who is not None and not is_known:
             request.session.flush()  # what lies there is another user's
         return False

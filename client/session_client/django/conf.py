@@ -24,14 +24,14 @@ class Configured:
     """What ``MOSAIC_SESSIONS`` says.
 
     ``CLIENT`` is a `SessionClient` (that of the environment, if it is left out), ``USER`` returns
-    Django's user for a user id, ``SILENT`` is ``"all"`` where every page may sign in silently and
-    not only guarded ones. Each may be a dotted name. All others are those of
-    `session_client.web.Options`, in capitals.
+    Django's user for a user id, or None where that one is not let in here, ``SILENT`` is ``"all"``
+    where every page may sign in silently and not only guarded ones. Each may be a dotted name. All
+    others are those of `session_client.web.Options`, in capitals.
     """
 
     client: SessionClient
     options: Options
-    user: Callable[[str], AbstractBaseUser]
+    user: Callable[[str], AbstractBaseUser | None]
     is_silent_everywhere: bool
 
 

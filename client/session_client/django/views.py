@@ -194,7 +194,7 @@ def _guard(request: HttpRequest, wants: web.Wants) -> HttpResponse | None:
     if isinstance(decided, Turned):
         return applying.response_of(decided)
     if not request.user.is_active:
-        raise PermissionDenied("this user is not active here")
+        raise PermissionDenied("this user is not let in here")
     request.mosaic_user = decided.user  # type: ignore[attr-defined]
     return None
 

@@ -209,6 +209,34 @@ def test_a_user_who_is_not_active_here_finds_nothing_of_somebody_else(
     assert browser("get", "/basket", **PAGE).content == b" None"
 
 
+@pytest.mark.parametrize("right", ["is_staff", "is_superuser"])
+def test_no_user_of_mosaic_has_the_rights_of_a_local_admin_of_that_name_unasked(
+    session_worker: SessionWorker,
+    settings: Callable[..., None],
+    browser: Any,
+    caplog: pytest.LogCaptureFixture,
+    right: str,
+) -> None:
+    from django.contrib.auth import get_user_model  # noqa: PLC0415
+
+    settings(SILENT="all", RECHECK=0)
+    name = f"root-{right}"
+    admin = get_user_model().objects.update_or_create(username=name, defaults={right: False})[0]
+    comes(browser, session_worker, name)
+    before = seen_in(browser)
+    setattr(admin, right, True)
+    admin.save()
+
+    seen, guarded = seen_in(browser), browser("get", "/", **PAGE).status_code
+    said = caplog.text
+    settings(SILENT="all", RECHECK=0, USER="session_client.django.backend.find_any_user")
+    asked = seen_in(browser)
+
+    assert before == asked == dict.fromkeys(VIEWS, f"{name}, {name}")
+    assert (seen, guarded) == (ANONYMOUS, 403)
+    assert "'session_client.django.backend.find_any_user'" in said
+
+
 def test_a_user_who_is_made_active_again_is_in_at_once(
     session_worker: SessionWorker, settings: Callable[..., None], browser: Any
 ) -> None:
