@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from session_client import (
     Authenticated,
     BeginTotpTransaction,
     BeginWebauthn,
     Code,
     Denied,
+    InvalidRequest,
     IssueLink,
     IssueOtp,
     Link,
@@ -243,3 +248,23 @@ def test_who_is_asked_to_approve_nothing_approves_nothing(world: World) -> None:
 
     assert isinstance(answer, Authenticated)
     assert answer.approval_data is None
+
+
+def test_a_proof_that_comes_again_under_its_request_id_is_answered_as_before(world: World) -> None:
+    world.add_user("nan")
+    token = world.login("nan").browser_token
+    begun = world.forum.start(SendOtp("sms"), step_up=token)
+    assert isinstance(begun, CodeSent)
+    code = Code(world.code_for("nan"))
+    named: dict[str, Any] = {"login": begun.login, "step_up": token, "request_id": "n" * 16}
+
+    once, twice = (world.forum.authenticate(code, **named) for _ in range(2))
+    with pytest.raises(InvalidRequest, match="request_id_reused"):
+        world.forum.authenticate(Code("12"), **named)
+    world.forum.logout(browser_token=token)
+    ended = world.forum.authenticate(code, **named)
+
+    assert isinstance(once, Authenticated)
+    assert isinstance(twice, Authenticated)
+    assert (twice.tokens, twice.browser_token) == (once.tokens, once.browser_token)
+    assert ended == LoginRequired("logged_out")

@@ -10,10 +10,12 @@ from session_client._pretend import sign_in, sign_out
 from session_client._pretend.logins import Logins
 from session_client._pretend.planned import NotPretended, Reply
 from session_client._pretend.store import Call, Store
-from session_client.contract import Task, Verdict
+from session_client.contract import Reason, Task, Verdict
 
 # What a test has to plan, by the classes of requests that are planned with.
 _UNKNOWN: Final = {Task.REGISTER: "Register", Task.CONFIRM_NOTICE: "ConfirmNotice"}
+# What uses up a proof, and so is done once for each request id.
+_ONCE: Final = {Task.START, Task.AUTHENTICATE}
 
 
 class Pretend:
@@ -33,12 +35,26 @@ class Pretend:
             Task.REVOKE_USER: lambda call: sign_out.revoke(store, call),
             Task.RECEIPT: lambda call: sign_out.receipt(store, call),
         }
+        self._done: dict[tuple[str, str], tuple[Call, Reply]] = {}
 
     def answer(self, call: Call) -> Reply:
         """Return what the worker would answer."""
         if call.task in _UNKNOWN:
             raise NotPretended(call.task.value, _UNKNOWN[call.task])
-        return self._handlers[call.task](call)
+        return self._once(call) if call.task in _ONCE else self._handlers[call.task](call)
+
+    def _once(self, call: Call) -> Reply:
+        """Answer a request that comes again as before, unless its session has ended since."""
+        named = call.app_id, call.request_id
+        if named not in self._done:
+            self._done[named] = call, self._handlers[call.task](call)
+        earlier, reply = self._done[named]
+        if earlier != call:
+            return Reply(Verdict.INVALID_REQUEST, Reason.REQUEST_ID_REUSED.value)
+        session = self.store.by_ref(reply.data.get("session_ref", ""))
+        if session is None or session.ended is None:
+            return reply
+        return Reply(Verdict.LOGIN_REQUIRED, session.ended)
 
 
 def about(app_id: str, capabilities: set[str], issuer: str, keys: list[dict[str, str]]) -> Reply:

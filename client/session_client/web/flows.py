@@ -12,13 +12,16 @@ from session_client.begun import Begun
 from session_client.browser_cookie import CookieHeader
 from session_client.contract import Reason
 from session_client.errors import (
+    BrokerUnavailable,
     InvalidNotice,
     NotAcknowledged,
+    NotAnswered,
     SessionClientError,
     Unavailable,
 )
 from session_client.login_steps import FirstStep, LoginStep, Proof, S, limits_of
-from session_client.requests import Wishes, new_request_id
+from session_client.logins import Authenticate, Start
+from session_client.requests import Request, Wishes, new_request_id
 from session_client.values import (
     Authenticated,
     Denied,
@@ -57,6 +60,7 @@ _LOGOUT_TIMEOUT_SECONDS: Final = 5.0
 # Nor for the spool's store, such as a file that another process has locked.
 _KEPT_WITHIN_SECONDS: Final = 2.0
 _NOT_ACCEPTED: Final = Denied(Reason.INVALID_CREDENTIALS.value)
+_DECLARED: Final[Mapping[str, type[Request[Any]]]] = {"start": Start, "authenticate": Authenticate}
 _CLEARED: Final[Header] = ("Clear-Site-Data", '"cache"')
 
 
@@ -99,15 +103,13 @@ class Visit:
         known_browser = self.options.cookie.known(self._cookies)
         arguments = {"known_browser": known_browser, **(more or {})}
         gone_on_with = self._handle_for(step, is_step_up=step_up) if step.needs_login else None
-        if gone_on_with is not None:
-            arguments["login"] = gone_on_with.login
         if step_up:
             arguments["step_up"] = token
         begun: S | Denied | LoginRequired = yield from self._asked(
-            "start", {"step": step, **arguments}
+            "start", {"step": step, **arguments}, gone_on_with
         )
         if not isinstance(begun, Begun):
-            return begun, Changes(headers=UNCACHED)
+            return begun, Changes(headers=(*self._tried(gone_on_with), *UNCACHED))
         is_secure = self.options.is_secure
         written = handles.write(
             begun,
@@ -132,11 +134,12 @@ class Visit:
         self._check_origin()
         handle = self._handle_for(proof, is_step_up=step_up)
         answer, changes = yield from self._authenticate(
-            proof, is_step_up=step_up, more={**(more or {}), "login": handle.login}
+            proof, is_step_up=step_up, more=more or {}, handle=handle
         )
-        if not isinstance(answer, Denied):
-            changes = changes.and_headers(handles.forget(handle, is_secure=self.options.is_secure))
-        return answer, changes
+        if isinstance(answer, Denied):
+            return answer, changes.and_headers(*self._tried(handle))
+        forgotten = handles.forget(handle, is_secure=self.options.is_secure)
+        return answer, changes.and_headers(forgotten)
 
     def log_out(self) -> Steps[Turned]:
         """Sign out here and everywhere. Only a POST of this app's own does."""
@@ -173,7 +176,12 @@ class Visit:
         raise TurnedAway(turned)
 
     def _authenticate(
-        self, proof: Proof, *, is_step_up: bool, more: Mapping[str, Any]
+        self,
+        proof: Proof,
+        *,
+        is_step_up: bool,
+        more: Mapping[str, Any],
+        handle: handles.Handle | None = None,
     ) -> Steps[tuple[LoginAnswer, Changes]]:
         token = self._token
         if is_step_up and token is None:
@@ -186,7 +194,7 @@ class Visit:
             "known_browser": self.options.cookie.known(self._cookies),
             **more,
         }
-        answer: LoginAnswer = yield from self._asked("authenticate", arguments)
+        answer: LoginAnswer = yield from self._asked("authenticate", arguments, handle)
         if not isinstance(answer, Authenticated | StepUpRequired):
             return answer, Changes(headers=UNCACHED)
         self._warn_of_a_lost_cookie()
@@ -209,11 +217,28 @@ class Visit:
                 self.request.host,
             )
 
-    def _asked(self, call: str, arguments: dict[str, Any]) -> Steps[Any]:
+    def _asked(
+        self, call: str, arguments: dict[str, Any], handle: handles.Handle | None = None
+    ) -> Steps[Any]:
+        """Return what the worker answers, of what goes on with *handle* if there is one."""
+        if handle is not None:
+            arguments = {**arguments, "login": handle.login}
+            payload = _DECLARED[call](**arguments).payload()
+            arguments["request_id"] = handle.request_id_of(payload)
         try:
             return (yield Ask(call, arguments))
         except Unavailable as error:
-            raise TurnedAway(outcome.unavailable(self.request, error)) from error
+            turned = outcome.unavailable(self.request, error)
+            if not isinstance(error, BrokerUnavailable | NotAnswered):
+                # It was an answer, which would come again; else the next try may find another one.
+                changes = turned.changes.and_headers(*self._tried(handle))
+                turned = replace(turned, changes=changes)
+            raise TurnedAway(turned) from error
+
+    def _tried(self, handle: handles.Handle | None) -> list[Header]:
+        if handle is None:
+            return []
+        return [handles.tried(handle, is_secure=self.options.is_secure, now=self.now)]
 
     def _sessions(self) -> list[dict[str, Any]]:
         """Name what a logout ends: the browser's session, and the local one where it is another."""

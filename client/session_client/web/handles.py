@@ -7,14 +7,17 @@ handle nobody completes a login: it ends in the browser where it began.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from session_client import browser_cookie, contract
 from session_client.begun import Begun
 from session_client.browser_cookie import CookieHeader
 from session_client.login_steps import LoginStep
+from session_client.requests import new_request_id
 from session_client.web.outcome import Header, host_cookie
 
 _MOST: Final = 3
@@ -22,26 +25,40 @@ _LONGEST_SECONDS: Final = contract.LOGIN_LIFETIME.total_seconds()
 # Another process of the app may have written a handle, by a clock that is ahead by so much.
 _SKEW_SECONDS: Final = 60.0
 _DIGEST: Final = re.compile(r"[0-9a-f]{8}")
-_VALUE: Final = re.compile(r"([ls])([0-9]{1,12})\.([a-z_.]{1,60})\.([A-Za-z0-9_=-]{1,3000})")
+_VALUE: Final = re.compile(
+    r"([ls])([0-9]{1,12})\.([A-Za-z0-9_-]{16,64})\.([a-z_.]{1,60})\.([A-Za-z0-9_=-]{1,3000})"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
     """One login, or step-up, that this browser has begun.
 
-    ``until`` is in seconds. ``next_step`` is the kind of step that goes on with it.
+    ``until`` is in seconds. ``next_step`` is the kind of step that goes on with it. ``attempt`` is
+    of the requests that go on with it until the browser has heard what came of one: a form that is
+    clicked twice is one attempt, and what is typed once more is another.
     """
 
     name: str
     login: str = field(repr=False)
     is_step_up: bool
     until: float
+    attempt: str
     next_step: str
 
     @property
     def purpose(self) -> tuple[str, bool]:
         """What it is good for: its next step, of a login or of a step-up."""
         return self.next_step, self.is_step_up
+
+    def request_id_of(self, payload: Mapping[str, Any]) -> str:
+        """Return the request id of *payload*: the same where a browser sends the same twice.
+
+        The worker then answers both alike. A proof that came twice as two requests was refused the
+        second time, which is what the person saw who had clicked twice, and was signed in.
+        """
+        said = json.dumps([self.attempt, payload], sort_keys=True, default=repr)
+        return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
@@ -59,7 +76,14 @@ def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
         if match is None or name in found or not _is_good(float(match[2]), now):
             found[name] = None
         else:
-            found[name] = Handle(name, match[4], match[1] == "s", float(match[2]), match[3])
+            found[name] = Handle(
+                name=name,
+                login=match[5],
+                is_step_up=match[1] == "s",
+                until=float(match[2]),
+                attempt=match[3],
+                next_step=match[4],
+            )
     return sorted((known for known in found.values() if known), key=lambda known: known.until)
 
 
@@ -96,18 +120,30 @@ def write(  # noqa: PLR0913 - what is kept, and beside what
     digest = _digest(str(getattr(begun, "state", begun.login)))
     name = f"{_prefix(is_secure=is_secure)}{digest}"
     kind = _kind(next_step)
-    value = f"{'s' if is_step_up else 'l'}{until}.{kind}.{begun.login}"
+    written = Handle(name, begun.login, is_step_up, until, new_request_id(), kind)
     others = [known for known in handles if known.name != name]
     # What is begun again and again drives out the older of its kind, and nothing else.
     newest = {known.purpose: known.name for known in others} | {(kind, is_step_up): name}
     others.sort(key=lambda known: (newest[known.purpose] == known.name, known.until))
     forgotten = [forget(known, is_secure=is_secure) for known in others[: -(_MOST - 1)]]
-    return [host_cookie(name, value, lasts, is_secure=is_secure), *forgotten]
+    return [_kept(written, lasts, is_secure=is_secure), *forgotten]
+
+
+def tried(handle: Handle, *, is_secure: bool, now: float) -> Header:
+    """Return the header that keeps one of which the browser hears now: the next attempt is new."""
+    again = replace(handle, attempt=new_request_id())
+    return _kept(again, int(handle.until - now), is_secure=is_secure)
 
 
 def forget(handle: Handle, *, is_secure: bool) -> Header:
     """Return the header that deletes one."""
     return host_cookie(handle.name, "", 0, is_secure=is_secure)
+
+
+def _kept(handle: Handle, lasts: int, *, is_secure: bool) -> Header:
+    purpose = "s" if handle.is_step_up else "l"
+    value = f"{purpose}{int(handle.until)}.{handle.attempt}.{handle.next_step}.{handle.login}"
+    return host_cookie(handle.name, value, lasts, is_secure=is_secure)
 
 
 def _prefix(*, is_secure: bool) -> str:

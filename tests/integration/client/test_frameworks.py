@@ -243,6 +243,22 @@ def test_a_factor_is_begun_and_completed(
     assert browser.get("/enter", headers=session_worker.script).status_code == 204
 
 
+def test_who_has_clicked_twice_is_in_by_the_answer_to_the_second_click(
+    session_worker: SessionWorker, browser: httpx.Client
+) -> None:
+    arrive(browser, session_worker)
+    browser.post("/begin", headers=session_worker.form)
+    code = session_worker.code_for("ada")
+    at_both_clicks = httpx.Cookies(browser.cookies)
+
+    dropped = browser.post(f"/complete/{code}", headers=session_worker.form)
+    browser.cookies = at_both_clicks
+    shown = browser.post(f"/complete/{code}", headers=session_worker.form)
+
+    assert dropped.json() == shown.json() == {"amr": ["mfa", "pwd", "sms"], "approved": PAYMENT}
+    assert browser.get("/basket/pear", headers=session_worker.page).json()["user"] == "ada"
+
+
 def test_a_page_that_asks_for_a_factor_takes_no_login_that_was_begun_in_this_browser(
     session_worker: SessionWorker, browser: httpx.Client
 ) -> None:

@@ -9,6 +9,14 @@ import pytest
 
 from session_client import BeginSocial, Code, Denied, SendOtp, Social, VerifySocial
 from session_client.begun import Begun, CodeSent
+from session_client.contract import is_request_id
+from session_client.errors import (
+    BrokerUnavailable,
+    NotAnswered,
+    OutcomeUnknown,
+    Unavailable,
+    WorkerUnavailable,
+)
 from session_client.login_steps import FirstStep, LoginStep, Proof, limits_of
 from session_client.methods import TABLE
 from session_client.web import Incoming, MemoryMarks, Options, TurnedAway, Visit
@@ -56,6 +64,19 @@ class Browser:
             return self.rig.worker.calls[-1][1]["login"]
         assert (status, len(self.rig.worker.calls)) == (409, asked)
         return None
+
+    def click(self, step: LoginStep, *, at: float = NOW, step_up: bool = False) -> str:
+        """Go on, and return under which request id the worker was asked."""
+        assert self.go_on(step, at=at, step_up=step_up) is not None
+        return str(self.rig.worker.calls[-1][1]["request_id"])
+
+    def is_refused(self, step: Proof, why: Unavailable) -> str:
+        """Go on while the worker is away, and return the same."""
+        self.rig.worker.plans["authenticate"] = why
+        with pytest.raises(TurnedAway) as raised:
+            self.rig.run(self._visit(NOW).complete(step))
+        self._keep(raised.value.turned.changes)
+        return str(self.rig.worker.calls[-1][1]["request_id"])
 
     def sent(self) -> Incoming:
         pairs = [f"{name}={value}" for name, value in self.jar.items()]
@@ -202,3 +223,49 @@ def test_a_login_and_a_step_up_are_never_taken_for_each_other(
     for number in range(1, 4):  # in another tab
         browser.begin_any(first, f"other-{number}", at=NOW + number, step_up=not step_up)
     assert browser.go_on(wanted, step_up=step_up) == "wanted"
+
+
+@pytest.mark.parametrize("step_up", [False, True])
+@pytest.mark.parametrize("first", FIRST_STEPS, ids=lambda step: step.__name__)
+def test_what_is_clicked_twice_is_one_request_and_what_follows_an_answer_is_another(
+    first: type[FirstStep[Any]], *, step_up: bool
+) -> None:
+    browser = Browser()
+    browser.begin_any(first, "wanted", at=NOW, step_up=step_up)
+    step, unheard = filled(first.next_step, state="wanted"), dict(browser.jar)
+
+    once = browser.click(step, step_up=step_up)
+    heard, browser.jar = browser.jar, unheard
+    twice = browser.click(step, at=NOW + 1, step_up=step_up)
+    browser.jar = heard
+    later = browser.click(step, step_up=step_up)
+
+    assert is_request_id(once)
+    assert once == twice != later
+
+
+def test_what_is_not_the_same_is_no_click_more() -> None:
+    browser = Browser()
+    browser.begin(CodeSent(login="own", expires_in=LIFETIME))
+    unheard = dict(browser.jar)
+    asked = set()
+    for code, token in (("1", TOKEN), ("2", TOKEN), ("1", None)):
+        browser.jar, browser.token = dict(unheard), token
+        asked.add(browser.click(Code(code)))
+
+    assert len(asked) == 3
+
+
+def test_an_outage_is_an_answer_where_the_worker_has_said_so() -> None:
+    for why, is_answer in (
+        (NotAnswered(), False),
+        (BrokerUnavailable(), False),
+        (WorkerUnavailable("idp_unavailable"), True),
+        (OutcomeUnknown(), True),
+    ):
+        browser = Browser()
+        browser.begin(CodeSent(login="own", expires_in=LIFETIME))
+
+        asked = browser.is_refused(Code("1"), why)
+
+        assert (browser.click(Code("1")) != asked) == is_answer, why
