@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.templating import Jinja2Templates
@@ -19,9 +20,12 @@ from starlette.middleware.sessions import SessionMiddleware
 from session_client import (
     AsyncSessionClient,
     Authenticated,
+    Code,
+    CodeSent,
     Denied,
     LoginRequired,
     Password,
+    SendOtp,
     StepUpRequired,
 )
 from session_client.starlette import RedisMarks, Sessions, SignedIn
@@ -78,11 +82,36 @@ async def form(request: Request) -> Response:
 async def login(request: Request, response: Response, sent: Credentials) -> dict[str, str]:
     """Sign in by name and password."""
     match await sessions.log_in(request, Password(sent.user, sent.password)):
-        case Authenticated(user_id=user_id):
-            return {"user": user_id}
-        case Denied() | LoginRequired() | StepUpRequired() as no:
+        case Authenticated(user_id=user_id) | StepUpRequired(user_id=user_id):
+            return {"user": user_id}  # the page that needs a factor asks for it
+        case Denied() | LoginRequired() as no:
             response.status_code = 403
             return {"error": type(no).__name__}
+
+
+@app.get("/step-up")
+async def factor(request: Request) -> Response:
+    """Ask for a second factor: for the account's end, or where an operator wants one of all."""
+    return pages.TemplateResponse(request, "forum/code.html")
+
+
+@app.post("/step-up")
+async def step_up(request: Request) -> Response:
+    """Have a code sent, and take it."""
+    code = dict(parse_qsl((await request.body()).decode())).get("code")
+    answer = await (
+        sessions.begin(request, SendOtp("sms"), step_up=True)  # to whom it goes the worker knows
+        if code is None
+        else sessions.complete(request, Code(code), step_up=True)
+    )
+    match answer:
+        case CodeSent():
+            return pages.TemplateResponse(request, "forum/code.html")
+        case Denied():
+            error = {"error": "That did not work."}
+            return pages.TemplateResponse(request, "forum/code.html", error, status_code=403)
+        case Authenticated() | LoginRequired() | StepUpRequired():  # the page says what is missing
+            return sessions.back(request)
 
 
 @app.post("/logout")

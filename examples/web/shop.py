@@ -12,9 +12,12 @@ from flask.typing import ResponseReturnValue as Page
 
 from session_client import (
     Authenticated,
+    Code,
+    CodeSent,
     Denied,
     LoginRequired,
     Password,
+    SendOtp,
     SessionClient,
     StepUpRequired,
 )
@@ -46,12 +49,30 @@ def login() -> Page:
     if request.method == "GET":
         return render_template("shop/login.html")
     match sessions.log_in(Password(request.form["user"], request.form["password"])):
-        # No page here wants a factor. Where an operator wants one of every session of the shop, it
-        # needs a page at /step-up, as the bank has one.
-        case Authenticated() | StepUpRequired():
+        case Authenticated() | StepUpRequired():  # the page that needs a factor asks for it
             return sessions.back()
         case Denied() | LoginRequired():
             return render_template("shop/login.html", error="That was not right."), 403
+
+
+@app.route("/step-up", methods=["GET", "POST"])
+def step_up() -> Page:
+    """Have a code sent, and take it. No page here asks for it, but an operator may of all."""
+    if request.method == "GET":
+        return render_template("shop/code.html")
+    code = request.form.get("code")
+    answer = (
+        sessions.begin(SendOtp("sms"), step_up=True)  # to whom it goes the worker knows
+        if code is None
+        else sessions.complete(Code(code), step_up=True)
+    )
+    match answer:
+        case CodeSent():
+            return render_template("shop/code.html")
+        case Denied():
+            return render_template("shop/code.html", error="That did not work."), 403
+        case Authenticated() | LoginRequired() | StepUpRequired():  # the page says what is missing
+            return sessions.back()
 
 
 @app.post("/logout")

@@ -92,13 +92,7 @@ class Afternoon:
     def follow(self, app: str) -> None:
         section = PAGE.partition(f"\n## {SECTIONS[app]}\n")[2].partition("\n## ")[0]
         prepare, serve = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-        subprocess.run(  # noqa: S603 - our own page
-            ["/bin/sh", "-ec", self._typed(prepare)],
-            cwd=ROOT,
-            env=self._environment,
-            check=True,
-            timeout=PATIENT,
-        )
+        self._run(self._typed(prepare))
         folder = self._folder / app
         for line, name, text in re.findall(
             r"^([^\n]*`([\w/]+\.py)`[^\n]*)\n\n```python\n(.*?)^```",
@@ -110,9 +104,25 @@ class Afternoon:
                 file.write(text)
         self._start(app, f"CHECKOUT=.\n{self._typed(serve)}", folder)
 
+    def add_user(self, user_id: str, password: str) -> None:
+        self._run(f"python -m sandbox.dev --folder {self._folder}/dev user {user_id} {password}")
+
+    def want_a_factor_of_every_session(self, app: str) -> None:
+        words = f"mosaic-sessions apps set {app} --require-amr mfa"
+        self._run(f". {self._folder}/dev/operator.sh\n{words}")
+
     def code_for(self, user_id: str) -> str:
         line = self._dev.wait_for_line(f"A code for {user_id}: ", timeout=PATIENT)
         return line.rpartition(" ")[2]
+
+    def _run(self, command: str) -> None:
+        subprocess.run(  # noqa: S603 - our own page
+            ["/bin/sh", "-ec", command],
+            cwd=ROOT,
+            env=self._environment,
+            check=True,
+            timeout=PATIENT,
+        )
 
     def _typed(self, pasted: str) -> str:
         ports = {str(port): str(self.ports[app]) for app, port in PORTS.items()}
@@ -202,3 +212,28 @@ def test_a_script_is_told_in_its_own_way(sit_down: Callable[[], Browser]) -> Non
 
     assert (nobody.status_code, nobody.json()["error"]) == (401, "login_required")
     assert somebody.json() == {"user": "ada"}
+
+
+# Last: from then on these apps want a factor of every session.
+@pytest.mark.parametrize("app", SECTIONS)
+def test_each_app_asks_for_a_factor_that_an_operator_wants_of_every_session(
+    afternoon: Afternoon, sit_down: Callable[[], Browser], app: str
+) -> None:
+    def asks() -> tuple[Browser, httpx.Response] | None:
+        browser = sit_down()
+        page = browser.submit(browser.open(app), user=user_id, password="builder")
+        return (browser, page) if page.url.path == "/step-up" else None
+
+    user_id = f"bob_of_{app}"
+    afternoon.add_user(user_id, "builder")
+    afternoon.want_a_factor_of_every_session(app)
+    found = poll_until(asks, PATIENT, 0.5, what="the worker to see the change")
+    assert found is not None
+    browser, asked = found
+    typing = browser.submit(asked)
+    assert "name=code" in typing.text
+    wrong = browser.submit(typing, code="12")
+    home = browser.submit(wrong, code=afternoon.code_for(user_id))
+
+    assert "name=code" in wrong.text
+    assert f"Hello {user_id}" in home.text

@@ -394,3 +394,30 @@ def test_a_worker_that_is_away_is_503_and_never_the_login(apps: WebApps) -> None
     assert still_in
     assert [answer.status_code for answer in answers] == [503] * 3
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
+
+
+# Last: from then on these apps want a factor of every session.
+@pytest.mark.parametrize(("app", "user_id"), [("shop", "hal"), ("forum", "ida")])
+def test_an_app_whose_pages_want_no_factor_asks_for_one_that_an_operator_wants(
+    apps: WebApps, app: str, user_id: str
+) -> None:
+    def asks() -> Browser | None:
+        browser = apps.browser()
+        if app == "forum":
+            browser.call(app, "POST", "/login", {"user": user_id, "password": PASSWORD})
+        else:
+            browser.sign_in(user_id, app)
+        page = browser.open(app)
+        return browser if (page.status_code, page.url.path) == (200, "/step-up") else None
+
+    apps.stack.run("mosaic-sessions", "apps", "set", app, "--require-amr", "mfa")
+    browser = poll_until(asks, 30, 0.5, what="the worker to see the change")
+    assert isinstance(browser, Browser)
+    asked = browser.send(app, "/step-up?next=/")
+    wrong = browser.send(app, "/step-up?next=/", {"code": "12"})
+    done = browser.send(app, "/step-up?next=/", {"code": apps.code_for(user_id)})
+
+    assert asked.status_code == 200
+    assert (wrong.status_code, "That did not work." in wrong.text) == (403, True)
+    assert (done.status_code, done.headers["Location"]) == (303, "/")
+    assert browser.who_is_in(app) == user_id
