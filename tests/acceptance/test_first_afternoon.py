@@ -203,6 +203,18 @@ def test_money_wants_a_code_which_make_dev_shows(
     assert "The money of ada" in money.text
 
 
+def test_who_signs_in_at_127_0_0_1_is_in_there_and_at_no_app_at_localhost(
+    afternoon: Afternoon, sit_down: Callable[[], Browser]
+) -> None:
+    browser = sit_down()
+    page = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
+    printed = f"http://127.0.0.1:{afternoon.ports['news']}"
+    form = browser.client.get(printed, headers=page, follow_redirects=True)
+
+    assert "Hello ada" in browser.submit(form, user="ada", password="lovelace").text
+    assert [browser.is_asked(app) for app in SECTIONS] == [True] * 3
+
+
 def test_a_script_is_told_in_its_own_way(sit_down: Callable[[], Browser]) -> None:
     browser = sit_down()
     script = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin"}

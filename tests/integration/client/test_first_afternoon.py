@@ -6,12 +6,15 @@ The apps themselves run in tests/acceptance/test_first_afternoon.py.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import session_client
+from sandbox.environment import base_variables
 from session_client import AppKey, Method, SessionClient, methods
 from session_client.login_steps import FirstStep, LoginStep
 from session_client.logins import Authenticate, Start
@@ -23,7 +26,7 @@ __all__ = ["session_worker"]
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "first-afternoon.md").read_text(encoding="utf-8")
-FLASK, _, _, _, A_PAYMENT, A_TEST, A_PLAN = re.findall(
+FLASK, _, _, _, A_PAYMENT, A_CONFTEST, A_TEST, A_PLAN = re.findall(
     r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 )
 
@@ -46,7 +49,7 @@ def run(sample: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-def test_the_flask_app_and_its_test(session_worker: SessionWorker) -> None:
+def test_the_flask_app(session_worker: SessionWorker) -> None:
     app = run(FLASK)
     client = app["app"].test_client()
     session_worker.add_user("ada", "secret")
@@ -56,7 +59,23 @@ def test_the_flask_app_and_its_test(session_worker: SessionWorker) -> None:
     assert client.post("/logout", headers=session_worker.form).location == "/"
     wrong = client.post("/login", data=form | {"password": ""}, headers=session_worker.form)
     assert wrong.status_code == 403
-    run(A_TEST, sessions=app["sessions"])["test_who_is_in"](session_worker, client)
+
+
+def test_the_tests_pass_in_the_folder_of_a_reader_who_has_pasted_them(tmp_path: Path) -> None:
+    pasted = {"news": FLASK, "conftest": A_CONFTEST, "test_news": A_TEST, "test_login": A_PLAN}
+    for name, text in pasted.items():
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env=base_variables(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, "2 passed" in done.stdout) == (0, True), done.stdout
 
 
 def test_the_flask_app_asks_for_a_factor_that_an_operator_wants_of_every_session(

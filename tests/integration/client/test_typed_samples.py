@@ -38,8 +38,9 @@ IN_THE_FLASK_APP = """
     signed: str
     def transfer(payee: str, amount: str, currency: str) -> None: ...
 """
-# Django's settings go on where `django-admin startproject` ends; tests have fixtures without types.
-LEFT_OUT = re.compile(r"INSTALLED_APPS \+=|def test_")
+# Django's settings go on where `django-admin startproject` ends; tests have fixtures without types,
+# and import the app.
+LEFT_OUT = re.compile(r"INSTALLED_APPS \+=|def test_|pytest_plugins")
 
 
 def test_every_sample_is_typed(tmp_path: Path) -> None:
