@@ -532,6 +532,21 @@ def test_a_page_that_a_provider_leads_back_to_may_sign_in_at_once(
     assert [("Max-Age=0" in text) for text in handles] == [True, True]
 
 
+def test_djangos_own_test_client_brings_each_cookie_once(
+    session_worker: SessionWorker, awaited: Callable[..., Any]
+) -> None:
+    session_worker.add_user("ada", "secret")
+    page, form = session_worker.page, session_worker.form
+    awaited.cookies[NAME] = session_worker.sign_in("ada").session.token  # type: ignore[attr-defined]
+
+    seen = [awaited("get", "/", **page).content]
+    for _ in range(2):
+        awaited("post", "/login", {"password": "secret"}, **form)
+        seen.append(awaited("get", "/", **page).content)
+
+    assert seen == [b"ada"] * 3
+
+
 def test_what_blocks_is_refused_in_an_async_view_before_anybody_is_asked(
     session_worker: SessionWorker, awaited: Callable[..., Any]
 ) -> None:

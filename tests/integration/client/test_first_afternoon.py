@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import session_client
@@ -21,12 +22,13 @@ from session_client.logins import Authenticate, Start
 from session_client.testing import SessionWorker, session_worker
 from session_client.web import Options
 from session_client.web.options import Settings
+from tests.asgi import AsgiTransport
 
 __all__ = ["session_worker"]
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "first-afternoon.md").read_text(encoding="utf-8")
-FLASK, _, _, _, A_PAYMENT, A_CONFTEST, A_TEST, A_PLAN = re.findall(
+FLASK, FASTAPI, _, _, A_PAYMENT, A_CONFTEST, A_TEST, A_PLAN = re.findall(
     r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 )
 
@@ -39,6 +41,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
         "SESSION_APP_KEY": AppKey.generate().text(),
         "SESSION_MARKS_URL": redis_url,
         "NEWS_SECRET": "a secret of the tests",
+        "TALK_SECRET": "a secret of the tests",
     }.items():
         monkeypatch.setenv(name, value)
 
@@ -116,6 +119,28 @@ def test_the_flask_app_leads_who_was_signed_out_meanwhile_to_the_login(
     session_worker.end(not_begun)
     client.set_cookie(*not_begun.cookie)
     assert client.post("/step-up?next=/money", headers=form).location == "/money"
+
+
+def test_the_fastapi_app_signs_in_a_test_that_came_with_a_login_from_elsewhere(
+    session_worker: SessionWorker,
+) -> None:
+    app = run(FASTAPI)
+    transport = AsgiTransport(app["app"])
+    session_worker.browser = app["sessions"].options.cookie
+    session_worker.add_user("ada", "secret")
+    page, form = session_worker.page, session_worker.form
+    (set_cookie,) = re.findall(r"`(client\.cookies\.set\(.*?\))`", PAGE)
+
+    with httpx.Client(transport=transport, base_url="https://news.example") as client:
+        names = {"client": client, "ada": session_worker.sign_in("ada")}
+        eval(set_cookie, names)  # noqa: S307 - our own page
+        before = client.get("/", headers=page).text
+        client.post("/login", data={"user": "ada", "password": "secret"}, headers=form)
+        after = client.get("/", headers=page).text
+    transport.stop()
+
+    assert "Hello ada" in before
+    assert before == after
 
 
 def test_who_is_signed_out_elsewhere_is_out_at_the_recheck_and_a_job_knows_it_at_once(
