@@ -114,14 +114,20 @@ class LeashedProcess:
         return returncode
 
     def end(self, number: signal.Signals, timeout: float) -> int:
-        """Ask with *number*, and insist with SIGKILL when *timeout* seconds have passed."""
+        """Ask with *number*, and insist with SIGKILL when *timeout* seconds have passed.
+
+        What it leaves behind is killed: a Redis that is killed while it hands a replica its data
+        leaves the child that does so, and the watchdog would wait for that one.
+        """
         self.send(number)
         self.send(signal.SIGCONT)  # a frozen process hears nothing but SIGKILL
         try:
-            return self.wait(timeout)
+            returncode = self.wait(timeout)
         except subprocess.TimeoutExpired:
             self.send(signal.SIGKILL)
-            return self.wait(KILL_TIMEOUT_SECONDS)
+            returncode = self.wait(KILL_TIMEOUT_SECONDS)
+        self.end_family()
+        return returncode
 
     def end_family(self) -> None:
         """Kill the process and what it has left behind in its group."""

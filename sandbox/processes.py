@@ -74,7 +74,6 @@ class ManagedProcess:
         """End it with its whole family."""
         for process in self._starts:
             process.end(signal.SIGTERM, GRACE_SECONDS)
-            process.end_family()
         self._starts.clear()
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from sandbox import redis_server
-from sandbox.leash import is_running
+from sandbox.leash import children_of, is_running
 from sandbox.processes import ManagedProcess, poll_until
 from sandbox.redis_server import RedisServer
 
@@ -97,6 +98,24 @@ def test_a_frozen_server_can_still_be_stopped() -> None:
     with RedisServer() as server:
         server.freeze()
         server.stop()
+
+
+def test_a_server_that_is_killed_while_it_saves_leaves_nothing_behind(connect: Connect) -> None:
+    """As it does while it hands a replica its data, by a child that may outlive it."""
+    with RedisServer() as server:
+        client = connect(server)
+        client.set("key", "value")
+        client.config_set("rdb-key-save-delay", 60_000_000)
+        client.bgsave()
+        assert server._process is not None
+        (child,) = children_of(server._process.pid)
+
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            server.stop(kill=True)
+
+        poll_until(lambda: not is_running(child), timeout=60, what="its child to end")
+        assert [str(one.message) for one in said] == []
 
 
 def test_a_full_server_refuses_writes_by_default(connect: Connect) -> None:
