@@ -53,7 +53,7 @@ $(READY)-browser: $(READY) requirements/browser.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt
 	@touch $@
 
-test-browser: $(READY)-browser  ## people at a real browser (needs Debian's chromium), with pictures for docs/
+test-browser: $(READY)-browser  ## people at a real browser (needs Debian's chromium); PICTURES=1 draws those of docs/ anew
 	@$(BIN)/python -m pytest -q tests/browser
 
 $(READY)-servers: $(READY) requirements/servers.txt

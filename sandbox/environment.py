@@ -28,6 +28,11 @@ def soak_minutes() -> float:
     return float(_get("SOAK_MINUTES") or "10")
 
 
+def is_asked_for_pictures() -> bool:
+    """Whether `make test-browser` shall draw the pictures of docs/ anew."""
+    return _get("PICTURES") is not None
+
+
 def base_variables() -> dict[str, str]:
     """What every program needs to run at all, and nothing that could configure ours."""
     names = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT")

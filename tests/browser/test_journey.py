@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -13,9 +12,9 @@ from sandbox.processes import poll_until
 from sandbox.stack import Stack
 from sandbox.web_apps import DOMAIN, PASSWORD, USER, web_apps
 from simulator.controls.devices import PasskeyDevice
+from tests.browser.pictures import picture
 
 CHROMIUM = "/usr/bin/chromium"
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
 COOKIE = "__Secure-mosaic-sso"
 PAGES = {"shop": "Basket of", "forum": "Hello", "bank": "Account of"}
 
@@ -108,8 +107,7 @@ def padded(base64url: str) -> str:
 
 
 def shoot(page: Page, name: str) -> None:
-    IMAGES.mkdir(exist_ok=True)
-    page.screenshot(path=IMAGES / f"journey-{name}.png")
+    page.screenshot(path=picture(f"journey-{name}"))
 
 
 def test_one_login_one_factor_one_logout_and_the_phone_stays(people: People) -> None:

@@ -24,7 +24,8 @@ from sandbox.environment import base_variables
 from sandbox.ports import HOST, free_port
 from sandbox.stack import Stack
 from session_client import SessionClient
-from tests.browser.test_journey import CHROMIUM, IMAGES
+from tests.browser.pictures import picture
+from tests.browser.test_journey import CHROMIUM
 from tests.faults.looking import registered
 
 COLUMNS, ROWS = 84, 36
@@ -84,7 +85,7 @@ def draw(shown: str) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 760, "height": 100})
         page.set_content(PAGE.format(html.escape(shown)))
-        page.locator("body").screenshot(path=IMAGES / "top.png")
+        page.locator("body").screenshot(path=picture("top"))
         browser.close()
 
 
