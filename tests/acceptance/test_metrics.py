@@ -24,7 +24,7 @@ from tests.heard import authenticated, registered
 
 PATIENT = 60.0
 ASKED = 12
-SOURCES = ("broker", "notice_queues", "database", "traffic", "maintenance")
+SOURCES = ("broker", "notice_queues", "redis", "database", "traffic", "maintenance")
 POOLS = {"threads": ("-c", "2"), "prefork": ("-P", "processes", "-c", "2")}
 
 

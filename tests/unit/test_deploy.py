@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import pytest
 
-from session_client.contract import Queue
+from session_client.contract import Queue, Verdict
 from tests.unit.test_metrics import exposed
+from worker.monitoring.gauges import BREAKER_STATES
 from worker.settings.environment import PREFIX, variable_name
 from worker.settings.model import Settings
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 DASHBOARD: Final = DEPLOY / "grafana" / "dashboards" / "mosaic-sessions.json"
+ADDED: Final = {"instance", "le"}  # by Prometheus, as it scrapes and for a histogram
 # What Prometheus makes of a histogram.
 PARTS: Final = re.compile(r"_(bucket|count|sum)$")
 SELECTOR: Final = re.compile(r"(mosaic_sessions_\w+)(?:\{([^}]*)\})?")
@@ -28,11 +30,14 @@ def text_of(*names: str) -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in files if path.is_file())
 
 
-def queries() -> Iterator[str]:
+def targets() -> Iterator[dict[str, str]]:
     dashboard: Any = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     for panel in dashboard["panels"]:
-        for target in panel.get("targets", ()):
-            yield target["expr"]
+        yield from panel.get("targets", ())
+
+
+def queries() -> Iterator[str]:
+    yield from (target["expr"] for target in targets())
 
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:
@@ -46,9 +51,30 @@ def test_the_dashboard_asks_for_labels_that_the_metrics_have() -> None:
     for query in queries():
         selectors = SELECTOR.findall(query)
         asked = {label.strip() for names in BY.findall(query) for label in names.split(",")}
-        asked |= {label for _, inside in selectors for label in re.findall(r"(\w+)=", inside)}
+        asked |= {label for _, inside in selectors for label in re.findall(r"(\w+)!?[=~]", inside)}
         known = {label for name, _ in selectors for label in labels[PARTS.sub("", name)]}
-        assert asked - {"le"} <= known, query
+        assert asked - ADDED <= known, query
+
+
+def test_the_dashboard_selects_values_that_the_labels_take() -> None:
+    taken: dict[str, set[str]] = {"verdict": set(Verdict), "state": set(BREAKER_STATES)}
+    selected = [
+        (label, value)
+        for query in queries()
+        for _, inside in SELECTOR.findall(query)
+        for label, values in re.findall(r'(\w+)!?[=~]+"([^"]*)"', inside)
+        for value in values.split("|")
+    ]
+
+    assert len(selected) > 2
+    assert [one for one in selected if one[1] not in taken[one[0]]] == []
+
+
+def test_the_dashboards_legends_name_what_the_queries_leave() -> None:
+    for target in targets():
+        named = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        left = {label for names in BY.findall(target["expr"]) for label in names.split(", ")}
+        assert named <= left, target
 
 
 def test_the_dashboard_shows_what_an_app_suffers_from_for_the_first_time() -> None:

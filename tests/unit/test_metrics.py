@@ -328,7 +328,7 @@ def test_another_kind_of_broker_is_not_asked() -> None:
     services: Any = SimpleNamespace(settings=settings)
 
     names = [source.name for source in gauges.sources(services)]
-    assert names == ["database", "schema", "traffic", "maintenance", "mosaic"]
+    assert names == ["database", "schema", "redis", "traffic", "maintenance", "mosaic"]
 
 
 def test_many_scrapes_ask_once() -> None:

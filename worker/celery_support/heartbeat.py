@@ -109,18 +109,22 @@ class _Pulse:
 
     def _write(self) -> None:
         try:
-            facts = {**self._facts, CLOCK_AHEAD: self._clock_ahead()}
+            facts = {**self._facts, CLOCK_AHEAD: clock_ahead(self._redis)}
             self._redis.set(key_of_this_process(), json.dumps(facts), ex=LIFETIME_SECONDS)
         except redis.RedisError as error:
             log.warning("heartbeat_not_written", error=type(error).__name__)
 
-    def _clock_ahead(self) -> float | None:
-        """Return by how many seconds this machine's clock is ahead of Redis'."""
-        try:
-            seconds, microseconds = self._redis.time()
-        except redis.exceptions.NoPermissionError:
-            return None  # one that may not ask lives all the same
-        return round(time.time() - (seconds + microseconds / 1e6), 1)
+
+def clock_ahead(client: redis.Redis) -> float | None:
+    """Return by how many seconds this machine's clock is ahead of Redis'.
+
+    None where our user may not ask: such a worker lives all the same. Raises `redis.RedisError`.
+    """
+    try:
+        seconds, microseconds = client.time()
+    except redis.exceptions.NoPermissionError:
+        return None
+    return round(time.time() - (seconds + microseconds / 1e6), 1)
 
 
 def key_of_this_process() -> str:

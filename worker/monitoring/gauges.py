@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from migrations import target
+from worker.celery_support import heartbeat
 from worker.celery_support.queue_heads import Head
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
@@ -25,7 +26,7 @@ from worker.monitoring.meters import NAMESPACE
 from worker.monitoring.sources import Source
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.faults import TOKENS, Fault
-from worker.operations import deliveries, overview, queue_depth
+from worker.operations import deliveries, overview, queue_depth, redis_facts
 from worker.operations.mosaic_limits import traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
 from worker.operations.views import LateLogouts, StoreCounts
@@ -35,7 +36,7 @@ from worker.wiring import Services
 ASK_EVERY_SECONDS: Final = 3.0
 COUNT_EVERY_SECONDS: Final = 15.0  # the database, whose rows are counted
 WAIT_SECONDS: Final = 3.0  # Prometheus itself waits ten
-_BREAKER_STATES: Final = ("closed", "open", "half_open")
+BREAKER_STATES: Final = ("closed", "open", "half_open")
 
 # Labels and value, as many as there are.
 Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -67,6 +68,11 @@ NOTICE_DEPTH = Gauge("notice_queue_depth", "Messages that wait in an app's own q
 NOTICE_AGE = Gauge(
     "notice_queue_oldest_age_seconds", "How long the oldest of them has waited.", ("app",)
 )
+CLOCK = Gauge("clock_apart_seconds", "How far this worker's clock and that of Redis are apart.")
+TAKES_WRITES = Gauge(
+    "redis_takes_writes", "Whether it takes writes, and not reads alone.", ("redis",)
+)
+MEMORY = Gauge("redis_memory_used_ratio", "How much of its maxmemory is in use.", ("redis",))
 UNACKNOWLEDGED = Gauge("jobs_unacknowledged", "Jobs taken by any worker and not yet done.")
 LIVE = Gauge("live_sessions", "Sessions that are live.")
 PENDING = Gauge("deliveries_pending", "Logouts and notices still to be confirmed.", ("delivery",))
@@ -107,6 +113,7 @@ AT_HEAD = Gauge("schema_at_head", "1 while the database's schema is this release
 LAST_RUN = Gauge("last_run_age_seconds", "How long ago it was last done.", ("task",))
 
 OF_BROKER: Final = (DEPTH, AGE, UNACKNOWLEDGED)
+OF_REDIS: Final = (CLOCK, TAKES_WRITES, MEMORY)
 OF_NOTICE_QUEUES: Final = (NOTICE_DEPTH, NOTICE_AGE)
 OF_DATABASE: Final = (LIVE, PENDING, FAILING, FAILED, OLDEST, BEHIND, LATE, APP_LATE)
 OF_SCHEMA: Final = (AT_HEAD,)
@@ -115,7 +122,7 @@ OF_MAINTENANCE: Final = (LAST_RUN,)
 OF_MOSAIC: Final = (FAULTS,)
 ALL: Final = (
     *(UP, IN_FLIGHT, CONCURRENCY),
-    *(*OF_BROKER, *OF_NOTICE_QUEUES, *OF_DATABASE, *OF_SCHEMA),
+    *(*OF_REDIS, *OF_BROKER, *OF_NOTICE_QUEUES, *OF_DATABASE, *OF_SCHEMA),
     *(*OF_TRAFFIC, *OF_MAINTENANCE, *OF_MOSAIC),
 )
 
@@ -177,6 +184,7 @@ def sources(services: Services) -> list[MetricSource]:
         "database": (COUNT_EVERY_SECONDS, lambda: _count(services)),
         # Apart: on another schema the counts above may not be possible.
         "schema": (COUNT_EVERY_SECONDS, lambda: _of_schema(services)),
+        "redis": (ASK_EVERY_SECONDS, lambda: _of_redis(services)),
         "traffic": (ASK_EVERY_SECONDS, lambda: _of_traffic(traffic_state(services))),
         "maintenance": (ASK_EVERY_SECONDS, lambda: _of_maintenance(last_runs.ages(services.redis))),
         "mosaic": (ASK_EVERY_SECONDS, lambda: _of_mosaic(services.mosaic.faults.present())),
@@ -209,6 +217,16 @@ def _count(services: Services) -> list[Metric]:
 def _of_schema(services: Services) -> list[Metric]:
     with services.store.read() as connection:
         return [AT_HEAD.of([((), float(target.revision_of(connection) == target.head()))])]
+
+
+def _of_redis(services: Services) -> list[Metric]:
+    found = redis_facts.facts(services)
+    ahead = heartbeat.clock_ahead(services.redis)
+    return [
+        CLOCK.of([] if ahead is None else [((), abs(ahead))]),
+        TAKES_WRITES.of(((one.setting,), float(one.takes_writes)) for one in found),
+        MEMORY.of(((one.setting,), one.memory_used_share) for one in found),
+    ]
 
 
 def _of_backlog(found: Backlog, ages: Ages, now: datetime) -> list[Metric]:
@@ -268,12 +286,12 @@ def _of_traffic(found: TrafficState) -> list[Metric]:
         BREAKER.of(
             ((one.name, one.lane, state), float(one.state == state))
             for one in shared
-            for state in _BREAKER_STATES
+            for state in BREAKER_STATES
         ),
         CLIENT_BREAKER.of(
             ((one.name, client_id, one.lane, state), float(one.state == state))
             for one, client_id in own
-            for state in _BREAKER_STATES
+            for state in BREAKER_STATES
         ),
         FAILING_LANE.of(((one.name, one.lane), one.failing_seconds) for one in shared),
         FAILING_CLIENT.of(

@@ -6,7 +6,7 @@ a user meets it: each app's key set, client, notice address, and how long its se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -36,6 +36,7 @@ from worker.operations.checks import Check, Hint
 from worker.operations.health import Health, Part
 from worker.operations.key_rotation import Unfinished
 from worker.operations.lateness import schedules_of
+from worker.operations.redis_facts import NEARLY_FULL, memory_used_share
 from worker.settings.environment import proxies, variable_name
 from worker.settings.validators import is_amqp, is_redis
 from worker.storage.pooler import is_pooled
@@ -43,8 +44,6 @@ from worker.storage.redis_client import check_writes, connect_redis
 from worker.wiring import Services
 
 OLDEST_REDIS: Final = (6, 2)
-_NEARLY_FULL: Final = 0.8
-_KEEPS_ALL: Final = "noeviction"
 _RUNNING: Final = (Part.BROKER, Part.WORKERS, Part.SWEEP, Part.MOSAIC, Part.DELIVERIES)
 
 
@@ -237,7 +236,7 @@ def _redis(services: Services, name: str, url: str) -> str:
         raise ConfigurationError(f"{name} names a replica, which takes no writes: name its master")
     if _numbers(version) < OLDEST_REDIS:
         raise ConfigurationError(f"{name} names a Redis {version}: it must be 6.2 or newer")
-    if (share := _share_used(about)) > _NEARLY_FULL:
+    if (share := memory_used_share(about)) > NEARLY_FULL:
         raise Hint(
             f"{share:.0%} of its memory (maxmemory) is used. Once it is full it takes no writes, "
             "and no app is answered: give it more, or look at what fills it"
@@ -248,13 +247,6 @@ def _redis(services: Services, name: str, url: str) -> str:
 def _about(client: redis.Redis) -> dict[str, Any]:
     sections: list[Any] = [client.info(name) for name in ("server", "replication", "memory")]
     return {name: value for section in sections for name, value in section.items()}
-
-
-def _share_used(about: Mapping[str, Any]) -> float:
-    if about.get("maxmemory_policy", _KEEPS_ALL) != _KEEPS_ALL:
-        return 0.0  # one of caches, which is always nearly full and makes room by itself
-    most = about.get("maxmemory", 0)  # 0: as much as there is
-    return about.get("used_memory", 0) / most if most else 0.0
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import json
 import math
 import operator
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import redis
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -24,6 +26,7 @@ from sqlalchemy import make_url, select, update
 
 from models import Logout, UserRevocation
 from sandbox.ports import free_port
+from sandbox.redis_server import RedisServer
 from session_client import requests, times
 from session_client.contract import PUBLISHED_AT
 from simulator.controls.faults import FaultKind
@@ -41,7 +44,7 @@ from tests.integration.outbox.propagation_rig import (
     the_notice,
 )
 from tests.integration.traffic.traffic_rig import pass_redis_time
-from tests.stage import Stage
+from tests.stage import Stage, redis_client
 from worker import metrics, wiring
 from worker.maintenance.last_runs import Run
 from worker.monitoring.gauges import Facts, sources
@@ -461,7 +464,8 @@ def test_a_planted_fault_raises_its_alerts_and_no_others(
 def test_every_rule_is_raised_by_something_that_is_planted() -> None:
     planted = set().union(*(named(alerts) for _, alerts, _ in PLANTED.values()))
 
-    assert planted | {"MosaicSessionsDown"} | named(OF_RABBITMQ) == set(RULES)
+    others = {"MosaicSessionsDown"} | named(OF_RABBITMQ) | named(OF_REDIS) | named(OF_CLOCKS)
+    assert planted | others == set(RULES)
 
 
 OF_RABBITMQ: Final = {"QueueNeverEmpty", "AppQueueNeverEmpty"}
@@ -483,6 +487,75 @@ def test_what_waits_at_a_broker_that_tells_no_age_is_raised(
     assert firing(before) == set()
     assert firing(after) == named(OF_RABBITMQ)
     assert disagreement(tmp_path, before, after, named(OF_RABBITMQ)) == ""
+
+
+def full(admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", 1)
+
+
+def nearly_full(admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", int(1.2 * used(admin)))
+
+
+def half_full(admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", 2 * used(admin))
+
+
+def used(admin: redis.Redis) -> int:
+    about: Any = admin.info("memory")
+    return int(about["used_memory"])
+
+
+OF_REDIS: Final = {"RedisTakesNoWrites", "RedisNearlyFull"}
+
+
+@pytest.mark.usefixtures("redis_url")  # Celery's, which is asked for nothing here
+@pytest.mark.parametrize(
+    ("plant", "alerts"),
+    [(full, OF_REDIS), (nearly_full, {"RedisNearlyFull"}), (half_full, set())],
+)
+def test_a_redis_that_is_full_or_nearly_is_raised(
+    sqlite_url: str,
+    mosaic: SimulatorServer,
+    tmp_path: Path,
+    plant: Callable[[redis.Redis], None],
+    alerts: set[str],
+) -> None:
+    with (
+        RedisServer() as server,
+        redis_client(server.url()) as admin,
+        well(sqlite_url, server.url(), mosaic) as stage,
+    ):
+        counts = counting()
+        before = scrape(stage, counts)
+        plant(admin)
+        after = scrape(stage, counts)
+
+    assert firing(before) == set()
+    assert firing(after) == named(alerts)
+    assert disagreement(tmp_path, before, after, named(alerts)) == ""
+
+
+OF_CLOCKS: Final = {"ClockWrong"}
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_worker_whose_clock_is_wrong_is_raised(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, tmp_path: Path, seconds: float
+) -> None:
+    clock = time.time
+    with (
+        well(sqlite_url, redis_url, mosaic) as stage,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        counts = counting()
+        right = of("right", scrape(stage, counts))
+        patch.setattr(time, "time", lambda: clock() + seconds)
+        wrong = of("wrong", scrape(stage, counts))
+
+    assert firing(right) == set()
+    assert firing([*right, *wrong]) == named(OF_CLOCKS)
+    assert disagreement(tmp_path, right, [*right, *wrong], named(OF_CLOCKS)) == ""
 
 
 def of(instance: str, samples: list[Sample]) -> list[Sample]:
