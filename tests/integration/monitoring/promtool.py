@@ -1,4 +1,4 @@
-"""Asks Prometheus' own `promtool` which alerts a change in what workers show would raise."""
+"""Asks Prometheus' own `promtool` what it makes of rules and queries on what workers show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +31,7 @@ def disagreement(
 
     Workers show *before* for a while, and then *after*.
     """
-    program = promtool()
-    if program is None:
+    if promtool() is None:
         return ""
     case = {
         "interval": "1m",
@@ -47,11 +46,37 @@ def disagreement(
             }
         ],
     }
-    tests = folder / "alerts_test.yml"  # JSON is YAML
+    return _said_of(folder, [str(RULES)], case)
+
+
+def unanswered(
+    folder: Path, series: Mapping[str, str], queries: Iterable[tuple[str, Mapping[str, str]]]
+) -> str:
+    """Return what promtool says unless each of *queries* leaves one result, with these labels.
+
+    *series* are as promtool writes them, a value a minute; they are asked after an hour.
+    """
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": run} for name, run in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f"group by ({', '.join(labels)}) ({query})",
+                "eval_time": "1h",
+                "exp_samples": [{"labels": _selector(labels), "value": 1}],
+            }
+            for query, labels in queries
+        ],
+    }
+    return _said_of(folder, [], case)
+
+
+def _said_of(folder: Path, rules: list[str], case: Mapping[str, Any]) -> str:
+    program = promtool()
+    assert program is not None
+    tests = folder / "promtool_test.yml"  # JSON is YAML
     tests.write_text(
-        json.dumps(
-            {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [case]}, indent=1
-        ),
+        json.dumps({"rule_files": rules, "evaluation_interval": "1m", "tests": [case]}, indent=1),
         encoding="utf-8",
     )
     ended = subprocess.run(  # noqa: S603
@@ -70,11 +95,12 @@ def _series(before: Iterable[Sample], after: Iterable[Sample]) -> list[dict[str,
 
 
 def _values(samples: Iterable[Sample]) -> dict[str, float]:
-    return {f"{one.name}{{{_labels(one)}}}": one.value for one in samples}
+    return {f"{one.name}{_selector(one.labels)}": one.value for one in samples}
 
 
-def _labels(one: Sample) -> str:
-    return ",".join(f"{name}={json.dumps(value)}" for name, value in one.labels.items())
+def _selector(labels: Mapping[str, str]) -> str:
+    inside = ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
+    return f"{{{inside}}}"
 
 
 def _run(value: float | None, minutes: int) -> str:
