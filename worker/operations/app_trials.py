@@ -1,12 +1,13 @@
-"""Tries what one app needs: its key set, its client, its notice address. Each says what it found.
+"""Tries what one app needs: key set, client, base URL, notice address. Each says what it found.
 
 What is wrong is raised, with what to do. *app* is its row.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
@@ -17,14 +18,20 @@ from models import NoticeMethod
 from worker.errors import (
     ClientRefused,
     ConfigurationError,
+    HeldBack,
+    LogoutRefused,
     MosaicContractBroken,
+    MosaicRateLimited,
     MosaicUnavailable,
     NoticeRefused,
     NoticeUndelivered,
+    SessionWorkerError,
+    UserRefused,
 )
 from worker.mosaic import MosaicApp
 from worker.mosaic.asked import Endpoint
 from worker.operations import queue_depth, troubles
+from worker.operations.checks import Hint
 from worker.wiring import Services, utc_now
 
 _SERVER_ERRORS: Final = 500
@@ -61,6 +68,31 @@ def client(services: Services, app: Row[Any]) -> str:
     with _advised(Endpoint.TOKEN, app.app_id):
         services.mosaic.try_client(mosaic_app(services, app))
     return f"{app.client_id} gets a client token"
+
+
+def has_client_token(services: Services, app: Row[Any]) -> bool:
+    """Whether `client` has got one; without it nothing can be asked at the base URL."""
+    try:
+        return services.mosaic.has_client_token(_mosaic_app(services, app))
+    except SessionWorkerError:
+        return False  # said by `client`
+
+
+def base_url(services: Services, app: Row[Any]) -> str:
+    """Ask Mosaic at the app's base URL, by logging out a session that there has never been.
+
+    Of all calls that are made there this one changes nothing, and every client may make it. It is
+    held to the budgets and breakers of logouts.
+    """
+    mosaic, nobodys = _mosaic_app(services, app), f"mosaic-sessions-doctor-{uuid4()}"
+    seconds = services.settings.mosaic_timeout_seconds
+    try:
+        permit = services.traffic.admit_logout(mosaic, nobodys, is_untried=False)
+        with _advised(Endpoint.LOGOUT, app.app_id), suppress(LogoutRefused, UserRefused):
+            services.mosaic.logout_session(permit, mosaic, nobodys, timeout_seconds=seconds)
+    except (HeldBack, MosaicRateLimited) as error:
+        raise Hint(f"not known: {error}. Look again in {math.ceil(error.retry_after)} s") from None
+    return mosaic.base_url
 
 
 @contextmanager

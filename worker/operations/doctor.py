@@ -1,7 +1,8 @@
 """Looks at everything an installation needs, before its first user and at any time.
 
 It asks what a worker asks at its start and what `status` asks, and tries what they only notice when
-a user meets it: each app's key set, client, notice address, and how long its sessions live.
+a user meets it: each app's key set, client, base URL, notice address, and how long its sessions
+live.
 """
 
 from __future__ import annotations
@@ -302,6 +303,8 @@ def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tupl
     for app in apps:
         yield f"{app.app_id}: key set", partial(app_trials.key_set, services, app)
         yield f"{app.app_id}: client", partial(app_trials.client, services, app)
+        if app_trials.has_client_token(services, app):  # looked for after the line above has run
+            yield f"{app.app_id}: base URL", partial(app_trials.base_url, services, app)
         yield f"{app.app_id}: sessions", partial(lifetime_check.check, services, app)
         yield f"{app.app_id}: notices", partial(app_trials.notices, services, app)
         if SILENT_BY_USER in app.capabilities:

@@ -108,7 +108,12 @@ def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
             f"If the secret or key of {owner} has changed, {GIVEN_ANEW.format(owner)}. Mosaic must "
             "take one of the two from this client: mutual TLS (tls_client_auth) is not spoken"
         )
-    return f"Give the client of {owner} the right at Mosaic, in its admin portal"
+    # At the address of another Mosaic, a client and its token are strangers.
+    address = _check_address("base_url", f"{owner}'s")
+    return (
+        f"Give the client of {owner} the right at Mosaic, in its admin portal. Or is this another "
+        f"Mosaic than the one that its token is of? {address}"
+    )
 
 
 # By the check that rejected them.

@@ -23,6 +23,8 @@ from sandbox.ports import HOST, free_port
 from sandbox.proxy import FaultProxy
 from sandbox.redis_server import RedisServer
 from session_client.contract import Verdict
+from simulator.controls.faults import FaultKind
+from simulator.idp.endpoints import Endpoint
 from simulator.server import SimulatorServer
 from tests.certificates import make_certificate, server_context
 from tests.disguise import Disguise
@@ -336,6 +338,36 @@ def wrong_secret(stage: Stage) -> Iterator[None]:
     yield
 
 
+def based_at(stage: Stage, url: str) -> None:
+    stage.add_app("forum", silent_by_user=False, base_url=url)
+
+
+@contextmanager
+def base_url_of_no_host(stage: Stage) -> Iterator[None]:
+    based_at(stage, "http://no-such-host.invalid")
+    yield
+
+
+@contextmanager
+def base_url_with_a_path_too_many(stage: Stage) -> Iterator[None]:
+    based_at(stage, f"{stage.mosaic.url}/cis")
+    yield
+
+
+@contextmanager
+def base_url_of_another_mosaic(stage: Stage) -> Iterator[None]:
+    with SimulatorServer() as another:
+        based_at(stage, another.url)
+        yield
+
+
+@contextmanager
+def base_url_of_a_web_site(stage: Stage) -> Iterator[None]:
+    with RawServer(saying(answer("200 OK", body="<html>"))) as site:
+        based_at(stage, site.url)
+        yield
+
+
 @contextmanager
 def other_clock(stage: Stage) -> Iterator[None]:
     moment = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True)
@@ -444,6 +476,29 @@ FAULTS: Final[dict[str, tuple[Plant, str, tuple[str, ...]]]] = {
         *(wrong_secret, "shop: client"),
         ("--client-secret-file", "--client-key-file"),
     ),
+    "a base URL of no host": (
+        base_url_of_no_host,
+        "forum: base URL",
+        (
+            *("session/logout at http://no-such-host.invalid/cis", "the name does not resolve"),
+            *("MOSAIC_SESSIONS_MOSAIC_BASE_URL", "apps set --base-url"),
+        ),
+    ),
+    "a base URL with a path too many": (
+        base_url_with_a_path_too_many,
+        "forum: base URL",
+        ("/cis/cis/v1/auth/session/logout: 404", "--base-url"),
+    ),
+    "a base URL of another Mosaic": (
+        base_url_of_another_mosaic,
+        "forum: base URL",
+        ("401", "another Mosaic than the one that its token is of", "--base-url"),
+    ),
+    "a base URL of a web site": (
+        base_url_of_a_web_site,
+        "forum: base URL",
+        ("a page, not an answer", "--base-url"),
+    ),
     "a clock that is not Mosaic's": (other_clock, "shop: key set", ("apart", "(NTP)")),
     "a notice address of no host": (
         no_such_host,
@@ -516,6 +571,46 @@ def test_all_is_good_where_nothing_is_wrong(
     for check in ("database", "database connection", "database clock", "keys", "proxies"):
         assert check in checks
     assert "desk: notices" in checks
+
+
+def test_an_app_without_a_client_token_is_not_told_of_its_base_url_as_well(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        with wrong_secret(stage):
+            refused = {one["check"] for one in told("doctor", expect=1)}
+        mosaic.state.add_client("client-shop", "secret-of-shop")
+        asked = {one["check"] for one in told("doctor")}
+
+    assert asked - refused == {"shop: base URL"}
+
+
+def test_the_base_url_is_asked_once_for_what_changes_nothing_at_mosaic(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        before = mosaic.state.live_sessions()
+        found = findings("good", expect=0)
+
+        assert found["shop: base URL"] == mosaic.url
+        assert mosaic.state.calls.count(Endpoint.SESSION_LOGOUT) == 1
+        assert mosaic.state.live_sessions() == before
+
+
+def test_a_base_url_that_may_not_be_asked_now_is_a_hint(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic, breaker_failures="1") as stage:
+        mosaic.state.faults.add(Endpoint.SESSION_LOGOUT, FaultKind.STATUS, status=429)
+        paused = findings("hint", expect=0)["shop: base URL"]
+        asked = mosaic.state.calls.count(Endpoint.SESSION_LOGOUT)
+        still = findings("hint", expect=0)["shop: base URL"]
+
+        assert "429 rate limited. Look again in " in paused
+        assert "it asked us to wait. Look again in " in still
+        assert mosaic.state.calls.count(Endpoint.SESSION_LOGOUT) == asked == 1
+        assert stage.sessions() == []
 
 
 def test_a_redis_that_is_nearly_full_is_a_hint(
