@@ -24,6 +24,7 @@ from worker.settings.model import Settings
 from worker.settings.validators import is_redis
 from worker.storage.best_effort import BestEffortRedis
 from worker.storage.database import Store, make_engine
+from worker.storage.disk_notes import DiskNotes
 from worker.storage.encryption import KeyRing
 from worker.storage.redis_client import connect_redis
 from worker.storage.redis_scripts import ScriptRunner
@@ -70,9 +71,10 @@ class Services:
 def build(settings: Settings, now: Callable[[], datetime] = utc_now) -> Services:
     """Make the real things that *settings* describe."""
     keyring = KeyRing.from_settings(settings)
-    store = Store(make_engine(settings.store_url, pool_size=settings.concurrency))
     url = settings.cache_url
     cache = connect_redis(url)
+    engine = make_engine(settings.store_url, pool_size=settings.concurrency)
+    store = Store(engine, DiskNotes(cache).note)
     scripts = ScriptRunner(cache.connection_pool)
     hurried = connect_redis(url, SHARED_TIMEOUT_SECONDS)
     shared = BestEffortRedis(ScriptRunner(hurried.connection_pool), cache)

@@ -20,7 +20,7 @@ from migrations import target
 from models import App
 from worker.app_registry import SILENT_BY_USER
 from worker.celery_support import heartbeat
-from worker.errors import ConfigurationError, SessionWorkerError, StoreUnavailable
+from worker.errors import ConfigurationError, NotReady, SessionWorkerError, StoreUnavailable
 from worker.logout.guards import refuse_jumped_clock
 from worker.operations import (
     app_trials,
@@ -158,6 +158,8 @@ def _answers(services: Services) -> bool:
 
 def _database(services: Services) -> str:
     dependencies.check_database(services.store)
+    if failed := troubles.disk_failed(services):
+        raise NotReady(failed)
     with services.store.read() as connection:
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
         return f"{connection.dialect.name} {version} at {target.head()}, takes writes"

@@ -157,6 +157,7 @@ def _examine_database(services: Services, health: Health) -> Iterator[str | None
             health.silent_by_user = overview.apps_that_may(connection, SILENT_BY_USER)
     if health.schema.is_at_head:
         check_takes_writes(services.store)
+        yield troubles.disk_failed(services)
     yield schema_trouble(health.schema.revision)
 
 

@@ -11,15 +11,17 @@ import redis
 from session_client import contract
 from worker.app_registry import GIVEN_ANEW
 from worker.celery_support import heartbeat
-from worker.errors import ClientRefused, StoreForbids, StoreUnavailable
+from worker.errors import ClientRefused, StoreDiskFails, StoreForbids, StoreUnavailable
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.faults import NO_ID_TOKEN, TOKENS
 from worker.operations.dependencies import MAY_NOT_WRITE, unavailable
 from worker.operations.lateness import Workers
 from worker.operations.views import AppBehind, LateLogouts
 from worker.settings.environment import variable_name
+from worker.storage import disk_notes
 from worker.storage.redis_client import ForeignKey, cause_of, why_no_writes
 from worker.traffic import BreakerState
+from worker.wiring import Services
 
 # Requests of apps live for some seconds. Asking Redis takes two at most.
 _MAX_CLOCK_APART: Final = 5.0
@@ -51,6 +53,25 @@ def database_trouble(error: Exception) -> str:
     return (
         f"the database cannot be used: {type(error).__name__}. Is DATABASE_URL right "
         "(mosaic-sessions config), and has `mosaic-sessions db upgrade` been run?"
+    )
+
+
+def disk_failed(services: Services) -> str | None:
+    """Say that a process has met a disk without space lately, and how long ago.
+
+    Not of SQLite, of which it is seen at once. What Redis cannot tell is left out.
+    """
+    if services.store.is_sqlite:
+        return None
+    try:
+        note = disk_notes.latest(services.redis)
+    except redis.RedisError:
+        return None
+    if note is None:
+        return None
+    return (
+        f"{unavailable(StoreDiskFails(note.says))}. It was last met {note.age_seconds:.0f} s ago: "
+        f"this line goes {disk_notes.KEPT_SECONDS} s after the last time"
     )
 
 

@@ -9,7 +9,7 @@ read-then-write transactions lose updates without an error.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -135,8 +135,12 @@ class Store:
     Neither may be open while Mosaic is called: a slow IDP would then hold locks and connections.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, on_disk_failure: Callable[[StoreDiskFails], None] | None = None
+    ) -> None:
+        """*on_disk_failure* is told of each time that the database's disk is full or broken."""
         self.engine = engine
+        self._on_disk_failure = on_disk_failure
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._reader = engine.execution_options(read_only=True)
         self._ready: dict[Select[Any], DriverStatement] = {}
@@ -144,7 +148,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection for reading. Raises `StoreUnavailable`."""
-        with _in_our_words(), self._reader.connect() as connection:
+        with self._in_our_words(), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -153,7 +157,7 @@ class Store:
 
         When it raises, the commit may or may not have happened: write only what may be repeated.
         """
-        with _in_our_words(), self.engine.begin() as connection:
+        with self._in_our_words(), self.engine.begin() as connection:
             yield connection
 
     def run(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -190,19 +194,26 @@ class Store:
         try:
             return ready.run(self.engine, parameters, lock)
         except SQLAlchemyError as error:
-            _raise_in_our_words(error)
+            self._raise_in_our_words(error)
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            self._raise_in_our_words(error)
 
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        _raise_in_our_words(error)
+    def _raise_in_our_words(self, error: SQLAlchemyError) -> NoReturn:
+        try:
+            _raise_in_our_words(error)
+        except StoreDiskFails as failure:
+            if self._on_disk_failure is not None:
+                self._on_disk_failure(failure)
+            raise
 
 
 def _raise_in_our_words(error: SQLAlchemyError) -> NoReturn:

@@ -36,10 +36,12 @@ from tests.integration.traffic.traffic_rig import pass_redis_time
 from tests.stage import Stage, redis_client
 from worker import wiring
 from worker.celery_support import heartbeat
-from worker.errors import BreakerOpen, NoticeUndelivered
+from worker.errors import BreakerOpen, NoticeUndelivered, StoreDiskFails
 from worker.maintenance.last_runs import Run
 from worker.monitoring.health_server import MonitorServer, sources
 from worker.outbox import leases
+from worker.storage import disk_notes
+from worker.storage.disk_notes import DiskNotes
 from worker.tasks import maintenance
 from worker.wiring import Services
 
@@ -439,6 +441,66 @@ def test_a_full_disk_is_named_with_what_to_do(
     assert "free space there" in problem
     assert "is DATABASE_URL right" not in problem
     assert problem in [one["says"] for one in doctor if one["check"] == "database"]
+
+
+# PostgreSQL says so of a statement that needs another page, and of no other.
+FULL: Final = """\
+CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$
+"""
+MEETS_IT: Final = (
+    "CREATE TRIGGER no_space BEFORE INSERT ON idp_sessions EXECUTE FUNCTION no_space()"
+)
+
+
+def test_a_full_disk_of_postgresql_that_a_worker_has_met_is_named_until_none_meets_it(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(postgres_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        _run(stage, FULL, MEETS_IT)
+        before = told("status")["problems"]
+        answer = stage.remember(stage.login("ada", "shop"))
+
+        (problem,) = told("status", expect=1)["problems"]
+        found = pages(stage.services)
+        doctor = {one["check"]: one for one in told("doctor", expect=1)}["database"]
+        make_note_older(stage, disk_notes.KEPT_SECONDS - 30)
+        later = told("status", expect=1)["problems"]
+        make_note_older(stage, 60)
+
+        assert told("status")["problems"] == before == []
+    assert answer.reason == Reason.STORE_UNAVAILABLE
+    assert "the database's disk is full (DiskFull): free space there" in problem
+    assert re.search(r"It was last met \d+ s ago: this line goes 120 s after", problem)
+    assert [int(re.findall(r"last met (\d+) s", one)[0]) >= 90 for one in later] == [True]
+    assert without_ages(found["/livez"].json()["wrong"]["database"]) == without_ages(problem)
+    assert (doctor["level"], without_ages(doctor["says"])) == ("wrong", without_ages(problem))
+
+
+def make_note_older(stage: Stage, seconds: float) -> None:
+    left: Any = stage.redis.pttl(disk_notes.KEY)
+    stage.redis.pexpire(disk_notes.KEY, int(left - seconds * 1000))
+
+
+def test_failures_of_the_disk_cost_a_process_few_notes_and_no_redis_keeps_them_from_being_told(
+    postgres_url: str, redis_server: RedisServer, mosaic: SimulatorServer
+) -> None:
+    del redis_server  # Celery's, which is asked for nothing here
+    with RedisServer() as own, living(postgres_url, own.url(), mosaic) as stage:
+        stage.add_app("shop")
+        _run(stage, FULL, MEETS_IT)
+        login = stage.login("ada", "shop")
+        stage.remember(login)
+        stage.redis.delete(disk_notes.KEY)
+        stage.remember(login)
+        noted_again = stage.redis.exists(disk_notes.KEY)
+        with capture_logs() as logs:
+            own.stop()
+            DiskNotes(stage.services.redis).note(StoreDiskFails("its disk is full"))
+
+    assert noted_again == 0
+    assert [line["event"] for line in logs] == ["disk_failure_not_noted"]
 
 
 def no_queue_of_one(stage: Stage) -> None:
