@@ -52,7 +52,8 @@ def _wire(health: Health) -> dict[str, Any]:
         else {one.app_id: _wire_of(one, health.asked_at) for one in health.notice_queues},
         "unacknowledged": None if waiting is None else waiting.unacknowledged,
         "last_run_seconds": health.last_runs,
-        "live_sessions": None if store is None else store.live_sessions,
+        "live_sessions": None if store is None else store.live_sessions.count,
+        "live_sessions_age_seconds": None if store is None else store.live_sessions.age_seconds,
         "logouts": None
         if store is None
         else {
@@ -171,7 +172,7 @@ def _waiting(waiting: Waiting, now: datetime) -> str:
 def _store_facts(health: Health) -> dict[str, object]:
     schema, store = health.schema, health.store
     return {
-        "live sessions": "unknown" if store is None else store.live_sessions,
+        "live sessions": "unknown" if store is None else str(store.live_sessions),
         "logouts pending": "unknown" if store is None else _pending(store.logouts),
         "logouts failed": "unknown" if store is None else store.failed_logouts,
         "notices pending": "unknown" if store is None else _pending(store.notices),

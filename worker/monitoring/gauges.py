@@ -211,7 +211,7 @@ def _count(services: Services) -> list[Metric]:
         behind = dict.fromkeys(deliveries.apps_that_are_told(connection), 0.0)
         behind |= {a.app_id: a.oldest_seconds for a in deliveries.apps_behind(connection, now)}
         late = _of_late(deliveries.late_logouts(connection, now), overview.all_apps(connection))
-        return [*_of_store(overview.store_counts(connection, now), behind), *late]
+        return [*_of_store(overview.store_counts(services, connection), behind), *late]
 
 
 def _of_schema(services: Services) -> list[Metric]:
@@ -250,7 +250,7 @@ def _of_store(found: StoreCounts, behind: Mapping[str, float]) -> list[Metric]:
     deliveries = {"logout": found.logouts, "notice": found.notices}
     failed = {"logout": found.failed_logouts, "notice": found.failed_notices}
     return [
-        LIVE.of([((), found.live_sessions)]),
+        LIVE.of([((), found.live_sessions.count)]),
         PENDING.of(((delivery,), counts.pending) for delivery, counts in deliveries.items()),
         FAILING.of(((delivery,), counts.failing) for delivery, counts in deliveries.items()),
         FAILED.of(((delivery,), count) for delivery, count in failed.items()),

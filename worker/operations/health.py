@@ -223,7 +223,7 @@ def _apps_without(faults: list[Fault], services: Services) -> dict[str, set[str]
 
 def _examine_deliveries(services: Services, health: Health) -> Iterator[Problem | None]:
     with services.store.read() as connection:
-        health.store = overview.store_counts(connection, services.now())
+        health.store = overview.store_counts(services, connection)
         behind = deliveries.apps_behind(connection, services.now())
         late = deliveries.late_logouts(connection, services.now())
     if late is not None:

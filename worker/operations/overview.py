@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
 from sqlalchemy.orm import aliased
 
 from models import App, AppSession, IdpSession, Logout, Notice, SessionEvent, UserRevocation
 from worker.errors import StoreTooSlow
 from worker.logout import guards
 from worker.operations import deliveries
+from worker.operations.live_count import live_sessions
 from worker.operations.views import (
     AppLink,
     AuditEntry,
@@ -42,7 +43,6 @@ _COLUMNS = (
     IdpSession.end_cause,
 )
 _PENDING: Final = "pending"
-_DUE_AT_ONCE: Final = 10_000  # more than expiry leaves when it runs every minute
 
 
 def list_sessions(
@@ -134,8 +134,9 @@ def apps_that_may(connection: Connection, capability: str) -> tuple[str, ...]:
     return tuple(row.app_id for row in rows if capability in row.capabilities)
 
 
-def store_counts(connection: Connection, now: datetime) -> StoreCounts:
+def store_counts(services: Services, connection: Connection) -> StoreCounts:
     """Count the living, and what Mosaic and the apps must still be told."""
+    now = services.now()
     # Users who were revoked are counted with the logouts: Mosaic must be told of both.
     failed_logouts = [
         select(func.count(Logout.id)).where(Logout.outcome == leases.DEAD),
@@ -144,7 +145,7 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
     ]
     failed = select(func.count(Notice.id)).where(deliveries.given_up())
     return StoreCounts(
-        live_sessions=_count_live(connection, now),
+        live_sessions=live_sessions(services, connection),
         logouts=_together(
             _delivery_counts(connection, Logout, now),
             _delivery_counts(connection, UserRevocation, now),
@@ -153,27 +154,6 @@ def store_counts(connection: Connection, now: datetime) -> StoreCounts:
         notices=_delivery_counts(connection, Notice, now),
         failed_notices=connection.execute(failed).scalar_one(),
     )
-
-
-def _count_live(connection: Connection, now: datetime) -> int:
-    """Count the living by the index of expiry, which reads no row of all those that are not due.
-
-    A session is never looked at after it expires, so that one with its look before it lives. One
-    whose look is due may have been used since.
-    """
-    live = IdpSession.ended_at.is_(None)
-    is_ahead, is_unexpired = IdpSession.check_expiry_at > now, IdpSession.expires_at > now
-    # By their turn and up to a limit: it would else look at all that live, see `refuse_too_many`.
-    due = select(case((is_unexpired, 1)).label("lives")).where(live, ~is_ahead)
-    some = due.order_by(IdpSession.check_expiry_at).limit(_DUE_AT_ONCE).subquery()
-    seen, living = connection.execute(select(func.count(), func.count(some.c.lives))).one()
-    if seen == _DUE_AT_ONCE:  # expiry has not run for long
-        living = _count(connection, live, ~is_ahead, is_unexpired)
-    return _count(connection, live, is_ahead) + int(living)
-
-
-def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
-    return connection.execute(select(func.count(IdpSession.id)).where(*which)).scalar_one()
 
 
 def _failed_revocations() -> Select[int]:

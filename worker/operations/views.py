@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from worker.operations.live_count import LiveSessions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionInfo:
@@ -123,7 +125,7 @@ class DeliveryCounts:
 class StoreCounts:
     """What `status` shows of the store."""
 
-    live_sessions: int
+    live_sessions: LiveSessions
     logouts: DeliveryCounts
     failed_logouts: int
     notices: DeliveryCounts

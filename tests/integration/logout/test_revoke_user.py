@@ -264,7 +264,7 @@ def test_what_lives_on_is_counted_until_the_user_is_revoked_once_more(stage: Sta
 
 def failed_logouts(stage: Stage) -> int:
     with stage.services.store.read() as connection:
-        return overview.store_counts(connection, stage.now()).failed_logouts
+        return overview.store_counts(stage.services, connection).failed_logouts
 
 
 # --- it is never lost
@@ -343,11 +343,11 @@ def test_a_receipt_is_kept_while_mosaic_must_still_be_told(stage: Stage) -> None
 def test_operators_see_it_wait_and_may_open_a_dead_lettered_one_again(stage: Stage) -> None:
     receipt = revoke(stage)
     with stage.services.store.write() as connection:
-        counts = overview.store_counts(connection, stage.now())
+        counts = overview.store_counts(stage.services, connection)
         assert (counts.logouts.pending, counts.failed_logouts) == (1, 0)
         dead = {"closed_at": stage.now(), "outcome": leases.DEAD}
         connection.execute(update(UserRevocation).values(**dead))
-        counts = overview.store_counts(connection, stage.now())
+        counts = overview.store_counts(stage.services, connection)
         assert (counts.logouts.pending, counts.failed_logouts) == (0, 1)
     assert receipt_of(stage, receipt).idp_user == "failed"
 

@@ -79,8 +79,8 @@ def test_the_living_are_counted_whenever_they_are_to_be_looked_at(stage_with: St
     stage.pass_time(days=2)
 
     with stage.services.store.read() as connection:
-        counts = overview.store_counts(connection, stage.now())
-    assert counts.live_sessions == 2
+        counts = overview.store_counts(stage.services, connection)
+    assert counts.live_sessions.count == 2
 
 
 def test_many_sessions_are_ended_in_batches(stage_with: StageWith) -> None:
