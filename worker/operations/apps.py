@@ -28,6 +28,7 @@ from worker.sessions.operator_trail import Action
 from worker.settings.validators import without_password
 from worker.wiring import Services
 
+_NOT_SHOWN: Final = ("the one before", "a new one")
 _URLS: Final = ("transfer_url", "base_url", "token_url", "jwks_url")
 
 
@@ -115,7 +116,7 @@ def set_app(
         connection.execute(update(App).where(App.app_id == app_id).values(values))
         after = _remembered(connection, app_id)
         if credential is not None:
-            after["client_credential"] = "a new one"  # it is not shown
+            was["client_credential"], after["client_credential"] = _NOT_SHOWN
         _note(connection, services, Action.APP_CHANGED, app_id, before=was, after=after)
     services.mosaic.faults.forget()
 

@@ -60,7 +60,7 @@ def test_every_change_of_an_app_is_remembered_with_what_it_was(stage: Stage) -> 
     assert changed["before"] == {
         "max_age_seconds": 600,
         "capabilities": [],
-        "client_credential": None,
+        "client_credential": "the one before",
     }
     assert changed["after"] == {
         "max_age_seconds": 900,
