@@ -76,11 +76,11 @@ def examine(services: Services, *, test_notices: tuple[str, ...] = ()) -> Iterat
     seen: set[tuple[str, str]] = set()
     for finding in _findings(services, test_notices):
         # What is away is asked for many things, and says the same each time. Of two apps with the
-        # same fault each is told.
+        # same fault each is told. What was said of an app is noted as a fault as well.
         key = (finding.app, finding.says)
         if finding.level is Level.GOOD or key not in seen:
             yield finding
-        seen.add(key)
+        seen |= {key, ("", finding.says)}
 
 
 def _findings(services: Services, test_notices: tuple[str, ...]) -> Iterator[Finding]:

@@ -553,6 +553,15 @@ def test_what_is_away_is_told_once_and_not_by_each_check_that_needs_it(
     assert list(without_redis) == ["CELERY_BROKER_URL", "CELERY_BROKER_URL rights"]
 
 
+def test_what_is_wrong_with_an_app_is_told_once_and_not_as_a_fault_that_was_noted_as_well(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage, wrong_secret(stage):
+        found = findings("wrong", expect=1)
+
+    assert list(found) == ["shop: client"]
+
+
 def test_all_is_good_where_nothing_is_wrong(
     store_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,7 +591,7 @@ def test_an_app_without_a_client_token_is_not_told_of_its_base_url_as_well(
         mosaic.state.add_client("client-shop", "secret-of-shop")
         asked = {one["check"] for one in told("doctor")}
 
-    assert asked - refused == {"shop: base URL"}
+    assert asked - refused - {"mosaic"} == {"shop: base URL"}
 
 
 def test_the_base_url_is_asked_once_for_what_changes_nothing_at_mosaic(
