@@ -11,7 +11,13 @@ import redis
 from session_client import contract
 from worker.app_registry import GIVEN_ANEW
 from worker.celery_support import heartbeat
-from worker.errors import ClientRefused, StoreDiskFails, StoreForbids, StoreUnavailable
+from worker.errors import (
+    ClientRefused,
+    MosaicContractBroken,
+    StoreDiskFails,
+    StoreForbids,
+    StoreUnavailable,
+)
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.faults import NO_ID_TOKEN, TOKENS
 from worker.operations.dependencies import MAY_NOT_WRITE, unavailable
@@ -23,6 +29,7 @@ from worker.storage.redis_client import ForeignKey, cause_of, why_no_writes
 from worker.traffic import BreakerState
 from worker.wiring import Services
 
+_ANSWERED: Final = (ClientRefused.__name__, MosaicContractBroken.__name__)
 # Requests of apps live for some seconds. Asking Redis takes two at most.
 _MAX_CLOCK_APART: Final = 5.0
 
@@ -115,7 +122,9 @@ def advice(endpoint: str, owner: str, error: str, detail: str) -> str:
     """Say what fails at Mosaic, for *owner* (an app, or a key set's URL), and what to do."""
     if endpoint == TOKENS:
         return f"{owner} gets no tokens ({detail}). {_what_to_do_with_tokens(owner, detail)}"
-    return f"{detail}. {_what_to_do(endpoint, owner, is_refused=error == ClientRefused.__name__)}"
+    what = _what_to_do(endpoint, owner, is_refused=error == ClientRefused.__name__)
+    way = "" if error in _ANSWERED else " May this machine get there?"
+    return f"{detail}. {what}{way}"
 
 
 def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
@@ -170,7 +179,7 @@ def _check_address(setting: str, whose: str) -> str:
     option = setting.replace("_", "-")
     return (
         f"Is {variable_name(f'mosaic_{setting}')} right, or {whose} own (mosaic-sessions apps set "
-        f"--{option})? May this machine get there?"
+        f"--{option})?"
     )
 
 

@@ -562,6 +562,18 @@ def test_what_is_wrong_with_an_app_is_told_once_and_not_as_a_fault_that_was_note
     assert list(found) == ["shop: client"]
 
 
+@pytest.mark.parametrize(
+    ("plant", "is_doubted"), [(base_url_with_a_path_too_many, False), (base_url_of_no_host, True)]
+)
+def test_the_way_to_mosaic_is_not_doubted_where_an_answer_came_by_it(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, plant: Plant, *, is_doubted: bool
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage, plant(stage):
+        said = findings("wrong", expect=1)["forum: base URL"]
+
+    assert said.endswith("May this machine get there?") is is_doubted
+
+
 def test_all_is_good_where_nothing_is_wrong(
     store_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
