@@ -199,9 +199,10 @@ def rotate_key(*, app_id: str, quiet: bool, as_json: bool) -> None:
     _print_key(app_id, key, quiet=quiet, as_json=as_json)
     if not (quiet or as_json):
         click.echo(
-            "Give it to the app as SESSION_APP_KEY, and the old one as SESSION_EARLIER_KEYS: what"
-            " that one sealed may still be on its way. When every process of the app has both,"
-            f" retire the old one: mosaic-sessions apps retire-key {app_id} KID"
+            "Give it to the app as SESSION_APP_KEY, and the old one, unless it has leaked, as"
+            " SESSION_EARLIER_KEYS: what that one sealed may still be on its way. When every"
+            " process of the app has the new one, retire the old one: mosaic-sessions apps"
+            f" retire-key {app_id} KID"
         )
 
 
