@@ -95,6 +95,13 @@ def test_each_beat_says_how_far_the_clock_is_from_redis(
         step.stop(consumer)
 
 
+def test_a_worker_that_may_not_ask_redis_for_the_time_says_nothing_of_its_clock() -> None:
+    with RedisServer() as server, redis_client(server.url()) as admin:
+        admin.execute_command("ACL", "SETUSER", "worker", "on", ">pw", "~*", "+@all", "-time")
+        with redis_client(server.url().replace("redis://", "redis://worker:pw@")) as client:
+            assert heartbeat.clock_ahead(client) is None
+
+
 def test_each_beat_says_it_again(redis_of_worker: str, consumer: Any) -> None:
     step = Heartbeat(consumer)
     with redis_client(redis_of_worker) as client:

@@ -39,6 +39,7 @@ from worker.celery_support import heartbeat
 from worker.errors import BreakerOpen, NoticeUndelivered, StoreDiskFails
 from worker.maintenance.last_runs import Run
 from worker.monitoring.health_server import MonitorServer, sources
+from worker.operations import troubles
 from worker.outbox import leases
 from worker.storage import disk_notes
 from worker.storage.disk_notes import DiskNotes
@@ -498,8 +499,9 @@ def test_failures_of_the_disk_cost_a_process_few_notes_and_no_redis_keeps_them_f
         with capture_logs() as logs:
             own.stop()
             DiskNotes(stage.services.redis).note(StoreDiskFails("its disk is full"))
+            said = troubles.disk_failed(stage.services)
 
-    assert noted_again == 0
+    assert (noted_again, said) == (0, None)
     assert [line["event"] for line in logs] == ["disk_failure_not_noted"]
 
 
