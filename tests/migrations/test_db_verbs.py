@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,11 @@ from sqlalchemy import select, text
 from migrations import target
 from models import OperatorAction
 from sandbox.ports import free_port
+from tests.integration.operations.doctor_rig import WORKER
+from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, redis_client
+from worker.celery_support import heartbeat
 from worker.cli.root import commands
+from worker.settings.model import current
 from worker.storage.database import make_engine
 
 
@@ -122,6 +127,37 @@ def test_a_downgrade_takes_the_schema_back_and_is_in_the_trail_as_long_as_there_
     assert told("check", expect=1)["revision"] == "0005"
     db("upgrade")
     assert told("check")["problem"] is None
+
+
+@pytest.fixture
+def read_anew() -> Iterator[Callable[[], None]]:
+    """Have the settings of this process read again, now and at the end."""
+    yield current.cache_clear
+    current.cache_clear()
+
+
+@pytest.mark.usefixtures("url")
+def test_a_downgrade_names_the_workers_that_live_where_the_settings_say_of_which_redis_to_ask(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, read_anew: Callable[[], None]
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", redis_url)
+    monkeypatch.setenv("MOSAIC_SESSIONS_ENCRYPTION_KEYS", f"k1:{ENCRYPTION_KEY}")
+    monkeypatch.setenv("MOSAIC_SESSIONS_LOOKUP_KEY", LOOKUP_KEY)
+    read_anew()
+    db("upgrade")
+    with redis_client(redis_url) as client:
+        client.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
+        said = db("downgrade", "0011", "--yes").stderr
+        nothing_to_do = db("downgrade", "0011", "--yes").stderr
+        client.delete(heartbeat.key_of_this_process())
+        stopped = db("downgrade", "0010", "--yes").stderr
+        client.set(heartbeat.key_of_this_process(), json.dumps(WORKER), ex=600)
+        monkeypatch.delenv("MOSAIC_SESSIONS_LOOKUP_KEY")
+        read_anew()
+        without_settings = db("downgrade", "0009", "--yes").stderr
+
+    assert said.startswith("Still alive: worker@here. Stop all workers, beat and the monitor first")
+    assert (nothing_to_do, stopped, without_settings) == ("", "", "")
 
 
 @pytest.mark.parametrize(("said", "code", "revision"), [("y", 0, "0006"), ("n", 1, target.head())])

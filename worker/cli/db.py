@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import closing, suppress
 from typing import Final
 
 import click
+import redis
 from alembic import command
 from alembic.script import Script
 from alembic.util import CommandError
 
 from migrations import target
+from worker.celery_support.heartbeat import living_workers
 from worker.cli import common, output
 from worker.cli.common import FAILED, Failure, Misconfigured
 from worker.errors import ConfigurationError
 from worker.operations.schema import schema_trouble
-from worker.settings.model import database_url
+from worker.settings.model import current, database_url
 from worker.storage.database import Store, make_engine
+from worker.storage.redis_client import connect_redis
 
 # What a migration says of itself, up to the next question.
 _SAFE: Final = "Safe while the previous release runs"
@@ -54,6 +58,8 @@ def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
     Run it by the release that made the schema, once its workers are stopped.
     """
     taken_back = _taken_back_to(revision)
+    if taken_back:
+        _warn_of_workers()
     if taken_back and not yes:
         _confirm(taken_back)
     config = target.config_for(_url())
@@ -80,6 +86,23 @@ def _taken_back_to(revision: str) -> list[Script]:
     if end < begin:
         raise Failure(f"the database is at {now or 'nothing'}, which is before {revision}")
     return list(reversed(steps[begin + 1 : end + 1]))
+
+
+def _warn_of_workers() -> None:
+    """Name the workers that live, where the settings say of which Redis to ask."""
+    alive: list[str] = []
+    with (
+        suppress(ConfigurationError, redis.RedisError),
+        closing(connect_redis(current().cache_url)) as client,
+    ):
+        alive = sorted(str(worker["hostname"]) for worker in living_workers(client))
+    if alive:
+        click.echo(
+            f"Still alive: {', '.join(map(output.shown, alive))}. Stop all workers, beat and the "
+            "monitor first: they know no other schema than this one (one that was killed is named "
+            "for 20 s)",
+            err=True,
+        )
 
 
 def _confirm(taken_back: list[Script]) -> None:
