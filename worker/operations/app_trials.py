@@ -73,7 +73,7 @@ def client(services: Services, app: Row[Any]) -> str:
 def has_client_token(services: Services, app: Row[Any]) -> bool:
     """Whether `client` has got one; without it nothing can be asked at the base URL."""
     try:
-        return services.mosaic.has_client_token(_mosaic_app(services, app))
+        return services.mosaic.has_client_token(mosaic_app(services, app))
     except SessionWorkerError:
         return False  # said by `client`
 
@@ -84,7 +84,7 @@ def base_url(services: Services, app: Row[Any]) -> str:
     Of all calls that are made there this one changes nothing, and every client may make it. It is
     held to the budgets and breakers of logouts.
     """
-    mosaic, nobodys = _mosaic_app(services, app), f"mosaic-sessions-doctor-{uuid4()}"
+    mosaic, nobodys = mosaic_app(services, app), f"mosaic-sessions-doctor-{uuid4()}"
     seconds = services.settings.mosaic_timeout_seconds
     try:
         permit = services.traffic.admit_logout(mosaic, nobodys, is_untried=False)
