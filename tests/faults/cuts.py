@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import redis
 from kombu.exceptions import OperationalError as BrokerError
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from worker.app import app as celery_app
@@ -66,6 +66,7 @@ class Cut:
     place: int
     how: How
     meet: Callable[[], Any] = lambda: None
+    is_met_within: bool = False  # also at each statement of a transaction
     steps: list[Step] = field(default_factory=list)
     _is_dead: bool = False
     _is_within: bool = False  # a step that takes others
@@ -92,10 +93,10 @@ class Cut:
             raise Killed
         if how is How.REFUSED:
             return fail()
-        if how is How.MET:
-            self.meet()
         self._is_within = True
         try:
+            if how is How.MET:
+                self.meet()
             result = work()
         finally:
             self._is_within = False
@@ -105,9 +106,10 @@ class Cut:
     def watching(self) -> Iterator[None]:
         """Watch what this thread does within.
 
-        Of statements only those outside of transactions, and where a transaction begins, and only
-        where something is to be met. Killed before one of them, a worker has done as much as if it
-        were killed before their commit; and who meets it within may have to wait for it.
+        Of statements only where something is to be met: killed before one of them, a worker has
+        done as much as if it were killed before their commit. And without `is_met_within` only
+        those outside of transactions, and where one begins: who meets it within may have to wait
+        for it.
         """
         with ExitStack() as exits:
             patch = exits.enter_context(pytest.MonkeyPatch.context())
@@ -121,37 +123,52 @@ class Cut:
 
     def _watch_database(self, patch: pytest.MonkeyPatch) -> None:
         dialect = self.services.store.engine.dialect
-        do_commit, fetch = dialect.do_commit, DriverStatement._fetch
+        do_commit, do_rollback = dialect.do_commit, dialect.do_rollback
+        fetch = DriverStatement._fetch
 
         def commit(connection: Any) -> None:
-            if threading.get_ident() == self._thread:
-                self._is_in_transaction = False
+            self._leave_transaction()
             raw = getattr(connection, "dbapi_connection", connection)
+            if self.how is How.MET and self.services.store.is_sqlite:
+                do_commit(connection)
+                return
             self._step("commit", "", lambda: do_commit(connection), lambda: _break(raw))
+
+        def roll_back(connection: Any) -> None:
+            self._leave_transaction()
+            do_rollback(connection)
 
         def run(statement: DriverStatement, *given: Any) -> Any:
             work = lambda: fetch(statement, *given)  # noqa: E731
             return self._step("run", statement.prepared.sql, work, _database_is_away)
 
         patch.setattr(dialect, "do_commit", commit)
+        patch.setattr(dialect, "do_rollback", roll_back)
         patch.setattr(DriverStatement, "_fetch", run)
+
+    def _leave_transaction(self) -> None:
+        if threading.get_ident() == self._thread and not self._is_within:
+            self._is_in_transaction = False
 
     @contextmanager
     def _watch_statements(self) -> Iterator[None]:
-        """On PostgreSQL alone: on SQLite whoever is met would wait for the whole database."""
+        """Those of all databases that this thread uses: a rotation of keys has one of its own.
+
+        On SQLite whoever is met within a transaction would wait for the whole database.
+        """
 
         def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            if threading.get_ident() != self._thread or self._is_in_transaction:
+            if threading.get_ident() != self._thread or self._is_within:
                 return
-            self._step("statement", statement, lambda: None, _database_is_away)
-            self._is_in_transaction = statement == "BEGIN"
+            if not self._is_in_transaction or self.is_met_within:
+                self._step("statement", statement, lambda: None, _database_is_away)
+            self._is_in_transaction |= statement.startswith("BEGIN")
 
-        engine = self.services.store.engine
-        event.listen(engine, "before_cursor_execute", before)
+        event.listen(Engine, "before_cursor_execute", before)
         try:
             yield
         finally:
-            event.remove(engine, "before_cursor_execute", before)
+            event.remove(Engine, "before_cursor_execute", before)
 
     def _watch_redis(self, patch: pytest.MonkeyPatch) -> None:
         run_all = ScriptRunner.run_all

@@ -13,7 +13,15 @@ from uuid import UUID
 from pydantic import SecretStr
 from sqlalchemy import Row, select, update
 
-from models import EndCause, IdpSession, LoginCall, Logout, Notice, UserRevocation
+from models import (
+    EndCause,
+    IdpSession,
+    LoginCall,
+    Logout,
+    LogoutRequest,
+    Notice,
+    UserRevocation,
+)
 from session_client import LogoutNotice, contract, logins, methods, requests
 from session_client.contract import Verdict
 from session_client.requests import new_request_id, new_verifier
@@ -23,11 +31,13 @@ from tests.integration.outbox.propagation_rig import by_queue
 from tests.stage import ENCRYPTION_KEY, Sent, Stage
 from worker import wiring
 from worker.app import app as celery_app
+from worker.logout.revoke import revoke
 from worker.maintenance.expire import expire_sessions
 from worker.maintenance.purge import purge_history
 from worker.maintenance.scrub import scrub_answers
 from worker.operations.key_rotation import reseal
 from worker.operations.revoke_app import revoke_app
+from worker.outbox import app_notices, leases, mosaic_logouts, mosaic_revocations
 from worker.tasks import maintenance
 from worker.tasks.logouts import END_AT_IDP, END_ORPHANS, END_USER_AT_IDP
 from worker.tasks.notices import DELIVER
@@ -81,6 +91,7 @@ class World:
         self.refresh_token = answer.tokens.refresh_token
         (live,) = stage.mosaic.state.live_sessions(user_id)
         self.session_id = live.session_id
+        self.is_being_used = False  # by an answer of Mosaic's that the worker is waiting for
         seen = self.ask("forum", requests.SilentAuth(browser_token=self.token))
         assert seen.verdict is Verdict.AUTHENTICATED, seen
 
@@ -114,6 +125,21 @@ class World:
     def set(self, **values: Any) -> None:
         with self.stage.services.store.write() as connection:
             connection.execute(update(IdpSession).where(IdpSession.id == self.ref).values(values))
+
+    def end_at_mosaic(self) -> None:
+        """End the browser's session there, as by its expiry, unless it was used just now."""
+        if not self.is_being_used:
+            self.stage.mosaic.state.end_session(self.session_id)
+
+    def age(self) -> None:
+        """Have what has ended by now, and each logout, be of a year ago: a purge may take it."""
+        long_ago = self.stage.now() - timedelta(days=365)
+        theirs = IdpSession.user_id == self.user_id
+        with self.stage.services.store.write() as connection:
+            ended = update(IdpSession).where(theirs, IdpSession.ended_at.is_not(None))
+            connection.execute(ended.values(ended_at=long_ago))
+            asked = update(LogoutRequest).where(LogoutRequest.user_id == self.user_id)
+            connection.execute(asked.values(created_at=long_ago))
 
 
 Flow = Callable[[World], Callable[[], Any]]
@@ -204,6 +230,17 @@ def log_out_everywhere(world: World) -> Asked:
     return world.asked(requests.Logout(user_id=world.user_id, everywhere=True))
 
 
+def log_out_the_device(world: World) -> Asked:
+    return world.asked(requests.Logout(user_id=world.user_id, device_id=DEVICE))
+
+
+def log_out_what_expired(world: World) -> Asked:
+    """Its app has the id, and Mosaic has let it live on."""
+    past = world.stage.now() - timedelta(days=365)
+    world.set(ended_at=past, end_cause=EndCause.EXPIRED.value, sealed_session_id=None)
+    return world.asked(requests.Logout(user_id=world.user_id, session_id=world.session_id))
+
+
 def revoke_the_user(world: World) -> Asked:
     return world.asked(requests.RevokeUser(world.user_id))
 
@@ -254,14 +291,14 @@ def newest_login(stage: Stage) -> UUID:
 def expire(world: World) -> Callable[[], Any]:
     past = world.stage.now() - timedelta(hours=1)
     world.set(expires_at=past, check_expiry_at=past)
-    world.stage.mosaic.state.end_session(world.session_id)
+    world.end_at_mosaic()
     return lambda: expire_sessions(world.stage.services, override_guard=True)
 
 
 def purge(world: World) -> Callable[[], Any]:
     past = world.stage.now() - timedelta(days=365)
     world.set(ended_at=past, end_cause=EndCause.EXPIRED.value, sealed_session_id=None)
-    world.stage.mosaic.state.end_session(world.session_id)
+    world.end_at_mosaic()
     return lambda: purge_history(world.stage.services)
 
 
@@ -279,6 +316,32 @@ def sweep(world: World) -> Callable[[], Any]:
 def revoke_an_app(world: World) -> Callable[[], Any]:
     def act() -> None:
         list(revoke_app(world.stage.services, "shop", reason="an incident", override=True))
+
+    return act
+
+
+def revoke_by_hand(world: World) -> Callable[[], Any]:
+    theirs, user_id = IdpSession.user_id == world.user_id, world.user_id
+    how: Any = {"reason": "an incident", "override": True, "all_of_user": user_id}
+    return lambda: revoke(world.stage.services, theirs, **how)
+
+
+def replay(world: World) -> Callable[[], Any]:
+    """What was given up a year ago, and might be purged, is opened again."""
+    revoke_the_user(world)()
+    stage = world.stage
+    with stage.services.store.write() as connection:
+        kinds: tuple[leases.DeliveryKind, ...] = (UserRevocation, Logout, Notice)
+        for kind in kinds:
+            dead = update(kind).where(kind.closed_at.is_(None))
+            connection.execute(dead.values(closed_at=stage.now(), outcome=leases.DEAD))
+    world.age()
+
+    def act() -> int:
+        services = stage.services
+        of_users = mosaic_revocations.replay_dead_lettered(services)
+        of_sessions = mosaic_logouts.replay_dead_lettered(services)
+        return of_users + of_sessions + app_notices.replay_failed(services)
 
     return act
 
@@ -309,6 +372,8 @@ REQUESTS: list[Flow] = [
     log_out,
     log_out_before_registering,
     log_out_everywhere,
+    log_out_the_device,
+    log_out_what_expired,
     revoke_the_user,
     confirm_a_notice,
 ]
@@ -321,7 +386,9 @@ JOBS: list[Flow] = [
     purge,
     scrub,
     sweep,
+    revoke_by_hand,
     revoke_an_app,
+    replay,
     rotate_keys,
 ]
 # Where a proof goes to Mosaic.
