@@ -108,6 +108,7 @@ FLOWS: list[Flow] = [
     flows.purge,
     flows.revoke_by_hand,
     flows.revoke_an_app,
+    flows.replay,
     flows.rotate_keys,
 ]
 # After these no login of the user's device from before lives.
@@ -130,7 +131,9 @@ NEVER = {
 # With all of them it takes six minutes.
 OTHERS_AT_A_PLACE = 2
 # These have come to a bad end.
-ALWAYS: set[tuple[Flow, Flow]] = set()
+ALWAYS = {
+    (flows.replay, purge_all),
+}
 # Mosaic is asked to end all of a user, and each session that is known as well.
 TOLD_TWICE = {flows.revoke_the_user, flows.tell_mosaic_of_a_user, flows.replay}
 

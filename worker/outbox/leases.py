@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ColumnElement, Connection, Row, case, not_, or_, select, update
 
-from models import Logout, Notice, UserRevocation, new_id
+from models import IdpSession, Logout, LogoutRequest, Notice, UserRevocation, new_id
 from worker.errors import BreakerOpen, HeldBack, TryLater
 from worker.sessions import operator_trail
 from worker.sessions.operator_trail import Action
@@ -46,6 +46,12 @@ _REPLAYED: Final[dict[DeliveryKind, Action]] = {
     Logout: Action.LOGOUTS_REPLAYED,
     Notice: Action.NOTICES_REPLAYED,
     UserRevocation: Action.REVOCATIONS_REPLAYED,
+}
+# What is purged with its deliveries: its key, and what names it there.
+_GOES_WITH: Final[dict[DeliveryKind, tuple[Any, Any]]] = {
+    Logout: (IdpSession.id, Logout.idp_session_id),
+    Notice: (IdpSession.id, Notice.idp_session_id),
+    UserRevocation: (LogoutRequest.id, UserRevocation.logout_request_id),
 }
 
 
@@ -209,10 +215,12 @@ def reopen(
     An operator asks for it, of one app perhaps: it is written in their trail.
     """
     now = services.now()
+    closed = kind.closed_at.is_not(None) & which
     with services.store.write() as connection:
+        _keep_from_purge(connection, kind, closed)
         opened = connection.execute(
             update(kind)
-            .where(kind.closed_at.is_not(None), which)
+            .where(closed)
             .values(
                 closed_at=None,
                 outcome=None,
@@ -230,3 +238,16 @@ def reopen(
                 connection, _REPLAYED[kind], at=now, app_id=app_id, after={"opened": count}
             )
         return count
+
+
+def _keep_from_purge(
+    connection: Connection, kind: DeliveryKind, which: ColumnElement[bool]
+) -> None:
+    """Lock, in order, what deliveries go with, so that a purge passes it by.
+
+    It takes what is owed by nobody, and deletes the deliveries with it: those that we are about to
+    open among them. And it would wait for one of ours, and we for one of its.
+    """
+    key, of_delivery = _GOES_WITH[kind]
+    rows = select(key).where(key.in_(select(of_delivery).where(which))).order_by(key)
+    connection.execute(rows.with_for_update(read=True, key_share=True))
