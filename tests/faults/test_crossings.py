@@ -98,6 +98,7 @@ FLOWS: list[Flow] = [
     flows.log_out,
     flows.log_out_everywhere,
     flows.log_out_the_device,
+    flows.log_out_what_expired,
     flows.revoke_the_user,
     flows.confirm_a_notice,
     flows.tell_mosaic,
@@ -133,6 +134,7 @@ OTHERS_AT_A_PLACE = 2
 # These have come to a bad end.
 ALWAYS = {
     (flows.replay, purge_all),
+    (flows.log_out_what_expired, purge_all),
 }
 # Mosaic is asked to end all of a user, and each session that is known as well.
 TOLD_TWICE = {flows.revoke_the_user, flows.tell_mosaic_of_a_user, flows.replay}

@@ -24,7 +24,8 @@ def record_unknown_as_ended(
     the deliveries to Mosaic, here and below.
     """
     session_id = request.command.session_id
-    if session_id is None or _find(connection, services, session_id) is not None:
+    # Locked, so that no purge takes it before it is known what is owed.
+    if session_id is None or _find(connection, services, session_id, for_update=True) is not None:
         return ()
     session = new_id()
     if not _insert(connection, services, request, session, session_id):
@@ -65,8 +66,11 @@ def tell_of_expired(
     return _owe(connection, request, session.id)
 
 
-def _find(connection: Connection, services: Services, session_id: str) -> Session | None:
-    return mosaic_ids.find(connection, services.keyring.lookup_hash(session_id))
+def _find(
+    connection: Connection, services: Services, session_id: str, *, for_update: bool = False
+) -> Session | None:
+    session_hash = services.keyring.lookup_hash(session_id)
+    return mosaic_ids.find(connection, session_hash, for_update=for_update)
 
 
 def _insert(
