@@ -7,6 +7,7 @@ ring; what has ended ends at Mosaic, is told once, and gives nothing any more; n
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -362,3 +363,27 @@ def those_who_come(flow: Flow, turn: int) -> list[Flow]:
     chosen = {others[(first + next_one) % len(others)] for next_one in range(OTHERS_AT_A_PLACE)}
     chosen |= {other for other in others if (flow, other) in ALWAYS}
     return [other for other in others if other in chosen]
+
+
+def test_a_registration_of_a_session_that_is_purged_that_very_moment_is_answered(
+    empty_postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    flow = register_a_factor
+    with town(empty_postgres_url, redis_url, mosaic, flow) as here, ThreadPoolExecutor(1) as thread:
+        for place in itertools.count():
+            world = here.newcomer()
+            asked = flow(world)
+            flows.log_out(world)()
+            here.settle()
+            world.age()
+
+            def purge(world: World = world) -> None:
+                thread.submit(purge_all(world)).result(timeout=60)
+
+            cut = watched(here, place, purge)
+            with cut.watching():
+                asked()
+            story = f"at {place}, {cut.steps[place]}" if cut.was_made else "at its end"
+            here.require(asked.heard() is not None, "it is not answered", story)
+            if not cut.was_made:
+                break

@@ -54,7 +54,8 @@ def store(
 
     Safe to repeat, and in any order: an older token never takes back what a newer one proved, and
     a session that was logged out before it was registered stays ended. Raises `WrongSubject` when
-    the session is another user's here, `SessionChanged` when its new id is another session's.
+    the session is another user's here, `SessionChanged` when its new id is another session's, or a
+    session that ended long ago has just been purged.
     """
     app, identity, now = request.app, login.identity, services.now()
     lock_user(connection, identity.user_id)
@@ -122,7 +123,8 @@ def _locked(connection: Connection, services: Services, login: ActiveLogin) -> S
         session = mosaic_ids.find(connection, session_hash, for_update=True)
     else:
         session = queries.by_id(connection, login.into, for_update=True)
-    assert session is not None, "it was there before"  # noqa: S101
+    if session is None:
+        raise SessionChanged  # purged this very moment: what comes again opens it
     if login.into is not None and session.ended_at is None:
         _keep_new_id(connection, services, session, login)
     return session
