@@ -38,6 +38,8 @@ from worker.maintenance.scrub import scrub_answers
 from worker.operations.key_rotation import reseal
 from worker.operations.revoke_app import revoke_app
 from worker.outbox import app_notices, leases, mosaic_logouts, mosaic_revocations
+from worker.sessions import queries
+from worker.sign_in.late_id import keep_late_id
 from worker.tasks import maintenance
 from worker.tasks.logouts import END_AT_IDP, END_ORPHANS, END_USER_AT_IDP
 from worker.tasks.notices import DELIVER
@@ -273,6 +275,20 @@ def tell_an_app(world: World) -> Callable[[], Any]:
     return task(DELIVER, notice)
 
 
+def keep_a_late_id(world: World) -> Callable[[], Any]:
+    """Mosaic answers with another id, by which it alone knows the session, after the logout."""
+    stage, sessions = world.stage, world.stage.mosaic.state.sessions
+    with stage.services.store.read() as connection:
+        asked_about = queries.by_id(connection, world.ref)
+    app = stage.services.apps.find("forum")
+    assert asked_about is not None
+    assert app is not None
+    log_out(world)()
+    at_mosaic = sessions._by_id.pop(world.session_id)
+    sessions.give_new_id(at_mosaic)
+    return lambda: keep_late_id(stage.services, app, asked_about, at_mosaic.session_id)
+
+
 def end_orphans(world: World) -> Callable[[], Any]:
     faults = world.stage.mosaic.state.faults
     faults.add(Endpoint.PASSWORD_AUTHENTICATE, "drop_answer", times=1)
@@ -381,6 +397,7 @@ JOBS: list[Flow] = [
     tell_mosaic,
     tell_mosaic_of_a_user,
     tell_an_app,
+    keep_a_late_id,
     end_orphans,
     expire,
     purge,

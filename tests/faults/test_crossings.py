@@ -112,6 +112,8 @@ FLOWS: list[Flow] = [
     flows.revoke_an_app,
     flows.replay,
     flows.rotate_keys,
+    flows.visit_and_be_renamed,
+    flows.keep_a_late_id,
 ]
 # After these no login of the user's device from before lives.
 OF_ALL_LOGINS = {
@@ -129,6 +131,8 @@ NEVER = {
     (flows.purge, a_late_id),
     (flows.purge, register_a_factor),
     (flows.expire, register_a_factor),
+    (flows.visit_and_be_renamed, a_late_id),  # two at once, of one session, wait for each other
+    (flows.keep_a_late_id, a_late_id),
 }
 # With all of them it takes six minutes.
 OTHERS_AT_A_PLACE = 2
@@ -136,6 +140,8 @@ OTHERS_AT_A_PLACE = 2
 ALWAYS = {
     (flows.replay, purge_all),
     (flows.log_out_what_expired, purge_all),
+    (flows.visit_and_be_renamed, register_a_factor),
+    (flows.keep_a_late_id, register_a_factor),
 }
 # Mosaic is asked to end all of a user, and each session that is known as well.
 TOLD_TWICE = {flows.revoke_the_user, flows.tell_mosaic_of_a_user, flows.replay}
@@ -292,7 +298,8 @@ class Crossing:
             self.require(max(by_id.values(), default=0) <= 1, "Mosaic is told twice")
         for row in events_of(self.world):
             # Of a session that has another id Mosaic may be told by either.
-            most = 2 if self.other is a_late_id and row.event == audit.IDP_CONFIRMED else 1
+            is_renamed = self.other is a_late_id or self.town.flow is flows.keep_a_late_id
+            most = 2 if is_renamed and row.event == audit.IDP_CONFIRMED else 1
             if row.event in ONCE:
                 self.require(row.count <= most, f"{row.event} {row.count} times")
 

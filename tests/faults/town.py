@@ -42,6 +42,7 @@ ENDINGS = {
     flows.tell_mosaic,
     flows.tell_mosaic_of_a_user,
     flows.tell_an_app,
+    flows.keep_a_late_id,
     flows.expire,
     flows.sweep,
     flows.revoke_by_hand,

@@ -57,7 +57,10 @@ def find(
 def give_new(
     connection: Connection, keyring: KeyRing, session: Session, session_id: str, now: datetime
 ) -> None:
-    """Store the new id that Mosaic gave a session, the old one as an alias."""
+    """Store the new id that Mosaic gave a session, the old one as an alias.
+
+    The caller has locked first the user (`lock_user`), and then the session's row.
+    """
     alias = {"session_hash": session.session_hash, "idp_session_id": session.id, "created_at": now}
     known = upsert(connection, SessionAlias).values(alias)
     connection.execute(known.on_conflict_do_nothing())  # it may have had this id twice

@@ -16,10 +16,12 @@ _LOCK: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteg
 
 
 def lock_user(connection: Connection, user_id: str) -> None:
-    """Let a registration and a logout of one user or their device run one after the other.
+    """Let a registration run before or after what else changes of a user, before any row is locked.
 
-    Each would miss the other's rows otherwise: the logout ends the sessions it sees, and the
-    registration looks for a watermark that is not there yet. SQLite has one writer anyway.
+    That is a logout of the user or their device: each would miss the other's rows otherwise, since
+    the logout ends the sessions it sees, and the registration looks for a watermark that is not
+    there yet. And a new id of a session: a registration that still names the old one would find it
+    no more, nor its alias yet, and open the session once more. SQLite has one writer anyway.
     """
     if connection.dialect.name != "sqlite":
         connection.execute(_LOCK, {"key": lock_of(user_id)})

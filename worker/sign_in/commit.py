@@ -29,6 +29,7 @@ from worker.requests.request import OpenedRequest
 from worker.sessions import app_links, audit, mosaic_ids, queries
 from worker.sessions.caps import effective_expiry
 from worker.sessions.queries import Session
+from worker.sessions.watermarks import lock_user
 from worker.sign_in import refresh_tokens, slide
 from worker.sign_in.late_id import keep_late_id
 from worker.storage.encryption import KeyRing
@@ -173,6 +174,8 @@ def _settle_at_once(use: _Use) -> Settled | Again:
 
 def _settle_in(connection: Connection, use: _Use) -> Settled | Again:
     request, session = use.request, use.session
+    if use.new_hash != session.session_hash:
+        lock_user(connection, session.user_id)
     other = _of_new_id(connection, use)
     expires_at = slide.slide(connection, session, use.at, use.slid_to)
     if expires_at is None:

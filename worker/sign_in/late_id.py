@@ -14,6 +14,7 @@ from worker.app_registry import KnownApp
 from worker.logout.owed_end import owe_end
 from worker.sessions import mosaic_ids, queries
 from worker.sessions.queries import Session
+from worker.sessions.watermarks import lock_user
 from worker.wiring import Services
 
 
@@ -31,6 +32,7 @@ def keep_late_id(
         return found, ()
     # In a transaction of its own, which locks what it needs: what has ended stays so.
     with services.store.write() as connection:
+        lock_user(connection, found.user_id)
         return found, owe_end(connection, services, app, session_id, asked_about=found.id)
 
 
@@ -40,6 +42,7 @@ def _keep(services: Services, asked_about: Session, session_id: str) -> Session 
     found: Session | None = None
     try:
         with services.store.write() as connection:
+            lock_user(connection, asked_about.user_id)
             found = queries.by_id(connection, asked_about.id, for_update=True)
             if found is None or found.ended_at is not None:
                 return found
