@@ -214,3 +214,28 @@ def test_a_deployment_that_waits_for_its_turn_keeps_no_build_waiting(
     assert "there was nothing to do" in rest
     assert second.returncode == 0
     assert indexes(engine) == NEW
+
+
+def test_what_0012_builds_waits_for_no_lock_that_keeps_writers_waiting(
+    url: str, engine: Engine
+) -> None:
+    command.upgrade(config_for(url), "0011")
+    # As each INSERT and UPDATE of a worker's does, until its commit.
+    write = text("LOCK TABLE logouts, user_revocations, login_calls IN ROW EXCLUSIVE MODE")
+    queued = text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database AS here ON here.oid = pg_locks.database"
+        " WHERE here.datname = current_database() AND locktype = 'relation' AND NOT granted"
+    )
+    with engine.connect() as writer, ThreadPoolExecutor(1) as thread:
+        held = writer.begin()
+        writer.execute(write)
+        upgrade = thread.submit(command.upgrade, config_for(url), "0012")
+        wait_until(lambda: bool(building(engine)) or upgrade.done(), 60)
+        with engine.begin() as connection:
+            waiting = connection.execute(queued).scalar_one()
+            connection.execute(write)
+        is_done = upgrade.done()
+        held.rollback()
+    upgrade.result(timeout=60)
+
+    assert (waiting, is_done) == (0, False)
