@@ -113,6 +113,12 @@ def test_no_mark_grows_larger_than_a_cookie_may_be(sqlite_stage: Stage) -> None:
 
     assert mark is not None
     assert len(mark) < 2000
+    asked = {}
+    for number in (0, 8):
+        step = methods.SendLink(BACK, f"{number}@nowhere.example", "email")
+        begin(sqlite_stage, step)  # all other browsers have had their one of half a minute
+        asked[number] = begin(sqlite_stage, step, known_browser=mark).reason
+    assert asked == {0: Reason.TOO_MANY_ATTEMPTS, 8: None}  # the oldest names are forgotten
 
 
 def test_the_mark_of_another_user_or_app_makes_no_browser_known(sqlite_stage: Stage) -> None:
@@ -122,6 +128,21 @@ def test_the_mark_of_another_user_or_app_makes_no_browser_known(sqlite_stage: St
 
     for mark in (bobs, of_forum):
         assert log_in(sqlite_stage, known_browser=mark).reason == Reason.TOO_MANY_ATTEMPTS
+
+
+def test_the_mark_of_one_user_says_nothing_of_another_who_signs_in_there(
+    sqlite_stage: Stage,
+) -> None:
+    bob = methods.Password("bob", "bob's")
+    bobs = prove(sqlite_stage, bob).known_browser
+    adas = log_in(sqlite_stage, known_browser=bobs).known_browser
+    guess(sqlite_stage, 5)
+    for _ in range(5):
+        prove(sqlite_stage, methods.Password("bob", "wrong"))
+
+    assert prove(sqlite_stage, bob, known_browser=adas).reason == Reason.TOO_MANY_ATTEMPTS
+    assert log_in(sqlite_stage, known_browser=adas).verdict is Verdict.AUTHENTICATED
+    assert prove(sqlite_stage, bob, known_browser=bobs).verdict is Verdict.AUTHENTICATED
 
 
 def test_a_mark_is_forgotten_after_half_a_year(sqlite_stage: Stage) -> None:
@@ -353,6 +374,8 @@ def test_an_address_that_fails_for_many_names_waits_alone(sqlite_stage: Stage) -
     assert log_in(sqlite_stage, wishes=next_door).reason == Reason.TOO_MANY_ATTEMPTS
     elsewhere = Wishes(ip_address="2001:db8:1::1")
     assert log_in(sqlite_stage, wishes=elsewhere).verdict is Verdict.AUTHENTICATED
+    # Nor does it wait at another app: what one app says of addresses is its own word.
+    assert log_in(sqlite_stage, "forum", wishes=here).verdict is Verdict.AUTHENTICATED
 
 
 def test_who_reads_redis_learns_of_no_name_and_no_address(sqlite_stage: Stage) -> None:
@@ -405,6 +428,43 @@ def test_a_code_that_never_left_may_be_asked_for_again_at_once(sqlite_stage: Sta
     assert len(sqlite_stage.mosaic.state.outbox.sent()) == 1
 
 
+def test_a_code_that_was_asked_for_counts_whatever_mosaic_answers(sqlite_stage: Stage) -> None:
+    sqlite_stage.mosaic.state.faults.add(Endpoint.OTP_SEND, "status", status=403)
+
+    answers = [begin(sqlite_stage, methods.SendOtp("sms", *PHONE)) for _ in range(2)]
+
+    told = [answer.reason for answer in answers]
+    assert told == [Reason.CLIENT_REFUSED, Reason.TOO_MANY_ATTEMPTS]
+
+
+def test_a_count_is_empty_once_the_time_of_its_first_attempt_is_over(sqlite_stage: Stage) -> None:
+    redis: Any = sqlite_stage.redis
+    guess(sqlite_stage, 1)
+    (key,) = redis.keys("mosaic-sessions:sign-in:failed:*")
+    redis.pexpire(key, 60_000)  # fourteen of fifteen minutes go by
+
+    guess(sqlite_stage, 1)
+    log_in(sqlite_stage)  # counted, and taken back
+
+    assert int(redis.get(key)) == 2
+    assert 0 < redis.pttl(key) <= 60_000
+
+
+def test_no_code_is_sent_to_a_name_that_was_guessed_at_too_often_and_the_trail_says_so_once(
+    sqlite_stage: Stage,
+) -> None:
+    for _ in range(5):
+        prove(sqlite_stage, methods.Password(MAIL[0], "wrong", MAIL[1]))
+    before = calls(sqlite_stage)
+
+    answers = [begin(sqlite_stage, methods.SendOtp("email", *MAIL)) for _ in range(3)]
+
+    assert {answer.reason for answer in answers} == {Reason.TOO_MANY_ATTEMPTS}
+    assert calls(sqlite_stage) == before
+    limited = [detail for name, detail in sqlite_stage.events() if name == "sign_in_limited"]
+    assert limited == ["login"]
+
+
 def test_a_message_that_comes_again_is_counted_once(sqlite_stage: Stage) -> None:
     guesser = Guesser(by=Cause("shop", "its request"), subject=b"ada")
     buckets = limits.sends(guesser)
@@ -429,8 +489,8 @@ def test_sending_and_guessing_in_a_loop_stays_under_the_limits(sqlite_stage: Sta
             prove(sqlite_stage, methods.Code("x"), login=begun["login"])
 
     state = sqlite_stage.mosaic.state
-    assert len(state.outbox.sent()) <= 5
-    assert state.calls.count(Endpoint.OTP_AUTHENTICATE) <= 5
+    assert 0 < len(state.outbox.sent()) <= 5
+    assert 0 < state.calls.count(Endpoint.OTP_AUTHENTICATE) <= 5
 
 
 def test_that_a_limit_is_reached_is_in_the_trail_once_for_as_long_as_it_holds(
