@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from models import IdpSession, NoticeMethod, UserRevocation
 from session_client import requests
 from session_client.contract import LogoutWait, Reason, Verdict
+from simulator.server import SimulatorServer
 from tests.integration.mosaic.gateway_rig import Gateway, behind, told_operator
 from tests.stage import Stage
 from worker.app import app as celery_app
@@ -454,6 +455,23 @@ def test_a_user_unknown_to_all_that_ever_saw_them_is_gone(stage: Stage) -> None:
 
     assert tell_mosaic(stage) == "confirmed"
     assert calls(stage) == {DELETE: 3}
+
+
+def test_no_other_mosaic_is_asked_to_end_a_user_whom_that_of_the_app_does_not_know(
+    stage: Stage,
+) -> None:
+    with SimulatorServer() as elsewhere:
+        elsewhere.state.add_client("client-abroad", "secret-of-abroad")
+        there = {"base_url": elsewhere.url, "token_url": elsewhere.token_url}
+        stage.add_app("abroad", **there, jwks_url=elsewhere.jwks_url)
+        abroad = elsewhere.state.login("ada", "client-abroad", amr=("pwd",))
+        stage.remember(abroad, app_id="abroad")
+        unknown_to(stage, "client-desk")
+        revoke(stage)
+
+        assert tell_mosaic(stage) == "confirmed"
+        assert calls(stage) == {DELETE: 1}
+        assert elsewhere.state.is_live(abroad.session_id)
 
 
 def test_who_is_unknown_to_those_that_can_be_asked_is_not_gone_while_an_app_cannot_be(

@@ -34,6 +34,7 @@ from tests.integration.sign_in.ticket_rig import (
 )
 from tests.stage import Stage, claims_of
 from worker.app_registry import RELOAD_AFTER_SECONDS
+from worker.operations import apps
 from worker.storage.encryption import Hashed
 from worker.tasks import wake_ups
 from worker.tasks.logouts import END_AT_IDP
@@ -221,6 +222,35 @@ def test_no_ticket_goes_to_an_app_of_another_mosaic(hub: Stage) -> None:
     answer = ask_for_ticket(hub, token, "abroad")
 
     assert (answer.verdict, answer.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
+
+
+def test_a_ticket_on_its_way_to_an_app_that_moves_to_another_mosaic_gives_nothing(
+    hub: Stage,
+) -> None:
+    visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
+    apps.set_app(hub.services, "forum", base_url="http://127.0.0.1:1")
+    hub.services.apps._apps.clear()
+
+    answer = visit.redeem()
+
+    assert is_refused(answer)
+    assert refusals(hub) == ["other_mosaic"]
+
+
+def test_the_same_user_id_at_another_mosaic_is_another_user(hub: Stage) -> None:
+    with SimulatorServer() as elsewhere:
+        elsewhere.state.add_client("client-abroad", "secret-of-abroad")
+        there = {"base_url": elsewhere.url, "token_url": elsewhere.token_url}
+        hub.add_app("abroad", **there, jwks_url=elsewhere.jwks_url)
+        login = elsewhere.state.login("ada", "client-abroad", amr=("pwd",))
+        abroad = hub.remember(login, app_id="abroad")
+        visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
+
+        answer = visit.redeem(replaces=abroad.browser_token)
+
+    assert is_refused(answer)
+    assert refusals(hub) == ["other_user"]
+    assert hub.session(UUID(abroad.session_ref)).ended_at is None
 
 
 NAMES_NOBODY: dict[str, Callable[[Stage], str]] = {

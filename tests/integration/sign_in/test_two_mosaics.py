@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from session_client import logins, methods, requests
 from session_client.contract import LogoutScope, Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.stage import Stage
+from worker.operations import apps
 
 
 @pytest.fixture
@@ -74,3 +77,45 @@ def test_at_its_own_mosaic_it_is_served_like_any_other(
 
     assert UUID(answer.session_ref) == ref
     assert stage.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
+
+
+# --- an app that has moved there
+
+
+def by_reference(stage: Stage, shared: Any) -> Any:
+    named = requests.SilentAuth(session_ref=shared.session_ref, user_id="ada")
+    return stage.ask("forum", named)
+
+
+def by_refresh_token(stage: Stage, shared: Any) -> Any:
+    return stage.ask("forum", requests.Refresh(refresh_token=shared.tokens.refresh_token))
+
+
+def by_step_up(stage: Stage, shared: Any) -> Any:
+    token = stage.signed_in().browser_token
+    proof = methods.Password("ada", "a secret of hers")
+    return stage.ask("forum", logins.Authenticate(proof=proof, step_up=token))
+
+
+@pytest.mark.parametrize("ask", [by_reference, by_refresh_token, by_step_up])
+def test_an_app_that_has_moved_gives_its_new_mosaic_nothing_of_the_sessions_it_knew(
+    stage: Stage, elsewhere: SimulatorServer, ask: Callable[[Stage, Any], Any]
+) -> None:
+    apps.set_app(stage.services, "forum", allow=("offline",), methods=("password",))
+    ref = stage.registered()
+    shared = stage.silent_auth("ada", "forum")
+    elsewhere.state.add_client("client-forum", "secret-of-forum")
+    apps.set_app(
+        stage.services,
+        "forum",
+        base_url=elsewhere.url,
+        token_url=elsewhere.token_url,
+        jwks_url=elsewhere.jwks_url,
+    )
+    stage.services.apps._apps.clear()
+
+    answer = ask(stage, shared)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.NO_SESSION)
+    assert asked(elsewhere) == []
+    assert stage.session(ref).ended_at is None
