@@ -72,6 +72,23 @@ def test_an_answer_from_before_takes_no_newer_id_back(stage: Stage) -> None:
     require_alive(stage, browser)
 
 
+def test_an_earlier_id_that_comes_with_a_factor_is_the_sessions_own_again(stage: Stage) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    first_id = session.session_id
+    state.faults.add("session/authenticate", "rotate_session_id", times=1)
+    assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
+    session = state.sessions._by_id[first_id]  # itself, to which Mosaic gives its first id back
+    later_id, session.session_id = session.session_id, first_id
+
+    answer = log_in(stage, step_up=browser.browser_token)
+
+    assert answer.verdict is Verdict.AUTHENTICATED
+    state.sessions._by_id.pop(later_id)
+    require_alive(stage, answer)
+
+
 def test_of_a_step_up_that_was_called_unknown_the_new_id_is_kept(stage: Stage) -> None:
     browser = log_in(stage)
     state = stage.mosaic.state

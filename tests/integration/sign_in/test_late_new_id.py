@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from models import EndCause, IdpSession
+from models import EndCause, IdpSession, Logout
 from session_client.contract import Reason, Verdict
 from simulator.controls.gates import Gate
 from simulator.idp.endpoints import Endpoint
@@ -23,6 +23,7 @@ from tests.integration.storage.pg_locks import (
     patient_locks,
 )
 from tests.stage import Stage
+from worker.outbox import leases
 from worker.sessions import mosaic_ids, queries
 from worker.sign_in.late_id import keep_late_id
 
@@ -101,6 +102,22 @@ def test_mosaic_is_told_of_the_end_by_the_id_that_came_too_late(apps: Stage, end
     # It is found by the new id as well as by the old one.
     again = apps.log_out(session_id=session.session_id)
     assert (again.sessions_ended, again.idp_unconfirmed) == (0, 0)
+
+
+def test_a_delivery_that_was_given_up_begins_anew_with_the_id_that_came_late(apps: Stage) -> None:
+    with renamed_meanwhile(apps) as (ref, gate, asked):
+        log_out(apps, ref)
+        given_up = {"closed_at": apps.now(), "outcome": leases.DEAD, "attempts": 12}
+        with apps.services.store.write() as connection:
+            crashes = leases.MAX_CRASHES + 1
+            connection.execute(update(Logout).values(**given_up, crashes=crashes))
+        gate.release()
+        asked.result(timeout=60)
+
+    (owed,) = apps.logouts()
+    assert (owed.closed_at, owed.outcome, owed.attempts, owed.crashes) == (None, None, 0, 0)
+    assert apps.tell_mosaic() == ["confirmed"]
+    assert apps.mosaic.state.live_sessions("ada") == []
 
 
 def test_a_worker_that_tells_of_the_old_id_meanwhile_confirms_nothing(apps: Stage) -> None:
