@@ -275,6 +275,23 @@ def test_an_answer_that_comes_after_it_was_called_unknown_is_thrown_away(stage: 
     assert stage.mosaic.state.live_sessions("ada") == []  # it was ended there, too
 
 
+def test_a_call_whose_time_is_just_over_is_not_called_unknown_before_its_answer_is_stored(
+    stage: Stage,
+) -> None:
+    sent = proof(stage)
+    with (
+        stage.mosaic.state.gates.hold(PROVE) as gate,
+        stage.meanwhile(lambda: stage.run(sent)) as slow,
+    ):
+        gate.wait_arrived()
+        stage.pass_time(seconds=stage.settings.mosaic_timeout_seconds + 3)
+        scrub_answers(stage.services)
+        gate.release()
+        slow.result(timeout=60)
+
+    assert stage.answer_to(sent).verdict is Verdict.AUTHENTICATED
+
+
 def test_tokens_that_do_not_verify_are_given_to_nobody_and_their_session_ended(
     stage: Stage,
 ) -> None:
@@ -354,8 +371,9 @@ def _everything(redis: Any) -> list[bytes]:
 
 def test_answers_are_scrubbed_when_their_request_cannot_come_again(stage: Stage) -> None:
     log_in(stage)
+    stage.pass_time(seconds=85)  # it can come for 30, and who waits for its proof for 60 more
     assert scrub_answers(stage.services).rows["answers"] == 0
-    stage.pass_time(seconds=91)
+    stage.pass_time(seconds=6)
 
     assert scrub_answers(stage.services).rows["answers"] == 1
     assert [row.sealed_answer for row in rows(stage)] == [None]
