@@ -60,6 +60,7 @@ class Client(SessionClient):
         self.sent: list[str] = []
         self.batches: list[int] = []
         self.answers_about = "sessions.logout"
+        self.retry_after: float | None = None
         self.on_send: Callable[[], object] = lambda: None
 
     @property
@@ -81,7 +82,8 @@ class Client(SessionClient):
                 continue
             content = {"v": 1, "task": self.answers_about, "app_id": "shop", "verdict": says[0],
                        "reason": says[1], "request_id": message.request_id, "data": {},
-                       "answered_at": "2026-11-02T08:00:00Z"}  # fmt: skip
+                       "answered_at": "2026-11-02T08:00:00Z",
+                       "retry_after": self.retry_after}  # fmt: skip
             yield sealing.seal(self._app.key, sealing.Kind.ANSWER, content).encode()
 
 
@@ -153,6 +155,46 @@ def test_what_is_put_back_rests_a_while(
 
     assert client.sent == ids
     assert spool.counts() == SpoolCounts(waiting=1, refused=0)
+
+
+def rests(store: SqliteSpool) -> float:
+    """Return in how many seconds the one that waits is due, and have it be due at once."""
+    with closing(sqlite3.connect(store._path)) as connection:
+        due = f"SELECT not_before - {SqliteSpool._NOW} FROM spooled_logouts"  # noqa: S608 - ours
+        ((seconds,),) = connection.execute(due).fetchall()
+        connection.execute("UPDATE spooled_logouts SET not_before = 0")
+        connection.commit()
+    return float(seconds)
+
+
+def test_what_is_put_back_rests_twice_as_long_each_time_and_ten_seconds_at_most(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "MAX_PAUSE_SECONDS", 10.0)
+    client = Client(*[None] * 7)
+    spooled(client, store, 1)
+    spool = spool_of(client, store)
+
+    pauses = []
+    for _ in range(7):
+        spool.deliver()
+        pauses.append(rests(store))
+
+    assert pauses == pytest.approx([1, 2, 4, 8, 10, 10, 10], abs=0.9)
+
+
+@pytest.mark.parametrize(("asks", "pause"), [(0.0, 1), (0.2, 1), (3.0, 3), (600.0, 10)])
+def test_what_is_put_off_rests_as_long_as_the_worker_asks_from_one_to_ten_seconds(
+    store: SqliteSpool, monkeypatch: pytest.MonkeyPatch, asks: float, pause: float
+) -> None:
+    monkeypatch.setattr(drain, "MAX_PAUSE_SECONDS", 10.0)
+    client = Client(DOWN)
+    client.retry_after = asks
+    spooled(client, store, 1)
+
+    spool_of(client, store).deliver()
+
+    assert rests(store) == pytest.approx(pause, abs=0.9)
 
 
 def test_a_worker_that_asks_for_patience_is_asked_again_with_the_same_request(
@@ -522,6 +564,40 @@ def test_the_thread_starts_by_itself_and_delivers_what_was_there_and_what_comes(
     spool.stop()
 
     assert threads() == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_refused_is_sent_by_the_thread_of_a_process_that_has_logged_nobody_out(
+    store: SqliteSpool,
+) -> None:
+    spool_of(Client((Verdict.UNAUTHORIZED, Reason.APP_DISABLED)), store).logout(
+        user_id=USER, session_id=SECRET
+    )
+    spool_of(Client((Verdict.UNAUTHORIZED, Reason.APP_DISABLED)), store).deliver()
+    spool = LogoutSpool(Client(), store)
+
+    assert spool.retry_refused() == 1
+
+    poll_until(lambda: spool.counts() == SpoolCounts(waiting=0, refused=0), 60)
+    spool.stop()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_is_followed_by_another(store: SqliteSpool) -> None:
+    client = Client()
+    client.on_send = Mock(side_effect=[SystemExit, None])  # an app's own `on_refused` may do it
+    spool = LogoutSpool(client, store)
+    spool.start()
+    (thread,) = threads()
+    spool.logout(user_id=USER, session_id=SECRET)
+    thread.join(60)
+
+    spool.logout(user_id=USER, session_id="another")
+
+    assert not thread.is_alive()
+    poll_until(lambda: len(waiting(store)) == 1, 60)  # the other is held for its lease
+    spool.stop()
 
 
 def test_a_new_logout_wakes_the_thread_at_once(
