@@ -126,7 +126,6 @@ class Drain:
         done: Round,
     ) -> None:
         """Send them, and take out of *on_way* what was answered for good."""
-        ended.SEEN.outlast(LONGEST_LISTEN_SECONDS)
         sent = [sealed for _, sealed in on_way.values()]
         try:
             for raw in self._driver().ask_all(sent, name, seconds, LONGEST_LISTEN_SECONDS):
