@@ -24,7 +24,7 @@ from worker.mosaic.deadline import Deadline
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import HttpAnswer, MosaicHttp
 from worker.mosaic.id_tokens import IdTokenVerifier
-from worker.mosaic.jwks import KeySets, read_key_set
+from worker.mosaic.jwks import MAX_KEYS, KeySets, read_key_set
 from worker.storage.redis_client import connect_redis
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -143,6 +143,7 @@ def test_an_honest_token_says_who_the_user_is() -> None:
         {"amr": "pwd"},
         {"auth_time": None},
         {"auth_time": str(T0 - 600)},
+        {"auth_time": T0 + 60},
         {"nbf": None},
         {"acr": "1", "tid": "t", "surprise": {}},
     ],
@@ -305,6 +306,7 @@ FORGED: dict[str, tuple[str, str]] = {
     "amr of numbers": ("amr", sign({**CLAIMS, "amr": [1]})),
     "auth_time a string": ("auth_time", sign({**CLAIMS, "auth_time": "now"})),
     "auth_time without end": ("auth_time", sign({**CLAIMS, "auth_time": "9" * 400})),
+    "auth_time in digits of no number": ("auth_time", sign({**CLAIMS, "auth_time": "²"})),
     "auth_time a fraction in words": ("auth_time", sign({**CLAIMS, "auth_time": f"{T0}.5"})),
     "auth_time ahead in words": ("auth_time", sign({**CLAIMS, "auth_time": str(T0 + 61)})),
     "auth_time ahead": ("auth_time", sign({**CLAIMS, "auth_time": T0 + 61})),
@@ -424,6 +426,12 @@ def test_one_bad_key_does_not_spoil_the_others() -> None:
     ]
 
     assert [key.kid for key in read_key_set({"keys": [*bad, good]}).keys] == ["k1"]
+
+
+def test_of_a_key_set_without_end_no_more_is_read_than_a_worker_can_hold() -> None:
+    good = public(rsa())
+
+    assert len(read_key_set({"keys": [good] * 1000}).keys) == MAX_KEYS
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"keys": None}, {"keys": {}}, {"keys": []}])

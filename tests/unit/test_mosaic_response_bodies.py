@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from worker.errors import MosaicContractBroken
-from worker.mosaic.response_bodies import read_client_token, read_tokens
+from worker.mosaic.response_bodies import read_client_token, read_sessions, read_tokens
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BODY = {
@@ -115,3 +115,16 @@ def test_one_wrong_field_spoils_the_answer(change: dict[str, Any]) -> None:
 def test_a_client_token_that_cannot_travel_in_a_header_is_refused(token: str) -> None:
     with pytest.raises(MosaicContractBroken, match="access_token"):
         read_client_token({"access_token": token, "expires_in": 3600}, NOW)
+
+
+@pytest.mark.parametrize(
+    "began",
+    ["2026-01-01T00:00:00", "2026-01-01", "1767225600", 1767225600, "", None, "2026-13-01T00:00Z"],
+)
+def test_a_session_that_began_at_no_moment_spoils_the_list(began: Any) -> None:
+    """Without its zone a time is no moment: the worker could not say what began before it."""
+    listed = [{"session_id": "s", "start_time": "2026-01-01T01:00:00+01:00"}]
+    assert [session.started_at for session in read_sessions(listed)] == [NOW]
+
+    with pytest.raises(MosaicContractBroken, match="start_time"):
+        read_sessions([*listed, {"session_id": "t", "start_time": began}])

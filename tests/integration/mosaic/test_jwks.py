@@ -305,6 +305,8 @@ def test_an_operator_who_tries_a_key_set_asks_at_once(rig: Rig) -> None:
     gateway.try_key_set(rig.app)
 
     assert verify(rig, gateway) == "ada"
+    rig.state.rotate_keys(keep_old=False)
+    assert verify(rig, gateway) == "ada"  # what failed before puts off no fetch any more
 
 
 def test_a_request_with_little_time_speaks_for_no_other(rig: Rig) -> None:
@@ -313,6 +315,17 @@ def test_a_request_with_little_time_speaks_for_no_other(rig: Rig) -> None:
         gateway.require_keys(rig.app, timeout_seconds=0.3)
 
     assert verify(rig, gateway) == "ada"
+
+
+def test_a_fetch_that_failed_at_once_speaks_for_all_however_little_time_it_had(rig: Rig) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("jwks", "status", status=503)
+
+    for _ in range(3):
+        with pytest.raises(MosaicUnavailable):
+            gateway.require_keys(rig.app, timeout_seconds=MIN_COUNTED_SECONDS * 0.9)
+
+    assert rig.count("jwks") == 1
 
 
 def test_a_fetch_that_had_its_time_speaks_for_those_that_wait(rig: Rig) -> None:

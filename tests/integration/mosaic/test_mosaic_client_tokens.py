@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 
 from tests.integration.mosaic.mosaic_rig import (
+    Free,
     Rig,
     at_once,
     authenticate,
@@ -268,6 +269,20 @@ def test_a_client_that_stays_refused_is_not_asked_for_in_a_loop(rig: Rig, status
     assert rig.count("token") == 3
 
 
+def test_a_client_that_lacks_one_right_and_has_another_costs_no_fetch_for_each_call(
+    rig: Rig,
+) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("session/logout", "status", status=403)
+
+    for _ in range(5):
+        authenticate(gateway, rig.app, session)
+        with pytest.raises(ClientRefused):
+            gateway.logout_session(Free(), rig.app, session, timeout_seconds=5)
+
+    assert rig.count("token") == 2
+
+
 def test_a_storm_of_401_makes_one_fetch(rig: Rig) -> None:
     session = rig.login().session_id
     gateways = [rig.gateway(), rig.gateway()]
@@ -322,6 +337,19 @@ def test_a_wrong_secret_is_refused_and_not_asked_for_again_at_once(rig: Rig, ans
     with pytest.raises(ClientRefused):
         authenticate(gateway, wrong, session)
     assert rig.count("token") == 2
+
+
+def test_a_clock_that_was_set_back_keeps_out_no_client_that_was_refused_before(rig: Rig) -> None:
+    gateway = rig.gateway()
+    for endpoint, status in (("token", 401), ("session/logout", 403)):
+        rig.state.faults.add(endpoint, "status", status=status)
+        with pytest.raises(ClientRefused):
+            gateway.logout_session(Free(), rig.app, "a session", timeout_seconds=5)
+        rig.state.faults.clear()
+        rig.state.revoke_client_tokens()
+
+        rig.advance(-3600)
+        gateway.logout_session(Free(), rig.app, "a session", timeout_seconds=5)
 
 
 def test_a_corrected_secret_works_at_once(rig: Rig) -> None:
