@@ -117,6 +117,17 @@ def test_it_holds_no_more_than_it_may_and_the_newest_at_that(memory: EndedSessio
     assert memory.reason("ref-900") == Reason.LOGGED_OUT
 
 
+def test_an_end_that_is_seen_again_is_among_the_newest(memory: EndedSessions) -> None:
+    for number in range(100):
+        memory.add(f"ref-{number}")
+
+    memory.add("ref-0")
+    memory.add("one more")
+
+    assert memory.reason("ref-0") == Reason.LOGGED_OUT
+    assert memory.reason("ref-1") is None
+
+
 def test_what_is_over_takes_no_room(memory: EndedSessions, clock: Clock) -> None:
     for number in range(50):
         memory.add(f"ref-{number}")

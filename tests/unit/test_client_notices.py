@@ -181,6 +181,12 @@ def test_a_token_signed_with_another_key_is_refused_whatever_kid_it_names() -> N
             verified(signed("other", header=header))
 
 
+def test_a_token_that_asks_for_what_is_not_understood_is_refused() -> None:
+    """RFC 7515 section 4.1.11: who does not know what `crit` names must not take the token."""
+    with pytest.raises(InvalidNotice, match="signature"):
+        verified(signed(header={"crit": ["kid"]}))
+
+
 def test_while_the_worker_changes_its_key_tokens_of_both_are_believed() -> None:
     for key in ("first", "other"):
         assert verified(signed(key), jwks=jwks("first", "other")).notice_id == "n-1"
