@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from models import Logout, Notice, new_id
-from session_client import requests
+from session_client import contract, requests
 from session_client.contract import LogoutScope, LogoutWait, Reason, Verdict
 from tests.integration.outbox.propagation_rig import by_queue, confirm, deliver, notices, receipt
 from tests.stage import Stage
@@ -217,3 +217,14 @@ def test_it_names_the_sessions_that_the_app_shares_and_no_others(stage: Stage, a
 
     for proof in receipts:
         assert {UUID(ref) for ref in proof.session_refs} == ours
+
+
+def test_it_names_no_more_sessions_than_an_answer_holds_and_of_them_the_newest(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "MAX_SESSION_REFS", 2)
+    refs = [shared(stage, "desk") for _ in range(3)]
+
+    proof = stage.log_out(app_id="desk", scope=LogoutScope.USER)
+
+    assert [UUID(ref) for ref in proof.session_refs] == sorted(refs, reverse=True)[:2]

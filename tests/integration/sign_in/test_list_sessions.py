@@ -8,6 +8,7 @@ import pytest
 
 from session_client.contract import Verdict
 from tests.stage import Stage
+from worker.sign_in import list_sessions
 
 
 @pytest.fixture
@@ -36,6 +37,18 @@ def test_an_app_sees_the_sessions_it_shares_newest_first(apps: Stage) -> None:
     assert (newest.amr, newest.device_id, newest.apps) == (("mfa", "pwd", "sms"), None, ("shop",))
     assert oldest.device_id == "phone"
     assert newest.expires_at == apps.session(second).expires_at
+
+
+def test_no_more_are_listed_than_an_answer_holds_and_of_them_the_newest(
+    apps: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_sessions, "_MAX_SESSIONS", 2)
+    refs = []
+    for _ in range(3):
+        refs.append(apps.registered())
+        apps.pass_time(seconds=2)
+
+    assert listed(apps, "shop") == [refs[2], refs[1]]
 
 
 def test_a_session_is_seen_by_an_app_from_its_first_tokens_on(apps: Stage) -> None:
