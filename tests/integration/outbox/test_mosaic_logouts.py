@@ -368,7 +368,7 @@ def test_a_delivery_that_does_not_exist_is_nobodys(sqlite_stage: Stage) -> None:
 
 def test_pauses_double_with_jitter_up_to_a_limit() -> None:
     for attempts, ceiling in [(1, 2), (2, 4), (5, 32), (9, 300), (10_000, 300)]:
-        pauses = [pause_before_next(attempts, 2, 300, 0) for _ in range(200)]
+        pauses = [pause_before_next(attempts, 2.0, 300.0, 0) for _ in range(200)]
         assert ceiling / 10 <= min(pauses) < max(pauses) <= ceiling
         assert len(set(pauses)) > 1
 

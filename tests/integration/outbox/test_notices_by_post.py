@@ -177,3 +177,16 @@ def test_failed_notices_are_opened_again_on_request_and_others_are_not(sender: S
     told = [claims_of(token_in(request))["jti"] for request in receiver.requests]
     assert told == [str(notice_id)] * 2
     assert app_notices.replay_failed(sender.services) == 0  # it is confirmed
+
+
+def test_a_notice_that_is_opened_again_is_tried_for_as_long_as_a_new_one(sender: Stage) -> None:
+    with Receiver(saying(answer("503 Later"))) as receiver:
+        by_post(sender, "forum", receiver.url)
+        notice_id = owed(sender)
+        sender.pass_time(days=4)
+        assert deliver(sender, notice_id) == "failed"
+        app_notices.replay_failed(sender.services)
+
+        for outcome in (None, None, "failed"):
+            assert deliver(sender, notice_id) == outcome
+            sender.pass_time(days=2)
