@@ -165,7 +165,8 @@ def test_a_mosaic_that_is_down_is_told_of_each_logout_once_and_then_asked_by_few
     queue.work()
     queue.live(A_MINUTE)
 
-    assert queue.stage.mosaic.state.calls.count(TELL) <= 60 + 2 * A_MINUTE
+    assert 60 <= queue.stage.mosaic.state.calls.count(TELL) <= 60 + 2 * A_MINUTE
+    assert all(row.attempts for row in queue.stage.logouts())
 
 
 @pytest.fixture

@@ -39,12 +39,13 @@ def sharing(sqlite_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterato
 def test_a_large_token_reaches_the_app_and_those_who_ask_the_same(sharing: Stage) -> None:
     stage = sharing
     gateway = Gateway(200, {"access_token": "a" * 8192, "expires_in": 3600})
-    with behind(stage, gateway, "kiosk"):
+    with behind(stage, gateway, "kiosk") as server:
         stage.registered("ada", "kiosk")
         gateway.body["id_token"] = large_token(stage, "kiosk")
 
         answers = [stage.silent_auth("ada", "kiosk") for _ in range(2)]
 
+    assert len(server.requests) == 1
     for answer in answers:
         assert answer.verdict is Verdict.AUTHENTICATED
         assert claims_of(answer.tokens.id_token)["custom_data"] == FULL
