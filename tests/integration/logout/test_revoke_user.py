@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from session_client import requests
 from session_client.contract import LogoutWait, Reason, Verdict
 from simulator.server import SimulatorServer
 from tests.integration.mosaic.gateway_rig import Gateway, behind, told_operator
+from tests.integration.traffic.traffic_rig import pass_redis_time
 from tests.stage import Stage
 from worker.app import app as celery_app
 from worker.maintenance.purge import purge_history
@@ -20,6 +22,7 @@ from worker.operations import overview
 from worker.outbox import leases, mosaic_revocations
 from worker.tasks import wake_ups
 from worker.tasks.logouts import END_USER_AT_IDP
+from worker.traffic.scripts import PROBES_AT_A_TIME
 
 DELETE, LIST, TELL = "sessions/delete", "sessions/list", "session/logout"
 FRONTEND = "frontend_sessions/delete"
@@ -285,6 +288,48 @@ def test_a_worker_that_dies_after_mosaic_did_it_is_repeated_by_the_list(stage: S
 
     assert tell_mosaic(stage) == "confirmed"
     assert at_mosaic(stage) == {again.session_id}
+
+
+@pytest.fixture
+def wary(store_url: str, redis_url: str, mosaic: SimulatorServer) -> Iterator[Stage]:
+    """A stage whose breakers open at the first failure."""
+    with Stage(store_url, redis_url, mosaic, breaker_failures="1") as stage:
+        stage.add_app("desk", capabilities=MAY)
+        yield stage
+
+
+def test_a_revocation_is_tried_once_and_then_waits_while_its_breaker_is_open(wary: Stage) -> None:
+    wary.mosaic.state.faults.add(DELETE, "status", status=503)
+    revoke(wary)
+    assert tell_mosaic(wary) is None
+    assert calls(wary) == {DELETE: 1}
+    wary.pass_time(seconds=wary.settings.delivery_retry_seconds + 2)
+
+    assert tell_mosaic(wary) is None
+
+    assert calls(wary) == {DELETE: 1}
+    (row,) = revocations(wary)
+    assert (row.attempts, row.last_error.partition(":")[0]) == (1, "BreakerOpen")
+
+
+def test_a_revocation_that_comes_too_late_for_a_call_takes_no_probes_place(
+    wary: Stage, redis_url: str
+) -> None:
+    wary.mosaic.state.faults.add(DELETE, "status", status=503, times=1)
+    revoke(wary, "ada", frontend=True)
+    assert tell_mosaic(wary) is None  # the breaker is open
+    pass_redis_time(redis_url, wary.settings.breaker_open_seconds)
+    wary.pass_time(seconds=90)
+    done = {"backend_ended_at": wary.now(), "next_attempt_at": wary.now()}
+    app = wary.services.apps.find("desk")
+    assert app is not None
+    for _ in range(PROBES_AT_A_TIME):
+        reopened = {"closed_at": None, "outcome": None}
+        with wary.services.store.write() as connection:
+            connection.execute(update(UserRevocation).values(**done, **reopened))
+        assert tell_mosaic(wary) == "failed"
+
+    assert wary.services.traffic.admit_logout(app.mosaic, "s", is_untried=False).is_probe
 
 
 def test_the_sweep_wakes_a_revocation_whose_message_was_lost(
