@@ -280,6 +280,21 @@ def test_a_token_replaced_long_ago_names_nobody_and_its_session_lives_on(stage: 
     assert stage.events()[-1] == ("replaced_token_presented", None)
 
 
+def test_a_token_that_was_replaced_long_ago_is_not_replaced_a_moment_ago_by_coming_again(
+    stage: Stage,
+) -> None:
+    login = stage.login("ada", "shop")
+    token = stage.remember(login).browser_token
+    stage.pass_time(seconds=5)
+    factor = stage.mosaic.state.add_factor(login.session_id, "client-shop", "sms")
+    stage.remember(factor)
+    stage.pass_time(seconds=31)
+
+    stage.remember(factor, replaces=token)
+
+    assert refused_with(stage.browse(token)) is Reason.NO_SESSION
+
+
 def test_a_restored_browser_does_not_fill_the_trail(stage: Stage) -> None:
     token = replaced(stage)
     stage.pass_time(seconds=31)
@@ -308,9 +323,13 @@ def test_a_token_and_the_device_of_its_session_go_together(stage: Stage) -> None
 def test_another_device_than_the_sessions_is_refused_and_noted(
     stage: Stage, device_id: str | None
 ) -> None:
-    token = stage.signed_in(device_id=device_id).browser_token
+    login = stage.signed_in(device_id=device_id)
 
-    answers = [stage.browse(token, device_id="phone") for _ in range(3)]
+    answers = [stage.browse(login.browser_token, device_id="phone") for _ in range(3)]
+    by_reference = requests.SilentAuth(
+        session_ref=login.session_ref, user_id="ada", device_id="phone"
+    )
+    answers.append(stage.ask("shop", by_reference))
 
     assert {refused_with(answer) for answer in answers} == {Reason.NO_SESSION}
     assert asked_of_mosaic(stage) == 0
@@ -490,6 +509,20 @@ def test_a_login_told_after_its_factor_gives_no_token(stage: Stage) -> None:
     late = stage.remember(login)
 
     assert (late.verdict, late.browser_token) == (Verdict.OK, None)
+    assert stage.browse(newer).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_newer_login_by_the_same_factors_gives_a_new_token_and_the_older_gives_nothing(
+    stage: Stage,
+) -> None:
+    login = stage.login("ada", "shop")
+    older = stage.remember(login).browser_token
+    stage.pass_time(minutes=1)
+
+    again = stage.mosaic.state.mint_id_token(aud="client-shop", amr=["pwd"])
+    newer = stage.remember(login, id_token=again).browser_token
+
+    assert refused_with(stage.browse(older)) is Reason.TOKEN_REPLACED
     assert stage.browse(newer).verdict is Verdict.AUTHENTICATED
 
 

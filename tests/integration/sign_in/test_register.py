@@ -43,6 +43,37 @@ def test_a_login_is_remembered_with_what_it_proves(stage: Stage) -> None:
     assert stage.events() == [("registered", None)]
 
 
+def test_a_login_that_is_told_late_lives_and_was_used_as_long_as_mosaic_knows(
+    stage: Stage,
+) -> None:
+    login = stage.login("ada", "shop")
+    at = stage.now()
+    stage.pass_time(minutes=10)
+
+    stage.remember(login)
+
+    (session,) = stage.sessions()
+    assert abs(session.expires_at - at - timedelta(days=14)) < timedelta(seconds=5)
+    assert abs(session.last_used_at - at) < timedelta(seconds=5)
+
+
+def test_a_newer_token_that_tells_of_an_older_login_makes_none_older(stage: Stage) -> None:
+    login = stage.login("ada", "shop")
+    stage.remember(login)
+    (before,) = stage.sessions()
+    stage.pass_time(minutes=1)
+    hour_ago = int(stage.now().timestamp()) - 3600
+    token = stage.mosaic.state.mint_id_token(
+        aud="client-shop", amr=["pwd", "sms"], auth_time=hour_ago
+    )
+
+    stage.remember(login, id_token=token)
+
+    (session,) = stage.sessions()
+    assert session.amr == ["pwd", "sms"]
+    assert session.authenticated_at == before.authenticated_at
+
+
 def test_the_session_id_is_stored_sealed_only(stage: Stage) -> None:
     login = stage.login("ada", "shop")
 

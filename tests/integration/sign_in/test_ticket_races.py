@@ -110,6 +110,8 @@ def test_what_comes_after_mosaic_and_before_the_token_is_seen(
     assert is_refused(answer)
     assert refusals(hub) == ["overtaken"]
     assert tokens_of(hub, "forum") == []
+    # Who waits for the same answer gets it: its lease would keep them waiting for half a minute.
+    assert hub.redis.keys("mosaic-sessions:flight:*:lease") == []
 
 
 def test_of_many_who_redeem_one_ticket_at_once_one_is_served(hub: Stage) -> None:

@@ -382,6 +382,17 @@ def test_a_ticket_serves_for_a_minute(hub: Stage, seconds: int, *, is_late: bool
         assert answer.verdict is Verdict.AUTHENTICATED
 
 
+def test_each_reason_to_refuse_a_sessions_tickets_is_noted(hub: Stage) -> None:
+    visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
+
+    for verifier in (requests.new_verifier(), requests.new_verifier()):
+        assert is_refused(visit.redeem(verifier=verifier))
+    hub.pass_time(seconds=61)
+    assert is_refused(visit.redeem())
+
+    assert refusals(hub) == ["wrong_verifier", "late"]  # each once an hour
+
+
 @pytest.mark.parametrize("app_id", ["blog", "hub", "shop"])
 def test_a_ticket_serves_one_app(hub: Stage, app_id: str) -> None:
     visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
