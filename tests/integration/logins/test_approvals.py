@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from session_client import logins, methods
 from session_client.contract import Reason, Verdict
@@ -25,6 +26,7 @@ from tests.integration.logins.login_rig import (
     prove,
     restarted,
 )
+from tests.integration.mosaic.gateway_rig import told_operator
 from tests.stage import Stage, claims_of
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -164,10 +166,12 @@ def test_an_unheard_answer_approves_nothing(sqlite_stage: Stage) -> None:
     begun, proof = ask_by_code(sqlite_stage, token, approval_data=PAYMENT)
     sqlite_stage.mosaic.state.faults.add("otp/authenticate", "drop_answer", times=1)
 
-    answer = prove(sqlite_stage, proof, login=begun["login"], step_up=token)
+    with capture_logs() as logs:
+        answer = prove(sqlite_stage, proof, login=begun["login"], step_up=token)
 
     assert answer.reason == Reason.OUTCOME_UNKNOWN
     assert answer.approval_data is None
+    assert told_operator(logs) == []  # there is nothing to mend
 
 
 def test_another_users_passkey_approves_nothing(sqlite_stage: Stage) -> None:

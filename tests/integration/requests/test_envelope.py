@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,9 +23,11 @@ from session_client import (
     Totp,
     contract,
     sealing,
+    times,
 )
 from session_client._core import message as messages
 from tests.stage import ENCRYPTION_KEY, LOOKUP_KEY, Stage
+from worker.errors import InvalidRequest
 from worker.requests import envelope
 from worker.settings.validators import parse_key_ring
 from worker.storage.encryption import KeyRing
@@ -65,3 +68,23 @@ def test_what_is_kept_of_a_request_is_found_by_no_guess_without_the_workers_key(
     asked = {name: content[name] for name in content if name not in ("issued_at", "deadline")}
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     assert ours.digest != hashlib.sha256(text.encode()).digest()
+
+
+def test_no_request_is_worked_on_for_longer_than_its_message_may_be_away(
+    sqlite_stage: Stage,
+) -> None:
+    """Its broker gives a message to another worker when this one does not say that it is done."""
+    key = sqlite_stage.add_app("till")
+    sent = messages.seal(Logout(user_id="ada", session_id="s"), app_id="till", key=key)
+    kwargs = {"app_id": "till", "envelope": sent.envelope}
+    queue = contract.QUEUE_OF[sent.task]
+    message = envelope.message_of(sent.task, sent.request_id, kwargs, queue)
+    assert message is not None
+    now = times.now()
+
+    request = envelope.check(message, envelope.prove_sender(sqlite_stage.services, message), now)
+
+    assert request.seconds_left(now) == envelope.JOB_BUDGET.total_seconds()
+    assert request.valid_until - now > timedelta(hours=23)
+    with pytest.raises(InvalidRequest, match="deadline_passed"):
+        request.seconds_left(now + envelope.JOB_BUDGET)

@@ -141,6 +141,21 @@ def test_an_answer_is_remembered_for_as_long_as_its_message_lives(apps: Stage) -
         assert 400 < apps.redis.ttl(key) <= 451
 
 
+def test_of_a_logout_redis_keeps_nothing_for_the_day_that_its_message_may_live(
+    apps: Stage,
+) -> None:
+    """The database has its receipt; logouts of a day would fill the Redis of the answers."""
+    ref = apps.deliver(register(apps)).session_ref
+    apps.redis.flushall()
+    request = requests.Logout(user_id="ada", session_ref=ref)
+    deadline = times.to_wire(apps.now() + contract.MAX_LIFETIME[request.task])
+
+    apps.deliver(apps.seal("shop", request, deadline=deadline))
+
+    (key,) = apps.redis.keys("request:*")
+    assert 0 < apps.redis.ttl(key) <= contract.ANSWER_LIFETIME.total_seconds()
+
+
 def test_a_registration_delivered_again_after_a_logout_is_told_of_it(apps: Stage) -> None:
     sent = register(apps)
     ref = apps.deliver(sent).session_ref

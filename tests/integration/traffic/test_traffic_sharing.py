@@ -118,6 +118,19 @@ def test_a_call_that_fails_fails_all_who_wait_for_it_without_a_call_each(
     assert fleet.asked() == 1
 
 
+def test_a_wish_that_mosaic_does_not_grant_is_for_all_who_had_it_to_mend(fleet: Fleet) -> None:
+    fleet.stage.mosaic.state.faults.add(ASK, "status", status=400, times=1)
+    wish = {"resource": "urn:nothing"}
+    with fleet.stage.mosaic.state.gates.hold(ASK) as gate, fleet.asking(*[wish] * 4) as asking:
+        fleet.wait_for_waiters(3)
+        gate.release()
+
+    waited = [future.result() for future in asking if future.exception() is None]
+    told = [(answer.verdict, answer.reason, answer.retry_after) for answer in waited]
+    assert told == [(Verdict.INVALID_REQUEST, Reason.OPTIONS_REFUSED, None)] * 3
+    assert fleet.asked() == 1
+
+
 def test_one_with_a_short_deadline_fails_alone(fleet: Fleet) -> None:
     with fleet.stage.mosaic.state.gates.hold(ASK) as gate:
         with fleet.asking({"lasts": 1.9}) as short:
