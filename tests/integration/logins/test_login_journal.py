@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import Row, select
@@ -33,11 +33,13 @@ from tests.integration.logins.login_rig import (
     restarted,
 )
 from tests.stage import Sent, Stage
+from worker.errors import HeldBack
 from worker.logins import call_once, settle_login
 from worker.maintenance import purge
 from worker.maintenance.scrub import scrub_answers
 from worker.requests.outcomes import Outcome
 from worker.requests.request import OpenedRequest
+from worker.traffic import Traffic
 from worker.wiring import Services
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -231,6 +233,22 @@ def test_what_never_left_may_be_sent_under_the_same_id(
     assert held_back.reason == Reason.IDP_UNAVAILABLE
     assert held_back.retry_after is not None
     assert answer.verdict is Verdict.AUTHENTICATED
+
+
+def test_what_was_held_back_may_be_sent_under_the_same_id(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_back(*_: object) -> NoReturn:
+        raise HeldBack("not now", Reason.RATE_LIMITED, 1.0)
+
+    sent = proof(stage)
+    with monkeypatch.context() as patch:
+        patch.setattr(Traffic, "admit_login", held_back)
+        first = stage.deliver(sent)
+    forget(stage)
+
+    assert first.reason == Reason.RATE_LIMITED
+    assert stage.deliver(sent).verdict is Verdict.AUTHENTICATED
 
 
 def test_a_worker_killed_in_between_leaves_an_unknown_outcome(

@@ -34,8 +34,8 @@ from tests.integration.logins.login_rig import (
     prove,
 )
 from tests.stage import Stage
-from worker.errors import HeldBack, LoginRefused
-from worker.logins import limits
+from worker.errors import HeldBack, LoginRefused, StoreUnavailable
+from worker.logins import journal, limits
 from worker.logins.limits import Guesser
 from worker.sessions.audit import Cause
 from worker.storage.redis_client import connect_redis
@@ -426,6 +426,33 @@ def test_a_code_that_never_left_may_be_asked_for_again_at_once(sqlite_stage: Sta
 
     assert [answer.reason for answer in answers] == [Reason.IDP_UNAVAILABLE, None]
     assert len(sqlite_stage.mosaic.state.outbox.sent()) == 1
+
+
+def test_a_proof_that_the_store_could_not_note_counts_as_no_guess(
+    sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "insert", away)
+        answers = guess(sqlite_stage, 7)
+
+    assert {answer.reason for answer in answers} == {Reason.STORE_UNAVAILABLE}
+    assert log_in(sqlite_stage).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_factor_for_a_session_that_mosaic_has_lost_counts_as_no_guess(
+    sqlite_stage: Stage,
+) -> None:
+    answers = []
+    for _ in range(7):
+        token = log_in(sqlite_stage).browser_token
+        for live in sqlite_stage.mosaic.state.live_sessions("ada"):
+            sqlite_stage.mosaic.state.end_session(live.session_id)
+        answers.append(prove(sqlite_stage, methods.Totp("000000"), step_up=token))
+
+    assert {answer.reason for answer in answers} == {Reason.GONE_AT_IDP}
 
 
 def test_a_code_that_was_asked_for_counts_whatever_mosaic_answers(sqlite_stage: Stage) -> None:

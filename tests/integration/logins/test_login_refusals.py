@@ -36,6 +36,7 @@ from tests.integration.logins.login_rig import (
 )
 from tests.integration.mosaic.gateway_rig import told_operator
 from tests.stage import Stage
+from worker.operations import apps
 from worker.requests.command_fields import MAX_SEALED_CHARACTERS
 
 pytestmark = pytest.mark.usefixtures("people")
@@ -80,6 +81,22 @@ def test_a_grant_to_bring_codes_is_none_to_have_them_sent(sqlite_stage: Stage) -
 
     assert sent.reason is Reason.NOT_PERMITTED
     assert answer.verdict is Verdict.AUTHENTICATED
+
+
+def test_a_grant_that_was_taken_back_ends_the_logins_that_have_begun_by_it(
+    sqlite_stage: Stage,
+) -> None:
+    sqlite_stage.add_app("kiosk", methods=("otp", "otp_direct"))
+    begun = begin(sqlite_stage, methods.SendOtp("sms", *PHONE), "kiosk")
+    proof = methods.Code(last_code(sqlite_stage))
+    apps.set_app(sqlite_stage.services, "kiosk", methods=("otp_direct",))
+    sqlite_stage.services.apps._apps.clear()
+    before = calls(sqlite_stage)
+
+    answer = prove(sqlite_stage, proof, "kiosk", login=begun["login"])
+
+    assert (answer.verdict, answer.reason) == (Verdict.UNAUTHORIZED, Reason.NOT_PERMITTED)
+    assert calls(sqlite_stage) == before
 
 
 # --- a login ends in the browser where it began
@@ -307,6 +324,36 @@ def test_two_tabs_that_step_up_one_after_the_other_both_count(stage: Stage) -> N
     assert (second.verdict, second.browser_token) == (Verdict.AUTHENTICATED, None)
     assert set(second.amr) == {"mfa", "pwd", "sms"}
     assert browse(stage, first.browser_token).verdict is Verdict.AUTHENTICATED
+
+
+def test_a_token_that_a_factor_of_another_tab_replaced_begins_no_step(stage: Stage) -> None:
+    browser = log_in(stage)
+    log_in(stage, step_up=browser.browser_token)
+    before = calls(stage)
+
+    begun = begin(stage, methods.SendOtp("sms"), step_up=browser.browser_token)
+
+    assert (begun.verdict, begun.reason) == (Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
+    assert calls(stage) == before
+
+
+def test_a_token_that_another_login_replaced_adds_no_factor(stage: Stage) -> None:
+    """It may be another browser's: who logs in leaves no place to the one from before."""
+    raised = log_in(stage, step_up=log_in(stage).browser_token)
+    stage.pass_time(seconds=2)
+    (session,) = stage.mosaic.state.live_sessions("ada")
+    login = requests.Register(
+        session_id=session.session_id,
+        user_id="ada",
+        id_token=stage.mosaic.state.mint_id_token(aud="client-shop", amr=["pwd"]),
+    )
+    assert stage.ask("shop", login).browser_token is not None
+    before = calls(stage)
+
+    answer = log_in(stage, step_up=raised.browser_token)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.TOKEN_REPLACED)
+    assert calls(stage) == before
 
 
 def test_a_token_replaced_a_while_ago_adds_no_factor(stage: Stage) -> None:
