@@ -18,11 +18,13 @@ import pytest
 from models import EndCause, IdpSession
 from sandbox.processes import poll_until
 from sandbox.redis_server import RedisServer
-from session_client import contract, requests
+from session_client import contract, logins, methods, requests
 from session_client.contract import Reason, Verdict
 from simulator.server import SimulatorServer
-from tests.stage import ImpatientStage, Stage, redis_client
+from tests.stage import ImpatientStage, Sent, Stage, redis_client
+from worker.logins import authenticate, call_once, refresh
 from worker.logout.end_sessions import end_sessions
+from worker.operations import apps
 from worker.requests import replies
 from worker.sessions import queries
 from worker.sessions.audit import Cause
@@ -48,12 +50,12 @@ class SlowRedis:
         threading.Timer(seconds, self.server.thaw).start()
 
     def log_out(self) -> None:
-        """Commit a logout, and acknowledge it by another Redis."""
+        """Commit a logout of ada everywhere, and acknowledge it by another Redis."""
         with self.stage.services.store.write() as connection:
             end_sessions(
                 connection,
                 self.stage.services,
-                IdpSession.id == self.ref,
+                IdpSession.user_id == "ada",
                 EndCause.LOGOUT,
                 by=Cause("shop", None),
                 lifetime=timedelta(days=1),
@@ -112,6 +114,53 @@ def test_tokens_that_redis_takes_late_are_given_only_if_the_session_is_still_liv
     else:
         assert answer.verdict is Verdict.AUTHENTICATED
         assert UUID(answer.session_ref) == slow.ref
+
+
+def a_login(stage: Stage) -> Sent:
+    return stage.seal("shop", logins.Authenticate(proof=methods.Password("ada", "hers")))
+
+
+def a_repeated_login(stage: Stage) -> Sent:
+    sent = a_login(stage)
+    assert stage.deliver(sent).verdict is Verdict.AUTHENTICATED
+    stage.redis.flushall()
+    return sent
+
+
+def a_refresh(stage: Stage) -> Sent:
+    token = stage.deliver(a_login(stage)).tokens.refresh_token
+    return stage.seal("shop", requests.Refresh(refresh_token=token))
+
+
+@pytest.mark.parametrize(
+    ("ask", "where"),
+    [
+        (a_login, (authenticate, "settle")),
+        (a_repeated_login, (call_once, "_repeated")),
+        (a_refresh, (refresh, "_store")),
+    ],
+)
+def test_late_tokens_of_a_login_its_repeat_or_a_refresh_are_not_given_after_a_logout(
+    slow: SlowRedis,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Stage], Sent],
+    where: tuple[Any, str],
+) -> None:
+    slow.stage.mosaic.state.add_user("ada", password="hers")
+    apps.set_app(slow.stage.services, "shop", allow=("offline",), methods=("password",))
+    slow.stage.services.apps._apps.clear()
+    sent = ask(slow.stage)
+
+    def meanwhile() -> None:
+        slow.stand_still()
+        slow.log_out()
+
+    after(monkeypatch, where, meanwhile)
+
+    answer = slow.stage.deliver(sent)
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert answer.tokens is None
 
 
 def test_tokens_that_a_worker_gave_up_to_push_do_not_come_when_redis_is_back(
