@@ -25,6 +25,7 @@ from tests.integration.logins.login_rig import (
     new_keys_that_do_not_come,
     restarted,
 )
+from tests.integration.storage.pg_locks import one_behind_the_other, patient_locks
 from tests.stage import Stage, claims_of
 from worker.logins import refresh as refreshing
 from worker.maintenance.purge import purge_history
@@ -255,6 +256,31 @@ def test_an_ending_takes_the_tokens_on_their_way_back(stage: Stage) -> None:
         assert answer.tokens is None
         assert refresh(stage, token).reason == reason
     assert ("refreshed", None) not in stage.events()
+
+
+def test_no_tokens_pass_by_an_ending_that_is_about_to_be_committed(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
+        furnish(stage)
+        apps.set_app(stage.services, "shop", allow=OFFLINE)
+        login, token = signed_in(stage)
+        end = requests.Logout(browser_token=login.browser_token)
+        with (
+            mosaic.state.gates.hold(REFRESH) as gate,
+            stage.meanwhile(partial(refresh, stage, token)) as asking,
+        ):
+            gate.wait_arrived()
+
+            def go_on() -> Any:
+                gate.release()
+                return asking.result(timeout=60)
+
+            ref = UUID(login.session_ref)
+            _, answer = one_behind_the_other(stage, ref, [partial(stage.ask, "shop", end), go_on])
+
+    assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+    assert answer.tokens is None
 
 
 def test_of_a_session_that_has_expired_or_is_forgotten_nothing_is_given(

@@ -12,6 +12,7 @@ import pytest
 
 from session_client import requests
 from session_client.contract import Verdict
+from simulator.server import SimulatorServer
 from tests.integration.sign_in.ticket_rig import (
     ASK,
     Visit,
@@ -22,6 +23,7 @@ from tests.integration.sign_in.ticket_rig import (
     tickets,
     tokens_of,
 )
+from tests.integration.storage.pg_locks import Act, one_behind_the_other, patient_locks
 from tests.stage import Stage
 
 SEEDS = range(25)  # on each of two databases
@@ -112,6 +114,26 @@ def test_what_comes_after_mosaic_and_before_the_token_is_seen(
     assert tokens_of(hub, "forum") == []
     # Who waits for the same answer gets it: its lease would keep them waiting for half a minute.
     assert hub.redis.keys("mosaic-sessions:flight:*:lease") == []
+
+
+def test_no_token_passes_by_a_new_proof_that_is_about_to_be_committed(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.sign_in import redeem_ticket  # noqa: PLC0415 - its last step is to wait
+
+    hand_over = redeem_ticket.hand_over
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as hub:
+        open_apps(hub)
+        browser = Browser(hub)
+
+        def overtaken(*asked: Any) -> Any:
+            acts: list[Act] = [browser.add_factor, partial(hand_over, *asked)]
+            return one_behind_the_other(hub, browser.ref, acts)[1]
+
+        monkeypatch.setattr(redeem_ticket, "hand_over", overtaken)
+
+        assert is_refused(browser.redeem())
+        assert tokens_of(hub, "forum") == []
 
 
 def test_of_many_who_redeem_one_ticket_at_once_one_is_served(hub: Stage) -> None:
