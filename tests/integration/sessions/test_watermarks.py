@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from models import DeviceWatermark, IdpSession, UserWatermark
+from session_client import requests
 from session_client.contract import LogoutScope, Reason, Verdict
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
@@ -21,7 +23,8 @@ from tests.integration.outbox.propagation_rig import by_queue, notices, waits_fo
 from tests.integration.storage.pg_locks import patient_locks
 from tests.stage import Stage
 from worker import wiring
-from worker.logout import end_sessions, logout
+from worker.logout import end_sessions, logout, revoke_user
+from worker.logout import revoke as by_hand
 from worker.logout.revoke import revoke
 from worker.maintenance.purge import purge_history
 from worker.sessions import watermarks
@@ -391,6 +394,48 @@ def test_a_registration_waits_for_a_logout_that_began_before_it(
     assert coming.result().reason == Reason.LOGGED_OUT
     assert live(pg) == []
     assert pg.tell_mosaic() == ["confirmed"]
+
+
+def by_an_app(stage: Stage) -> int:
+    receipt = stage.ask("office", requests.RevokeUser(user_id="ada"))
+    return int(receipt.sessions_ended)
+
+
+def by_an_operator(stage: Stage) -> int:
+    theirs = IdpSession.user_id == "ada"
+    return revoke(stage.services, theirs, reason="has left", all_of_user="ada").count
+
+
+@pytest.mark.parametrize(
+    ("end", "where"), [(by_an_app, revoke_user), (by_an_operator, by_hand)], ids=["app", "operator"]
+)
+def test_a_revocation_and_a_registration_wait_for_each_other(
+    pg: Stage, monkeypatch: pytest.MonkeyPatch, end: Callable[[Stage], int], where: Any
+) -> None:
+    pg.add_app("office", capabilities=("revoke_user",))
+    first, second = pg.login("ada", "shop"), pg.login("ada", "shop")
+    pg.pass_time(seconds=2)
+    registering = Pause(watermarks.is_before_watermark)
+    with monkeypatch.context() as patch:
+        patch.setattr(store_session, "is_before_watermark", registering)
+        with pg.meanwhile(lambda: pg.remember(first)) as coming:
+            assert registering.reached.wait(60)
+            with pg.meanwhile(lambda: end(pg)) as leaving:
+                wait_until(lambda: leaving.done() or waits_for_a_lock(pg), 60)
+                registering.go_on.set()
+    assert coming.result().verdict is Verdict.OK
+    assert leaving.result() == 1
+
+    revoking = Pause(end_sessions.end_sessions)
+    monkeypatch.setattr(where, "end_sessions", revoking)
+    with pg.meanwhile(lambda: end(pg)) as leaving:
+        assert revoking.reached.wait(60)
+        with pg.meanwhile(lambda: pg.remember(second)) as coming:
+            wait_until(lambda: coming.done() or waits_for_a_lock(pg), 60)
+            revoking.go_on.set()
+
+    assert coming.result().reason == Reason.LOGGED_OUT
+    assert live(pg) == []
 
 
 @pytest.mark.parametrize("how", LOGOUTS)
