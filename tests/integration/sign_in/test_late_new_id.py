@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import update
 
 from models import EndCause, IdpSession, Logout
+from session_client import requests
 from session_client.contract import Reason, Verdict
 from simulator.controls.gates import Gate
 from simulator.idp.endpoints import Endpoint
@@ -157,6 +159,33 @@ def test_a_worker_that_closes_the_delivery_meanwhile_waits_in_no_ring(
         assert DEADLOCK not in failures
         assert stage.tell_mosaic() == ["confirmed"]
         assert mosaic.state.live_sessions("ada") == []
+
+
+def test_no_tokens_pass_by_the_end_of_the_row_that_has_the_new_id(
+    postgres_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    state = mosaic.state
+    with patient_locks(), Stage(postgres_url, redis_url, mosaic) as stage:
+        stage.add_app("shop")
+        one, other = stage.registered(), stage.registered()
+        ids = [session.session_id for session in state.live_sessions("ada")]
+        state.sessions._by_id[ids[0]] = state.sessions._by_id[ids[1]]
+        visit = requests.SilentAuth(session_ref=str(one), user_id="ada")
+        with (
+            state.gates.hold(ASK) as gate,
+            stage.meanwhile(lambda: stage.ask("shop", visit)) as asked,
+        ):
+            gate.wait_arrived()
+
+            def settle() -> Any:
+                gate.release()
+                return asked.result(timeout=60)
+
+            end = partial(log_out, stage, other)
+            _, answer = one_behind_the_other(stage, other, [end, settle])
+
+        assert (answer.verdict, answer.reason) == (Verdict.LOGIN_REQUIRED, Reason.LOGGED_OUT)
+        assert answer.tokens is None
 
 
 @pytest.mark.parametrize("cause", [EndCause.EXPIRED, EndCause.GONE_AT_IDP])
