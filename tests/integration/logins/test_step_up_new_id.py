@@ -6,7 +6,7 @@ Whether Mosaic keeps old ids is not documented; here it does not.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -87,6 +87,28 @@ def test_an_earlier_id_that_comes_with_a_factor_is_the_sessions_own_again(stage:
     assert answer.verdict is Verdict.AUTHENTICATED
     state.sessions._by_id.pop(later_id)
     require_alive(stage, answer)
+
+
+def test_a_worker_that_tells_of_the_old_id_meanwhile_confirms_no_end_of_the_new_one(
+    stage: Stage,
+) -> None:
+    browser = log_in(stage)
+    state = stage.mosaic.state
+    (session,) = state.live_sessions("ada")
+    with (
+        ThreadPoolExecutor(1) as worker,
+        state.gates.hold(Endpoint.SESSION_LOGOUT) as telling,
+    ):
+        with step_up_meanwhile(stage, browser, "rotate_session_id"):
+            state.sessions._by_id.pop(session.session_id)
+            stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
+            told = worker.submit(stage.tell_mosaic)
+            telling.wait_arrived()
+        telling.release()
+        assert told.result(timeout=60) == [None]
+
+    assert stage.tell_mosaic() == ["confirmed"]
+    assert state.live_sessions("ada") == []
 
 
 def test_of_a_step_up_that_was_called_unknown_the_new_id_is_kept(stage: Stage) -> None:

@@ -476,6 +476,23 @@ def test_a_session_that_gets_an_earlier_id_back_keeps_all_its_ids(stage: Stage) 
     assert stage.log_out(session_id=login.session_id).sessions_ended == 1
 
 
+def test_a_session_that_gets_an_earlier_id_back_is_asked_about_by_that(stage: Stage) -> None:
+    login = stage.login("ada", "shop")
+    stage.remember(login)
+    sessions = stage.mosaic.state.sessions
+    (session,) = sessions.live("ada")
+    sessions.give_new_id(session)
+    second = session.session_id
+    for session_id in (second, login.session_id):
+        session.session_id = session_id
+        assert stage.silent_auth().verdict is Verdict.AUTHENTICATED
+
+    sessions._by_id.pop(second)  # Mosaic knows the session by no other id any more
+
+    assert stage.silent_auth().verdict is Verdict.AUTHENTICATED
+    assert stage.log_out(session_id=second).sessions_ended == 1
+
+
 def _registered_under_two_ids(stage: Stage) -> tuple[str, str]:
     """Let Mosaic change a session's id behind our back, and an app register the new one."""
     login = stage.login("ada", "shop")
