@@ -106,9 +106,13 @@ def test_nobody_is_called_for_an_id_that_may_be_made_up(sqlite_stage: Stage) -> 
         outcomes = [sqlite_stage.tell_mosaic()]
         sqlite_stage.pass_time(minutes=6)
         outcomes.append(sqlite_stage.tell_mosaic())
+        sqlite_stage.pass_time(days=15)
+        outcomes.append(sqlite_stage.tell_mosaic())
 
-    assert outcomes == [[None], [None]]  # it is owed all the same
+    # It is owed all the same, for as long as a session lives.
+    assert outcomes == [[None], [None], ["expired_unconfirmed"]]
     assert told_operator(logs) == []
+    assert "idp_logout_given_up" not in {line["event"] for line in logs}
 
 
 @pytest.mark.parametrize(
