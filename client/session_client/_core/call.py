@@ -17,7 +17,7 @@ from session_client._core import complaints, message, opening
 from session_client._core.app import App
 from session_client._core.message import Message
 from session_client._core.opening import Opened
-from session_client.contract import LogoutWait, Verdict
+from session_client.contract import LogoutWait, Reason, Verdict
 from session_client.errors import (
     NotAcknowledged,
     NotAnswered,
@@ -164,17 +164,27 @@ class _Delivery:
         raise self._why or self._not_answered()
 
     def _listen(self, until: float, *, is_due: bool) -> Steps[Answered]:
-        """Wait until *until* for an answer that is one: a forged one ends no wait for the true."""
+        """Wait until *until* for an answer that is one: a forged one ends no wait for the true.
+
+        Nor does "too late", which may be said to an earlier message under an id that the app gave.
+        """
         forged: SealBroken | None = None
+        too_late: Answered | None = None
         while True:
             raw = yield Ask(self._message, until, is_due)
             is_due = False
+            if raw is None and too_late is not None:
+                return too_late
             if raw is None:
                 raise forged or self._not_answered()
             try:
-                return opening.answered(self._message, raw, self._app.key)
+                answer = opening.answered(self._message, raw, self._app.key)
             except SealBroken as error:
                 forged = error
+                continue
+            if self._message.answer_to is None or answer.reason != Reason.DEADLINE_PASSED:
+                return answer
+            too_late = answer
 
     def _not_answered(self) -> NotAnswered:
         return NotAnswered("no answer in time", request_id=self._message.request_id)

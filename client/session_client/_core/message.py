@@ -16,12 +16,17 @@ from session_client.keys import AppKey
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request, sealed once: sent again, its envelope is the same to the bit."""
+    """One request, sealed once: sent again, its envelope is the same to the bit.
+
+    ``answer_to`` names a list of its own, where the app has given the request id. On the id's list
+    may lie what another message under it was answered, of a session that has ended since.
+    """
 
     task: contract.Task
     app_id: str
     request_id: str
     envelope: str = field(repr=False)
+    answer_to: str | None = None
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -35,8 +40,8 @@ class Message:
 
     @property
     def reply_key(self) -> str:
-        """The Redis list on which its answer comes, unless it names another."""
-        return contract.reply_key(self.app_id, self.request_id)
+        """The Redis list on which its answer comes, unless the driver names another."""
+        return contract.reply_key(self.app_id, self.answer_to or self.request_id)
 
     def headers(self, answer_to: str | None = None) -> dict[str, str]:
         """Return what the worker reads of the headers, and what keeps Celery from adding more."""
@@ -47,7 +52,8 @@ class Message:
             "argsrepr": "-",
             "kwargsrepr": "-",
         }
-        return headers if answer_to is None else headers | {contract.ANSWER_TO: answer_to}
+        box = answer_to or self.answer_to
+        return headers if box is None else headers | {contract.ANSWER_TO: box}
 
     def to_wire(self, answer_to: str | None = None) -> bytes:
         """Return the message as it lies on a queue in Redis, with a delivery tag of its own."""
@@ -92,7 +98,8 @@ def seal(request: requests.Request[Any], *, app_id: str, key: AppKey) -> Message
     most = contract.max_envelope_bytes(request.task)
     if len(envelope) > most:
         raise ConfigurationError(f"the request is larger than {most // 1024} KiB")
-    return Message(request.task, app_id, request_id, envelope)
+    answer_to = None if request.request_id is None else requests.new_request_id()
+    return Message(request.task, app_id, request_id, envelope, answer_to)
 
 
 def reseal(envelope: str, *, app_id: str, keys: Sequence[AppKey]) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -10,12 +11,19 @@ from typing import Any
 import pytest
 import redis
 
+from sandbox.processes import poll_until
 from session_client import (
+    AsyncSessionClient,
+    Denied,
+    InvalidRequest,
+    LoginAnswer,
+    LoginRequired,
     Logout,
     LogoutNotice,
     LogoutReceipt,
     NotAcknowledged,
     NotAnswered,
+    Password,
     Registered,
     SealBroken,
     SessionClient,
@@ -24,7 +32,14 @@ from session_client import (
     WorkerUnavailable,
     contract,
 )
-from tests.integration.client.client_rig import KEY, OTHER_KEY, Responder, answer_to, sealed
+from tests.integration.client.client_rig import (
+    KEY,
+    OTHER_KEY,
+    Content,
+    Responder,
+    answer_to,
+    sealed,
+)
 from tests.sending import Pending, send
 
 LOGOUT = Logout(user_id="ada", everywhere=True)
@@ -238,6 +253,78 @@ def test_a_registration_that_nobody_answers_may_be_repeated_under_its_id(
         client.register(**given, request_id=request_id, timeout=60)
 
     assert {request["request_id"] for request in worker.requests} == {request_id}
+
+
+def late_for_the_first(url: str) -> Responder:
+    """Take what lies on the queues: the first message is too late, whichever else is served."""
+    seen: list[Content] = []
+
+    def answers(request: Content) -> list[bytes]:
+        seen.append(request)
+        told = {"verdict": "access_denied", "reason": "not_allowed", "data": {}}
+        if len(seen) == 1:
+            told |= {"verdict": "invalid_request", "reason": "deadline_passed"}
+        return [sealed(answer_to(request, **told))]
+
+    return Responder(url, answers)
+
+
+PROOF: dict[str, Any] = {"proof": Password("ada", "secret"), "request_id": "a-form-clicked-twice"}
+
+
+def test_what_is_repeated_under_its_id_is_not_told_that_the_one_before_was_too_late(
+    client: SessionClient, redis_url: str
+) -> None:
+    with pytest.raises(NotAnswered):
+        client.authenticate(**PROOF, timeout=0.3)
+
+    with late_for_the_first(redis_url) as worker:
+        answer = client.authenticate(**PROOF, timeout=60)
+
+    assert answer == Denied("not_allowed")
+    assert len(worker.requests) == 2
+
+
+def test_nor_is_it_with_the_asyncio_client(redis_url: str) -> None:
+    async def ask() -> LoginAnswer:
+        async with AsyncSessionClient(broker_url=redis_url, app_id="shop", app_key=KEY) as client:
+            with pytest.raises(NotAnswered):
+                await client.authenticate(**PROOF, timeout=0.3)
+            with late_for_the_first(redis_url):
+                return await client.authenticate(**PROOF, timeout=60)
+
+    assert asyncio.run(ask()) == Denied("not_allowed")
+
+
+def test_what_is_too_late_itself_is_told_so(redis_url: str) -> None:
+    def too_late(request: Content) -> list[bytes]:
+        told = {"verdict": "invalid_request", "reason": "deadline_passed"}
+        return [sealed(answer_to(request, **told))]
+
+    async def ask() -> LoginAnswer:
+        async with AsyncSessionClient(broker_url=redis_url, app_id="shop", app_key=KEY) as client:
+            return await client.authenticate(**PROOF, timeout=1)
+
+    with Responder(redis_url, too_late), pytest.raises(InvalidRequest, match="deadline_passed"):
+        asyncio.run(ask())
+
+
+def test_what_is_repeated_under_its_id_gets_no_answer_that_came_too_late_for_the_one_before(
+    client: SessionClient, redis_url: str
+) -> None:
+    def saying(verdict: str, reason: str) -> Responder:
+        told = {"verdict": verdict, "reason": reason, "data": {}}
+        return Responder(redis_url, lambda request: [sealed(answer_to(request, **told))])
+
+    with pytest.raises(NotAnswered):
+        client.authenticate(**PROOF, timeout=0.3)
+    with saying("access_denied", "not_allowed") as worker:
+        poll_until(lambda: worker.requests, 60, what="the worker to take the first one")
+    # What it is now only the worker knows: a session may have ended meanwhile.
+    with saying("login_required", "logged_out"):
+        answer = client.authenticate(**PROOF, timeout=60)
+
+    assert answer == LoginRequired("logged_out")
 
 
 def test_a_confirmation_can_be_repeated_as_the_error_says(
