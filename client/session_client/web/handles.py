@@ -58,7 +58,7 @@ class Handle:
         second time, which is what the person saw who had clicked twice, and was signed in.
         """
         said = json.dumps([self.attempt, payload], sort_keys=True, default=repr)
-        return hashlib.sha256(said.encode()).hexdigest()[:32]
+        return _hash(said)[:32]
 
 
 def read(cookies: CookieHeader, *, is_secure: bool, now: float) -> list[Handle]:
@@ -120,7 +120,9 @@ def write(  # noqa: PLR0913 - what is kept, and beside what
     digest = _digest(str(getattr(begun, "state", begun.login)))
     name = f"{_prefix(is_secure=is_secure)}{digest}"
     kind = _kind(next_step)
-    written = Handle(name, begun.login, is_step_up, until, new_request_id(), kind)
+    # The same for the same answer: a provider that leads back twice begins one attempt.
+    attempt = _hash(begun.login)[:32]
+    written = Handle(name, begun.login, is_step_up, until, attempt, kind)
     others = [known for known in handles if known.name != name]
     # What is begun again and again drives out the older of its kind, and nothing else.
     newest = {known.purpose: known.name for known in others} | {(kind, is_step_up): name}
@@ -160,4 +162,8 @@ def _is_good(until: float, now: float) -> bool:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return _hash(text)[:8]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -244,6 +244,22 @@ def test_what_is_clicked_twice_is_one_request_and_what_follows_an_answer_is_anot
     assert once == twice != later
 
 
+def test_a_provider_that_leads_back_twice_leads_to_one_login() -> None:
+    browser = Browser()
+    browser.begin(begun_by(BeginSocial, "begun"), filled(BeginSocial))
+    led_back, asked = dict(browser.jar), []
+
+    for second in range(2):
+        browser.jar = dict(led_back)
+        step = filled(VerifySocial, state="begun")
+        browser.begin(begun_by(VerifySocial, "verified"), step, at=NOW + second)
+        verified_as = browser.rig.worker.calls[-1][1]["request_id"]
+        asked.append((verified_as, browser.click(Social("ada"), at=NOW + second)))
+
+    assert asked[0] == asked[1]
+    assert len(set(asked[0])) == 2
+
+
 def test_what_is_not_the_same_is_no_click_more() -> None:
     browser = Browser()
     browser.begin(CodeSent(login="own", expires_in=LIFETIME))
