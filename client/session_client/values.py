@@ -35,7 +35,8 @@ class Authenticated:
     factor, a ticket. ``known_browser`` marks the browser as one in which this user has signed in;
     keep it in a cookie of its own, for `authenticate`. ``approval_data`` is what the user has
     approved, word by word as the app asked at `start`, and Mosaic's ID token says so; None where
-    they were not asked to approve anything.
+    they were not asked to approve anything. A form that comes twice has the same answer twice: do
+    once what is approved, by a number of its own in it.
     """
 
     user_id: str

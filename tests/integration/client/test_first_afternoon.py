@@ -178,7 +178,7 @@ def test_a_payment_is_made_as_the_user_has_approved_it(session_worker: SessionWo
     app["app"].add_url_rule("/pay", "pay", pay, methods=["POST"])
 
     assert client.post("/pay", headers=session_worker.form).text == "paid"
-    assert made == [("DE02120300000000202051", "12.50", "EUR")]
+    assert made == [("2026-4711", "DE02120300000000202051", "12.50", "EUR")]
 
 
 def test_what_the_pretend_worker_does_not_know_is_planned(session_worker: SessionWorker) -> None:

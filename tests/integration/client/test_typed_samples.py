@@ -36,7 +36,7 @@ IN_THE_FLASK_APP = """
     from session_client.flask import Sessions
     sessions: Sessions
     signed: str
-    def transfer(payee: str, amount: str, currency: str) -> None: ...
+    def transfer(number: str, payee: str, amount: str, currency: str) -> None: ...
 """
 # Django's settings go on where `django-admin startproject` ends; tests have fixtures without types,
 # and import the app.
