@@ -98,7 +98,7 @@ async def factor(request: Request) -> Response:
 @app.post("/step-up")
 async def step_up(request: Request) -> Response:
     """Have a code sent, and take it."""
-    code = dict(parse_qsl((await request.body()).decode())).get("code")
+    code = dict(parse_qsl((await request.body()).decode(), keep_blank_values=True)).get("code")
     answer = await (
         sessions.begin(request, SendOtp("sms"), step_up=True)  # to whom it goes the worker knows
         if code is None

@@ -16,7 +16,7 @@ import pytest
 
 import session_client
 from sandbox.environment import base_variables
-from session_client import AppKey, Method, SessionClient, methods
+from session_client import AppKey, Method, SessionClient, Task, methods
 from session_client.login_steps import FirstStep, LoginStep
 from session_client.logins import Authenticate, Start
 from session_client.testing import SessionWorker, session_worker
@@ -141,6 +141,22 @@ def test_the_fastapi_app_signs_in_a_test_that_came_with_a_login_from_elsewhere(
 
     assert "Hello ada" in before
     assert before == after
+
+
+def test_who_types_no_code_into_the_fastapi_app_is_sent_none(session_worker: SessionWorker) -> None:
+    app = run(FASTAPI)
+    transport = AsgiTransport(app["app"])
+    session_worker.browser = app["sessions"].options.cookie
+    ada = session_worker.sign_in("ada")
+
+    with httpx.Client(transport=transport, base_url="https://talk.example") as client:
+        client.cookies.set(*ada.cookie, "talk.example")
+        client.post("/step-up", headers=session_worker.form)
+        nothing = client.post("/step-up", data={"code": ""}, headers=session_worker.form)
+    transport.stop()
+
+    assert nothing.status_code == 403
+    assert [call.task for call in session_worker.calls] == [Task.START]
 
 
 def test_who_is_signed_out_elsewhere_is_out_at_the_recheck_and_a_job_knows_it_at_once(
