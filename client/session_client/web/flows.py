@@ -12,12 +12,12 @@ from session_client.begun import Begun
 from session_client.browser_cookie import CookieHeader
 from session_client.contract import Reason
 from session_client.errors import (
-    BrokerUnavailable,
     InvalidNotice,
     NotAcknowledged,
-    NotAnswered,
+    OutcomeUnknown,
     SessionClientError,
     Unavailable,
+    WorkerUnavailable,
 )
 from session_client.login_steps import FirstStep, LoginStep, Proof, S, limits_of
 from session_client.logins import Authenticate, Start
@@ -229,7 +229,7 @@ class Visit:
             return (yield Ask(call, arguments))
         except Unavailable as error:
             turned = outcome.unavailable(self.request, error)
-            if not isinstance(error, BrokerUnavailable | NotAnswered):
+            if isinstance(error, WorkerUnavailable | OutcomeUnknown):
                 # It was an answer, which would come again; else the next try may find another one.
                 changes = turned.changes.and_headers(*self._tried(handle))
                 turned = replace(turned, changes=changes)

@@ -276,6 +276,7 @@ def test_an_outage_is_an_answer_where_the_worker_has_said_so() -> None:
     for why, is_answer in (
         (NotAnswered(), False),
         (BrokerUnavailable(), False),
+        (Unavailable("too many calls wait"), False),
         (WorkerUnavailable("idp_unavailable"), True),
         (OutcomeUnknown(), True),
     ):
