@@ -243,6 +243,25 @@ def test_who_has_clicked_twice_is_in_by_the_answer_to_the_second_click(
     assert browser.who_is_in("bank") == "gail"
 
 
+@pytest.mark.parametrize("app", APPS)
+def test_who_is_signed_out_before_the_code_comes_is_led_to_the_login(
+    apps: WebApps, browser: Browser, app: str
+) -> None:
+    user_id, phone = f"kay-{app}", f"+4416329700{APPS.index(app)}"
+    apps.stack.mosaic.add_user(user_id, password=PASSWORD, phone=phone)
+    browser.sign_in(user_id)
+    sent = browser.send(app, "/step-up?next=/", {"send": ""} if app == "bank" else None)
+    elsewhere = apps.browser()
+    elsewhere.client.cookies.update(browser.client.cookies)
+    elsewhere.send("shop", "/logout")
+
+    answer = browser.send(app, "/step-up?next=/", {"code": apps.code_for(user_id)})
+
+    assert sent.status_code == 200
+    assert (answer.status_code, answer.headers.get("Location")) == (303, "/")
+    assert browser.open(app).url.path == "/login"
+
+
 def test_a_wrong_password_is_refused_and_changes_nothing(browser: Browser) -> None:
     browser.sign_in("bob")
 

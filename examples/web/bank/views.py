@@ -45,18 +45,16 @@ def second_factor(request: HttpRequest) -> HttpResponse:
     sent = request.POST
     if request.method == "POST" and "send" in sent:
         match begin(request, SendOtp("sms"), step_up=True):  # to whom it goes the worker knows
-            case LoginRequired():
-                return HttpResponse("You were signed out meanwhile.", status=401)
+            case LoginRequired():  # signed out meanwhile: the page asks for a login
+                return back(request)
             case Denied():
                 error = {"error": "No code can be sent just now. Try again in a while."}
                 return render(request, "bank/code.html", error, status=403)
     elif request.method == "POST":
         proof = Webauthn(sent["signed"]) if "signed" in sent else Code(sent.get("code", ""))
         match complete(request, proof, step_up=True):
-            case Authenticated():
-                return back(request)
-            case LoginRequired() | StepUpRequired():
-                return HttpResponse("You were signed out meanwhile.", status=401)
+            case Authenticated() | LoginRequired() | StepUpRequired():
+                return back(request)  # the page says what is missing
             case Denied():
                 return render(request, "bank/code.html", {"error": "That was not it."}, status=403)
     return render(request, "bank/code.html")
