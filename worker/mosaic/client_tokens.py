@@ -87,11 +87,6 @@ class ClientTokens:
             slot.adopt(self._fetch(app, slot, deadline))
             slot.refused_at = float("-inf")
 
-    def has(self, app: MosaicApp) -> bool:
-        """Whether this process has a token of the app that lives long enough for a call."""
-        token = self._slot(app).token
-        return token is not None and is_usable(token, self._timestamp())
-
     def accepted(self, app: MosaicApp, token: str) -> None:
         """Note that *token* works, so that a later refusal of it is news."""
         slot = self._slot(app)

@@ -232,10 +232,6 @@ class MosaicGateway:
         """Fetch a client token for the app anew. Raises what keeps it from getting one."""
         self._client_tokens.fetch(app, Deadline.after(self._timeout_seconds))
 
-    def has_client_token(self, app: MosaicApp) -> bool:
-        """Whether a call for the app could be made without fetching a client token before it."""
-        return self._client_tokens.has(app)
-
     def close(self) -> None:
         """Close every connection."""
         self._http.close()

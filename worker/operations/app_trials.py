@@ -25,7 +25,6 @@ from worker.errors import (
     MosaicUnavailable,
     NoticeRefused,
     NoticeUndelivered,
-    SessionWorkerError,
     UserRefused,
 )
 from worker.mosaic import MosaicApp
@@ -48,7 +47,7 @@ def mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
 def key_set(services: Services, app: Row[Any]) -> str:
     """Fetch the app's key set, and compare Mosaic's clock with ours."""
     mosaic = mosaic_app(services, app)
-    with _advised(Endpoint.JWKS, mosaic.jwks_url):
+    with advised(Endpoint.JWKS, mosaic.jwks_url):
         there = services.mosaic.try_key_set(mosaic)
     _compare_clocks(services, there)
     return mosaic.jwks_url
@@ -65,17 +64,9 @@ def _compare_clocks(services: Services, there: datetime | None) -> None:
 
 def client(services: Services, app: Row[Any]) -> str:
     """Fetch a client token for the app."""
-    with _advised(Endpoint.TOKEN, app.app_id):
+    with advised(Endpoint.TOKEN, app.app_id):
         services.mosaic.try_client(mosaic_app(services, app))
     return f"{app.client_id} gets a client token"
-
-
-def has_client_token(services: Services, app: Row[Any]) -> bool:
-    """Whether `client` has got one; without it nothing can be asked at the base URL."""
-    try:
-        return services.mosaic.has_client_token(mosaic_app(services, app))
-    except SessionWorkerError:
-        return False  # said by `client`
 
 
 def base_url(services: Services, app: Row[Any]) -> str:
@@ -88,7 +79,7 @@ def base_url(services: Services, app: Row[Any]) -> str:
     seconds = services.settings.mosaic_timeout_seconds
     try:
         permit = services.traffic.admit_logout(mosaic, nobodys, is_untried=False)
-        with _advised(Endpoint.LOGOUT, app.app_id), suppress(LogoutRefused, UserRefused):
+        with advised(Endpoint.LOGOUT, app.app_id), suppress(LogoutRefused, UserRefused):
             services.mosaic.logout_session(permit, mosaic, nobodys, timeout_seconds=seconds)
     except (HeldBack, MosaicRateLimited) as error:
         raise Hint(f"not known: {error}. Look again in {math.ceil(error.retry_after)} s") from None
@@ -96,7 +87,8 @@ def base_url(services: Services, app: Row[Any]) -> str:
 
 
 @contextmanager
-def _advised(endpoint: Endpoint, owner: str) -> Iterator[None]:
+def advised(endpoint: Endpoint, owner: str) -> Iterator[None]:
+    """Raise what fails within at Mosaic, for *owner* (see `troubles.advice`), with what to do."""
     try:
         yield
     except (MosaicUnavailable, ClientRefused, MosaicContractBroken) as error:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 import redis
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from migrations import target
 from models import App
@@ -33,7 +33,7 @@ from worker.operations import (
     redis_rights,
     troubles,
 )
-from worker.operations.checks import Check, Hint
+from worker.operations.checks import Check, Hint, Step
 from worker.operations.health import Health, Part
 from worker.operations.key_rotation import Unfinished
 from worker.operations.lateness import schedules_of
@@ -304,15 +304,28 @@ def _of_apps(services: Services, test_notices: tuple[str, ...]) -> Iterator[tupl
         yield "apps", _no_apps
     for app in apps:
         yield f"{app.app_id}: key set", partial(app_trials.key_set, services, app)
-        yield f"{app.app_id}: client", partial(app_trials.client, services, app)
-        if app_trials.has_client_token(services, app):  # looked for after the line above has run
-            yield f"{app.app_id}: base URL", partial(app_trials.base_url, services, app)
-        yield f"{app.app_id}: sessions", partial(lifetime_check.check, services, app)
+        yield from _at_mosaic(services, app)
         yield f"{app.app_id}: notices", partial(app_trials.notices, services, app)
         if SILENT_BY_USER in app.capabilities:
             yield f"{app.app_id}: absent users", partial(_absent_users, services)
         if app.app_id in test_notices:
             yield f"{app.app_id}: test notice", partial(app_trials.test_notice, services, app)
+
+
+def _at_mosaic(services: Services, app: Row[Any]) -> Iterator[tuple[str, Check]]:
+    """Give what is asked of Mosaic with what the one before it has shown to work.
+
+    After one that was not good the others would fail as well, and name another cause.
+    """
+    for name, trial in (
+        ("client", app_trials.client),
+        ("base URL", app_trials.base_url),
+        ("sessions", lifetime_check.check),
+    ):
+        step = Step(partial(trial, services, app))
+        yield f"{app.app_id}: {name}", step  # and go on once it has run
+        if not step.is_good:
+            return
 
 
 def _no_apps() -> str:

@@ -17,7 +17,7 @@ from models import IdpSession
 from worker.errors import ClientRefused, TryLater, UserRefused
 from worker.mosaic import ListedSession, MosaicApp
 from worker.mosaic.asked import Endpoint
-from worker.operations.app_trials import mosaic_app
+from worker.operations.app_trials import advised, mosaic_app
 from worker.operations.checks import Hint
 from worker.settings.environment import variable_name
 from worker.wiring import Services
@@ -53,7 +53,8 @@ def check(services: Services, app: Row[Any]) -> str:
     session = _newest(services, app.app_id)
     if session is None:
         return "none of its own is live, whose end could be compared with Mosaic's"
-    listed = _listed(services, app, session)
+    with advised(Endpoint.LIST_SESSIONS, app.app_id):
+        listed = _listed(services, app, session)
     if isinstance(listed, str):
         return listed
     if _newest(services, app.app_id) != session:

@@ -17,7 +17,7 @@ import redis
 from sqlalchemy import Update, make_url, select, text, update
 
 from migrations import target
-from models import App, AppKey, NoticeMethod
+from models import App, AppKey, IdpSession, NoticeMethod
 from sandbox.egress_proxy import EgressProxy
 from sandbox.ports import HOST, free_port
 from sandbox.proxy import FaultProxy
@@ -594,16 +594,54 @@ def test_all_is_good_where_nothing_is_wrong(
     assert "desk: notices" in checks
 
 
-def test_an_app_without_a_client_token_is_not_told_of_its_base_url_as_well(
+def test_what_can_not_be_asked_without_a_client_token_is_left_out(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
     with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
         with wrong_secret(stage):
-            refused = {one["check"] for one in told("doctor", expect=1)}
+            refused = told("doctor", expect=1)
         mosaic.state.add_client("client-shop", "secret-of-shop")
         asked = {one["check"] for one in told("doctor")}
 
-    assert asked - refused - {"mosaic"} == {"shop: base URL"}
+    assert [one["check"] for one in refused if one["level"] != "good"] == ["shop: client"]
+    left_out = asked - {one["check"] for one in refused} - {"mosaic"}
+    assert left_out == {"shop: base URL", "shop: sessions"}
+
+
+BASE_URLS: Final = (
+    base_url_of_no_host,
+    base_url_with_a_path_too_many,
+    base_url_of_another_mosaic,
+    base_url_of_a_web_site,
+)
+
+
+@pytest.mark.parametrize("plant", BASE_URLS)
+def test_at_a_base_url_that_is_wrong_nothing_more_is_asked(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, plant: Plant
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        with plant(stage):
+            with stage.services.store.write() as connection:
+                connection.execute(update(IdpSession).values(registered_by="forum"))
+            found = told("doctor", expect=1)
+
+    assert [one["check"] for one in found if one["level"] != "good"] == ["forum: base URL"]
+
+
+def test_a_list_of_sessions_that_cannot_be_read_is_told_once_with_what_to_do(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        mosaic.state.faults.add("sessions/list", "status", status=410)
+        found = findings("wrong", expect=1)
+
+    assert list(found) == ["shop: sessions"]
+    assert "410 no such path" in found["shop: sessions"]
+    assert "MOSAIC_SESSIONS_MOSAIC_BASE_URL" in found["shop: sessions"]
 
 
 def test_the_base_url_is_asked_once_for_what_changes_nothing_at_mosaic(
