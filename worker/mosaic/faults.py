@@ -101,8 +101,8 @@ class Faults:
         since = self._now().timestamp() - REMEMBERED_SECONDS
         return sorted((fault for fault in faults if fault.at >= since), key=lambda f: f.name)
 
-    def excuse(self, endpoint: str, who: str) -> None:
-        """Take back what was noted of a call that only a check has made."""
+    def take_back(self, endpoint: str, who: str) -> None:
+        """Take back what any process has noted: it works, or only a check has asked for it."""
         self._take_back(f"{endpoint} {who}")
 
     def forget(self) -> None:

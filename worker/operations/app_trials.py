@@ -47,7 +47,7 @@ def mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
 def key_set(services: Services, app: Row[Any]) -> str:
     """Fetch the app's key set, and compare Mosaic's clock with ours."""
     mosaic = mosaic_app(services, app)
-    with advised(Endpoint.JWKS, mosaic.jwks_url):
+    with advised(services, Endpoint.JWKS, mosaic.jwks_url):
         there = services.mosaic.try_key_set(mosaic)
     _compare_clocks(services, there)
     return mosaic.jwks_url
@@ -64,7 +64,7 @@ def _compare_clocks(services: Services, there: datetime | None) -> None:
 
 def client(services: Services, app: Row[Any]) -> str:
     """Fetch a client token for the app."""
-    with advised(Endpoint.TOKEN, app.app_id):
+    with advised(services, Endpoint.TOKEN, app.app_id):
         services.mosaic.try_client(mosaic_app(services, app))
     return f"{app.client_id} gets a client token"
 
@@ -79,7 +79,10 @@ def base_url(services: Services, app: Row[Any]) -> str:
     seconds = services.settings.mosaic_timeout_seconds
     try:
         permit = services.traffic.admit_logout(mosaic, nobodys, is_untried=False)
-        with advised(Endpoint.LOGOUT, app.app_id), suppress(LogoutRefused, UserRefused):
+        with (
+            advised(services, Endpoint.LOGOUT, app.app_id),
+            suppress(LogoutRefused, UserRefused),
+        ):
             services.mosaic.logout_session(permit, mosaic, nobodys, timeout_seconds=seconds)
     except (HeldBack, MosaicRateLimited) as error:
         raise Hint(f"not known: {error}. Look again in {math.ceil(error.retry_after)} s") from None
@@ -87,14 +90,18 @@ def base_url(services: Services, app: Row[Any]) -> str:
 
 
 @contextmanager
-def advised(endpoint: Endpoint, owner: str) -> Iterator[None]:
-    """Raise what fails within at Mosaic, for *owner* (see `troubles.advice`), with what to do."""
+def advised(services: Services, endpoint: Endpoint, owner: str) -> Iterator[None]:
+    """Raise what fails within at Mosaic, for *owner* (see `troubles.advice`), with what to do.
+
+    What works is no fault any more, whoever noted it: `status` would tell of it for ten minutes.
+    """
     try:
         yield
     except (MosaicUnavailable, ClientRefused, MosaicContractBroken) as error:
         raise ConfigurationError(
             troubles.advice(endpoint, owner, type(error).__name__, str(error))
         ) from None
+    services.mosaic.faults.take_back(endpoint, owner)
 
 
 def notices(services: Services, app: Row[Any]) -> str:

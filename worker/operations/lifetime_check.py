@@ -53,7 +53,7 @@ def check(services: Services, app: Row[Any]) -> str:
     session = _newest(services, app.app_id)
     if session is None:
         return "none of its own is live, whose end could be compared with Mosaic's"
-    with advised(Endpoint.LIST_SESSIONS, app.app_id):
+    with advised(services, Endpoint.LIST_SESSIONS, app.app_id):
         listed = _listed(services, app, session)
     if isinstance(listed, str):
         return listed
@@ -89,7 +89,7 @@ def _listed(services: Services, app: Row[Any], session: _Session) -> datetime | 
         return "Mosaic does not know the user of its newest one any more"
     except ClientRefused as refused:
         # Asked for by nobody but us: without the right the app is served all the same.
-        services.mosaic.faults.excuse(Endpoint.LIST_SESSIONS, app.app_id)
+        services.mosaic.faults.take_back(Endpoint.LIST_SESSIONS, app.app_id)
         raise Hint(
             f"{refused}. Without the right sessions:read they cannot be compared with Mosaic's, a "
             "login whose answer was lost leaves its session to expire, and revoke_user may fail"

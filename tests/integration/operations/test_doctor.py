@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -655,6 +655,33 @@ def test_the_base_url_is_asked_once_for_what_changes_nothing_at_mosaic(
         assert found["shop: base URL"] == mosaic.url
         assert mosaic.state.calls.count(Endpoint.SESSION_LOGOUT) == 1
         assert mosaic.state.live_sessions() == before
+
+
+def wrong_base_url(stage: Stage) -> AbstractContextManager[None]:
+    return elsewhere(stage, mosaic_base_url=f"{stage.mosaic.url}/cis")
+
+
+@contextmanager
+def no_list_of_sessions(stage: Stage) -> Iterator[None]:
+    stage.mosaic.state.faults.add("sessions/list", "status", status=410)
+    yield
+
+
+@pytest.mark.parametrize("plant", [wrong_base_url, no_list_of_sessions])
+def test_what_works_again_is_not_told_as_a_fault_that_another_process_has_noted(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer, plant: Plant
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        with plant(stage):
+            findings("wrong", expect=1)
+            noted = stage.services.mosaic.faults.present()
+        mosaic.state.faults.clear()
+        with elsewhere(stage):  # and none that has seen it fail
+            mended = findings("wrong", expect=0)
+
+    assert len(noted) == 1
+    assert mended == {}
 
 
 def test_a_base_url_that_may_not_be_asked_now_is_a_hint(
