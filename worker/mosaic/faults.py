@@ -135,6 +135,8 @@ def _read(text: bytes) -> Fault | None:
     # Anybody who may use this Redis can write there.
     try:
         fields = json.loads(text)
-        return Fault(**{**fields, "at": float(fields["at"])})
-    except (ValueError, TypeError, LookupError):
+        fault = Fault(**{**fields, "at": float(fields["at"])})
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
+    words = (fault.endpoint, fault.who, fault.error, fault.detail)
+    return fault if all(isinstance(word, str) for word in words) else None

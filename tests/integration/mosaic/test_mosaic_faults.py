@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -208,7 +209,17 @@ def test_without_redis_the_calls_go_on(rig: Rig) -> None:
         verify(rig, rig.gateway(), replace(rig.app, jwks_url=f"{rig.mosaic.url}/wrong"))
 
 
-@pytest.mark.parametrize("written", ["", "no json", "[]", "{}", '{"at": 1}', '{"at": "x"}'])
+FORGED: Final = {"endpoint": "session/logout", "who": "shop", "error": "", "detail": "", "at": 9e9}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", "no json", "[]", "{}", '{"at": 1}', '{"at": "x"}', "[" * 9999),
+        json.dumps({**FORGED, "at": 10**400}),
+        *(json.dumps({**FORGED, name: []}) for name in FORGED),
+    ],
+)
 def test_what_no_worker_wrote_is_no_fault(rig: Rig, written: str) -> None:
     rig.redis.hset(KEY, "forged", written)
 
