@@ -64,9 +64,10 @@ def live_sessions(services: Services, connection: Connection) -> LiveSessions:
     now = services.now()
     if (few := _few(connection, now)) is not None:
         return LiveSessions(few)
-    known = None
-    with suppress(redis.RedisError):
+    try:
         known = _known(services.redis)
+    except redis.RedisError:  # and not asked to keep it: one that hangs would be waited for twice
+        return LiveSessions(_all(connection, now))
     if known is not None and (known.is_fresh or not _is_our_turn(services.redis)):
         return LiveSessions(known.count, known.age_seconds)
     begun = time.monotonic()
@@ -132,7 +133,7 @@ def _known(client: redis.Redis) -> _Known | None:
     try:  # anybody who may use this Redis can write there
         fields = json.loads(written or b"")
         count, took = int(fields["count"]), float(fields["took_seconds"])
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
     return _Known(count, took, _KEPT_SECONDS - milliseconds_left / 1000)
 

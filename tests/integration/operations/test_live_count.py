@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 import redis
 from sqlalchemy import event
 
+from sandbox.ports import HOST
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
 from tests.integration.cli.cli_rig import run, told
+from tests.integration.operations.doctor_rig import elsewhere
 from tests.stage import Stage, redis_client
+from worker import wiring
 from worker.operations import live_count
 from worker.operations.live_count import LiveSessions, live_sessions
 
@@ -107,7 +111,12 @@ def test_one_process_counts_for_all(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", "{", "[]", '{"count": "many"}', '{"count": 5}', "[" * 9999]
+    "written",
+    [
+        *("", "{", "[]", '{"count": "many"}', '{"count": 5}', "[" * 9999),
+        '{"count": Infinity, "took_seconds": 1}',
+        f'{{"count": 5, "took_seconds": 1{"0" * 400}}}',
+    ],
 )
 def test_what_no_process_of_ours_has_written_is_not_believed(
     sqlite_stage: Stage, written: str
@@ -152,3 +161,18 @@ def test_without_a_redis_that_can_keep_it_they_are_told_all_the_same(
 
         assert full.count == 77
         assert counted(stage) == LiveSessions(3)
+
+
+def test_a_redis_that_hangs_is_waited_for_once(sqlite_stage: Stage) -> None:
+    """A worker's metrics wait three seconds for the database, and Redis hangs for two."""
+    sign_in(sqlite_stage, 3)
+    with socket.create_server((HOST, 0)) as silent:
+        url = f"redis://{HOST}:{silent.getsockname()[1]}/0"
+        with elsewhere(sqlite_stage, redis_url=url), sqlite_stage.services.store.read() as there:
+            said = live_sessions(wiring.current(), there)
+        silent.settimeout(0)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+    assert said == LiveSessions(3)
