@@ -26,6 +26,8 @@ from worker.monitoring.meters import Meters
 from worker.monitoring.shared_folder import new_folder
 from worker.monitoring.sources import Source
 from worker.mosaic.asked import Endpoint
+from worker.operations.redis_facts import NEARLY_FULL
+from worker.operations.troubles import MAX_CLOCK_APART
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -276,6 +278,16 @@ def test_alerts_are_about_metrics_that_exist() -> None:
     assert len(rules) == text.count("expr:") == len(dict(rules)) >= 5
     assert used
     assert used <= exposed().keys()
+
+
+def test_alerts_begin_where_status_and_doctor_do() -> None:
+    text = (ROOT / "docs" / "alerts.yml").read_text(encoding="utf-8")
+
+    for metric, bound in (
+        ("redis_memory_used_ratio", NEARLY_FULL),
+        ("clock_apart_seconds", MAX_CLOCK_APART),
+    ):
+        assert re.findall(rf"_{metric}\) (.+)", text) == [f"> {bound:g}"]
 
 
 def test_the_page_says_of_each_alert_what_to_do_first() -> None:

@@ -31,7 +31,7 @@ from worker.wiring import Services
 
 _ANSWERED: Final = (ClientRefused.__name__, MosaicContractBroken.__name__)
 # Requests of apps live for some seconds. Asking Redis takes two at most.
-_MAX_CLOCK_APART: Final = 5.0
+MAX_CLOCK_APART: Final = 5.0  # seconds, as docs/alerts.yml says
 
 
 def queues_left_alone(workers: Workers) -> str | None:
@@ -97,13 +97,13 @@ def redis_trouble(error: redis.RedisError) -> str:
 def clock_apart(worker: Mapping[str, Any]) -> str | None:
     """Say that the clock of a worker and Redis' differ, if they do."""
     ahead = worker.get(heartbeat.CLOCK_AHEAD)
-    if not isinstance(ahead, int | float) or not _MAX_CLOCK_APART < abs(ahead) < math.inf:
+    if not isinstance(ahead, int | float) or not MAX_CLOCK_APART < abs(ahead) < math.inf:
         return None
     side = "ahead of" if ahead > 0 else "behind"
     return (
         f"the clock of worker {worker['hostname']} is {abs(ahead):.0f} s {side} Redis': it takes "
-        "requests for too late (deadline_passed), or tokens for expired or not valid yet. "
-        "Synchronise both (NTP)"
+        "requests for too late or not made yet (deadline_passed, clock_skew), or tokens for "
+        "expired or not valid yet. Synchronise both (NTP)"
     )
 
 
