@@ -34,6 +34,7 @@ from worker.operations.checks import Hint
 from worker.wiring import Services, utc_now
 
 _SERVER_ERRORS: Final = 500
+_DOCTOR: Final = "mosaic-sessions-doctor"
 
 
 def mosaic_app(services: Services, app: Row[Any]) -> MosaicApp:
@@ -73,12 +74,13 @@ def base_url(services: Services, app: Row[Any]) -> str:
     """Ask Mosaic at the app's base URL, by logging out a session that there has never been.
 
     Of all calls that are made there this one changes nothing, and every client may make it. It is
-    held to the budgets and breakers of logouts.
+    held to the budgets and breakers of logouts, as one and the same logout each time: to look again
+    opens no breaker.
     """
-    mosaic, nobodys = mosaic_app(services, app), f"mosaic-sessions-doctor-{uuid4()}"
+    mosaic, nobodys = mosaic_app(services, app), f"{_DOCTOR}-{uuid4()}"
     seconds = services.settings.mosaic_timeout_seconds
     try:
-        permit = services.traffic.admit_logout(mosaic, nobodys, is_untried=False)
+        permit = services.traffic.admit_logout(mosaic, _DOCTOR, is_untried=False)
         with (
             advised(services, Endpoint.LOGOUT, app.app_id),
             suppress(LogoutRefused, UserRefused),
@@ -140,7 +142,7 @@ def test_notice(services: Services, app: Row[Any]) -> str:
     services.notices.post_logout_token(
         url=app.notice_address,
         audience=app.client_id,
-        user_id=f"mosaic-sessions-doctor-{uuid4()}",
+        user_id=f"{_DOCTOR}-{uuid4()}",
         session_ref=None,
         notice_id=str(uuid4()),
         timeout_seconds=services.settings.notice_timeout_seconds,

@@ -48,7 +48,7 @@ from tests.stage import ENCRYPTION_KEY, Stage, redis_client
 from worker.celery_support import heartbeat
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
-from worker.operations import lifetime_check
+from worker.operations import lifetime_check, mosaic_limits
 from worker.operations.redis_rights import COMMANDS, refused
 
 ROOT: Final = Path(__file__).parents[3]
@@ -655,6 +655,24 @@ def test_the_base_url_is_asked_once_for_what_changes_nothing_at_mosaic(
         assert found["shop: base URL"] == mosaic.url
         assert mosaic.state.calls.count(Endpoint.SESSION_LOGOUT) == 1
         assert mosaic.state.live_sessions() == before
+
+
+def test_who_looks_again_and_again_keeps_no_logout_from_mosaic(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with (
+        living(sqlite_url, redis_url, mosaic, breaker_failures="2") as stage,
+        base_url_of_no_host(stage),
+    ):
+        levels = {one["level"] for _ in range(4) for one in told_of_forum()}
+        breakers = mosaic_limits.traffic_state(stage.services).breakers
+
+    assert levels == {"wrong"}
+    assert [one for one in breakers if one.state != "closed"] == []
+
+
+def told_of_forum() -> list[dict[str, Any]]:
+    return [one for one in told("doctor", expect=1) if one["check"] == "forum: base URL"]
 
 
 def wrong_base_url(stage: Stage) -> AbstractContextManager[None]:
