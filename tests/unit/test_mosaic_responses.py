@@ -675,3 +675,7 @@ def test_a_body_as_large_as_may_be_is_soon_read(phrase: str, status: int) -> Non
             accept(PASSWORD, URL, HttpAnswer(status, body.encode()))
 
     assert time.process_time() - began_at < 1.0
+
+
+def test_no_words_of_the_table_end_a_sentence_since_what_to_do_follows_them() -> None:
+    assert [row.words for row in TABLE if row.words.endswith((".", "?", "!"))] == []
