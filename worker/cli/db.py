@@ -14,7 +14,7 @@ from alembic.script import Script
 from alembic.util import CommandError
 
 from migrations import target
-from worker.celery_support.heartbeat import living_workers
+from worker.celery_support.heartbeat import LIFETIME_SECONDS, living_workers
 from worker.cli import common, output
 from worker.cli.common import FAILED, Failure, Misconfigured
 from worker.errors import ConfigurationError
@@ -99,8 +99,8 @@ def _warn_of_workers() -> None:
     if alive:
         click.echo(
             f"Still alive: {', '.join(map(output.shown, alive))}. Stop all workers, beat and the "
-            "monitor first: they know no other schema than this one (one that was killed is named "
-            "for 20 s)",
+            "monitor first: they know no other schema than this one. A worker that was killed is "
+            f"named for {LIFETIME_SECONDS} s",
             err=True,
         )
 
