@@ -26,6 +26,7 @@ from worker.monitoring.meters import Meters
 from worker.monitoring.shared_folder import new_folder
 from worker.monitoring.sources import Source
 from worker.mosaic.asked import Endpoint
+from worker.operations.live_count import FEW
 from worker.operations.redis_facts import NEARLY_FULL
 from worker.operations.troubles import MAX_CLOCK_APART
 
@@ -262,6 +263,22 @@ def exposed() -> dict[str, list[str]]:
 
 def test_the_page_lists_exactly_what_is_exposed_with_its_labels() -> None:
     assert documented() == exposed()
+
+
+def test_the_page_names_every_source() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"`mosaic_sessions_source_up` .* The sources: (.*) \|\n", page)
+    settings = SimpleNamespace(broker_url=SecretStr("redis://127.0.0.1/0"))
+    services: Any = SimpleNamespace(settings=settings)
+
+    there = {source.name for source in gauges.sources(services)}
+    assert set(re.findall(r"`(\w+)`", named)) == there
+
+
+def test_the_pages_say_from_how_many_on_live_sessions_are_counted_seldom() -> None:
+    for name, words in (("metrics", "More than {:,} are counted"), ("why", "Up to {:,} are")):
+        page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        assert words.format(FEW) in page
 
 
 def test_the_collector_promises_every_gauge() -> None:

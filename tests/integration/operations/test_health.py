@@ -485,9 +485,13 @@ def make_note_older(stage: Stage, seconds: float) -> None:
 
 
 def test_failures_of_the_disk_cost_a_process_few_notes_and_no_redis_keeps_them_from_being_told(
-    postgres_url: str, redis_server: RedisServer, mosaic: SimulatorServer
+    postgres_url: str,
+    redis_server: RedisServer,
+    mosaic: SimulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     del redis_server  # Celery's, which is asked for nothing here
+    monkeypatch.setattr(disk_notes, "NOTE_EVERY_SECONDS", 600)  # however slow this machine is
     with RedisServer() as own, living(postgres_url, own.url(), mosaic) as stage:
         stage.add_app("shop")
         _run(stage, FULL, MEETS_IT)
