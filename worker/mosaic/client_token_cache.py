@@ -62,6 +62,19 @@ class ClientTokenCache:
         if token is not None and token.value == value:
             self._redis.run(_DELETE_IF_EQUAL, [key], [sealed])
 
+    def note_hang(self, client_id: str, at: float, seconds: float) -> None:
+        """Tell all processes for *seconds* that a fetch has hung, and when it failed."""
+        milliseconds = int(seconds * 1000)
+        self._redis.attempt(lambda redis: redis.set(_hang_key(client_id), str(at), px=milliseconds))
+
+    def hung_at(self, client_id: str) -> float:
+        """Return when a fetch of any process has failed that hung; long ago if none has lately."""
+        noted = self._redis.attempt(lambda redis: redis.get(_hang_key(client_id)))
+        try:
+            return float(noted)
+        except (TypeError, ValueError):  # None; or anybody wrote there who may use this Redis
+            return float("-inf")
+
     @contextmanager
     def lock(self, client_id: str, lease_seconds: float) -> Iterator[bool]:
         """Yield whether this process may fetch; it always may while Redis does not answer.
@@ -93,6 +106,10 @@ class ClientTokenCache:
 
 def _token_key(client_id: str) -> str:
     return f"mosaic:client_token:{client_id}"
+
+
+def _hang_key(client_id: str) -> str:
+    return f"mosaic:client_token_hang:{client_id}"
 
 
 def _place(client_id: str) -> str:

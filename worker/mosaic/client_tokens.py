@@ -38,15 +38,19 @@ LEASE_SECONDS: Final = FETCH_SECONDS + 2.0  # a fetch is over before its lock is
 POLL_SECONDS: Final = 0.05
 LOOK_AGAIN_SECONDS: Final = 5.0  # after an early renewal that brought nothing
 REFUSAL_SECONDS: Final = 5.0  # how long a refusal is believed without asking again
-# How long a fetch that failed is not repeated, if it took its time to fail. Each request would
-# fetch for itself otherwise, and one app whose token endpoint hangs would hold all slots of the
-# worker.
+# How long a fetch that failed is not repeated by any process, if it took its time to fail. Each
+# request would fetch for itself otherwise, and one app whose token endpoint hangs would hold all
+# slots of the worker.
 FAILURE_SECONDS: Final = 5.0
+# For so long after it nobody waits for the fetch of another thread or process. After a quiet night
+# the first requests wait for the one that fetches: the endpoint may be well again.
+HANGS_SECONDS: Final = 60.0
 SLOW_SECONDS: Final = 1.0
 # A fetch for which less time was left says nothing of the endpoint.
 MIN_COUNTED_SECONDS: Final = 2.0
 
 _RIGHTS_MISSING: Final = 403
+_ELSEWHERE: Final = f"{Endpoint.TOKEN}: another process got no answer a moment ago"
 
 log = structlog.get_logger()
 
@@ -118,11 +122,9 @@ class ClientTokens:
     def _obtain(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
         """Return a usable token, waiting for the thread or process that fetches one.
 
-        No thread waits where the latest fetch has hung: the next may hang as well.
+        No thread waits where the latest fetch has just hung: the next may hang as well.
         """
-        failure = slot.failure
-        instead = None if failure is None else failure.again(self._timestamp())
-        with deadline.hold(slot.renewing, instead):
+        with deadline.hold(slot.renewing, self._hang(slot)):
             token = slot.token
             while token is None or not is_usable(token, self._timestamp()):
                 token = self._renew(app, slot, is_usable, deadline)
@@ -151,9 +153,12 @@ class ClientTokens:
             raise ClientRefused(f"{Endpoint.TOKEN}: refused a moment ago")
         token = self._shared(app, slot, suits)
         if token is None:
+            self._refuse_while_it_hangs(app, slot)
             with self._store.lock(app.client_id, LEASE_SECONDS) as is_ours:
                 if is_ours:
-                    token = self._shared(app, slot, suits) or self._fetch_if_due(app, slot, by)
+                    token = self._shared(app, slot, suits) or self._fetch_watched(app, slot, by)
+                elif hang := self._hang(slot):
+                    raise hang
         if token is not None:
             slot.adopt(token)
         return token
@@ -167,11 +172,25 @@ class ClientTokens:
         is_for_us = token.obtained_with == self._credentials(app)
         return token if is_for_us and suits(token, self._timestamp()) else None
 
-    def _fetch_if_due(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
-        """Fetch, unless that has hung a moment ago: then its failure is said again."""
+    def _refuse_while_it_hangs(self, app: MosaicApp, slot: _Slot) -> None:
+        """Raise the failure of a fetch that has hung a moment ago, here or in another process."""
+        now, failure = self._timestamp(), slot.failure
+        if failure is None or not failure.is_within(now, FAILURE_SECONDS):
+            failure = _Failure(_ELSEWHERE, self._store.hung_at(app.client_id))
+            if not failure.is_within(now, FAILURE_SECONDS):
+                return
+            slot.failure = failure
+        raise failure.again(now)
+
+    def _hang(self, slot: _Slot) -> MosaicUnavailable | None:
+        """Return what to raise instead of waiting for a fetch that may hang as the latest did."""
         failure, now = slot.failure, self._timestamp()
-        if failure is not None and 0 <= now - failure.at < FAILURE_SECONDS:
-            raise failure.again(now)
+        if failure is None or not failure.is_within(now, HANGS_SECONDS):
+            return None
+        return failure.again(now)
+
+    def _fetch_watched(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
+        """Fetch, and tell all processes if it hangs."""
         had_seconds, began = deadline.remaining(), time.monotonic()
         try:
             return self._fetch(app, slot, deadline)
@@ -179,6 +198,7 @@ class ClientTokens:
             is_slow = time.monotonic() - began >= SLOW_SECONDS
             if is_slow and had_seconds >= MIN_COUNTED_SECONDS:
                 slot.failure = _Failure(str(error), self._timestamp())
+                self._store.note_hang(app.client_id, slot.failure.at, FAILURE_SECONDS)
                 error.retry_after = max(FAILURE_SECONDS, error.retry_after)
             raise
 
@@ -226,6 +246,10 @@ class _Failure:
 
     text: str
     at: float
+
+    def is_within(self, now: float, seconds: float) -> bool:
+        """Whether it is no older than *seconds*. One of a clock that was set back since is."""
+        return 0 <= now - self.at < seconds
 
     def again(self, now: float) -> MosaicUnavailable:
         """Return the error for who does not fetch."""

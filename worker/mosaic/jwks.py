@@ -38,6 +38,9 @@ FAILURE_SECONDS: Final = 5.0
 # in meanwhile, and one with old keys rejects what is signed with a new one. A call in half a minute
 # is no burden.
 MAX_FAILURE_SECONDS: Final = 30.0
+# For so long after it no thread waits for the fetch of another one, where there are no keys. After
+# a quiet night the first requests wait for it: the address may be well again.
+HANGS_SECONDS: Final = 60.0
 # A fetch that had less time, and used it up, says nothing of Mosaic.
 MIN_COUNTED_SECONDS: Final = 2.0
 
@@ -114,11 +117,7 @@ class KeySets:
             return keys
         if keys is not None:
             return self._renew_without_waiting(slot, deadline) or keys
-        # No thread waits where the latest fetch has failed: the next may hang as well, and one key
-        # set would hold all slots of the worker.
-        failure = slot.failure
-        instead = None if failure is None else failure.again(self._timestamp())
-        with deadline.hold(slot.lock, instead):
+        with deadline.hold(slot.lock, self._hang(slot)):
             return slot.keys or self._fetch_if_due(slot, deadline)
 
     def require(self, url: str, deadline: Deadline) -> None:
@@ -190,6 +189,16 @@ class KeySets:
         failure = slot.failure
         is_recent = failure is not None and self._is_within(failure.at, failure.seconds)
         return failure if is_recent else None
+
+    def _hang(self, slot: _Slot) -> TryLater | OperatorMustAct | None:
+        """Return what to raise instead of waiting for a fetch, where the latest has just failed.
+
+        The next may hang as well, and one key set would hold all slots of the worker.
+        """
+        failure = slot.failure
+        if failure is None or not self._is_within(failure.at, HANGS_SECONDS):
+            return None
+        return failure.again(self._timestamp())
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
         with self._faults.watch(Endpoint.JWKS, slot.url):

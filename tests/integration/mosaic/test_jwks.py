@@ -19,9 +19,14 @@ from tests.integration.mosaic.mosaic_rig import (
     make_settings,
     running_rig,
 )
-from worker.errors import MosaicContractBroken, MosaicUnavailable, TokenRejected
+from worker.errors import MosaicContractBroken, MosaicTimedOut, MosaicUnavailable, TokenRejected
 from worker.mosaic import MosaicGateway
-from worker.mosaic.jwks import FAILURE_SECONDS, MAX_FAILURE_SECONDS, MIN_COUNTED_SECONDS
+from worker.mosaic.jwks import (
+    FAILURE_SECONDS,
+    HANGS_SECONDS,
+    MAX_FAILURE_SECONDS,
+    MIN_COUNTED_SECONDS,
+)
 
 
 @pytest.fixture
@@ -242,8 +247,28 @@ def test_no_thread_waits_for_a_key_set_that_has_failed_and_hangs(rig: Rig) -> No
         fetching = Thread(target=verify, args=(rig, gateway))
         fetching.start()
         gate.wait_arrived()
-        with pytest.raises(MosaicUnavailable):
+        with pytest.raises(MosaicUnavailable, match="503"):
             verify(rig, gateway)
+        assert fetching.is_alive()
+    fetching.join()
+
+    assert verify(rig, gateway) == "ada"
+
+
+@pytest.mark.parametrize("seconds", [HANGS_SECONDS + 1, -7200.0])
+def test_a_failure_of_long_ago_or_by_another_clock_refuses_nobody(rig: Rig, seconds: float) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("jwks", "status", status=503, times=1)
+    with pytest.raises(MosaicUnavailable):
+        verify(rig, gateway)
+    rig.advance(seconds)
+
+    with rig.state.gates.hold("jwks") as gate:
+        fetching = Thread(target=verify, args=(rig, gateway))
+        fetching.start()
+        gate.wait_arrived()
+        with pytest.raises(MosaicTimedOut):  # it waited, which is not in vain any more
+            gateway.require_keys(rig.app, timeout_seconds=0.5)
         assert fetching.is_alive()
     fetching.join()
 

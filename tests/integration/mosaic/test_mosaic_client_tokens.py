@@ -19,7 +19,12 @@ from tests.integration.mosaic.mosaic_rig import (
 )
 from worker.errors import ClientRefused, MosaicRateLimited, MosaicTimedOut, MosaicUnavailable
 from worker.mosaic import ClientSecret, client_tokens
-from worker.mosaic.client_tokens import FAILURE_SECONDS, LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
+from worker.mosaic.client_tokens import (
+    FAILURE_SECONDS,
+    HANGS_SECONDS,
+    LOOK_AGAIN_SECONDS,
+    REFUSAL_SECONDS,
+)
 from worker.mosaic.deadline import Deadline
 
 AUTHENTICATE = "session/authenticate"
@@ -198,11 +203,77 @@ def test_another_processs_token_is_taken_by_one_whose_fetch_has_hung(rig: Rig) -
     rig.state.faults.add("token", "status", status=503, times=1)
     with pytest.raises(MosaicUnavailable):
         authenticate(gateway, rig.app, session)
-    authenticate(rig.gateway(), rig.app, session)
+    rig.gateway().try_client(rig.app)  # asks Mosaic whatever is known
 
     authenticate(gateway, rig.app, session)
 
     assert rig.count("token") == 2
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+def test_a_fetch_that_hung_is_repeated_by_no_other_process(rig: Rig) -> None:
+    """Under prefork each slot of a worker is a process."""
+    session, processes = rig.login().session_id, [rig.gateway() for _ in range(4)]
+    rig.state.faults.add("token", "status", status=503)
+
+    for process in processes:
+        with pytest.raises(MosaicUnavailable) as raised:
+            authenticate(process, rig.app, session)
+        assert 1 <= raised.value.retry_after <= FAILURE_SECONDS
+
+    assert rig.count("token") == 1
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+def test_no_process_waits_for_another_one_that_asks_a_token_endpoint_that_hangs(rig: Rig) -> None:
+    session, first, other = rig.login().session_id, rig.gateway(), rig.gateway()
+    rig.state.faults.add("token", "status", status=503, times=1)
+    for process in (first, other):
+        with pytest.raises(MosaicUnavailable):
+            authenticate(process, rig.app, session)
+    rig.advance(FAILURE_SECONDS + 1)
+
+    with rig.state.gates.hold("token") as gate:
+        fetching = Thread(target=authenticate, args=(first, rig.app, session))
+        fetching.start()
+        gate.wait_arrived()
+        with pytest.raises(MosaicUnavailable, match="another process"):
+            authenticate(other, rig.app, session, timeout_seconds=60)
+        assert fetching.is_alive()
+    fetching.join()
+
+    authenticate(other, rig.app, session)
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+@pytest.mark.parametrize("seconds", [HANGS_SECONDS + 1, -7200.0])
+def test_a_fetch_that_hung_long_ago_or_by_another_clock_refuses_nobody(
+    rig: Rig, seconds: float
+) -> None:
+    gateway = rig.gateway()
+    rig.state.faults.add("token", "status", status=503, times=1)
+    with pytest.raises(MosaicUnavailable):
+        authenticate(gateway, rig.app, rig.login().session_id)
+    rig.advance(seconds)
+    session = rig.login().session_id
+
+    with rig.state.gates.hold("token") as gate:
+        fetching = Thread(target=authenticate, args=(gateway, rig.app, session))
+        fetching.start()
+        gate.wait_arrived()
+        with pytest.raises(MosaicTimedOut):  # it waited, which is not in vain any more
+            authenticate(gateway, rig.app, session, timeout_seconds=0.5)
+        assert fetching.is_alive()
+    fetching.join()
+
+    authenticate(gateway, rig.app, session)
+
+
+@pytest.mark.parametrize("noted", ["", "soon", "nan", "inf", "1e999"])
+def test_what_is_no_moment_of_a_hang_refuses_nobody(rig: Rig, noted: str) -> None:
+    rig.connect().set("mosaic:client_token_hang:shop", noted)
+
+    authenticate(rig.gateway(), rig.app, rig.login().session_id)
 
 
 def test_a_token_is_never_used_in_its_last_half_minute(rig: Rig) -> None:
