@@ -18,6 +18,13 @@ from worker.storage.best_effort import BestEffortRedis
 from worker.storage.encryption import KeyRing, SealedValueUnreadable
 from worker.storage.redis_scripts import Script
 
+# A lock that lasts for longer than any is held was taken before Redis' clock was set back, or by
+# the Redis that failed over to this one. Had its holder died, no process would fetch for as long as
+# the clocks are apart.
+_TAKE: Final = Script("""
+if redis.call("PTTL", KEYS[1]) > tonumber(ARGV[2]) then redis.call("DEL", KEYS[1]) end
+return redis.call("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2]) and 1 or 0
+""")
 _DELETE_IF_EQUAL: Final = Script("""
 if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end
 return 0
@@ -83,9 +90,7 @@ class ClientTokenCache:
         """
         key, mark = f"mosaic:client_token_lock:{client_id}", secrets.token_hex(16)
         lease = int(lease_seconds * 1000)
-        is_ours = self._redis.attempt(
-            lambda redis: bool(redis.set(key, mark, nx=True, px=lease)), fallback=True
-        )
+        is_ours = self._redis.run(_TAKE, [key], [mark, lease]) in {None, 1}
         try:
             yield is_ours
         finally:

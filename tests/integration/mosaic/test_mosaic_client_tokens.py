@@ -522,8 +522,18 @@ def test_a_fetcher_that_died_holds_the_others_up_no_longer_than_its_lease(
     assert rig.count("token") == 1
 
 
+def test_a_lock_that_was_taken_by_another_clock_of_redis_keeps_nobody_waiting(rig: Rig) -> None:
+    session = rig.login().session_id
+    rig.redis.set(LOCK_KEY, "a dead process", ex=7200)  # as it lasts once the clock is set back
+
+    authenticate(rig.gateway(), rig.app, session, timeout_seconds=3)
+
+    assert rig.count("token") == 1
+    assert not rig.redis.exists(LOCK_KEY)
+
+
 def test_whoever_waits_for_another_process_gives_up_at_its_deadline(rig: Rig) -> None:
-    rig.redis.set(LOCK_KEY, "a slow process", px=60_000)
+    rig.redis.set(LOCK_KEY, "a slow process", px=6_000)
     gateway = rig.gateway()
 
     outcomes = at_once(3, lambda: authenticate(gateway, rig.app, "session", timeout_seconds=0.3))
@@ -537,7 +547,7 @@ def test_another_process_renewing_early_is_left_to_it(rig: Rig) -> None:
     session, gateway = rig.login().session_id, rig.gateway()
     authenticate(gateway, rig.app, session)
     rig.advance(0.9 * 3600)
-    rig.redis.set(LOCK_KEY, "a slow process", px=60_000)
+    rig.redis.set(LOCK_KEY, "a slow process", px=6_000)
 
     authenticate(gateway, rig.app, session)
 

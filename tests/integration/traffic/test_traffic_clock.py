@@ -12,15 +12,18 @@ from tests.integration.traffic.traffic_rig import (
     Process,
     Starter,
     end,
+    lead,
     pass_redis_time,
+    plan,
     slow_refill,
 )
 from worker.errors import HeldBack, MosaicRateLimited
 from worker.http_client.headers import MAX_RETRY_AFTER_SECONDS
 from worker.settings.model import Settings
-from worker.traffic import Lane
+from worker.traffic import InProgress, Lane, Lead
 
 HOURS = 7200.0
+LEASE = "mosaic-sessions:flight:call:lease"
 
 
 @pytest.fixture
@@ -166,3 +169,18 @@ def test_the_longest_wait_for_a_turn_is_believed(start: Starter) -> None:
     assert (said, wait > 6e6) == (b"go", True)
     assert process.held_back().retry_after > 10
     assert {left.left_share for left in process.traffic.snapshot([SHOP]).budgets} >= {0.0}
+
+
+def test_nobody_waits_for_a_lead_of_the_other_clock(start: Starter) -> None:
+    died, process = start(), start()
+    lead(died)
+    assert process.redis.pexpire(LEASE, int(HOURS * 1000))  # as it lasts once the clock is set back
+
+    assert isinstance(process.single_flight.join(plan()), Lead)
+
+
+def test_the_longest_lead_is_believed(start: Starter) -> None:
+    process = start()
+    lead(process, call_seconds=Settings.model_fields["mosaic_timeout_seconds"].metadata[1].le)
+
+    assert isinstance(process.single_flight.join(plan()), InProgress)
