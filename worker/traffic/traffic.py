@@ -19,7 +19,10 @@ from worker.traffic.single_flight import SingleFlight
 from worker.traffic.snapshot import TrafficState
 
 # A logout's turn comes soon, or its row waits: the thread is needed for other jobs.
-MAX_LOGOUT_WAIT_SECONDS: Final = 0.25
+LOGOUT_WAIT_SECONDS: Final = 0.25
+# Where turns come more seldom it waits for one turn, at most so long: users who wait for theirs
+# would else take every one, those reserved for logouts too.
+MAX_LOGOUT_WAIT_SECONDS: Final = 1.0
 
 
 class Traffic:
@@ -45,9 +48,10 @@ class Traffic:
 
         A breaker keeps back only what was tried before.
         """
-        return self._gate.admit(
-            Lane.LOGOUT, app, MAX_LOGOUT_WAIT_SECONDS, whom=session, is_untried=is_untried
-        )
+        rates = self._gate.limits(Lane.LOGOUT, app).rates
+        one_turn = max(rate.interval for rate in rates) / 1e6
+        wait = min(max(LOGOUT_WAIT_SECONDS, one_turn), MAX_LOGOUT_WAIT_SECONDS)
+        return self._gate.admit(Lane.LOGOUT, app, wait, whom=session, is_untried=is_untried)
 
     def admit_login(self, app: Application, whom: str, max_wait_seconds: float) -> Permit:
         """Return a permit for a step of the login of *whom*, an opaque name. Raises `HeldBack`."""

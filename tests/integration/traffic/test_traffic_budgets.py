@@ -158,6 +158,23 @@ def test_a_busy_app_whose_budget_is_used_up_leaves_slots_to_the_others(start: St
     assert done >= 40 - 4
 
 
+def test_a_storm_of_users_leaves_turns_to_logouts_where_turns_come_seldom(
+    start: Starter, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    process = start(mosaic_app_calls_per_minute=20)  # of which two are reserved for logouts
+    logouts = 0
+    for _ in range(900):  # a minute and a half
+        with suppress(HeldBack):
+            process.admit(Lane.AUTH, max_wait_seconds=1.0)
+        with suppress(HeldBack):
+            process.traffic.admit_logout(SHOP, "session", is_untried=False)
+            logouts += 1
+        pass_redis_time(redis_url, 0.1)
+
+    assert logouts > 1
+
+
 @pytest.mark.usefixtures("_slow_refill")
 def test_calls_that_wait_for_one_budget_are_counted_in_the_others_when_they_are_made(
     start: Starter,
