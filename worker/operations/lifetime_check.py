@@ -52,7 +52,7 @@ def check(services: Services, app: Row[Any]) -> str:
     """Compare when the newest session that the app has registered ends, here and at Mosaic."""
     session = _newest(services, app.app_id)
     if session is None:
-        return "none of its own is live, whose end could be compared with Mosaic's"
+        return f"none of the newest {_NEWEST} that live is its own: nothing can be compared"
     with advised(services, Endpoint.LIST_SESSIONS, app.app_id):
         listed = _listed(services, app, session)
     if isinstance(listed, str):
@@ -91,8 +91,9 @@ def _listed(services: Services, app: Row[Any], session: _Session) -> datetime | 
         # Asked for by nobody but us: without the right the app is served all the same.
         services.mosaic.faults.take_back(Endpoint.LIST_SESSIONS, app.app_id)
         raise Hint(
-            f"{refused}. Without the right sessions:read they cannot be compared with Mosaic's, a "
-            "login whose answer was lost leaves its session to expire, and revoke_user may fail"
+            f"{refused}. So they cannot be compared with Mosaic's. If its client lacks the right "
+            "sessions:read, a login whose answer was lost leaves its session to expire, and "
+            "revoke_user may fail"
         ) from None
     except TryLater as error:
         raise Hint(f"they cannot be compared with Mosaic's now: {error}") from None
