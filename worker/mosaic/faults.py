@@ -29,8 +29,8 @@ REMEMBERED_SECONDS: Final = 600
 TOKENS: Final = "tokens"
 # What all tokens of a client fail by when it, or its app, is set up wrongly, or a clock is wrong.
 # Any other check may be failed by one user's: who signs in must not make the service look down.
-_OF_SETUP: Final = frozenset(
-    {"encrypted", "iss", "kid", "signature", "aud", "azp", "client_id", "exp", "iat", "nbf"}
+OF_SETUP: Final = frozenset(
+    {"encrypted", "alg", "iss", "kid", "signature", "aud", "azp", "client_id", "exp", "iat", "nbf"}
 )
 NO_ID_TOKEN: Final = "no ID token"  # noqa: S105 - and the access token does not do in its place
 
@@ -87,7 +87,7 @@ class Faults:
         try:
             yield
         except TokenRejected as error:
-            if error.check in _OF_SETUP or error.check.startswith(NO_ID_TOKEN):
+            if error.check in OF_SETUP or error.check.startswith(NO_ID_TOKEN):
                 self._note(TOKENS, app_id, error)
             raise
         name = f"{TOKENS} {app_id}"

@@ -147,11 +147,12 @@ def _what_to_do(endpoint: str, owner: str, *, is_refused: bool) -> str:
 
 
 # By the check that rejected them.
-_OF_TOKENS: Final = {
+OF_TOKENS: Final = {
     "encrypted": (
         "Mosaic encrypts the ID tokens of its client, and the worker has no key to open them: have "
         "them signed alone"
     ),
+    "alg": "Have Mosaic sign the ID tokens of its client with RS256, PS256 or ES256",
     **dict.fromkeys(
         ("iss", "kid", "signature"),
         "Are its issuer and the address of its keys right (mosaic-sessions apps set {0} --issuer, "
@@ -172,7 +173,7 @@ _NOT_SENT: Final = (
 
 def _what_to_do_with_tokens(owner: str, detail: str) -> str:
     check = "" if NO_ID_TOKEN in detail else detail.rpartition(" ")[2]
-    return _OF_TOKENS.get(check, _NOT_SENT).format(owner)
+    return OF_TOKENS.get(check, _NOT_SENT).format(owner)
 
 
 def _check_address(setting: str, whose: str) -> str:

@@ -119,6 +119,7 @@ ASK = "session/authenticate"
 JWE = "eyJhbGciOiJSU0EtT0FFUC0yNTYifQ.a.b.c.d"
 OF_SETUP: dict[str, tuple[str, dict[str, Any], str]] = {
     "encrypted": ("change_answer", {"changes": {"id_token": JWE}}, "encrypted"),
+    "algorithm": ("alg_none", {}, "alg"),
     "issuer": ("wrong_iss", {}, "iss"),
     "signature": ("wrong_signature", {}, "signature"),
     "key": ("unknown_kid", {}, "kid"),
