@@ -17,6 +17,7 @@ import structlog
 
 from worker.errors import (
     ClientRefused,
+    MosaicTimedOut,
     MosaicUnavailable,
     OperatorMustAct,
     TryLater,
@@ -46,7 +47,7 @@ FAILURE_SECONDS: Final = 5.0
 # the first requests wait for the one that fetches: the endpoint may be well again.
 HANGS_SECONDS: Final = 60.0
 SLOW_SECONDS: Final = 1.0
-# A fetch for which less time was left says nothing of the endpoint.
+# A fetch that had less time, and used it up, says nothing of the endpoint.
 MIN_COUNTED_SECONDS: Final = 2.0
 
 _RIGHTS_MISSING: Final = 403
@@ -122,10 +123,14 @@ class ClientTokens:
     def _obtain(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
         """Return a usable token, waiting for the thread or process that fetches one.
 
-        No thread waits where the latest fetch has just hung: the next may hang as well.
+        No thread waits where the latest fetch has just hung: the next may hang as well. And who has
+        waited for one that failed does not fetch too: each would hold its slot for longer.
         """
+        before = slot.failure
         with deadline.hold(slot.renewing, self._hang(slot)):
-            token = slot.token
+            token, failure = slot.token, slot.failure
+            if failure is not None and failure is not before:
+                raise failure.again(self._timestamp())
             while token is None or not is_usable(token, self._timestamp()):
                 token = self._renew(app, slot, is_usable, deadline)
                 if token is None:
@@ -175,9 +180,9 @@ class ClientTokens:
     def _refuse_while_it_hangs(self, app: MosaicApp, slot: _Slot) -> None:
         """Raise the failure of a fetch that has hung a moment ago, here or in another process."""
         now, failure = self._timestamp(), slot.failure
-        if failure is None or not failure.is_within(now, FAILURE_SECONDS):
-            failure = _Failure(_ELSEWHERE, self._store.hung_at(app.client_id))
-            if not failure.is_within(now, FAILURE_SECONDS):
+        if failure is None or not failure.is_hang_within(FAILURE_SECONDS, now):
+            failure = _Failure(_ELSEWHERE, self._store.hung_at(app.client_id), is_hang=True)
+            if not failure.is_hang_within(FAILURE_SECONDS, now):
                 return
             slot.failure = failure
         raise failure.again(now)
@@ -185,21 +190,22 @@ class ClientTokens:
     def _hang(self, slot: _Slot) -> MosaicUnavailable | None:
         """Return what to raise instead of waiting for a fetch that may hang as the latest did."""
         failure, now = slot.failure, self._timestamp()
-        if failure is None or not failure.is_within(now, HANGS_SECONDS):
+        if failure is None or not failure.is_hang_within(HANGS_SECONDS, now):
             return None
         return failure.again(now)
 
     def _fetch_watched(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
-        """Fetch, and tell all processes if it hangs."""
+        """Fetch, and tell all threads if it fails, all processes if it hangs."""
         had_seconds, began = deadline.remaining(), time.monotonic()
         try:
             return self._fetch(app, slot, deadline)
         except MosaicUnavailable as error:
-            is_slow = time.monotonic() - began >= SLOW_SECONDS
-            if is_slow and had_seconds >= MIN_COUNTED_SECONDS:
-                slot.failure = _Failure(str(error), self._timestamp())
-                self._store.note_hang(app.client_id, slot.failure.at, FAILURE_SECONDS)
-                error.retry_after = max(FAILURE_SECONDS, error.retry_after)
+            if had_seconds >= MIN_COUNTED_SECONDS or not isinstance(error, MosaicTimedOut):
+                is_hang = time.monotonic() - began >= SLOW_SECONDS
+                slot.failure = _Failure(str(error), self._timestamp(), is_hang=is_hang)
+                if is_hang:
+                    self._store.note_hang(app.client_id, slot.failure.at, FAILURE_SECONDS)
+                    error.retry_after = max(FAILURE_SECONDS, error.retry_after)
             raise
 
     def _fetch(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
@@ -242,18 +248,19 @@ class ClientTokens:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a fetch that hung has failed, and when."""
+    """Why a fetch has failed, and when; whether it took its time."""
 
     text: str
     at: float
+    is_hang: bool
 
-    def is_within(self, now: float, seconds: float) -> bool:
-        """Whether it is no older than *seconds*. One of a clock that was set back since is."""
-        return 0 <= now - self.at < seconds
+    def is_hang_within(self, seconds: float, now: float) -> bool:
+        """Whether it hung in the latest *seconds*, by a clock that was not set back since."""
+        return self.is_hang and 0 <= now - self.at < seconds
 
     def again(self, now: float) -> MosaicUnavailable:
         """Return the error for who does not fetch."""
-        left = self.at + FAILURE_SECONDS - now
+        left = self.at + FAILURE_SECONDS - now if self.is_hang else 0.0
         return MosaicUnavailable(self.text, retry_after=max(1.0, left))
 
 

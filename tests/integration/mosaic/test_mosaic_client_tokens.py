@@ -174,6 +174,20 @@ def test_a_fetch_that_failed_at_once_is_repeated_at_once(rig: Rig) -> None:
     authenticate(gateway, rig.app, session)
 
 
+def test_who_has_waited_for_a_fetch_that_fails_does_not_fetch_too(rig: Rig) -> None:
+    """One after the other they would hold their slots, as if it hung."""
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("token", "latency", seconds=client_tokens.SLOW_SECONDS / 2)
+    rig.state.faults.add("token", "status", status=503)
+
+    outcomes = at_once(8, lambda: authenticate(gateway, rig.app, session, timeout_seconds=60))
+
+    assert {type(outcome) for outcome in outcomes} == {MosaicUnavailable}
+    assert rig.count("token") <= 3  # one, and what a busy machine has begun too late
+    rig.state.faults.clear()
+    authenticate(gateway, rig.app, session)
+
+
 def test_a_fetch_that_takes_its_time_to_fail_hangs(rig: Rig) -> None:
     session, gateway = rig.login().session_id, rig.gateway()
     slow = client_tokens.SLOW_SECONDS + 0.1
