@@ -88,8 +88,6 @@ def _listed(services: Services, app: Row[Any], session: _Session) -> datetime | 
     except UserRefused:
         return "Mosaic does not know the user of its newest one any more"
     except ClientRefused as refused:
-        # Asked for by nobody but us: without the right the app is served all the same.
-        services.mosaic.faults.take_back(Endpoint.LIST_SESSIONS, app.app_id)
         raise Hint(
             f"{refused}. So they cannot be compared with Mosaic's. If its client lacks the right "
             "sessions:read, a login whose answer was lost leaves its session to expire, and "
@@ -107,7 +105,9 @@ def _listed(services: Services, app: Row[Any], session: _Session) -> datetime | 
 def _ask(services: Services, app: MosaicApp, session: _Session) -> list[ListedSession]:
     permit = services.traffic.admit_logout(app, str(session.id), is_untried=False)
     timeout = services.settings.mosaic_timeout_seconds
-    return services.mosaic.list_sessions(permit, app, session.user_id, timeout_seconds=timeout)
+    # Without the right the app is served all the same, as long as nobody else asks.
+    with services.mosaic.faults.excuse(Endpoint.LIST_SESSIONS, app.app_id):
+        return services.mosaic.list_sessions(permit, app, session.user_id, timeout_seconds=timeout)
 
 
 def _compared(app_id: str, session: _Session, there: datetime) -> str:

@@ -46,6 +46,7 @@ from tests.integration.operations.doctor_rig import (
 )
 from tests.stage import ENCRYPTION_KEY, Stage, redis_client
 from worker.celery_support import heartbeat
+from worker.errors import ClientRefused
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.operations import lifetime_check, mosaic_limits
@@ -125,6 +126,25 @@ def test_a_client_that_may_not_read_sessions_is_a_hint_and_no_fault(
 
         assert "sessions:read" in of_sessions("hint")
         assert told("status")["problems"] == []
+
+
+def test_the_look_at_mosaics_list_hides_no_fault_that_a_worker_has_met(
+    sqlite_url: str, redis_url: str, mosaic: SimulatorServer
+) -> None:
+    with living(sqlite_url, redis_url, mosaic) as stage:
+        stage.registered("ada", "shop")
+        mosaic.state.faults.add("sessions/list", "status", status=403)
+        app = stage.services.apps.find("shop")
+        assert app is not None
+        permit = stage.services.traffic.admit_logout(app.mosaic, "any", is_untried=True)
+        with pytest.raises(ClientRefused):
+            stage.services.mosaic.list_sessions(permit, app.mosaic, "ada", timeout_seconds=10)
+        before = told("status", expect=1)["problems"]
+
+        findings("hint", expect=1)
+
+        assert before != []
+        assert told("status", expect=1)["problems"] == before
 
 
 @pytest.mark.parametrize(
