@@ -39,6 +39,8 @@ _LOOKS: Final = 3
 
 # Their receipts are in the database, with what is so by then.
 _RECEIPTED: Final = frozenset({Task.LOGOUT, Task.REVOKE_USER})
+# The connection is lost, or leads to a Redis that was demoted.
+_LED_NOWHERE: Final = (redis.ConnectionError, redis.exceptions.ReadOnlyError)
 _NOT_REMEMBERED: Final = frozenset(
     {Verdict.TEMPORARILY_UNAVAILABLE, Verdict.INVALID_REQUEST, Verdict.UNAUTHORIZED}
 )
@@ -206,10 +208,11 @@ def _push(  # noqa: PLR0913 - what one trip carries
 def _publish_alone(services: Services, first: Call | None, error: redis.RedisError) -> None:
     """Let go of those who wait for the same answer: else they wait until its lease is over.
 
-    So would the app, which asks again. Not where Redis hangs: nobody would hear of it.
+    So would the app, which asks again. Not where Redis hangs, and nobody would hear of it, nor
+    where it refuses the answer: new connections would burden one that is full.
     """
     is_publication = services.traffic.single_flight.is_publication
-    if first is None or isinstance(error, redis.TimeoutError) or not is_publication(first):
+    if first is None or not isinstance(error, _LED_NOWHERE) or not is_publication(first):
         return
     with suppress(redis.RedisError):
         services.reply_store.run_anew(first)

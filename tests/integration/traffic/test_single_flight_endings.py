@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -131,3 +132,33 @@ def test_an_answer_that_is_lost_on_its_way_ends_its_lead(
     assert fleet.leases() == 0
     answer = fleet.ask()
     assert answer.verdict is Verdict.AUTHENTICATED
+
+
+@contextmanager
+def full_redis(fleet: Fleet) -> Iterator[Callable[[], object]]:
+    with redis_client(fleet.redis_url) as admin:
+        try:
+            yield lambda: admin.config_set("maxmemory", 1)
+        finally:
+            admin.config_set("maxmemory", 0)
+
+
+def test_an_answer_that_redis_refuses_costs_no_connection(fleet: Fleet) -> None:
+    """Made anew for each answer, they would be one more burden for a Redis that is full."""
+    stage = fleet.stage
+    idle = stage.services.scripts._idle
+    with (
+        full_redis(fleet) as fill_up,
+        stage.mosaic.state.gates.hold(ASK) as gate,
+        stage.meanwhile(stage.silent_auth) as refused,
+    ):
+        gate.wait_arrived()
+        before = {id(connection) for connection, _ in idle}
+        fill_up()
+        gate.release()
+        assert refused.result(60) is None
+    after = {id(connection) for connection, _ in idle}
+
+    assert before
+    assert before <= after
+    assert fleet.leases() == 0
