@@ -46,7 +46,7 @@ from tests.integration.operations.doctor_rig import (
 )
 from tests.stage import ENCRYPTION_KEY, Stage, redis_client
 from worker.celery_support import heartbeat
-from worker.errors import ClientRefused
+from worker.errors import ClientRefused, MosaicContractBroken
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.operations import lifetime_check, mosaic_limits
@@ -128,17 +128,22 @@ def test_a_client_that_may_not_read_sessions_is_a_hint_and_no_fault(
         assert told("status")["problems"] == []
 
 
+def have_a_worker_list_sessions(stage: Stage) -> None:
+    """Ask Mosaic for ada's, as a revocation does."""
+    app = stage.services.apps.find("shop")
+    assert app is not None
+    permit = stage.services.traffic.admit_logout(app.mosaic, "any", is_untried=True)
+    stage.services.mosaic.list_sessions(permit, app.mosaic, "ada", timeout_seconds=10)
+
+
 def test_the_look_at_mosaics_list_hides_no_fault_that_a_worker_has_met(
     sqlite_url: str, redis_url: str, mosaic: SimulatorServer
 ) -> None:
     with living(sqlite_url, redis_url, mosaic) as stage:
         stage.registered("ada", "shop")
         mosaic.state.faults.add("sessions/list", "status", status=403)
-        app = stage.services.apps.find("shop")
-        assert app is not None
-        permit = stage.services.traffic.admit_logout(app.mosaic, "any", is_untried=True)
         with pytest.raises(ClientRefused):
-            stage.services.mosaic.list_sessions(permit, app.mosaic, "ada", timeout_seconds=10)
+            have_a_worker_list_sessions(stage)
         before = told("status", expect=1)["problems"]
 
         findings("hint", expect=1)
@@ -701,7 +706,10 @@ def wrong_base_url(stage: Stage) -> AbstractContextManager[None]:
 
 @contextmanager
 def no_list_of_sessions(stage: Stage) -> Iterator[None]:
+    """As a worker has met it: what only the doctor asks for is no fault."""
     stage.mosaic.state.faults.add("sessions/list", "status", status=410)
+    with pytest.raises(MosaicContractBroken):
+        have_a_worker_list_sessions(stage)
     yield
 
 
