@@ -11,12 +11,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import redis
 from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from models import IdpSession
+from worker.storage.redis_client import value_and_age
 from worker.wiring import Services
 
 FEW: Final = 10_000  # counted at each look, in two milliseconds
@@ -125,17 +126,16 @@ def _number(connection: Connection, query: Select[int]) -> int:
 
 
 def _known(client: redis.Redis) -> _Known | None:
-    with client.pipeline(transaction=False) as pipeline:
-        pipeline.get(KEY)
-        pipeline.pttl(KEY)
-        answers: Any = pipeline.execute()
-    written, milliseconds_left = answers
+    found = value_and_age(client, KEY, _KEPT_SECONDS)
+    if found is None:
+        return None
+    written, age_seconds = found
     try:  # anybody who may use this Redis can write there
-        fields = json.loads(written or b"")
+        fields = json.loads(written)
         count, took = int(fields["count"]), float(fields["took_seconds"])
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
-    return _Known(count, took, _KEPT_SECONDS - milliseconds_left / 1000)
+    return _Known(count, took, age_seconds)
 
 
 def _is_our_turn(client: redis.Redis) -> bool:

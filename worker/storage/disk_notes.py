@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import redis
 import structlog
 
 from worker.errors import StoreDiskFails
+from worker.storage.redis_client import value_and_age
 
 log = structlog.get_logger()
 
@@ -52,11 +53,8 @@ class DiskNotes:
 
 def latest(client: redis.Redis) -> DiskNote | None:
     """Return the latest note of any process. Raises `redis.RedisError`."""
-    with client.pipeline(transaction=False) as pipeline:
-        pipeline.get(KEY)
-        pipeline.pttl(KEY)
-        answers: Any = pipeline.execute()
-    says, milliseconds_left = answers
-    if says is None or milliseconds_left < 0:
+    found = value_and_age(client, KEY, KEPT_SECONDS)
+    if found is None:
         return None
-    return DiskNote(says.decode(errors="replace"), KEPT_SECONDS - milliseconds_left / 1000)
+    says, age_seconds = found
+    return DiskNote(says.decode(errors="replace"), age_seconds)

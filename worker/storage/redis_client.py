@@ -96,6 +96,22 @@ def why_no_writes(error: redis.RedisError) -> str | None:
     return None
 
 
+def value_and_age(client: redis.Redis, key: str, kept_seconds: float) -> tuple[bytes, float] | None:
+    """Return what *key* holds, and how many seconds ago it was set, to be kept for *kept_seconds*.
+
+    By Redis' clock alone: it does not matter whose machine wrote it. None where there is nothing,
+    or something that never ends, which is not ours. Raises `redis.RedisError`.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.get(key)
+        pipeline.pttl(key)
+        answers: Any = pipeline.execute()
+    value, milliseconds_left = answers
+    if value is None or milliseconds_left < 0:
+        return None
+    return value, kept_seconds - milliseconds_left / 1000
+
+
 def is_cluster(client: redis.Redis) -> bool:
     """Whether it is a Redis Cluster: keys of one script may then lie on different servers.
 

@@ -8,11 +8,12 @@ the `Changes` to its own session and to the answer.
 
 from __future__ import annotations
 
-from session_client.web.flows import LONGEST_NOTICE, Visit, take_notice
+from session_client.web.flows import Visit
 from session_client.web.gate import glance, guard
 from session_client.web.incoming import UNQUOTED, Incoming, safe_next, with_query
 from session_client.web.local import KEY, Local, SignedIn, Wants, from_dict
 from session_client.web.marks import Marks, MemoryMarks, NoMarks, RedisMarks, SqlMarks
+from session_client.web.notices import LONGEST_NOTICE, take_notice
 from session_client.web.options import Options
 from session_client.web.outcome import Changes, Passed, Turned, TurnedAway
 from session_client.web.running import run, run_async

@@ -1,10 +1,9 @@
-"""Signing in and out, and being told: what an app's own pages and the notices' address do."""
+"""What an app's own pages do that sign in, step up or sign out."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,38 +11,33 @@ from session_client.begun import Begun
 from session_client.browser_cookie import CookieHeader
 from session_client.contract import Reason
 from session_client.errors import (
-    InvalidNotice,
-    NotAcknowledged,
     OutcomeUnknown,
-    SessionClientError,
     Unavailable,
     WorkerUnavailable,
 )
 from session_client.login_steps import FirstStep, LoginStep, Proof, S, limits_of
 from session_client.logins import Authenticate, Start
-from session_client.requests import Request, Wishes, new_request_id
+from session_client.requests import Request, Wishes
 from session_client.values import (
     Authenticated,
     Denied,
     LoginAnswer,
     LoginRequired,
-    LogoutNotice,
     SilentAnswer,
     StepUpRequired,
     Tokens,
 )
-from session_client.web import handles, marks, outcome
+from session_client.web import handles, outcome
 from session_client.web.gate import admit
 from session_client.web.incoming import Incoming
-from session_client.web.local import Local, SignedIn, digest_of
+from session_client.web.local import Local, SignedIn
+from session_client.web.logout import log_out
 from session_client.web.options import Options
 from session_client.web.outcome import (
     UNCACHED,
     Ask,
     Changes,
     Header,
-    Keep,
-    Put,
     Steps,
     Turned,
     TurnedAway,
@@ -51,17 +45,8 @@ from session_client.web.outcome import (
 
 log: Final = logging.getLogger(__name__)
 
-# Bytes of a notice; a logout token has some hundred. What is longer is not read.
-LONGEST_NOTICE: Final = 64 * 1024
-
-# With a spool no browser waits longer: it delivers what the worker has not acknowledged by then.
-_SPOOLED_AFTER_SECONDS: Final = 1.0
-_LOGOUT_TIMEOUT_SECONDS: Final = 5.0
-# Nor for the spool's store, such as a file that another process has locked.
-_KEPT_WITHIN_SECONDS: Final = 2.0
 _NOT_ACCEPTED: Final = Denied(Reason.INVALID_CREDENTIALS.value)
 _DECLARED: Final[Mapping[str, type[Request[Any]]]] = {"start": Start, "authenticate": Authenticate}
-_CLEARED: Final[Header] = ("Clear-Site-Data", '"cache"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +128,11 @@ class Visit:
 
     def log_out(self) -> Steps[Turned]:
         """Sign out here and everywhere. Only a POST of this app's own does."""
-        if self.request.method != "POST":
-            return outcome.wrong_method("POST")
-        if not self.request.is_from_here(self.options.trusted_origins):
-            return outcome.foreign(self.request)
-        changes = Changes(empties=True, headers=(_CLEARED, *UNCACHED))
-        yield from self._mark()
-        is_committed = True
-        for named in self._sessions():
-            is_committed = (yield from self._end(named)) and is_committed
-        if not is_committed:
-            return outcome.not_signed_out(self.request, changes)
-        changes = changes.and_headers(*self._cleared)
-        if self.request.is_page:
-            return outcome.redirect(self.options.home, changes)
-        return Turned(status=204, changes=changes)
+        return (
+            yield from log_out(
+                self.request, self.options, self.local, token=self._token, now=self.now
+            )
+        )
 
     def tokens(self, user: SignedIn, wishes: Wishes) -> Steps[Tokens]:
         """Return tokens of *user*, who is signed in here, such as for another API."""
@@ -240,45 +215,6 @@ class Visit:
             return []
         return [handles.tried(handle, is_secure=self.options.is_secure, now=self.now)]
 
-    def _sessions(self) -> list[dict[str, Any]]:
-        """Name what a logout ends: the browser's session, and the local one where it is another."""
-        token, local = self._token, self.local
-        named: list[dict[str, Any]] = []
-        if token is not None:
-            named.append({"browser_token": token})
-        if local is not None and not local.is_over and local.browser != digest_of(token):
-            named.append({"user_id": local.user_id, "session_ref": local.session_ref})
-        return named
-
-    def _end(self, named: dict[str, Any]) -> Steps[bool]:
-        """Return whether a logout is committed, or kept so that it cannot be lost."""
-        spool = self.options.spool
-        timeout = _LOGOUT_TIMEOUT_SECONDS if spool is None else _SPOOLED_AFTER_SECONDS
-        request = {**named, "request_id": new_request_id()}
-        try:
-            yield Ask("logout", {**request, "timeout": timeout})
-        except SessionClientError as error:
-            if getattr(error, "reason", None) == Reason.NO_SESSION:
-                return True  # the worker has forgotten it: there is nothing to end
-            if not isinstance(error, NotAcknowledged | Unavailable):
-                log.exception("a logout is refused")
-            if spool is None:
-                return False
-            try:
-                yield Keep({**request, "within": _KEPT_WITHIN_SECONDS})
-            except Exception:
-                # The store is the app's, locked or full: the user is signed out here all the same.
-                log.exception("a logout could not be kept")
-                return False
-        return True
-
-    def _mark(self) -> Steps[None]:
-        """Let no copy of the local session's cookie sign a user in here again."""
-        if self.local is None or self.local.is_over:
-            return
-        with suppress(Exception):  # any store's: the worker is told in any case
-            yield Put(marks.of_session(self.local.session_ref), self.now)
-
     def _handle_for(self, step: LoginStep, *, is_step_up: bool) -> handles.Handle:
         handle = handles.to_go_on_with(self._handles, step, is_step_up=is_step_up)
         if handle is None:
@@ -319,10 +255,6 @@ class Visit:
         is_secure = self.options.is_secure
         return handles.read(self._cookies, is_secure=is_secure, now=self.now)
 
-    @property
-    def _cleared(self) -> list[Header]:
-        return self.options.cookie.headers_to_clear()
-
 
 def _is_mistyped(step: LoginStep) -> bool:
     """Whether a person has left a field empty, or typed what no name or code can be.
@@ -335,22 +267,3 @@ def _is_mistyped(step: LoginStep) -> bool:
         and not limits.allow(value)
         for name, limits in limits_of(type(step)).items()
     )
-
-
-def take_notice(logout_token: str, *, now: float) -> Steps[Turned]:
-    """Take a notice: 200 once its mark is stored, 400 for none of the worker's.
-
-    What the store of marks raises is raised: with any other answer the notice comes again.
-    """
-    try:
-        notice: LogoutNotice = yield Ask("verify_logout_token", {"token": logout_token})
-    except InvalidNotice as error:
-        body = {"error": "invalid_request", "error_description": str(error)}
-        return Turned(status=400, body=body, changes=Changes(headers=UNCACHED))
-    except Unavailable:
-        return Turned(status=503, changes=Changes(headers=UNCACHED))
-    if notice.session_ref is not None:
-        yield Put(marks.of_session(notice.session_ref), now)
-    else:
-        yield Put(marks.of_user(str(notice.user_id)), now)
-    return Turned(status=200, changes=Changes(headers=UNCACHED))

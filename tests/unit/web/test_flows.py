@@ -44,7 +44,7 @@ from session_client.web import (
     Turned,
     TurnedAway,
     Visit,
-    flows,
+    logout,
     take_notice,
 )
 from session_client.web.marks import of_session, of_user
@@ -454,7 +454,7 @@ def assert_signed_out_here_and_asked_to_do_it_once_more(spool: Any) -> None:
 def test_a_logout_that_the_spools_store_does_not_take_ends_the_session_here_all_the_same(
     trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(flows, "_KEPT_WITHIN_SECONDS", 0.01)
+    monkeypatch.setattr(logout, "_KEPT_WITHIN_SECONDS", 0.01)
     client = SessionClient(broker_url="redis://nobody", app_id="a", app_key=AppKey.generate())
     spool = LogoutSpool(client, SqliteSpool(tmp_path / "logouts.db"), thread=False)
 
@@ -470,7 +470,7 @@ def test_a_logout_that_the_spools_store_does_not_take_ends_the_session_here_all_
 def test_no_browser_waits_for_a_store_that_is_locked_and_the_logout_is_kept_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows, "_KEPT_WITHIN_SECONDS", 0.01)
+    monkeypatch.setattr(logout, "_KEPT_WITHIN_SECONDS", 0.01)
     client = SessionClient(broker_url="redis://nobody", app_id="a", app_key=AppKey.generate())
     store = SqliteSpool(tmp_path / "logouts.db")
     spool = LogoutSpool(client, store)
