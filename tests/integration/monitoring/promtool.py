@@ -63,12 +63,18 @@ def unanswered(
             {
                 "expr": f"group by ({', '.join(labels)}) ({query})",
                 "eval_time": "1h",
-                "exp_samples": [{"labels": _selector(labels), "value": 1}],
+                "exp_samples": [{"labels": selector(labels), "value": 1}],
             }
             for query, labels in queries
         ],
     }
     return _said_of(folder, [], case)
+
+
+def selector(labels: Mapping[str, str]) -> str:
+    """Return these labels as they stand behind the name of a series."""
+    inside = ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
+    return f"{{{inside}}}"
 
 
 def _said_of(folder: Path, rules: list[str], case: Mapping[str, Any]) -> str:
@@ -95,12 +101,7 @@ def _series(before: Iterable[Sample], after: Iterable[Sample]) -> list[dict[str,
 
 
 def _values(samples: Iterable[Sample]) -> dict[str, float]:
-    return {f"{one.name}{_selector(one.labels)}": one.value for one in samples}
-
-
-def _selector(labels: Mapping[str, str]) -> str:
-    inside = ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
-    return f"{{{inside}}}"
+    return {f"{one.name}{selector(one.labels)}": one.value for one in samples}
 
 
 def _run(value: float | None, minutes: int) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from session_client.contract import Verdict
-from tests.integration.monitoring.promtool import promtool, unanswered
+from tests.integration.monitoring.promtool import promtool, selector, unanswered
 from tests.unit.test_deploy import targets
 from tests.unit.test_metrics import exposed
 
@@ -28,16 +28,16 @@ def value_of(label: str) -> str:
 def shown() -> Iterator[tuple[str, str]]:
     """A series of each metric, with all of its labels, as promtool writes them down."""
     for name, labels in exposed().items():
-        pairs = [f'{label}="{value_of(label)}"' for label in (*labels, "instance")]
+        with_values = {label: value_of(label) for label in (*labels, "instance")}
         grows = name.endswith("_total") or name == HISTOGRAM
         run = "0+10x120" if grows else "1+0x120"
         if name != HISTOGRAM:
-            yield f"{name}{{{','.join(pairs)}}}", run
+            yield f"{name}{selector(with_values)}", run
             continue
         for part in ("_count", "_sum"):
-            yield f"{name}{part}{{{','.join(pairs)}}}", run
+            yield f"{name}{part}{selector(with_values)}", run
         for most in ("0.5", "+Inf"):
-            yield f"{name}_bucket{{{','.join((*pairs, f'le={chr(34)}{most}{chr(34)}'))}}}", run
+            yield f"{name}_bucket{selector({**with_values, 'le': most})}", run
 
 
 def asked() -> list[tuple[str, dict[str, str]]]:
