@@ -55,7 +55,11 @@ def three_notices(stage: Stage) -> tuple[UUID, UUID, UUID]:
 
 def make_older(stage: Stage, run: Run, seconds: float) -> None:
     """Make the latest *run* that much older: Redis' own clock cannot be moved."""
-    key = last_runs.key_of(run)
+    make_key_older(stage, last_runs.key_of(run), seconds)
+
+
+def make_key_older(stage: Stage, key: str, seconds: float) -> None:
+    """Make what was written at *key* that much older, where its age is told by its lifetime."""
     left: Any = stage.redis.pttl(key)
     stage.redis.pexpire(key, int(left - seconds * 1000))
 

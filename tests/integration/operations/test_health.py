@@ -22,7 +22,7 @@ from sandbox.redis_server import RedisServer
 from session_client.contract import Queue, Reason
 from simulator.controls.gates import wait_until
 from simulator.server import SimulatorServer
-from tests.integration.cli.cli_rig import make_older, run, told
+from tests.integration.cli.cli_rig import make_key_older, make_older, run, told
 from tests.integration.operations.doctor_rig import elsewhere
 from tests.integration.outbox.propagation_rig import (
     Broker,
@@ -466,9 +466,9 @@ def test_a_full_disk_of_postgresql_that_a_worker_has_met_is_named_until_none_mee
         (problem,) = told("status", expect=1)["problems"]
         found = pages(stage.services)
         doctor = {one["check"]: one for one in told("doctor", expect=1)}["database"]
-        make_note_older(stage, disk_notes.KEPT_SECONDS - 30)
+        make_key_older(stage, disk_notes.KEY, disk_notes.KEPT_SECONDS - 30)
         later = told("status", expect=1)["problems"]
-        make_note_older(stage, 60)
+        make_key_older(stage, disk_notes.KEY, 60)
 
         assert told("status")["problems"] == before == []
     assert answer.reason == Reason.STORE_UNAVAILABLE
@@ -477,11 +477,6 @@ def test_a_full_disk_of_postgresql_that_a_worker_has_met_is_named_until_none_mee
     assert [int(re.findall(r"last met (\d+) s", one)[0]) >= 90 for one in later] == [True]
     assert without_ages(found["/livez"].json()["wrong"]["database"]) == without_ages(problem)
     assert (doctor["level"], without_ages(doctor["says"])) == ("wrong", without_ages(problem))
-
-
-def make_note_older(stage: Stage, seconds: float) -> None:
-    left: Any = stage.redis.pttl(disk_notes.KEY)
-    stage.redis.pexpire(disk_notes.KEY, int(left - seconds * 1000))
 
 
 def test_failures_of_the_disk_cost_a_process_few_notes_and_no_redis_keeps_them_from_being_told(

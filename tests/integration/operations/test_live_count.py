@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from sqlalchemy import event
 from sandbox.ports import HOST
 from sandbox.redis_server import RedisServer
 from simulator.server import SimulatorServer
-from tests.integration.cli.cli_rig import run, told
+from tests.integration.cli.cli_rig import make_key_older, run, told
 from tests.integration.operations.doctor_rig import elsewhere
 from tests.stage import Stage, redis_client
 from worker import wiring
@@ -79,9 +80,7 @@ def test_many_are_counted_once_a_minute_and_how_long_ago_is_said(stage: Stage) -
     sign_in(stage, 1)
     with whole_counts(stage) as whole:
         soon = counted(stage)
-    made_older = live_count.SELDOM_SECONDS + 1
-    left: Any = stage.redis.pttl(live_count.KEY)
-    stage.redis.pexpire(live_count.KEY, int(left - made_older * 1000))
+    make_key_older(stage, live_count.KEY, live_count.SELDOM_SECONDS + 1)
 
     assert first == LiveSessions(3)
     assert soon.count == 3
@@ -140,8 +139,8 @@ def test_operators_see_how_old_a_count_is(sqlite_stage: Stage) -> None:
     assert 0 <= fresh["live_sessions_age_seconds"] < 60
     assert said["live_sessions"] == 77
     assert 300 <= said["live_sessions_age_seconds"] < 360
-    assert "77, counted 30" in printed
-    assert "live sessions 77, counted 30" in frame
+    assert re.search(r"\b77, counted 3[0-5]\d s ago", printed)
+    assert re.search(r"live sessions 77, counted 3[0-5]\d s ago", frame)
 
 
 def test_without_a_redis_that_can_keep_it_they_are_told_all_the_same(
