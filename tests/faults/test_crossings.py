@@ -8,6 +8,7 @@ ring; what has ended ends at Mosaic, is told once, and gives nothing any more; n
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -345,8 +346,9 @@ def test_whatever_comes_amid_a_flow_the_promises_hold(
     store_url: str, redis_url: str, mosaic: SimulatorServer, failures: list[str], flow: Flow
 ) -> None:
     with town(store_url, redis_url, mosaic, flow) as here, ThreadPoolExecutor(1) as thread:
-        for turn, place in enumerate(places_of(here)):
-            for other in those_who_come(flow, turn):
+        places = places_of(here)
+        for turn, place in enumerate(places):
+            for other in those_who_come(flow, turn, len(places)):
                 cross(here, thread, place, other, failures)
 
 
@@ -363,11 +365,12 @@ def places_of(town: Town) -> list[int]:
     return places
 
 
-def those_who_come(flow: Flow, turn: int) -> list[Flow]:
-    """Return who comes at a place: in turn, so that each comes to each flow."""
+def those_who_come(flow: Flow, turn: int, places: int) -> list[Flow]:
+    """Return who comes at a place: in turn, so that each comes to each flow at one of *places*."""
     others = [other for other in OTHERS if (flow, other) not in NEVER]
-    first = FLOWS.index(flow) + turn * OTHERS_AT_A_PLACE
-    chosen = {others[(first + next_one) % len(others)] for next_one in range(OTHERS_AT_A_PLACE)}
+    at_a_place = max(OTHERS_AT_A_PLACE, math.ceil(len(others) / places))
+    first = FLOWS.index(flow) + turn * at_a_place
+    chosen = {others[(first + next_one) % len(others)] for next_one in range(at_a_place)}
     chosen |= {other for other in others if (flow, other) in ALWAYS}
     return [other for other in others if other in chosen]
 
