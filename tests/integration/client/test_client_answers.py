@@ -285,7 +285,9 @@ def test_what_is_repeated_under_its_id_is_not_told_that_the_one_before_was_too_l
     assert len(worker.requests) == 2
 
 
-def test_nor_is_it_with_the_asyncio_client(redis_url: str) -> None:
+def test_what_the_asyncio_client_repeats_is_not_told_that_the_one_before_was_too_late(
+    redis_url: str,
+) -> None:
     async def ask() -> LoginAnswer:
         async with AsyncSessionClient(broker_url=redis_url, app_id="shop", app_key=KEY) as client:
             with pytest.raises(NotAnswered):

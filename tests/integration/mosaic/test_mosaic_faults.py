@@ -157,7 +157,7 @@ def test_tokens_that_are_rejected_for_how_a_client_is_set_up_are_noted_until_the
 
 
 @pytest.mark.parametrize("what", OF_ONE_USER)
-def test_tokens_that_may_be_odd_for_one_user_are_not(rig: Rig, what: str) -> None:
+def test_tokens_that_may_be_odd_for_one_user_are_noted_as_no_fault(rig: Rig, what: str) -> None:
     kind, details = OF_ONE_USER[what]
     rig.state.faults.add(ASK, kind, **details)
 
@@ -167,7 +167,7 @@ def test_tokens_that_may_be_odd_for_one_user_are_not(rig: Rig, what: str) -> Non
     assert present(rig) == []
 
 
-def test_nor_is_what_an_app_hands_in(rig: Rig) -> None:
+def test_a_token_that_an_app_hands_in_is_noted_as_no_fault(rig: Rig) -> None:
     with pytest.raises(TokenRejected, match="encrypted"):
         rig.gateway().verify_id_token(rig.app, JWE, "ada")
 

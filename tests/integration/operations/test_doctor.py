@@ -161,7 +161,7 @@ def test_the_look_at_mosaics_list_hides_no_fault_that_a_worker_has_met(
         ("good", {"kind": "status", "status": 200, "body": []}, "does not list its newest one"),
     ],
 )
-def test_what_mosaic_does_not_say_is_nobodys_fault(  # noqa: PLR0917
+def test_what_mosaic_does_not_say_about_sessions_is_told_as_no_fault(  # noqa: PLR0917
     sqlite_url: str,
     redis_url: str,
     mosaic: SimulatorServer,
