@@ -23,6 +23,12 @@ from worker.settings.model import Settings
 from worker.traffic import InProgress, Lane, Lead
 
 HOURS = 7200.0
+# What an operator may set at most.
+(LONGEST_CALL_SECONDS,) = (
+    bound.le
+    for bound in Settings.model_fields["mosaic_timeout_seconds"].metadata
+    if hasattr(bound, "le")
+)
 LEASE = "mosaic-sessions:flight:call:lease"
 
 
@@ -61,7 +67,9 @@ def test_a_budget_that_was_used_up_by_the_other_clock_is_whole(
     assert process.held_back(Lane.LOGOUT).reason is Reason.RATE_LIMITED
 
 
-def test_a_users_budget_is_so_too(start: Starter, redis_url: str) -> None:
+def test_a_users_budget_that_was_used_up_by_the_other_clock_is_whole(
+    start: Starter, redis_url: str
+) -> None:
     process = start(mosaic_user_calls_per_minute=2)  # one for one app
     process.traffic.admit_for_user(SHOP, "ada", 0.0)
     with pytest.raises(HeldBack, match="budget of user"):
@@ -163,12 +171,12 @@ def test_the_longest_wait_for_a_turn_is_believed(start: Starter) -> None:
     limits = process.gate.limits(Lane.AUTH, SHOP)
     process.admit()
 
-    longest = Settings.model_fields["mosaic_timeout_seconds"].metadata[1].le / 4  # `unheard`'s
+    longest = LONGEST_CALL_SECONDS / 4  # as `worker/logins/unheard.py` waits
     said, wait, *_ = process.scripts.admit(limits, longest, is_untried=False)
 
     assert (said, wait > 6e6) == (b"go", True)
     assert process.held_back().retry_after > 10
-    assert {left.left_share for left in process.traffic.snapshot([SHOP]).budgets} >= {0.0}
+    assert 0.0 in {left.left_share for left in process.traffic.snapshot([SHOP]).budgets}
 
 
 def test_nobody_waits_for_a_lead_of_the_other_clock(start: Starter) -> None:
@@ -181,6 +189,6 @@ def test_nobody_waits_for_a_lead_of_the_other_clock(start: Starter) -> None:
 
 def test_the_longest_lead_is_believed(start: Starter) -> None:
     process = start()
-    lead(process, call_seconds=Settings.model_fields["mosaic_timeout_seconds"].metadata[1].le)
+    lead(process, call_seconds=LONGEST_CALL_SECONDS)
 
     assert isinstance(process.single_flight.join(plan()), InProgress)
