@@ -1,8 +1,9 @@
 """Each flow that ends sessions, or tells of it, and something else that comes amid it.
 
 At each statement and each commit of it, on PostgreSQL; on SQLite, which has one writer at a time,
-between its transactions. Whatever came in between: everybody is answered, and nobody waits in a
-ring; what has ended ends at Mosaic, is told once, and gives nothing any more; nothing else ends.
+between its transactions. Whatever came in between: each request is answered, and no two wait for
+each other; what has ended ends at Mosaic, is told once, and gives nothing any more; nothing else
+ends.
 """
 
 from __future__ import annotations
@@ -135,9 +136,9 @@ NEVER = {
     (flows.visit_and_be_renamed, a_late_id),  # two at once, of one session, wait for each other
     (flows.keep_a_late_id, a_late_id),
 }
-# With all of them it takes six minutes.
+# Or more, where a flow has few places. With all of them at each place it takes six minutes.
 OTHERS_AT_A_PLACE = 2
-# These have come to a bad end.
+# Each of these pairs has broken a promise before, at one place: it comes at all of them.
 ALWAYS = {
     (flows.replay, purge_all),
     (flows.log_out_what_expired, purge_all),

@@ -182,6 +182,6 @@ def until_it_waits(stage: Stage) -> Iterator[Callable[[], bool]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(call_once, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
         patch.setattr(SingleFlight, "wait", watched)
-        # On SQLite nobody waits for whom is met outside of transactions.
+        # On SQLite it comes between transactions, and waits for no lock.
         has_locks = not stage.services.store.is_sqlite
         yield lambda: listens.is_set() or (has_locks and waiting_for_locks(stage) > 0)
