@@ -284,7 +284,7 @@ def keep_a_late_id(world: World) -> Callable[[], Any]:
     assert asked_about is not None
     assert app is not None
     log_out(world)()
-    at_mosaic = sessions._by_id.pop(world.session_id)
+    at_mosaic = sessions.forget_id(world.session_id)
     sessions.give_new_id(at_mosaic)
     return lambda: keep_late_id(stage.services, app, asked_about, at_mosaic.session_id)
 

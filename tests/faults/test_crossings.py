@@ -197,7 +197,7 @@ def asking_before(world: World, thread: ThreadPoolExecutor) -> Iterator[Met]:
     with state.gates.hold(Endpoint.SESSION_AUTHENTICATE, "client-forum") as gate:
         asked = thread.submit(visit)
         gate.wait_arrived()
-        state.sessions._by_id.pop(world.session_id)  # it knows the session by the new one alone
+        state.sessions.forget_id(world.session_id)  # it knows the session by the new one alone
         (live,) = state.live_sessions(world.user_id)
         world.session_id, world.is_being_used = live.session_id, True
 

@@ -69,6 +69,10 @@ class Sessions:
         session.session_id = _new_id()
         self._by_id[session.session_id] = session
 
+    def forget_id(self, session_id: str) -> Session:
+        """Answer to this id no more, as a Mosaic that keeps no old ones; return whose it was."""
+        return self._by_id.pop(session_id)
+
     def end(self, session: Session) -> None:
         """End the session at once."""
         session.ended_at = self._clock.now()

@@ -398,7 +398,7 @@ def test_after_a_logout_during_a_step_up_mosaic_is_told_by_the_id_that_it_gave_w
         stage.meanwhile(lambda: log_in(stage, step_up=browser.browser_token)) as raised,
     ):
         gate.wait_arrived()
-        state.sessions._by_id.pop(session.session_id)
+        state.sessions.forget_id(session.session_id)
         stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
         if is_told:
             assert stage.tell_mosaic() == ["confirmed"]
@@ -437,7 +437,7 @@ def test_a_session_whose_id_changed_under_a_step_up_lives_on_and_the_app_asks_ag
         gate.wait_arrived()
         state.faults.add("session/authenticate", "rotate_session_id", times=1)
         assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
-        state.sessions._by_id.pop(old_id)
+        state.sessions.forget_id(old_id)
         gate.release()
         first = raised.result(timeout=60)
     second = log_in(stage, step_up=browser.browser_token)

@@ -66,7 +66,7 @@ def test_an_answer_from_before_takes_no_newer_id_back(stage: Stage) -> None:
     with step_up_meanwhile(stage, browser, None) as raised:
         state.faults.add("session/authenticate", "rotate_session_id", times=1)
         assert browse(stage, browser.browser_token).verdict is Verdict.AUTHENTICATED
-        state.sessions._by_id.pop(old_id)
+        state.sessions.forget_id(old_id)
 
     assert raised.result().verdict is Verdict.AUTHENTICATED
     require_alive(stage, browser)
@@ -85,7 +85,7 @@ def test_an_earlier_id_that_comes_with_a_factor_is_the_sessions_own_again(stage:
     answer = log_in(stage, step_up=browser.browser_token)
 
     assert answer.verdict is Verdict.AUTHENTICATED
-    state.sessions._by_id.pop(later_id)
+    state.sessions.forget_id(later_id)
     require_alive(stage, answer)
 
 
@@ -100,7 +100,7 @@ def test_a_worker_that_tells_of_the_old_id_meanwhile_confirms_no_end_of_the_new_
         state.gates.hold(Endpoint.SESSION_LOGOUT) as telling,
     ):
         with step_up_meanwhile(stage, browser, "rotate_session_id"):
-            state.sessions._by_id.pop(session.session_id)
+            state.sessions.forget_id(session.session_id)
             stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
             told = worker.submit(stage.tell_mosaic)
             telling.wait_arrived()
@@ -116,7 +116,7 @@ def test_of_a_step_up_that_was_called_unknown_the_new_id_is_kept(stage: Stage) -
     state = stage.mosaic.state
     (session,) = state.live_sessions("ada")
     with step_up_meanwhile(stage, browser, "rotate_session_id") as raised:
-        state.sessions._by_id.pop(session.session_id)
+        state.sessions.forget_id(session.session_id)
         stage.pass_time(seconds=50)
         scrub_answers(stage.services)
 
@@ -135,7 +135,7 @@ def test_of_a_step_up_that_was_not_heard_the_new_id_is_kept(stage: Stage) -> Non
     answer = log_in(stage, step_up=browser.browser_token)
 
     assert answer.reason == Reason.OUTCOME_UNKNOWN
-    state.sessions._by_id.pop(old_id)
+    state.sessions.forget_id(old_id)
     require_alive(stage, browser)
 
 
@@ -151,7 +151,7 @@ def approve(stage: Stage, browser: Any, *, of: str, by_code_of: str) -> Any:
         asked[payee] = begun["login"], methods.Code(last_code(stage))
     state.faults.add(Endpoint.OTP_AUTHENTICATE, "rotate_session_id", times=1)
     answer = prove(stage, asked[by_code_of][1], login=asked[of][0], step_up=token)
-    state.sessions._by_id.pop(old_id)
+    state.sessions.forget_id(old_id)
     return answer
 
 
@@ -189,7 +189,7 @@ def test_of_a_step_up_that_no_key_verifies_yet_the_new_id_is_kept(stage: Stage) 
         answer = log_in(stage, step_up=browser.browser_token)
 
     assert answer.reason == Reason.OUTCOME_UNKNOWN
-    state.sessions._by_id.pop(old_id)
+    state.sessions.forget_id(old_id)
     require_alive(stage, browser)
 
 
@@ -201,7 +201,7 @@ def test_the_end_that_is_owed_by_a_late_id_is_not_left_to_the_sweep(
     state = stage.mosaic.state
     (session,) = state.live_sessions("ada")
     with step_up_meanwhile(stage, browser, "rotate_session_id") as raised:
-        state.sessions._by_id.pop(session.session_id)
+        state.sessions.forget_id(session.session_id)
         stage.ask("shop", requests.Logout(browser_token=browser.browser_token))
         assert stage.tell_mosaic() == ["confirmed"]  # of an id that it does not know any more
         stage.pass_time(seconds=50)

@@ -53,7 +53,7 @@ def renamed_meanwhile(stage: Stage) -> Iterator[tuple[UUID, Gate, Future[Any]]]:
         stage.meanwhile(lambda: stage.silent_auth("ada", "forum")) as asked,
     ):
         gate.wait_arrived()
-        state.sessions._by_id.pop(session.session_id)
+        state.sessions.forget_id(session.session_id)
         yield ref, gate, asked
 
 
@@ -237,7 +237,7 @@ def test_a_new_id_that_comes_late_takes_no_later_one_back(apps: Stage) -> None:
         state.faults.add(ASK, "rotate_session_id", client_id="client-shop", times=1)
         assert apps.silent_auth("ada", "shop").verdict is Verdict.AUTHENTICATED
         for session_id in earlier:
-            state.sessions._by_id.pop(session_id)
+            state.sessions.forget_id(session_id)
         gate.release()
         asked.result(timeout=60)
 

@@ -246,7 +246,7 @@ def test_not_found_for_an_id_that_has_changed_meanwhile_ends_nothing(
             assert stage.silent_auth("ada", "forum").verdict is Verdict.AUTHENTICATED
             (session,) = state.sessions.live("ada")
             old_id = next(call.session_id for call in state.calls.log() if call.endpoint == ASK)
-            state.sessions._by_id.pop(str(old_id))
+            state.sessions.forget_id(str(old_id))
             gate.release()
 
         assert asking.result().verdict is Verdict.AUTHENTICATED

@@ -487,7 +487,7 @@ def test_a_session_that_gets_an_earlier_id_back_is_asked_about_by_that(stage: St
         session.session_id = session_id
         assert stage.silent_auth().verdict is Verdict.AUTHENTICATED
 
-    sessions._by_id.pop(second)  # Mosaic knows the session by no other id any more
+    sessions.forget_id(second)  # Mosaic knows the session by no other id any more
 
     assert stage.silent_auth().verdict is Verdict.AUTHENTICATED
     assert stage.log_out(session_id=second).sessions_ended == 1
