@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +16,7 @@ import structlog
 
 from worker.errors import (
     ClientRefused,
-    MosaicTimedOut,
+    MosaicContractBroken,
     MosaicUnavailable,
     OperatorMustAct,
     TryLater,
@@ -26,6 +25,7 @@ from worker.mosaic import reading
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.client_token_cache import ClientToken, ClientTokenCache
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.failed_fetch import FAILURE_SECONDS, HANGS_SECONDS, FailedFetch, counts
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 from worker.mosaic.response_bodies import read_client_token
@@ -39,19 +39,12 @@ LEASE_SECONDS: Final = FETCH_SECONDS + 2.0  # a fetch is over before its lock is
 POLL_SECONDS: Final = 0.05
 LOOK_AGAIN_SECONDS: Final = 5.0  # after an early renewal that brought nothing
 REFUSAL_SECONDS: Final = 5.0  # how long a refusal is believed without asking again
-# How long a fetch that failed is not repeated by any process, if it took its time to fail. Each
-# request would fetch for itself otherwise, and one app whose token endpoint hangs would hold all
-# slots of the worker.
-FAILURE_SECONDS: Final = 5.0
-# For so long after it nobody waits for the fetch of another thread or process. After a quiet night
-# the first requests wait for the one that fetches: the endpoint may be well again.
-HANGS_SECONDS: Final = 60.0
+# A fetch that takes so long to fail hangs: it is not repeated, and nobody waits for the next one.
+# One that fails sooner may be repeated at once.
 SLOW_SECONDS: Final = 1.0
-# A fetch that had less time, and used it up, says nothing of the endpoint.
-MIN_COUNTED_SECONDS: Final = 2.0
 
 _RIGHTS_MISSING: Final = 403
-_ELSEWHERE: Final = f"{Endpoint.TOKEN}: another process got no answer a moment ago"
+_ELSEWHERE: Final = f"{Endpoint.TOKEN}: another process got no usable answer a moment ago"
 
 log = structlog.get_logger()
 
@@ -180,33 +173,46 @@ class ClientTokens:
     def _refuse_while_it_hangs(self, app: MosaicApp, slot: _Slot) -> None:
         """Raise the failure of a fetch that has hung a moment ago, here or in another process."""
         now, failure = self._timestamp(), slot.failure
-        if failure is None or not failure.is_hang_within(FAILURE_SECONDS, now):
-            failure = _Failure(_ELSEWHERE, self._store.hung_at(app.client_id), is_hang=True)
-            if not failure.is_hang_within(FAILURE_SECONDS, now):
+        if failure is None or not failure.is_recent(now):
+            hung_at = self._store.hung_at(app.client_id)
+            failure = FailedFetch(MosaicUnavailable, _ELSEWHERE, hung_at, FAILURE_SECONDS)
+            if not failure.is_recent(now):
                 return
             slot.failure = failure
         raise failure.again(now)
 
-    def _hang(self, slot: _Slot) -> MosaicUnavailable | None:
+    def _hang(self, slot: _Slot) -> TryLater | OperatorMustAct | None:
         """Return what to raise instead of waiting for a fetch that may hang as the latest did."""
         failure, now = slot.failure, self._timestamp()
-        if failure is None or not failure.is_hang_within(HANGS_SECONDS, now):
+        if failure is None or not failure.is_within(HANGS_SECONDS, now):
             return None
-        return failure.again(now)
+        return failure.again(now) if failure.seconds else None  # one that failed at once is no hang
 
     def _fetch_watched(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
         """Fetch, and tell all threads if it fails, all processes if it hangs."""
         had_seconds, began = deadline.remaining(), time.monotonic()
         try:
             return self._fetch(app, slot, deadline)
-        except MosaicUnavailable as error:
-            if had_seconds >= MIN_COUNTED_SECONDS or not isinstance(error, MosaicTimedOut):
-                is_hang = time.monotonic() - began >= SLOW_SECONDS
-                slot.failure = _Failure(str(error), self._timestamp(), is_hang=is_hang)
-                if is_hang:
-                    self._store.note_hang(app.client_id, slot.failure.at, FAILURE_SECONDS)
-                    error.retry_after = max(FAILURE_SECONDS, error.retry_after)
+        except (MosaicUnavailable, MosaicContractBroken) as error:
+            if counts(error, had_seconds):
+                self._remember(app, slot, error, is_hang=time.monotonic() - began >= SLOW_SECONDS)
             raise
+
+    def _remember(
+        self,
+        app: MosaicApp,
+        slot: _Slot,
+        error: MosaicUnavailable | MosaicContractBroken,
+        *,
+        is_hang: bool,
+    ) -> None:
+        seconds = FAILURE_SECONDS if is_hang else 0.0
+        slot.failure = FailedFetch(type(error), str(error), self._timestamp(), seconds)
+        if not is_hang:
+            return
+        self._store.note_hang(app.client_id, slot.failure.at, seconds)
+        if isinstance(error, TryLater):
+            error.retry_after = max(seconds, error.retry_after)
 
     def _fetch(self, app: MosaicApp, slot: _Slot, deadline: Deadline) -> ClientToken:
         started_at = self._timestamp()
@@ -246,24 +252,6 @@ class ClientTokens:
         return self._now().timestamp()
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a fetch has failed, and when; whether it took its time."""
-
-    text: str
-    at: float
-    is_hang: bool
-
-    def is_hang_within(self, seconds: float, now: float) -> bool:
-        """Whether it hung in the latest *seconds*, by a clock that was not set back since."""
-        return self.is_hang and 0 <= now - self.at < seconds
-
-    def again(self, now: float) -> MosaicUnavailable:
-        """Return the error for who does not fetch."""
-        left = self.at + FAILURE_SECONDS - now if self.is_hang else 0.0
-        return MosaicUnavailable(self.text, retry_after=max(1.0, left))
-
-
 class _Slot:
     """What one process knows of one app's token. Times are Unix seconds; long ago means never."""
 
@@ -276,7 +264,7 @@ class _Slot:
         self.rejected_at = float("-inf")
         self.refused_at = float("-inf")  # when Mosaic refused the credentials
         self.looked_at = float("-inf")
-        self.failure: _Failure | None = None  # of the latest fetch
+        self.failure: FailedFetch | None = None  # of the latest fetch
 
     def adopt(self, token: ClientToken) -> None:
         with self.lock:

@@ -17,11 +17,12 @@ import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from worker.errors import MosaicContractBroken, MosaicTimedOut, OperatorMustAct, TryLater
+from worker.errors import MosaicContractBroken, OperatorMustAct, TryLater
 from worker.http_client import http_date
 from worker.mosaic import reading
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.failed_fetch import FAILURE_SECONDS, HANGS_SECONDS, FailedFetch, counts
 from worker.mosaic.faults import Faults
 from worker.mosaic.http_calls import MosaicHttp
 
@@ -31,18 +32,10 @@ SMALLEST_RSA_BITS: Final = 2048
 LARGEST_RSA_BITS: Final = 8192  # verifying with more is slow enough to be an attack
 LARGEST_EXPONENT_BITS: Final = 32  # likewise; in practice it is 65537
 MAX_KEYS: Final = 64
-# How long a failed fetch is not repeated, unless Mosaic asks for longer. Each request would fetch
-# for itself otherwise, one after the other: a 429 would be answered with a call for each of them.
-FAILURE_SECONDS: Final = 5.0
-# Mosaic, or a proxy before it, is not obeyed for longer: a process without keys lets no user sign
-# in meanwhile, and one with old keys rejects what is signed with a new one. A call in half a minute
-# is no burden.
+# Mosaic, or a proxy before it, is not obeyed for longer when it asks for a pause: a process without
+# keys lets no user sign in meanwhile, and one with old keys rejects what is signed with a new one.
+# A call in half a minute is no burden.
 MAX_FAILURE_SECONDS: Final = 30.0
-# For so long after it no thread waits for the fetch of another one, where there are no keys. After
-# a quiet night the first requests wait for it: the address may be well again.
-HANGS_SECONDS: Final = 60.0
-# A fetch that had less time, and used it up, says nothing of Mosaic.
-MIN_COUNTED_SECONDS: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -172,33 +165,32 @@ class KeySets:
         try:
             return self._fetch(slot, deadline)
         except (TryLater, OperatorMustAct) as error:
-            if had_seconds >= MIN_COUNTED_SECONDS or not isinstance(error, MosaicTimedOut):
+            if counts(error, had_seconds):
                 slot.failure = self._failure(error)
             raise
 
-    def _failure(self, error: TryLater | OperatorMustAct) -> _Failure:
+    def _failure(self, error: TryLater | OperatorMustAct) -> FailedFetch:
         """Return what *error* means for the next fetch; *error* tells its caller when that is."""
         seconds = min(FAILURE_SECONDS, self._refetch_after)
         if isinstance(error, TryLater):
             longest = min(MAX_FAILURE_SECONDS, self._refetch_after)
             seconds = error.retry_after = min(max(FAILURE_SECONDS, error.retry_after), longest)
-        return _Failure(type(error), str(error), self._timestamp(), seconds)
+        return FailedFetch(type(error), str(error), self._timestamp(), seconds)
 
-    def _recent_failure(self, slot: _Slot) -> _Failure | None:
+    def _recent_failure(self, slot: _Slot) -> FailedFetch | None:
         """Return the failure of the latest fetch while there is to be no other."""
         failure = slot.failure
-        is_recent = failure is not None and self._is_within(failure.at, failure.seconds)
-        return failure if is_recent else None
+        return failure if failure is not None and failure.is_recent(self._timestamp()) else None
 
     def _hang(self, slot: _Slot) -> TryLater | OperatorMustAct | None:
         """Return what to raise instead of waiting for a fetch, where the latest has just failed.
 
         The next may hang as well, and one key set would hold all slots of the worker.
         """
-        failure = slot.failure
-        if failure is None or not self._is_within(failure.at, HANGS_SECONDS):
+        failure, now = slot.failure, self._timestamp()
+        if failure is None or not failure.is_within(HANGS_SECONDS, now):
             return None
-        return failure.again(self._timestamp())
+        return failure.again(now)
 
     def _fetch(self, slot: _Slot, deadline: Deadline) -> KeySet:
         with self._faults.watch(Endpoint.JWKS, slot.url):
@@ -226,23 +218,6 @@ class KeySets:
         return slot
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a fetch has failed, when, and for how many seconds there is to be no other."""
-
-    kind: type[TryLater | OperatorMustAct]
-    text: str
-    at: float
-    seconds: float
-
-    def again(self, now: float) -> TryLater | OperatorMustAct:
-        """Return the error as it is to be raised at *now*."""
-        error = self.kind(self.text)
-        if isinstance(error, TryLater):
-            error.retry_after = max(1.0, self.at + self.seconds - now)
-        return error
-
-
 class _Slot:
     def __init__(self, url: str) -> None:
         self.url = url
@@ -251,7 +226,7 @@ class _Slot:
         self.date = ""  # of the latest answer
         self.tried_at = float("-inf")
         self.refetched_at = float("-inf")
-        self.failure: _Failure | None = None  # of the latest fetch
+        self.failure: FailedFetch | None = None  # of the latest fetch
 
 
 def read_key_set(body: Any) -> KeySet:

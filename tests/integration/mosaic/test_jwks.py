@@ -21,12 +21,8 @@ from tests.integration.mosaic.mosaic_rig import (
 )
 from worker.errors import MosaicContractBroken, MosaicTimedOut, MosaicUnavailable, TokenRejected
 from worker.mosaic import MosaicGateway
-from worker.mosaic.jwks import (
-    FAILURE_SECONDS,
-    HANGS_SECONDS,
-    MAX_FAILURE_SECONDS,
-    MIN_COUNTED_SECONDS,
-)
+from worker.mosaic.failed_fetch import FAILURE_SECONDS, HANGS_SECONDS, MIN_COUNTED_SECONDS
+from worker.mosaic.jwks import MAX_FAILURE_SECONDS
 
 
 @pytest.fixture

@@ -17,15 +17,17 @@ from tests.integration.mosaic.mosaic_rig import (
     make_settings,
     running_rig,
 )
-from worker.errors import ClientRefused, MosaicRateLimited, MosaicTimedOut, MosaicUnavailable
-from worker.mosaic import ClientSecret, client_tokens
-from worker.mosaic.client_tokens import (
-    FAILURE_SECONDS,
-    HANGS_SECONDS,
-    LOOK_AGAIN_SECONDS,
-    REFUSAL_SECONDS,
+from worker.errors import (
+    ClientRefused,
+    MosaicContractBroken,
+    MosaicRateLimited,
+    MosaicTimedOut,
+    MosaicUnavailable,
 )
+from worker.mosaic import ClientSecret, client_tokens
+from worker.mosaic.client_tokens import LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
 from worker.mosaic.deadline import Deadline
+from worker.mosaic.failed_fetch import FAILURE_SECONDS, HANGS_SECONDS
 
 AUTHENTICATE = "session/authenticate"
 TOKEN_KEY = "mosaic:client_token:shop"
@@ -198,6 +200,20 @@ def test_a_fetch_that_takes_its_time_to_fail_hangs(rig: Rig) -> None:
         with pytest.raises(MosaicUnavailable) as raised:
             authenticate(gateway, rig.app, session, timeout_seconds=60)
         assert 1 <= raised.value.retry_after <= FAILURE_SECONDS
+
+    assert rig.count("token") == 1
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+def test_a_token_endpoint_that_hangs_and_then_answers_what_none_does_hangs(rig: Rig) -> None:
+    session, gateway = rig.login().session_id, rig.gateway()
+    rig.state.faults.add("token", "status", status=404)
+
+    for _ in range(3):
+        with pytest.raises(MosaicContractBroken, match="404"):
+            authenticate(gateway, rig.app, session)
+    with pytest.raises(MosaicUnavailable, match="another process"):
+        authenticate(rig.gateway(), rig.app, session)
 
     assert rig.count("token") == 1
 
