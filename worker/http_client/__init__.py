@@ -5,9 +5,10 @@ from __future__ import annotations
 from worker.http_client.client import HttpAnswer, HttpClient, HttpRequest, NoAnswer
 from worker.http_client.deadline import Deadline
 from worker.http_client.dns import Resolve, Resolver, system_addresses
-from worker.http_client.headers import http_date
+from worker.http_client.headers import MAX_RETRY_AFTER_SECONDS, http_date
 
 __all__ = [
+    "MAX_RETRY_AFTER_SECONDS",
     "Deadline",
     "HttpAnswer",
     "HttpClient",

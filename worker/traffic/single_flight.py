@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from session_client.contract import Reason
 from worker.errors import HeldBack, TryLater
+from worker.http_client import MAX_RETRY_AFTER_SECONDS
 from worker.settings.model import Settings
 from worker.storage.encryption import KeyRing, SealedValueUnreadable
 from worker.storage.redis_scripts import Call
@@ -30,7 +31,6 @@ FAILURE_SECONDS: Final = 1.0
 # An answer no request will take any more, kept for those that are about to wait for it.
 PASSING_SECONDS: Final = 2.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_WAIT_SECONDS: Final = 3600.0  # that any failure asks for
 _LISTEN_SECONDS: Final = 1.0  # then we look again: the process that leads may have died
 
 
@@ -186,7 +186,7 @@ def _failure(text: bytes) -> HeldBack | None:
         reason, seconds = Reason(content["reason"]), float(content["retry_after"])
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
-    if not 0 <= seconds <= _LONGEST_WAIT_SECONDS:  # also refuses NaN, which is no JSON for an app
+    if not 0 <= seconds <= MAX_RETRY_AFTER_SECONDS:  # also refuses NaN, which is no JSON for an app
         return None
     return HeldBack("mosaic: an identical request has just failed", reason, seconds)
 

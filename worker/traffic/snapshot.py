@@ -8,14 +8,15 @@ from typing import Final, Literal
 
 import redis
 
+from worker.http_client import MAX_RETRY_AFTER_SECONDS
 from worker.traffic.budgets import Application, Lane, Lanes, RateLimit, breaker_key, pause_key
 
 SOURCE = "source"  # all calls together: Mosaic counts them by our address
 
 # What lies farther ahead was written before Redis' clock was set back, and holds no call back: see
 # ``ahead`` in ``lua/basics.lua``, and the same numbers there and in ``lua/admission.lua``.
-_LONGEST_PAUSE: Final = 3_600_000_000
-_LONGEST_WAIT: Final = 10_000_000
+LONGEST_PAUSE: Final = MAX_RETRY_AFTER_SECONDS * 1e6
+LONGEST_WAIT: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def read(client: redis.Redis, lanes: Lanes, apps: Iterable[Application]) -> Traf
         pauses=tuple(
             PauseState(name, lane, left / 1e6)
             for (name, lane), end in zip(paused, ends, strict=True)
-            if (left := _ahead(end, now, _LONGEST_PAUSE))
+            if (left := _ahead(end, now, LONGEST_PAUSE))
         ),
         breakers=tuple(
             _state(breaker, moments, now) for breaker, moments in zip(breakers, opened, strict=True)
@@ -108,7 +109,7 @@ def _ahead(moment: bytes | None, now: float, longest: float) -> float:
 
 def _left(rate: RateLimit, moment: bytes | None, now: float) -> float:
     at_once = rate.tolerance + rate.interval
-    return max(0.0, 1.0 - _ahead(moment, now, at_once + _LONGEST_WAIT) / at_once)
+    return max(0.0, 1.0 - _ahead(moment, now, at_once + LONGEST_WAIT) / at_once)
 
 
 @dataclass(frozen=True, slots=True)
