@@ -19,18 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import target
 from worker.app_registry import SILENT_BY_USER
 from worker.celery_support import heartbeat, other_brokers
-from worker.errors import (
-    BrokerUnavailable,
-    ConfigurationError,
-    StoreUnavailable,
-)
+from worker.errors import BrokerUnavailable, ConfigurationError, StoreUnavailable
 from worker.maintenance import last_runs
 from worker.maintenance.last_runs import Run
 from worker.mosaic.faults import Fault
 from worker.operations import deliveries, overview, queue_depth, troubles
-from worker.operations.dependencies import (
-    check_takes_writes,
-)
+from worker.operations.dependencies import check_takes_writes
 from worker.operations.lateness import schedules_of
 from worker.operations.mosaic_limits import key_set_urls, traffic_state
 from worker.operations.queue_depth import Backlog, NoticeQueue
