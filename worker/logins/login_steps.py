@@ -27,7 +27,6 @@ LoginRequest = OpenedRequest[StartCommand] | OpenedRequest[AuthenticateCommand]
 # A login whose answer the worker does not hear leaves a session behind, and a refresh token is used
 # up: neither is begun with less time than this.
 LEAST_SECONDS: Final = 3.0
-_MAX_WAIT_SECONDS: Final = 1.0
 
 # The code of a passcode is the same step, whether Mosaic or the app sends it; so is a link's.
 _ALSO: Final = {Method.OTP: Method.OTP_DIRECT, Method.LINK: Method.LINK_DIRECT}
@@ -155,7 +154,7 @@ def call_mosaic(  # noqa: PLR0913, PLR0917 - what the call carries
     """Return Mosaic's answer to *step*. Raises as `MosaicGateway` does, and `HeldBack`."""
     app = request.app.mosaic
     name = request.request_id if whom.subject is None else whom.subject.hex()
-    permit = services.traffic.admit_login(app, name, min(_MAX_WAIT_SECONDS, seconds / 4))
+    permit = services.traffic.admit_login(app, name, seconds)
     return services.mosaic.take_login_step(
         permit,
         app,

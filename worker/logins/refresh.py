@@ -54,7 +54,6 @@ log = structlog.get_logger()
 
 RefreshRequest = OpenedRequest[RefreshCommand]
 
-_MAX_WAIT_SECONDS: Final = 1.0
 _METHOD: Final = "refresh"
 
 
@@ -144,7 +143,7 @@ def _exchange(
 def _ask_mosaic(exchange: _Exchange, seconds: float) -> Mapping[str, Any]:
     services, app = exchange.services, exchange.request.app.mosaic
     user = services.keyring.lookup_hash(f"user:{exchange.session.user_id}").hex()
-    permit = services.traffic.admit_for_user(app, user, min(_MAX_WAIT_SECONDS, seconds / 4))
+    permit = services.traffic.admit_for_user(app, user, seconds)
     return services.mosaic.refresh_tokens(
         permit, app, exchange.grant.token, timeout_seconds=seconds
     )

@@ -33,7 +33,7 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
             services.settings.mosaic_timeout_seconds, login.request.seconds_left(services.now())
         )
         user = services.keyring.lookup_hash(f"user:{raised.session.user_id}").hex()
-        permit = services.traffic.admit_for_user(app, user, seconds / 4)
+        permit = services.traffic.admit_for_user(app, user, seconds)
         silent_call = SilentAuthCall(
             session_id=str(login.session_id), user_id=raised.session.user_id
         )

@@ -39,14 +39,11 @@ from worker.sign_in.commit import (
     settle,
     step_up,
 )
-from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded
+from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded, wait_for_turn
 from worker.wiring import Services
 
 log = structlog.get_logger()
 
-# How long a request waits for its turn in the budget, and what share of the time it has.
-_MAX_WAIT_SECONDS: Final = 1.0
-_MAX_WAIT_SHARE: Final = 0.25
 # Made once: json.dumps makes a new one for each call with such an option.
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True)
 _OPTION_NAMES: Final = tuple(option.name for option in fields(SilentAuthOptions))
@@ -129,7 +126,7 @@ def _join(
         version=session.version,
         since=request.opened_at,
         call_seconds=min(services.settings.mosaic_timeout_seconds, left),
-        max_wait_seconds=min(_MAX_WAIT_SECONDS, left * _MAX_WAIT_SHARE),
+        max_wait_seconds=wait_for_turn(left),
     )
     return services.traffic.single_flight.join(plan)
 

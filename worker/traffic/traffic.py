@@ -23,6 +23,14 @@ LOGOUT_WAIT_SECONDS: Final = 0.25
 # Where turns come more seldom it waits for one turn, at most so long: users who wait for theirs
 # would else take every one, those reserved for logouts too.
 MAX_LOGOUT_WAIT_SECONDS: Final = 1.0
+# How long a request of a user waits for its turn, and what share of the time that it has.
+MAX_WAIT_SECONDS: Final = 1.0
+MAX_WAIT_SHARE: Final = 0.25
+
+
+def wait_for_turn(seconds_left: float) -> float:
+    """Return how many seconds a request that has so many left may wait for its turn in a budget."""
+    return min(MAX_WAIT_SECONDS, seconds_left * MAX_WAIT_SHARE)
 
 
 class Traffic:
@@ -53,16 +61,17 @@ class Traffic:
         wait = min(max(LOGOUT_WAIT_SECONDS, one_turn), MAX_LOGOUT_WAIT_SECONDS)
         return self._gate.admit(Lane.LOGOUT, app, wait, whom=session, is_untried=is_untried)
 
-    def admit_login(self, app: Application, whom: str, max_wait_seconds: float) -> Permit:
+    def admit_login(self, app: Application, whom: str, seconds_left: float) -> Permit:
         """Return a permit for a step of the login of *whom*, an opaque name. Raises `HeldBack`."""
-        return self._gate.admit(Lane.LOGIN, app, max_wait_seconds, whom=whom)
+        return self._gate.admit(Lane.LOGIN, app, wait_for_turn(seconds_left), whom=whom)
 
-    def admit_for_user(self, app: Application, user: str, max_wait_seconds: float) -> Permit:
+    def admit_for_user(self, app: Application, user: str, seconds_left: float) -> Permit:
         """Return a permit for a call for *user*, an opaque name. Raises `HeldBack`.
 
         It takes from what silent authentications of the user take from.
         """
-        return self._gate.admit(Lane.AUTH, app, max_wait_seconds, whom=user, user=user)
+        wait = wait_for_turn(seconds_left)
+        return self._gate.admit(Lane.AUTH, app, wait, whom=user, user=user)
 
     def snapshot(self, apps: Iterable[Application]) -> TrafficState:
         """Return what operators see. Raises `redis.RedisError`."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +304,17 @@ def test_a_request_that_is_held_back_raises_what_apps_are_told(start: Starter) -
     assert isinstance(held, HeldBack)
     assert held.reason is Reason.RATE_LIMITED
     assert held.retry_after > 0
+
+
+@pytest.mark.parametrize("admit", ["admit_login", "admit_for_user"])
+def test_a_request_with_much_time_left_waits_no_longer_for_its_turn(
+    start: Starter, admit: str
+) -> None:
+    """Who waits holds a slot of its worker."""
+    process = start(mosaic_app_calls_per_minute=20, mosaic_user_calls_per_minute=20)
+    ask = partial(getattr(process.traffic, admit), SHOP, "ada", 60.0)
+
+    with pytest.raises(HeldBack) as held:
+        deque(iter(ask, None), maxlen=0)  # as many as there are
+
+    assert held.value.retry_after > 1  # a turn comes each three seconds at most
