@@ -154,7 +154,7 @@ def _prove(login: Attempt) -> Outcome:
         limits.give_back(services, login.guesser, login.buckets)
         raise
     # It was no failure; in one trip with the answer.
-    return replace(outcome, publication=limits.giving_back(login.guesser, login.buckets))
+    return replace(outcome, goes_first=limits.giving_back(login.guesser, login.buckets))
 
 
 # --- what Mosaic did not accept

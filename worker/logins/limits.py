@@ -46,8 +46,9 @@ FAILURE_SECONDS: Final = 15 * _MINUTE
 SENDS: Final = ((1, 30), (5, _HOUR), (15, 24 * _HOUR))
 SENDS_OF_AN_ADDRESS: Final = 20
 
-# That a request is counted is known for as long as its message may come again.
-_COUNTED_SECONDS: Final = int(
+# That a request is counted is known for as long as its message may come again, and for a minute
+# more: what is settled at its end may be taken back.
+_COUNTED_SECONDS: Final = _MINUTE + int(
     max(MAX_LIFETIME[Task.START], MAX_LIFETIME[Task.AUTHENTICATE]).total_seconds()
 )
 

@@ -33,8 +33,9 @@ class Outcome:
     data: dict[str, Any] = field(default_factory=dict, repr=False)
     retry_after: float | None = None
     detail: str | None = None
-    # What shares it with identical requests. It goes with the answer, in one trip to Redis.
-    publication: Call | None = field(default=None, repr=False)
+    # What goes to Redis before the answer, in one trip: it shares the answer with identical
+    # requests, or takes back what was counted of a login. It may be run twice.
+    goes_first: Call | None = field(default=None, repr=False)
     # Deliveries about the sessions it has ended, to wake now that all is committed.
     logouts: tuple[UUID, ...] = ()
     notices: tuple[UUID, ...] = ()

@@ -123,7 +123,7 @@ def _look_again(services: Services, outcome: Outcome) -> Outcome:
     except StoreUnavailable as error:
         return failure_of(error)
     if found is not None and found.ended_at is None:
-        return replace(outcome, live_at=live_at, publication=None)
+        return replace(outcome, live_at=live_at, goes_first=None)
     log.info("tokens_withdrawn", session=outcome.data["session_ref"])
     reason = Reason.NO_SESSION if found is None else queries.reason_for(found.end_cause)
     return Outcome(Verdict.LOGIN_REQUIRED, reason)
@@ -144,7 +144,7 @@ def _deliver(services: Services, message: Message, sender: Sender, outcome: Outc
     if _is_worth_remembering(message.task, outcome):
         record = _record_of(services, message.task, sender)
     return _push(
-        services, message, sealed, record=record, first=outcome.publication, live_at=outcome.live_at
+        services, message, sealed, record=record, first=outcome.goes_first, live_at=outcome.live_at
     )
 
 
@@ -201,18 +201,17 @@ def _push(  # noqa: PLR0913 - what one trip carries
     except redis.RedisError as error:
         # It may be on its way all the same: Redis knows until when it may come.
         log.warning("answer_not_delivered", error=type(error).__name__)
-        _publish_alone(services, first, error)
+        _run_alone(services, first, error)
         return True
 
 
-def _publish_alone(services: Services, first: Call | None, error: redis.RedisError) -> None:
-    """Let go of those who wait for the same answer: else they wait until its lease is over.
+def _run_alone(services: Services, first: Call | None, error: redis.RedisError) -> None:
+    """Run what was to go first: who waits for the same answer waits until its lease is over else.
 
     So would the app, which asks again. Not where Redis hangs, and nobody would hear of it, nor
     where it refuses the answer: new connections would burden one that is full.
     """
-    is_publication = services.traffic.single_flight.is_publication
-    if first is None or not isinstance(error, _LED_NOWHERE) or not is_publication(first):
+    if first is None or not isinstance(error, _LED_NOWHERE):
         return
     with suppress(redis.RedisError):
         services.reply_store.run_anew(first)

@@ -89,7 +89,7 @@ def _lead(
     except BaseException:
         single_flight.abandon(lead)
         raise
-    if not isinstance(result, Outcome) or result.publication is None:
+    if not isinstance(result, Outcome) or result.goes_first is None:
         # The requests that wait must look for themselves: it was about this request, or this row.
         single_flight.abandon(lead)
     return result
@@ -163,7 +163,7 @@ def _ask(
             version=settled.version,
             seconds=tokens.expires_in / 2,
         )
-    return replace(outcome, live_at=live_at, publication=publication)
+    return replace(outcome, live_at=live_at, goes_first=publication)
 
 
 def _end(

@@ -178,7 +178,7 @@ def hand_over(services: Services, request: SilentAuthRequest, outcome: Outcome) 
             return _handed_over(connection, services, request, session, from_app, outcome)
     _note(services, request, session, Refusal.OVERTAKEN)
     # Identical requests have read the session by themselves: they get what Mosaic said.
-    return replace(_refused(), publication=outcome.publication)
+    return replace(_refused(), goes_first=outcome.goes_first)
 
 
 def _source_if_claimed(

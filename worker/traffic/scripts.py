@@ -83,10 +83,6 @@ class Scripts:
         """Return what `publish` would run, for a caller who goes to this Redis anyway."""
         return Call(_PUBLISH, _single_flight(name), (token, answer, life_ms))
 
-    def is_publication(self, call: Call) -> bool:
-        """Whether *call* is one of `publication`."""
-        return call.script is _PUBLISH
-
     def report(self, breakers: tuple[str, str], call: Report, rules: BreakerRules) -> Any:
         """Tell both breakers how a call went."""
         facts = (call.result, *call.probe_of, call.client_id, call.whom, int(call.is_slow))

@@ -141,10 +141,6 @@ class SingleFlight:
         answer = _answer(b"+" + sealed, published_at)
         return self._scripts.publication(lead.name, lead.token, answer, int(life * 1000))
 
-    def is_publication(self, call: Call) -> bool:
-        """Whether *call* is what `publication` returns; it may be run twice."""
-        return self._scripts.is_publication(call)
-
     def fail(self, lead: Lead, error: TryLater) -> None:
         """Tell the waiting requests that it is no use to try at once."""
         failure = {"reason": error.reason.value, "retry_after": error.retry_after}

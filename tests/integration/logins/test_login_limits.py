@@ -38,6 +38,7 @@ from worker.errors import HeldBack, LoginRefused, StoreUnavailable
 from worker.logins import journal, limits
 from worker.logins.limits import Guesser
 from worker.sessions.audit import Cause
+from worker.storage import redis_scripts
 from worker.storage.redis_client import connect_redis
 from worker.storage.redis_scripts import ScriptRunner
 
@@ -504,6 +505,41 @@ def test_a_message_that_comes_again_is_counted_once(sqlite_stage: Stage) -> None
     limits.give_back(sqlite_stage.services, guesser, buckets)
     limits.count(sqlite_stage.services, guesser, buckets)
     assert [limits.counted(sqlite_stage.services, bucket)[0] for bucket in buckets] == counts
+
+
+def test_what_was_counted_of_a_request_is_taken_back_once(sqlite_stage: Stage) -> None:
+    """Redis' answer may be lost: then it is taken back again."""
+    ours, others = (
+        Guesser(by=Cause("shop", request), subject=b"ada") for request in ("ours", "another's")
+    )
+    buckets = limits.guesses(ours)
+    for guesser in (ours, others):
+        limits.count(sqlite_stage.services, guesser, buckets)
+
+    for _ in range(2):
+        limits.give_back(sqlite_stage.services, ours, buckets)
+
+    assert [limits.counted(sqlite_stage.services, bucket)[0] for bucket in buckets] == [1]
+
+
+def test_a_login_is_no_failure_although_its_answer_is_lost_on_its_way(
+    sqlite_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Redis fails over: all connections are cut, and the first to be used tells."""
+    monkeypatch.setattr(redis_scripts, "BELIEVED_SECONDS", 600.0)
+    subject = limits.subject_of(sqlite_stage.services, "username", "ada")
+    (bucket,) = limits.guesses(Guesser(by=Cause("shop", "its request"), subject=subject))
+
+    with (
+        sqlite_stage.mosaic.state.gates.hold(PROVE) as gate,
+        sqlite_stage.meanwhile(lambda: log_in(sqlite_stage)),
+    ):
+        gate.wait_arrived()
+        assert limits.counted(sqlite_stage.services, bucket)[0] == 1
+        sqlite_stage.redis.client_kill_filter(_type="normal", skipme=True)
+        gate.release()
+
+    assert limits.counted(sqlite_stage.services, bucket)[0] == 0
 
 
 def test_sending_and_guessing_in_a_loop_stays_under_the_limits(sqlite_stage: Stage) -> None:

@@ -54,7 +54,7 @@ class Fleet:
         except SessionWorkerError as error:
             return failure_of(error)
         # The answer takes along what the others are to have.
-        services.reply_store.push(app_id, name, b"answer", None, outcome.publication)
+        services.reply_store.push(app_id, name, b"answer", None, outcome.goes_first)
         return outcome
 
     @contextmanager
