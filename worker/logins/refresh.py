@@ -48,6 +48,7 @@ from worker.sign_in.commit import proved_at, shown_tokens, step_up, strength_of
 from worker.sign_in.named_session import is_of_our_mosaic, live_or_why
 from worker.sign_in.refresh_tokens import Grant
 from worker.storage.encryption import Hashed
+from worker.traffic import name_of_user
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -142,7 +143,7 @@ def _exchange(
 
 def _ask_mosaic(exchange: _Exchange, seconds: float) -> Mapping[str, Any]:
     services, app = exchange.services, exchange.request.app.mosaic
-    user = services.keyring.lookup_hash(f"user:{exchange.session.user_id}").hex()
+    user = name_of_user(services.keyring, exchange.session.user_id)
     permit = services.traffic.admit_for_user(app, user, seconds)
     return services.mosaic.refresh_tokens(
         permit, app, exchange.grant.token, timeout_seconds=seconds

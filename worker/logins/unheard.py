@@ -14,6 +14,7 @@ from worker.logins.step_up_session import Raised
 from worker.mosaic import SilentAuthCall
 from worker.requests.outcomes import Outcome
 from worker.sessions import queries
+from worker.traffic import name_of_user
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ def unheard(login: Attempt, call: UUID, detail: str) -> Outcome:
         seconds = min(
             services.settings.mosaic_timeout_seconds, login.request.seconds_left(services.now())
         )
-        user = services.keyring.lookup_hash(f"user:{raised.session.user_id}").hex()
+        user = name_of_user(services.keyring, raised.session.user_id)
         permit = services.traffic.admit_for_user(app, user, seconds)
         silent_call = SilentAuthCall(
             session_id=str(login.session_id), user_id=raised.session.user_id

@@ -39,7 +39,15 @@ from worker.sign_in.commit import (
     settle,
     step_up,
 )
-from worker.traffic import CallPlan, InProgress, Lead, SharedAnswer, Superseded, wait_for_turn
+from worker.traffic import (
+    CallPlan,
+    InProgress,
+    Lead,
+    SharedAnswer,
+    Superseded,
+    name_of_user,
+    wait_for_turn,
+)
 from worker.wiring import Services
 
 log = structlog.get_logger()
@@ -122,7 +130,7 @@ def _join(
     plan = CallPlan(
         name=keyring.lookup_hash(_CANONICAL.encode(parameters)).hex(),
         app=app,
-        user=keyring.lookup_hash(f"user:{session.user_id}").hex(),
+        user=name_of_user(keyring, session.user_id),
         version=session.version,
         since=request.opened_at,
         call_seconds=min(services.settings.mosaic_timeout_seconds, left),

@@ -10,7 +10,7 @@ from worker.traffic.admission import Permit
 from worker.traffic.budgets import Application, Lane
 from worker.traffic.single_flight import CallPlan, InProgress, Lead, SharedAnswer, Superseded
 from worker.traffic.snapshot import BreakerState, BudgetLeft, PauseState, TrafficState
-from worker.traffic.traffic import Traffic, wait_for_turn
+from worker.traffic.traffic import Traffic, name_of_user, wait_for_turn
 
 __all__ = [
     "Application",
@@ -26,5 +26,6 @@ __all__ = [
     "Superseded",
     "Traffic",
     "TrafficState",
+    "name_of_user",
     "wait_for_turn",
 ]

@@ -33,6 +33,11 @@ def wait_for_turn(seconds_left: float) -> float:
     return min(MAX_WAIT_SECONDS, seconds_left * MAX_WAIT_SHARE)
 
 
+def name_of_user(keyring: KeyRing, user_id: str) -> str:
+    """Return the opaque name of a user: all calls for the user must take from one budget."""
+    return keyring.lookup_hash(f"user:{user_id}").hex()
+
+
 class Traffic:
     """All that processes agree on before they call Mosaic."""
 
@@ -66,7 +71,7 @@ class Traffic:
         return self._gate.admit(Lane.LOGIN, app, wait_for_turn(seconds_left), whom=whom)
 
     def admit_for_user(self, app: Application, user: str, seconds_left: float) -> Permit:
-        """Return a permit for a call for *user*, an opaque name. Raises `HeldBack`.
+        """Return a permit for a call for *user*, see `name_of_user`. Raises `HeldBack`.
 
         It takes from what silent authentications of the user take from.
         """
