@@ -107,6 +107,9 @@ task_send_sent_event = False
 worker_hijack_root_logger = False  # logs are ours, see worker/logs.py
 worker_redirect_stdouts = False
 worker_cancel_long_running_tasks_on_connection_loss = False  # they finish; duplicates are harmless
+# Celery gives the count back by `basic.qos` from the pool's threads. On RabbitMQ the loop can then
+# wait for an answer that a job's thread has read, and takes no job until heartbeats fail.
+worker_enable_prefetch_count_reduction = False
 # Prefork only; threads have their own deadlines in code.
 task_time_limit = 60
 task_soft_time_limit = 50
