@@ -49,6 +49,9 @@ broker_use_ssl = broker.tls_options(_broker)  # else jobs go in clear, or to any
 broker_transport_options = _sentinels | broker.transport_options(
     client_name="session-worker", visibility_timeout_seconds=_settings.visibility_timeout_seconds
 )
+# RabbitMQ alone. With the default, two minutes, a worker may listen on a dead link for four, and
+# what was on its way to it comes again no sooner.
+broker_heartbeat = 10
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # default 100, then it gives up while Redis is being repaired
 broker_channel_error_retry = True  # survive a Redis that is full or read-only for a while

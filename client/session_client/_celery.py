@@ -21,7 +21,8 @@ from session_client.contract import Queue
 from session_client.errors import BrokerUnavailable
 
 _MAX_AT_ONCE: Final = 16
-_RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0.0, "interval_max": 0.2}
+_TRIES: Final = 2
+_RETRY_ONCE: Final = {"max_retries": _TRIES - 1, "interval_start": 0.0, "interval_max": 0.2}
 _SOCKET_SECONDS: Final = 2.0
 
 
@@ -39,7 +40,9 @@ class CeleryPublisher:
         # which in a Celery-using app is that app's broker and not ours.
         connection = Connection(
             broker.kombu_url(broker_url),
-            transport_options=options,
+            # Else what RabbitMQ does not take, or a dead link swallows, counts as published, and so
+            # does all that follows on that link.
+            transport_options=options | {"confirm_publish": True},
             connect_timeout=1.0,
             ssl=broker.tls_options(broker_url) or False,
         )
@@ -51,23 +54,32 @@ class CeleryPublisher:
         try:
             left = max(until - time.monotonic(), 0.01)
             with self._producers.acquire(block=True, timeout=left) as producer:
-                self._app.send_task(
-                    message.task.value,
-                    kwargs=message.kwargs,
-                    task_id=message.request_id,
-                    queue=message.queue.value,
-                    producer=producer,
-                    ignore_result=True,
-                    result_cls=_NoResult,  # type: ignore[arg-type]
-                    add_to_parent=False,
-                    retry=True,
-                    retry_policy=_RETRY_ONCE,
-                    headers=message.headers(answer_to),
-                    argsrepr="-",
-                    kwargsrepr="-",
-                )
+                self._send(message, answer_to, producer, left)
         except Exception as error:  # noqa: BLE001 - what kombu falls over cannot be foreseen
             raise BrokerUnavailable(f"publishing: {_name_of(error)}") from None
+
+    def _send(self, message: Message, answer_to: str | None, producer: Any, left: float) -> None:
+        try:
+            self._app.send_task(
+                message.task.value,
+                kwargs=message.kwargs,
+                task_id=message.request_id,
+                queue=message.queue.value,
+                producer=producer,
+                ignore_result=True,
+                result_cls=_NoResult,  # type: ignore[arg-type]
+                add_to_parent=False,
+                retry=True,
+                retry_policy=_RETRY_ONCE,
+                confirm_timeout=min(left / _TRIES, _SOCKET_SECONDS),
+                headers=message.headers(answer_to),
+                argsrepr="-",
+                kwargsrepr="-",
+            )
+        except Exception:
+            # Kombu would say farewell, and a RabbitMQ that takes nothing answers none.
+            producer.connection.collect(_SOCKET_SECONDS)
+            raise
 
     def close(self) -> None:
         """Close the connections; messages under way are given up."""

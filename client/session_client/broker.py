@@ -26,11 +26,11 @@ def transport_options(
     visibility_timeout_seconds: float = VISIBILITY_TIMEOUT_SECONDS,
     app_id: str | None = None,
 ) -> dict[str, Any]:
-    """Return Celery's ``broker_transport_options`` for Redis.
+    """Return Celery's ``broker_transport_options``, for Redis and for RabbitMQ.
 
     Args:
         client_name: how the connections are called in Redis' ``CLIENT LIST``.
-        socket_timeout_seconds: how long a command may take.
+        socket_timeout_seconds: how long a command of Redis may take, and each answer of RabbitMQ.
         connect_timeout_seconds: how long connecting may take.
         visibility_timeout_seconds: how long a job may take before it is given to another worker.
         app_id: the app's name at the worker, for an app whose own Celery worker takes notices from
@@ -57,6 +57,9 @@ def transport_options(
         # One list a queue: separate queues do what priorities promise.
         "priority_steps": [0],
         "client_name": client_name,
+        # RabbitMQ alone. Without them a link that swallows everything is waited on for ever.
+        "read_timeout": socket_timeout_seconds,
+        "write_timeout": socket_timeout_seconds,
     }
 
 

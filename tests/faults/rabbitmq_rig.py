@@ -1,4 +1,4 @@
-"""What tests of RabbitMQ share: services that have one as their broker, and its own settings."""
+"""What tests of RabbitMQ share: stacks and services with one as their broker, its own settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,28 @@ from kombu import Connection, Queue
 from pydantic import SecretStr
 
 from sandbox.rabbitmq import CLASSIC, RabbitMQ
-from session_client import broker
+from sandbox.redis_server import RedisServer
+from sandbox.stack import Stack
+from session_client import SessionClient, broker
+from tests.faults.conftest import SHORT_TIMES
 from tests.stage import Stage
 from worker import wiring
 from worker.wiring import Services
+
+
+@contextmanager
+def stack_on(
+    url: str, redis: RedisServer, **variables: str
+) -> Iterator[tuple[Stack, SessionClient]]:
+    """A stack and an app's client, with queues at *url* and the rest in *redis*."""
+    with Stack(redis=redis, broker_url=url, settings=SHORT_TIMES) as stack:
+        stack.environment |= {"REDIS_URL": redis.url(), **variables}
+        stack.migrate()
+        key = stack.add_app("shop")
+        with SessionClient(
+            broker_url=url, reply_url=redis.url(), app_id="shop", app_key=key
+        ) as client:
+            yield stack, client
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sandbox.processes import poll_until
 from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
-from sandbox.stack import PREFIX, Stack
-from session_client import Authenticated, LoginRequired, NotAcknowledged, SessionClient
-from tests.faults.conftest import SHORT_TIMES
-from tests.faults.looking import largest, log_lines, registered, wait_until_mosaic_is_told
-from tests.faults.rabbitmq_rig import brokered_by
+from sandbox.stack import PREFIX
+from session_client import Authenticated, LoginRequired, NotAcknowledged
+from tests.faults.looking import largest, registered, wait_until_mosaic_is_told
+from tests.faults.rabbitmq_rig import brokered_by, stack_on
 from tests.integration.cli.cli_rig import run, told
 from tests.integration.outbox.propagation_rig import by_queue
 from tests.stage import Stage
@@ -33,24 +32,8 @@ from worker.wiring import Services
 pytestmark = pytest.mark.skipif(find_rabbitmq() is None, reason="install rabbitmq-server")
 
 REJECTED = '"message_rejected"'
-CONNECTED = '"Connected to amqp'
 # A queue of one connection is never a quorum queue.
 OF_HALL = {"x-queue-type": "classic"}
-
-
-@contextmanager
-def stack_on(
-    url: str, redis: RedisServer, **variables: str
-) -> Iterator[tuple[Stack, SessionClient]]:
-    """Both, with queues at *url* and the rest in *redis*."""
-    with Stack(redis=redis, broker_url=url, settings=SHORT_TIMES) as stack:
-        stack.environment |= {"REDIS_URL": redis.url(), **variables}
-        stack.migrate()
-        key = stack.add_app("shop")
-        with SessionClient(
-            broker_url=url, reply_url=redis.url(), app_id="shop", app_key=key
-        ) as client:
-            yield stack, client
 
 
 @pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
@@ -98,31 +81,6 @@ def test_a_restart_of_rabbitmq_stops_no_process_and_a_logout_is_sent_again(
         wait_until_mosaic_is_told(stack)
         assert [process.pid for process in started] == pids
         assert all(process.is_alive for process in started)
-
-
-def test_a_job_under_way_when_the_connection_is_lost_leaves_no_worker_that_takes_none(
-    rabbitmq: RabbitMQ, own_redis: RedisServer
-) -> None:
-    patient = {f"{PREFIX}MOSAIC_TIMEOUT_SECONDS": "25", f"{PREFIX}DELIVERY_LEASE_SECONDS": "51"}
-    with (
-        stack_on(rabbitmq.url(CLASSIC), own_redis, **patient) as (stack, client),
-        ThreadPoolExecutor(1) as thread,
-    ):
-        worker = stack.worker("-c", "4")
-        registered(stack, client)
-        with stack.mosaic.gates.hold("session/authenticate") as gate:
-            asking = thread.submit(client.silent_auth, user_id="ada", timeout=60)
-            gate.wait_arrived()
-            rabbitmq.control("close_all_connections", "--vhost", CLASSIC, "asked for by a test")
-            poll_until(lambda: worker.log_text().count(CONNECTED) == 2, 30, what="it to reconnect")
-            for _ in range(4):
-                client.status(user_id="ada", timeout=30)
-            gate.release()
-
-        assert isinstance(asking.result(), Authenticated)
-        # py-amqp's connection is for one thread; how two of them fare is luck.
-        asked = [line for line in log_lines(worker) if line["event"].startswith("basic.qos")]
-        assert [line for line in asked if "task" in line] == []
 
 
 def test_a_small_body_that_would_open_to_a_huge_one_takes_no_memory(

@@ -1,0 +1,114 @@
+"""Connections to RabbitMQ that are lost, that swallow what is sent, and that take nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from sandbox.ports import HOST
+from sandbox.processes import poll_until
+from sandbox.proxy import FaultProxy
+from sandbox.rabbitmq import CLASSIC, RabbitMQ, find_rabbitmq
+from sandbox.redis_server import RedisServer
+from sandbox.stack import PREFIX
+from session_client import Authenticated, BrokerUnavailable
+from tests.faults.looking import log_lines, registered
+from tests.faults.rabbitmq_rig import stack_on
+
+pytestmark = pytest.mark.skipif(find_rabbitmq() is None, reason="install rabbitmq-server")
+
+CONNECTED = '"Connected to amqp'
+
+
+@pytest.fixture
+def proxy(rabbitmq: RabbitMQ) -> Iterator[FaultProxy]:
+    with FaultProxy(HOST, rabbitmq.port) as proxy:
+        yield proxy
+
+
+def through(proxy: FaultProxy, rabbitmq: RabbitMQ) -> str:
+    """The broker's URL by way of *proxy*."""
+    return rabbitmq.url(CLASSIC).replace(str(rabbitmq.port), str(proxy.port))
+
+
+@contextmanager
+def taking_nothing(rabbitmq: RabbitMQ) -> Iterator[None]:
+    """As when its memory is used up as far as it may be."""
+    rabbitmq.control("set_vm_memory_high_watermark", "0.00001")
+    try:
+        yield
+    finally:
+        rabbitmq.control("set_vm_memory_high_watermark", "0.6")
+
+
+# --- of a worker
+
+
+def test_a_job_under_way_when_the_connection_is_lost_leaves_no_worker_that_takes_none(
+    rabbitmq: RabbitMQ, own_redis: RedisServer
+) -> None:
+    patient = {f"{PREFIX}MOSAIC_TIMEOUT_SECONDS": "25", f"{PREFIX}DELIVERY_LEASE_SECONDS": "51"}
+    with (
+        stack_on(rabbitmq.url(CLASSIC), own_redis, **patient) as (stack, client),
+        ThreadPoolExecutor(1) as thread,
+    ):
+        worker = stack.worker("-c", "4")
+        registered(stack, client)
+        with stack.mosaic.gates.hold("session/authenticate") as gate:
+            asking = thread.submit(client.silent_auth, user_id="ada", timeout=60)
+            gate.wait_arrived()
+            rabbitmq.control("close_all_connections", "--vhost", CLASSIC, "asked for by a test")
+            poll_until(lambda: worker.log_text().count(CONNECTED) == 2, 30, what="it to reconnect")
+            for _ in range(4):
+                client.status(user_id="ada", timeout=30)
+            gate.release()
+
+        assert isinstance(asking.result(), Authenticated)
+        # py-amqp's connection is for one thread; how two of them fare is luck.
+        asked = [line for line in log_lines(worker) if line["event"].startswith("basic.qos")]
+        assert [line for line in asked if "task" in line] == []
+
+
+def test_a_worker_whose_link_swallows_everything_makes_a_new_one(
+    rabbitmq: RabbitMQ, proxy: FaultProxy, own_redis: RedisServer
+) -> None:
+    url = through(proxy, rabbitmq)
+    with stack_on(rabbitmq.url(CLASSIC), own_redis, CELERY_BROKER_URL=url) as (stack, client):
+        worker = stack.worker("-c", "2")
+        registered(stack, client)
+        proxy.black_hole()  # neither side is told
+
+        # Within the lifetime of a request, as the message that went into the hole comes again.
+        assert isinstance(client.silent_auth(user_id="ada", timeout=60), Authenticated)
+        assert worker.log_text().count(CONNECTED) == 2
+
+
+# --- of an app
+
+
+def test_a_message_that_a_dead_link_swallows_goes_by_a_new_one(
+    rabbitmq: RabbitMQ, proxy: FaultProxy, own_redis: RedisServer
+) -> None:
+    url = through(proxy, rabbitmq)
+    with stack_on(url, own_redis, CELERY_BROKER_URL=rabbitmq.url(CLASSIC)) as (stack, client):
+        stack.worker("-c", "2")
+        registered(stack, client)
+        proxy.black_hole()
+
+        assert isinstance(client.silent_auth(user_id="ada", timeout=30), Authenticated)
+
+
+def test_a_rabbitmq_that_takes_nothing_is_unavailable_until_it_takes_something_again(
+    rabbitmq: RabbitMQ, own_redis: RedisServer
+) -> None:
+    with stack_on(rabbitmq.url(CLASSIC), own_redis) as (stack, client):
+        stack.worker("-c", "2")
+        registered(stack, client)
+        with taking_nothing(rabbitmq):
+            for _ in range(2):  # by the kept connection and by a new one
+                with pytest.raises(BrokerUnavailable, match="TimeoutError"):
+                    client.silent_auth(user_id="ada", timeout=5)
+        assert isinstance(client.silent_auth(user_id="ada", timeout=60), Authenticated)
