@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from worker.errors import MosaicTimedOut, OperatorMustAct, TryLater
+from worker.errors import MosaicTimedOut, MosaicUnavailable, OperatorMustAct, TryLater
 
 # How long a fetch that failed is not repeated. Each request would fetch for itself otherwise, one
 # after the other.
@@ -36,8 +36,12 @@ class FailedFetch:
         return self.is_within(self.seconds, now)
 
     def again(self, now: float) -> TryLater | OperatorMustAct:
-        """Return the error for who does not fetch."""
-        error = self.kind(self.text)
+        """Return the error for who does not fetch, and so has met no page and no time-out.
+
+        A breaker would count one page as often as there are requests that hear of it.
+        """
+        is_no_answer = issubclass(self.kind, MosaicUnavailable)
+        error = (MosaicUnavailable if is_no_answer else self.kind)(self.text)
         if isinstance(error, TryLater):
             error.retry_after = max(1.0, self.at + self.seconds - now)
         return error

@@ -24,7 +24,7 @@ from worker.errors import (
     MosaicTimedOut,
     MosaicUnavailable,
 )
-from worker.mosaic import ClientSecret, client_tokens
+from worker.mosaic import ClientSecret, client_tokens, failed_fetch
 from worker.mosaic.client_tokens import LOOK_AGAIN_SECONDS, REFUSAL_SECONDS
 from worker.mosaic.deadline import Deadline
 from worker.mosaic.failed_fetch import FAILURE_SECONDS, HANGS_SECONDS
@@ -215,6 +215,21 @@ def test_a_token_endpoint_that_hangs_and_then_answers_what_none_does_hangs(rig: 
     with pytest.raises(MosaicUnavailable, match="another process"):
         authenticate(rig.gateway(), rig.app, session)
 
+    assert rig.count("token") == 1
+
+
+@pytest.mark.usefixtures("_any_failure_is_slow")
+def test_only_who_fetches_has_run_out_of_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one with little time would send those that wait for it to ask one after the other."""
+    monkeypatch.setattr(failed_fetch, "MIN_COUNTED_SECONDS", 0.0)
+    session, gateway = rig.login().session_id, rig.gateway()
+    with rig.state.gates.hold("token"), pytest.raises(MosaicTimedOut):
+        authenticate(gateway, rig.app, session, timeout_seconds=1.5)
+
+    with pytest.raises(MosaicUnavailable) as told:
+        authenticate(gateway, rig.app, session)
+
+    assert type(told.value) is MosaicUnavailable
     assert rig.count("token") == 1
 
 

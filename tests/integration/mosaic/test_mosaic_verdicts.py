@@ -13,7 +13,8 @@ from simulator.server import SimulatorServer
 from tests.integration.mosaic.gateway_rig import PAGE, Gateway, behind, told_operator
 from tests.integration.mosaic.mosaic_rig import RawServer
 from tests.stage import Stage
-from worker.operations import apps
+from worker.mosaic import client_tokens
+from worker.operations import apps, mosaic_limits
 
 ASK = "session/authenticate"
 INACTIVE = {"message": "User is not active", "error_code": "user_not_active"}
@@ -155,6 +156,21 @@ def test_pages_instead_of_client_tokens_open_it_too(cautious: Stage) -> None:
         cautious.services.apps._apps.clear()
 
         assert held_back(cautious, server) == [False, False, False, True]
+
+
+def test_a_page_instead_of_a_client_token_is_counted_once_however_many_requests_hear_of_it(
+    cautious: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_tokens, "SLOW_SECONDS", 0.0)  # so that it is not asked for anew
+    with behind(cautious, page(200), "kiosk") as server:
+        registered(cautious)
+        apps.set_app(cautious.services, "kiosk", token_url=f"{server.url}/oidc/token")
+        cautious.services.apps._apps.clear()
+
+        assert held_back(cautious, server) == [False, True, True, True]
+
+    breakers = mosaic_limits.traffic_state(cautious.services).breakers
+    assert {breaker.state for breaker in breakers} == {"closed"}
 
 
 def test_an_endpoint_of_the_apps_own_for_client_tokens_speaks_for_no_other(
