@@ -48,7 +48,7 @@ def end_user_at_idp(services: Services, revocation: UUID) -> str | None:
     """End a revoked user's sessions at Mosaic. Returns the outcome when closed, else None.
 
     Safe to repeat: without the lease nothing is called, and nothing that would end a newer login
-    once that is known. One that comes while Mosaic is asked to end all is ended there with them.
+    once that is known. One of which no worker knows when Mosaic is asked to end all is ended too.
     """
     with services.store.write() as connection:
         claimed = leases.claim(connection, services, UserRevocation, revocation)
