@@ -171,7 +171,7 @@ def test_the_longest_wait_for_a_turn_is_believed(start: Starter) -> None:
     limits = process.gate.limits(Lane.AUTH, SHOP)
     process.admit()
 
-    longest = LONGEST_CALL_SECONDS / 4  # as `worker/logins/unheard.py` waits
+    longest = LONGEST_CALL_SECONDS / 4  # nobody waits for so long, but what is written is believed
     said, wait, *_ = process.scripts.admit(limits, longest, is_untried=False)
 
     assert (said, wait > 6e6) == (b"go", True)
