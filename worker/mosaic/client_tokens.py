@@ -14,13 +14,7 @@ from typing import Final
 
 import structlog
 
-from worker.errors import (
-    ClientRefused,
-    MosaicContractBroken,
-    MosaicUnavailable,
-    OperatorMustAct,
-    TryLater,
-)
+from worker.errors import ClientRefused, MosaicUnavailable, OperatorMustAct, TryLater
 from worker.mosaic import reading
 from worker.mosaic.asked import Endpoint
 from worker.mosaic.client_token_cache import ClientToken, ClientTokenCache
@@ -193,23 +187,18 @@ class ClientTokens:
         had_seconds, began = deadline.remaining(), time.monotonic()
         try:
             return self._fetch(app, slot, deadline)
-        except (MosaicUnavailable, MosaicContractBroken) as error:
+        except (TryLater, OperatorMustAct) as error:
             if counts(error, had_seconds):
                 self._remember(app, slot, error, is_hang=time.monotonic() - began >= SLOW_SECONDS)
             raise
 
     def _remember(
-        self,
-        app: MosaicApp,
-        slot: _Slot,
-        error: MosaicUnavailable | MosaicContractBroken,
-        *,
-        is_hang: bool,
+        self, app: MosaicApp, slot: _Slot, error: TryLater | OperatorMustAct, *, is_hang: bool
     ) -> None:
         seconds = FAILURE_SECONDS if is_hang else 0.0
         slot.failure = FailedFetch(type(error), str(error), self._timestamp(), seconds)
-        if not is_hang:
-            return
+        if not is_hang or isinstance(error, ClientRefused):
+            return  # of other credentials a refusal says nothing: they may be right
         self._store.note_hang(app.client_id, slot.failure.at, seconds)
         if isinstance(error, TryLater):
             error.retry_after = max(seconds, error.retry_after)

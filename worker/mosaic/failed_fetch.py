@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from worker.errors import MosaicTimedOut, MosaicUnavailable, OperatorMustAct, TryLater
+from session_client.contract import Reason
+from worker.errors import (
+    HeldBack,
+    MosaicRateLimited,
+    MosaicTimedOut,
+    MosaicUnavailable,
+    OperatorMustAct,
+    TryLater,
+)
 
 # How long a fetch that failed is not repeated. Each request would fetch for itself otherwise, one
 # after the other.
@@ -36,15 +44,16 @@ class FailedFetch:
         return self.is_within(self.seconds, now)
 
     def again(self, now: float) -> TryLater | OperatorMustAct:
-        """Return the error for who does not fetch, and so has met no page and no time-out.
+        """Return the error for who does not fetch, and so has met no page, no time-out and no 429.
 
-        A breaker would count one page as often as there are requests that hear of it.
+        A breaker or a pause would count one of them as often as there are requests that hear of it.
         """
-        is_no_answer = issubclass(self.kind, MosaicUnavailable)
-        error = (MosaicUnavailable if is_no_answer else self.kind)(self.text)
-        if isinstance(error, TryLater):
-            error.retry_after = max(1.0, self.at + self.seconds - now)
-        return error
+        left = max(1.0, self.at + self.seconds - now)
+        if issubclass(self.kind, MosaicRateLimited):
+            return HeldBack(self.text, Reason.RATE_LIMITED, left)
+        if issubclass(self.kind, TryLater):
+            return MosaicUnavailable(self.text, retry_after=left)
+        return self.kind(self.text)
 
 
 def counts(error: TryLater | OperatorMustAct, had_seconds: float) -> bool:

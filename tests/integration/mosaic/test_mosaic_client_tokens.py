@@ -19,6 +19,7 @@ from tests.integration.mosaic.mosaic_rig import (
 )
 from worker.errors import (
     ClientRefused,
+    HeldBack,
     MosaicContractBroken,
     MosaicRateLimited,
     MosaicTimedOut,
@@ -146,12 +147,17 @@ def test_a_fetch_that_hung_is_not_repeated_by_each_request(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("_any_failure_is_slow")
-def test_no_thread_waits_for_a_token_endpoint_that_hangs_again(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("status", "told"), [(503, MosaicUnavailable), (429, HeldBack), (401, ClientRefused)]
+)
+def test_no_thread_waits_for_a_token_endpoint_that_hangs_again(
+    rig: Rig, status: int, told: type[Exception]
+) -> None:
     """Each thread is a slot of the worker, which other apps need."""
     session, gateway = rig.login().session_id, rig.gateway()
-    rig.state.faults.add("token", "status", status=503, times=1)
+    rig.state.faults.add("token", "status", status=status, times=1)
     patient = {"timeout_seconds": 60.0}
-    with pytest.raises(MosaicUnavailable):
+    with pytest.raises((MosaicUnavailable, MosaicRateLimited, ClientRefused)):
         authenticate(gateway, rig.app, session)
     rig.advance(FAILURE_SECONDS + 1)
 
@@ -159,8 +165,8 @@ def test_no_thread_waits_for_a_token_endpoint_that_hangs_again(rig: Rig) -> None
         fetching = Thread(target=authenticate, args=(gateway, rig.app, session), kwargs=patient)
         fetching.start()
         gate.wait_arrived()
-        with pytest.raises(MosaicUnavailable):
-            authenticate(gateway, rig.app, session, timeout_seconds=60)
+        with pytest.raises(told):
+            authenticate(gateway, rig.app, session, timeout_seconds=20)
         assert fetching.is_alive()
     fetching.join()
 
@@ -176,15 +182,21 @@ def test_a_fetch_that_failed_at_once_is_repeated_at_once(rig: Rig) -> None:
     authenticate(gateway, rig.app, session)
 
 
-def test_who_has_waited_for_a_fetch_that_fails_does_not_fetch_too(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("status", "told"), [(503, {MosaicUnavailable}), (429, {MosaicRateLimited, HeldBack})]
+)
+def test_who_has_waited_for_a_fetch_that_fails_does_not_fetch_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, status: int, told: set[type[Exception]]
+) -> None:
     """One after the other they would hold their slots, as if it hung."""
+    monkeypatch.setattr(client_tokens, "SLOW_SECONDS", 60.0)  # however busy the machine
     session, gateway = rig.login().session_id, rig.gateway()
-    rig.state.faults.add("token", "latency", seconds=client_tokens.SLOW_SECONDS / 2)
-    rig.state.faults.add("token", "status", status=503)
+    rig.state.faults.add("token", "latency", seconds=0.5)
+    rig.state.faults.add("token", "status", status=status)
 
     outcomes = at_once(8, lambda: authenticate(gateway, rig.app, session, timeout_seconds=60))
 
-    assert {type(outcome) for outcome in outcomes} == {MosaicUnavailable}
+    assert {type(outcome) for outcome in outcomes} == told
     assert rig.count("token") <= 3  # one, and what a busy machine has begun too late
     rig.state.faults.clear()
     authenticate(gateway, rig.app, session)
@@ -468,7 +480,12 @@ def test_a_clock_that_was_set_back_keeps_out_no_client_that_was_refused_before(r
         gateway.logout_session(Free(), rig.app, "a session", timeout_seconds=5)
 
 
-def test_a_corrected_secret_works_at_once(rig: Rig) -> None:
+@pytest.mark.parametrize("slow_seconds", [60.0, 0.0])
+def test_a_corrected_secret_works_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, slow_seconds: float
+) -> None:
+    """However long the wrong one has taken to be refused."""
+    monkeypatch.setattr(client_tokens, "SLOW_SECONDS", slow_seconds)
     session, gateway = rig.login().session_id, rig.gateway()
     with pytest.raises(ClientRefused):
         authenticate(gateway, replace(rig.app, credential=ClientSecret("wrong")), session)
