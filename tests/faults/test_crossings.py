@@ -146,6 +146,7 @@ ALWAYS = {
     (flows.log_out_what_expired, purge_all),
     (flows.visit_and_be_renamed, register_a_factor),
     (flows.keep_a_late_id, register_a_factor),
+    (flows.tell_mosaic_of_a_user, flows.log_in),
 }
 # Mosaic is asked to end all of a user, and each session that is known as well.
 TOLD_TWICE = {flows.revoke_the_user, flows.tell_mosaic_of_a_user, flows.replay}
@@ -349,12 +350,14 @@ def test_whatever_comes_amid_a_flow_the_promises_hold(
     store_url: str, redis_url: str, mosaic: SimulatorServer, failures: list[str], flow: Flow
 ) -> None:
     with town(store_url, redis_url, mosaic, flow) as here, ThreadPoolExecutor(1) as thread:
-        places = places_of(here)
+        places, missing = places_of(here), set(OTHERS)
         for turn, (place, kind) in enumerate(places):
             for other in those_who_come(flow, turn, len(places)):
                 if kind == "call" and (flow, other) in NOT_AT_A_CALL:
                     continue
                 cross(here, thread, place, other, failures)
+                missing.discard(other)
+    assert missing <= {other for other in OTHERS if (flow, other) in NEVER}
 
 
 def places_of(town: Town) -> list[tuple[int, str]]:
