@@ -35,7 +35,7 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
     ended: list[Outcome] = []
     outcome = _ask_in_rounds(services, request, ended)
     if request.command.ticket is not None:
-        outcome = redeem_ticket.hand_over(services, request, outcome)
+        outcome = _handed_over(services, request, outcome)
     for each in ended:
         outcome = replace(
             outcome,
@@ -43,6 +43,16 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
             notices=(*outcome.notices, *each.notices),
         )
     return outcome
+
+
+def _handed_over(services: Services, request: SilentAuthRequest, outcome: Outcome) -> Outcome:
+    """Return what `hand_over` does, and let nobody wait for what goes with no answer."""
+    try:
+        return redeem_ticket.hand_over(services, request, outcome)
+    except BaseException:
+        if outcome.goes_first is not None:
+            services.traffic.single_flight.publish(outcome.goes_first)
+        raise
 
 
 def _ask_in_rounds(services: Services, request: SilentAuthRequest, ended: list[Outcome]) -> Outcome:

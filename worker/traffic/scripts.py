@@ -76,12 +76,15 @@ class Scripts:
 
     def publish(self, name: str, token: str, answer: bytes, life_ms: int) -> None:
         """Leave the answer for all requests that wait, if the lease is still held with *token*."""
-        call = self.publication(name, token, answer, life_ms)
-        self._shared.run(call.script, call.keys, call.arguments)
+        self.run(self.publication(name, token, answer, life_ms))
 
     def publication(self, name: str, token: str, answer: bytes, life_ms: int) -> Call:
         """Return what `publish` would run, for a caller who goes to this Redis anyway."""
         return Call(_PUBLISH, _single_flight(name), (token, answer, life_ms))
+
+    def run(self, call: Call) -> None:
+        """Run what was made to go with something else to this Redis."""
+        self._shared.run(call.script, call.keys, call.arguments)
 
     def report(self, breakers: tuple[str, str], call: Report, rules: BreakerRules) -> Any:
         """Tell both breakers how a call went."""

@@ -141,6 +141,10 @@ class SingleFlight:
         answer = _answer(b"+" + sealed, published_at)
         return self._scripts.publication(lead.name, lead.token, answer, int(life * 1000))
 
+    def publish(self, publication: Call) -> None:
+        """Run what `publication` has returned: no answer comes that it could go with."""
+        self._scripts.run(publication)
+
     def fail(self, lead: Lead, error: TryLater) -> None:
         """Tell the waiting requests that it is no use to try at once."""
         failure = {"reason": error.reason.value, "retry_after": error.retry_after}

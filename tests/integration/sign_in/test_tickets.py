@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -34,7 +35,9 @@ from tests.integration.sign_in.ticket_rig import (
 )
 from tests.stage import Stage, claims_of
 from worker.app_registry import RELOAD_AFTER_SECONDS
+from worker.errors import StoreUnavailable
 from worker.operations import apps
+from worker.sign_in import redeem_ticket
 from worker.storage.encryption import Hashed
 from worker.tasks import wake_ups
 from worker.tasks.logouts import END_AT_IDP
@@ -557,6 +560,25 @@ def test_a_request_may_use_its_ticket_again_when_mosaic_was_away(hub: Stage) -> 
     assert put_off.browser_token is None
     assert answer.verdict is Verdict.AUTHENTICATED
     assert len(tokens_of(hub, "forum")) == 1
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, KeyboardInterrupt])
+def test_a_request_whose_token_cannot_be_stored_lets_nobody_wait_for_what_mosaic_said(
+    hub: Stage, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
+    sent = hub.seal("forum", visit.request())
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(redeem_ticket, "_handed_over", fail)
+        hub.deliver(sent)
+
+    assert asked_of_mosaic(hub) == 1
+    assert hub.redis.keys("mosaic-sessions:flight:*:lease") == []
+    assert hub.deliver(sent).verdict is Verdict.AUTHENTICATED
 
 
 def test_a_request_of_another_id_cannot_use_what_waits_for_the_first(hub: Stage) -> None:
