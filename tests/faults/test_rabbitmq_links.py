@@ -89,15 +89,17 @@ def test_a_worker_whose_link_swallows_everything_makes_a_new_one(
 # --- of an app
 
 
-def test_a_message_that_a_dead_link_swallows_goes_by_a_new_one(
+def test_what_a_dead_link_swallows_goes_by_a_new_one(
     rabbitmq: RabbitMQ, proxy: FaultProxy, own_redis: RedisServer
 ) -> None:
     url = through(proxy, rabbitmq)
     with stack_on(url, own_redis, CELERY_BROKER_URL=rabbitmq.url(CLASSIC)) as (stack, client):
         stack.worker("-c", "2")
         registered(stack, client)
-        proxy.black_hole()
 
+        proxy.black_hole()  # with a message on a queue that is declared
+        client.status(user_id="ada", timeout=30)
+        proxy.black_hole()  # and with the declaration of one that is not
         assert isinstance(client.silent_auth(user_id="ada", timeout=30), Authenticated)
 
 
