@@ -77,9 +77,12 @@ export class SessionClient {
     }
   }
 
-  /** Ask once, and return the opened answer: `{verdict, reason, data, …}`. */
+  /** Ask once, and return the opened answer if it is about people: `{verdict, reason, data, …}`. */
   async ask(task, payload, { timeout = 5000, requestId = newId() } = {}) {
-    return this.#send(await this.#seal(task, payload, requestId), timeout);
+    const answer = await this.#send(await this.#seal(task, payload, requestId), timeout);
+    if (answer.verdict === "temporarily_unavailable") throw new Unavailable(answer.reason);
+    if (answer.verdict === "invalid_request") throw new Error(`${task}: ${answer.reason}: ${answer.detail}`);
+    return answer;
   }
 
   /** Log out: the same bytes again and again until the worker has said yes. */

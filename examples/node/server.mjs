@@ -1,4 +1,5 @@
-// An app without a framework: login, a page for signed-in users, logout, and being told of logouts.
+// An app without a framework: login, another factor where one is asked for, a page for signed-in users, logout, and being
+// told of logouts.
 //
 //     SESSION_BROKER_URL=… SESSION_APP_ID=desk SESSION_APP_KEY=… NOTICE_QUEUE=desk-notices \
 //     node server.mjs            (PORT=8090; register the queue with `apps set-notice`)
@@ -17,8 +18,11 @@ const client = new SessionClient({
 // The browser token is a cookie that all apps below one domain share; on localhost, all ports do.
 // In production both have the attribute Secure, and names that begin with `__Secure-` and `__Host-`.
 const BROWSER = "mosaic-sso";
+const KNOWN = "desk-known"; // that users have proved themselves here before: it stays after a logout
 const LOCAL = "desk-session";
 const local = new Map(); // our own sessions: id → {user, ref}
+const BEGUN = "desk-login";
+const begun = new Map(); // first steps under way: id → the handle that the second one brings
 // What has ended within the last hour: a notice may overtake an answer that is on its way to us.
 const ended = new Set();
 
@@ -42,6 +46,8 @@ async function serve(request, answer) {
   if (route === "GET /") return home(cookies, answer);
   if (route === "GET /login") return answer(200, form(""));
   if (route === "POST /login") return logIn(request, cookies, answer);
+  if (route === "GET /step-up") return answer(200, code(""));
+  if (route === "POST /step-up") return stepUp(request, cookies, answer);
   if (route === "POST /logout") return logOut(cookies, answer);
   return answer(404, "No such page.");
 }
@@ -52,6 +58,7 @@ async function home(cookies, answer) {
   if (!cookies[BROWSER]) return answer(303, "", { Location: "/login" });
   // Another app of the company may have signed this browser in: ask, nobody has to type anything.
   const said = await client.ask("sessions.silent_auth", { browser_token: cookies[BROWSER] });
+  if (said.verdict === "interaction_required") return answer(303, "", { Location: "/step-up" });
   const isIn = said.verdict === "authenticated" && !ended.has(said.data.session_ref);
   if (!isIn) return answer(303, "", { Location: "/login" });
   return answer(200, page(said.data.user_id), { "Set-Cookie": begin(said.data) });
@@ -65,19 +72,53 @@ async function logIn(request, cookies, answer) {
       method: "password",
       fields: { username: sent.get("user") ?? "", password: sent.get("password") ?? "" },
       ...(cookies[BROWSER] ? { replaces: cookies[BROWSER] } : {}),
+      ...(cookies[KNOWN] ? { known_browser: cookies[KNOWN] } : {}),
     },
     { timeout: 10_000 },
   );
-  if (said.verdict !== "authenticated") return answer(403, form("That was not right."));
+  if (said.verdict === "access_denied") return answer(403, form("That was not right."));
+  return signedIn(said, cookies, answer);
+}
+
+/** Have a code sent, or take it. No page here asks for it, but an operator may of all. */
+async function stepUp(request, cookies, answer) {
+  if (!cookies[BROWSER]) return answer(303, "", { Location: "/login" });
+  const sent = new URLSearchParams(await text(request));
+  const handle = begun.get(cookies[BEGUN]);
+  if (sent.has("code") && !handle) return answer(403, code("Have a new code sent."));
+  const said = await client.ask(
+    sent.has("code") ? "sessions.authenticate" : "sessions.start",
+    {
+      method: "otp",
+      // To whom it goes the worker knows.
+      ...(sent.has("code") ? { fields: { code: sent.get("code") }, login: handle } : { fields: { channel: "sms" } }),
+      step_up: cookies[BROWSER],
+      ...(cookies[KNOWN] ? { known_browser: cookies[KNOWN] } : {}),
+    },
+    { timeout: 10_000 },
+  );
+  if (said.verdict === "access_denied") return answer(403, code("That did not work."));
+  if (said.verdict !== "ok") return signedIn(said, cookies, answer);
+  const id = randomBytes(32).toString("base64url");
+  begun.set(id, said.data.login);
+  setTimeout(() => begun.delete(id), said.data.expires_in * 1000).unref();
+  return answer(200, code("It is on its way."), { "Set-Cookie": cookie(BEGUN, id) });
+}
+
+/** Keep what a login or another factor has given, if it did; the page then says what is missing. */
+function signedIn({ verdict, data }, cookies, answer) {
   local.delete(cookies[LOCAL]);
-  const fresh = [begin(said.data), cookie(BROWSER, said.data.browser_token)];
+  const fresh = [];
+  if (verdict === "authenticated") fresh.push(begin(data));
+  if (data?.browser_token) fresh.push(cookie(BROWSER, data.browser_token));
+  if (data?.known_browser) fresh.push(cookie(KNOWN, data.known_browser, `; Max-Age=${180 * 86_400}`));
   return answer(303, "", { Location: "/", "Set-Cookie": fresh });
 }
 
 async function logOut(cookies, answer) {
   local.delete(cookies[LOCAL]); // here in any case
   if (cookies[BROWSER]) await client.logout({ browser_token: cookies[BROWSER] }, { timeout: 10_000 });
-  const gone = [cookie(LOCAL, "", "; Max-Age=0"), cookie(BROWSER, "", "; Max-Age=0")];
+  const gone = [LOCAL, BROWSER, BEGUN].map((name) => cookie(name, "", "; Max-Age=0"));
   return answer(303, "", { Location: "/login", "Set-Cookie": gone });
 }
 
@@ -120,6 +161,9 @@ async function text(request) {
 
 const escape = (said) => said.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 const page = (user) => `<h1>Desk of ${escape(user)}</h1><form method=post action=/logout><button>Sign out</button></form>`;
+const code = (said) =>
+  `<p>${said}</p><form method=post action=/step-up><button>Send me a code</button></form>` +
+  `<form method=post action=/step-up><input name=code><button>Go on</button></form>`;
 const form = (said) =>
   `<p>${said}</p><form method=post action=/login><input name=user><input name=password type=password><button>Sign in</button></form>`;
 

@@ -18,29 +18,32 @@ import pytest
 from sandbox.environment import base_variables
 from sandbox.ports import free_port
 from sandbox.processes import ManagedProcess, poll_until
+from sandbox.sent_codes import phone_of
 from sandbox.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "node"
-USER, PASSWORD = "ada", "correct horse battery staple"
+USER, OTHER, PASSWORD = "ada", "eve", "correct horse battery staple"
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     with Stack() as stack:
         stack.migrate()
-        stack.mosaic.add_user(USER, password=PASSWORD)
+        for user in (USER, OTHER):
+            stack.mosaic.add_user(user, password=PASSWORD, phone=phone_of(user))
         stack.worker()
         yield stack
 
 
 @pytest.fixture(scope="module")
-def serve(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+def serve(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
     started: list[ManagedProcess] = []
 
-    def serve(app_id: str) -> str:
+    def serve(app_id: str, *options: str) -> str:
         port, queue = free_port(), f"{app_id}-notices"
-        key = stack.add_app(app_id, "--methods", "password", "--notice-queue", queue)
+        words = ("--methods", "password,otp", "--notice-queue", queue, *options)
+        key = stack.add_app(app_id, *words)
         process = ManagedProcess(
             ["node", "server.mjs"],
             environment=base_variables()
@@ -64,13 +67,18 @@ def serve(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 
 @pytest.fixture(scope="module")
-def shop(serve: Callable[[str], str]) -> str:
+def shop(serve: Callable[..., str]) -> str:
     return serve("shop")
 
 
 @pytest.fixture(scope="module")
-def desk(serve: Callable[[str], str]) -> str:
+def desk(serve: Callable[..., str]) -> str:
     return serve("desk")
+
+
+@pytest.fixture(scope="module")
+def bank(serve: Callable[..., str]) -> str:
+    return serve("bank", "--require-amr", "mfa")
 
 
 @pytest.fixture
@@ -79,22 +87,32 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-def sign_in(browser: httpx.Client, app: str, password: str = PASSWORD) -> httpx.Response:
-    form = {"user": USER, "password": password}
-    return browser.post(f"{app}/login", data=form, headers={"Origin": app})
+def send(browser: httpx.Client, app: str, path: str, **form: str) -> httpx.Response:
+    return browser.post(f"{app}{path}", data=form, headers={"Origin": app})
 
 
-def is_in(browser: httpx.Client, app: str) -> bool:
+def sign_in(
+    browser: httpx.Client, app: str, password: str = PASSWORD, user: str = USER
+) -> httpx.Response:
+    return send(browser, app, "/login", user=user, password=password)
+
+
+def is_in(browser: httpx.Client, app: str, user: str = USER) -> bool:
     page = browser.get(app)
     if page.is_redirect:
-        assert urlsplit(page.headers["Location"]).path == "/login"
+        assert leads_to(page) == "/login"
         return False
-    assert page.text.startswith(f"<h1>Desk of {USER}</h1>"), page
+    assert page.text.startswith(f"<h1>Desk of {user}</h1>"), page
     return True
 
 
 def sign_out(browser: httpx.Client, app: str) -> httpx.Response:
-    return browser.post(f"{app}/logout", headers={"Origin": app})
+    return send(browser, app, "/logout")
+
+
+def leads_to(answer: httpx.Response) -> str:
+    assert answer.status_code == 303
+    return urlsplit(answer.headers["Location"]).path
 
 
 def test_who_signs_in_at_one_is_known_at_the_other_and_signed_out_everywhere(
@@ -113,6 +131,32 @@ def test_who_signs_in_at_one_is_known_at_the_other_and_signed_out_everywhere(
 
     browser.cookies.set("desk-session", own)
     poll_until(lambda: not is_in(browser, desk), 60, what="the notice to reach the desk")
+
+
+@pytest.mark.parametrize(("comes_from", "user"), [("shop", USER), ("bank", OTHER)])
+def test_who_lacks_a_factor_is_led_to_where_it_is_added(  # noqa: PLR0917 - fixtures
+    browser: httpx.Client, stack: Stack, shop: str, bank: str, comes_from: str, user: str
+) -> None:
+    assert leads_to(sign_in(browser, {"shop": shop, "bank": bank}[comes_from], user=user)) == "/"
+    browser.cookies.delete("desk-session")
+    assert leads_to(browser.get(bank)) == "/step-up"
+
+    assert send(browser, bank, "/step-up", code="123456").status_code == 403  # none was sent
+    assert send(browser, bank, "/step-up").status_code == 200
+    code = str(stack.mosaic.outbox.sent(user)[-1].code)
+    assert send(browser, bank, "/step-up", code=f"{code[1:]}x").status_code == 403
+    assert leads_to(send(browser, bank, "/step-up", code=code)) == "/"
+
+    assert is_in(browser, bank, user)
+
+
+def test_who_is_signed_out_is_led_to_the_login_and_not_to_a_factor(
+    browser: httpx.Client, bank: str
+) -> None:
+    assert leads_to(send(browser, bank, "/step-up")) == "/login"
+    browser.cookies.set("mosaic-sso", f"msb1_{'x' * 43}")
+    assert leads_to(send(browser, bank, "/step-up")) == "/"
+    assert leads_to(browser.get(bank)) == "/login"
 
 
 def test_what_comes_from_elsewhere_changes_nothing(browser: httpx.Client, shop: str) -> None:
@@ -144,6 +188,20 @@ def test_without_a_worker_nobody_is_asked_to_sign_in(
         stack.processes["worker"].start().wait_for_line("ready.", timeout=90)
     assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
     assert is_in(browser, shop)  # by the same connections
+
+
+def test_while_mosaic_is_away_nobody_is_asked_to_sign_in(
+    browser: httpx.Client, stack: Stack, shop: str
+) -> None:
+    sign_in(browser, shop)
+    browser.cookies.delete("desk-session")
+    stack.mosaic.faults.add("session/authenticate", "status", status=503)
+    try:
+        page = browser.get(shop)
+    finally:
+        stack.mosaic.faults.clear()
+    assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+    poll_until(lambda: browser.get(shop).status_code == 200, 60, what="Mosaic to be asked again")
 
 
 def test_the_client_opens_the_contract_s_test_vectors() -> None:
