@@ -162,6 +162,10 @@ class Stage:
     def pass_time(self, **duration: float) -> None:
         self.mosaic.state.clock.advance(timedelta(**duration).total_seconds())
 
+    def reread_apps(self) -> None:
+        """Have the worker look at the apps again, as it does after `RELOAD_AFTER_SECONDS`."""
+        self.services.apps._apps.clear()
+
     def add_app(self, app_id: str, **choices: Any) -> AppKey:
         """Register an app here, and its client at Mosaic.
 

@@ -28,5 +28,5 @@ def row(stage: Stage, app_id: str = "shop") -> Any:
 
 def ask_with(stage: Stage, key: ClientKey) -> Any:
     stage.keys["shop"] = key
-    stage.services.apps._apps.clear()  # as after RELOAD_AFTER_SECONDS
+    stage.reread_apps()
     return stage.ask("shop", requests.Status(user_id="ada"))

@@ -25,7 +25,7 @@ def test_a_process_that_served_an_app_serves_it_again_with_its_new_secret(stage:
     stage.mosaic.state.revoke_client_tokens()
     refused = stage.silent_auth("ada", "shop")
     change("--client-secret-file", "-", stdin="the new one\n")
-    stage.services.apps._apps.clear()  # as after RELOAD_AFTER_SECONDS
+    stage.reread_apps()
 
     assert before.verdict is Verdict.AUTHENTICATED
     assert refused.reason == Reason.CLIENT_REFUSED
@@ -94,7 +94,7 @@ def test_a_capability_given_later_is_one(stage: Stage) -> None:
     before = stage.ask("shop", asked)
 
     change("--allow", "logout_user")
-    stage.services.apps._apps.clear()  # as after RELOAD_AFTER_SECONDS
+    stage.reread_apps()
 
     assert before.reason == Reason.NOT_PERMITTED
     assert stage.ask("shop", asked).verdict is Verdict.OK

@@ -33,7 +33,7 @@ def file_of(folder: Path, text: str) -> str:
 
 
 def sign_in(stage: Stage) -> Any:
-    stage.services.apps._apps.clear()  # as after RELOAD_AFTER_SECONDS
+    stage.reread_apps()
     stage.services.mosaic._client_tokens._slots.clear()
     stage.redis.flushall()
     return stage.silent_auth("ada", "shop")

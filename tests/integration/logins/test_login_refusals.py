@@ -90,7 +90,7 @@ def test_a_grant_that_was_taken_back_ends_the_logins_that_have_begun_by_it(
     begun = begin(sqlite_stage, methods.SendOtp("sms", *PHONE), "kiosk")
     proof = methods.Code(last_code(sqlite_stage))
     apps.set_app(sqlite_stage.services, "kiosk", methods=("otp_direct",))
-    sqlite_stage.services.apps._apps.clear()
+    sqlite_stage.reread_apps()
     before = calls(sqlite_stage)
 
     answer = prove(sqlite_stage, proof, "kiosk", login=begun["login"])

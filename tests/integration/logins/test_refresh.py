@@ -195,7 +195,7 @@ def test_the_policy_of_the_app_holds(sqlite_stage: Stage) -> None:
     stage = sqlite_stage
     _, token = signed_in(stage)
     apps.set_app(stage.services, "shop", max_age_seconds=3600)
-    stage.services.apps._apps.clear()
+    stage.reread_apps()
     fresh = refresh(stage, token)
     stage.pass_time(hours=2)
 
@@ -655,7 +655,7 @@ def test_what_mosaic_did_not_take_may_be_sent_under_the_same_id(
 def set_url(stage: Stage, **urls: Any) -> None:
     """Have an operator set addresses of the shop's, and nobody remember anything from before."""
     apps.set_app(stage.services, "shop", **urls)
-    stage.services.apps._apps.clear()
+    stage.reread_apps()
     stage.redis.flushall()
     stage.services.mosaic._client_tokens._slots.clear()
 

@@ -153,7 +153,7 @@ def test_pages_instead_of_client_tokens_open_it_too(cautious: Stage) -> None:
     with behind(cautious, page(200), "kiosk") as server:
         registered(cautious)
         apps.set_app(cautious.services, "kiosk", token_url=f"{server.url}/oidc/token")
-        cautious.services.apps._apps.clear()
+        cautious.reread_apps()
 
         assert held_back(cautious, server) == [False, False, False, True]
 
@@ -165,7 +165,7 @@ def test_a_page_instead_of_a_client_token_is_counted_once_however_many_requests_
     with behind(cautious, page(200), "kiosk") as server:
         registered(cautious)
         apps.set_app(cautious.services, "kiosk", token_url=f"{server.url}/oidc/token")
-        cautious.services.apps._apps.clear()
+        cautious.reread_apps()
 
         assert held_back(cautious, server) == [False, True, True, True]
 

@@ -96,7 +96,7 @@ def test_how_long_sessions_live_is_compared_with_what_mosaic_says(
             assert ("gone_at_idp" in said) == (lives < 14 * day)
             assert ("no logout reaches them" in said) == (lives > 14 * day)
         run("apps", "set", "shop", "--session-lifetime", "2700")
-        stage.services.apps._apps.clear()
+        stage.reread_apps()
         stage.registered("tom", "shop")
 
         assert "they live 45 minutes after their last use, as at Mosaic" in of_sessions("good")

@@ -53,7 +53,7 @@ def test_a_typo_in_the_base_url_confirms_nothing_and_the_mended_url_delivers(
     assert "Check the app's base URL" in told
 
     apps.set_app(stage.services, "shop", base_url=mosaic.url)
-    stage.services.apps._apps.clear()  # workers reread within seconds
+    stage.reread_apps()
     stage.pass_time(minutes=6)
 
     assert stage.tell_mosaic() == ["confirmed"]

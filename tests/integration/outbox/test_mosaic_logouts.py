@@ -221,13 +221,13 @@ def _spoil_secret(stage: Stage, app_id: str) -> None:
             .where(App.app_id == app_id)
             .values(sealed_client_secret=b"\x01\x02k1 not for this row, nor any other")
         )
-    stage.services.apps._apps.clear()
+    stage.reread_apps()
 
 
 def test_a_disabled_apps_logouts_still_reach_mosaic(sqlite_stage: Stage) -> None:
     delivery, session_id = logged_out(sqlite_stage)
     apps.disable_app(sqlite_stage.services, "shop")
-    sqlite_stage.services.apps._apps.clear()
+    sqlite_stage.reread_apps()
 
     assert end_at_idp(sqlite_stage.services, delivery) == "confirmed"
     assert not sqlite_stage.mosaic.state.is_live(session_id)

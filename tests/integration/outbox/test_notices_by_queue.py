@@ -84,7 +84,7 @@ def test_while_a_key_is_rotated_every_key_gets_its_turn(queued: Stage) -> None:
     broker = Broker()
     old = queued.keys["forum"]
     new = apps.rotate_key(queued.services, "forum")
-    queued.services.apps._apps.clear()
+    queued.reread_apps()
 
     for _ in range(4):
         deliver(queued, notice_id, broker)

@@ -103,7 +103,7 @@ def test_an_answer_under_a_key_that_was_retired_is_given_anew(asked: tuple[Stage
     old = stage.keys["forum"]
     new = app_admin.rotate_key(stage.services, "forum")
     app_admin.retire_key(stage.services, "forum", old.kid)
-    stage.services.apps._apps.clear()
+    stage.reread_apps()
     stage.keys["forum"] = new
     resealed = stage.seal("forum", requests.SilentAuth(user_id="ada"), request_id=sent.request_id)
 

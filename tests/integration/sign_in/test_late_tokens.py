@@ -148,7 +148,7 @@ def test_late_tokens_of_a_login_its_repeat_or_a_refresh_are_not_given_after_a_lo
 ) -> None:
     slow.stage.mosaic.state.add_user("ada", password="hers")
     apps.set_app(slow.stage.services, "shop", allow=("offline",), methods=("password",))
-    slow.stage.services.apps._apps.clear()
+    slow.stage.reread_apps()
     sent = ask(slow.stage)
 
     def meanwhile() -> None:

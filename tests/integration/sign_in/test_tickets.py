@@ -232,7 +232,7 @@ def test_a_ticket_on_its_way_to_an_app_that_moves_to_another_mosaic_gives_nothin
 ) -> None:
     visit = Visit(hub, hub.signed_in("ada", "hub").browser_token)
     apps.set_app(hub.services, "forum", base_url="http://127.0.0.1:1")
-    hub.services.apps._apps.clear()
+    hub.reread_apps()
 
     answer = visit.redeem()
 

@@ -112,7 +112,7 @@ def test_an_app_that_has_moved_gives_its_new_mosaic_nothing_of_the_sessions_it_k
         token_url=elsewhere.token_url,
         jwks_url=elsewhere.jwks_url,
     )
-    stage.services.apps._apps.clear()
+    stage.reread_apps()
 
     answer = ask(stage, shared)
 

@@ -31,7 +31,7 @@ def apps(stage: Stage) -> Stage:
     stage.registered("ada", "shop", device_id="phone")
     stage.silent_auth("ada", "forum", device_id="phone")
     disable_app(stage.services, "closed")
-    stage.services.apps._apps.clear()
+    stage.reread_apps()
     return stage
 
 
