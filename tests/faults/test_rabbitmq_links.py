@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
+import amqp
 import pytest
+from pytest_mock import MockerFixture
 
 from sandbox.ports import HOST
 from sandbox.processes import poll_until
@@ -104,13 +107,24 @@ def test_what_a_dead_link_swallows_goes_by_a_new_one(
 
 
 def test_a_rabbitmq_that_takes_nothing_is_unavailable_until_it_takes_something_again(
-    rabbitmq: RabbitMQ, own_redis: RedisServer
+    rabbitmq: RabbitMQ, own_redis: RedisServer, mocker: MockerFixture
 ) -> None:
+    close: Any = amqp.Channel.close
+    awaited = list[bool]()
+
+    def note(channel: Any, *words: Any, **named: Any) -> Any:
+        awaited.append(channel.connection is not None)
+        return close(channel, *words, **named)
+
     with stack_on(rabbitmq.url(CLASSIC), own_redis) as (stack, client):
         stack.worker("-c", "2")
         registered(stack, client)
         with taking_nothing(rabbitmq):
+            mocker.patch.object(amqp.Channel, "close", note)
             for _ in range(2):  # by the kept connection and by a new one
                 with pytest.raises(BrokerUnavailable, match="TimeoutError"):
                     client.silent_auth(user_id="ada", timeout=5)
+            mocker.stopall()
         assert isinstance(client.silent_auth(user_id="ada", timeout=60), Authenticated)
+
+    assert not any(awaited)  # it answers no farewell either: the caller would wait for it in vain
