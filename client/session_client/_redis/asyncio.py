@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Final, TypeVar
 
 import redis
@@ -132,7 +133,8 @@ class Link:
         self._box = requests.new_request_id()
         self.calls = CallTable(max_waiting)
         self.turns = Turns()
-        self._outgoing: list[tuple[Waiter, Ask]] = []
+        # By call: one that is repeated before it could be written is written once.
+        self._outgoing: dict[Waiter, Ask] = {}
         self._publish = Line(publish)
         self._replies = Line(replies)
         self._writing: asyncio.Task[None] | None = None
@@ -141,7 +143,7 @@ class Link:
     async def ask(self, ask: Ask, waiter: Waiter) -> Opened | None:
         """Publish if it is due, and wait. *waiter* is this call's place in the table."""
         if ask.is_due:
-            self._outgoing.append((waiter, ask))
+            self._outgoing[waiter] = ask
             if self._writing is None or self._writing.done():
                 self._writing = asyncio.create_task(self._write())
         if self._reading is None or self._reading.done():
@@ -194,7 +196,9 @@ class Link:
         try:
             while self._outgoing:
                 # In slices: to write many messages takes long, and other tasks of this loop wait.
-                due, self._outgoing = self._outgoing[:_AT_ONCE], self._outgoing[_AT_ONCE:]
+                due = list(islice(self._outgoing.items(), _AT_ONCE))
+                for waiter, _ in due:
+                    del self._outgoing[waiter]
                 await self._put([(waiter, ask) for waiter, ask in due if not waiter.is_gone])
         except BaseException:
             await self._publish.close()
@@ -226,10 +230,13 @@ class Link:
                 await line.close()
         except Exception as error:  # noqa: BLE001 - also what redis-py itself falls over
             await line.close()
+            left = [*due, *self._outgoing.items()]
             if was_proven or causes.is_timeout(error):
-                self._outgoing = due + self._outgoing  # perhaps they are there already: no matter
+                # Perhaps they are there already: no matter. Those for whom nobody waits any more
+                # go: on a link that swallows everything they pile up faster than they are tried.
+                self._outgoing = {waiter: ask for waiter, ask in left if not waiter.is_gone}
                 return
-            for waiter, _ in due + self._outgoing:
+            for waiter, _ in left:
                 waiter.give(_unavailable("publishing", error))
             self._outgoing.clear()
 

@@ -144,6 +144,25 @@ def test_what_was_cancelled_before_its_turn_to_be_written_is_not_sent(server: Re
         assert int(admin.llen("sessions")) < 200
 
 
+def test_a_link_that_swallows_everything_piles_up_nothing(
+    server: RedisServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for often in ("REPEAT_AFTER_SECONDS", "REPEAT_AT_MOST_EVERY_SECONDS"):
+        monkeypatch.setattr(f"{CALL}.{often}", 0.01)
+    proxy.black_hole_all()
+
+    async def ask(client: AsyncSessionClient) -> int:
+        link = link_of(client)
+        for _ in range(10):
+            calls = (client.status(user_id="ada", timeout=0.1) for _ in range(MANY))
+            assert set(await asyncio.gather(*map(outcome, calls))) == {NotAnswered}
+        await asyncio.to_thread(poll_until, lambda: len(link._outgoing) < MANY, 30)
+        await outcome(client.revoke_user("ada", timeout=5))  # again and again, in one message
+        return len(link._outgoing)
+
+    assert running(f"redis://127.0.0.1:{proxy.port}/0", ask) < 10
+
+
 def test_who_finds_too_many_waiting_is_told_at_once(server: RedisServer) -> None:
     async def ask(client: AsyncSessionClient) -> list[Any]:
         calls = [outcome(client.status(user_id="ada", timeout=0.5)) for _ in range(5)]
