@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Final
 from session_client.spool.store import Settlement, SpoolCounts, SpooledLogout
 
 _BUSY_SECONDS: Final = 10.0
+_LOOK_AGAIN_SECONDS: Final = 0.01
 _COLUMNS: Final = "request_id, envelope, refused, attempts"
 
 
@@ -153,7 +155,7 @@ class SqliteSpool(_SqlSpool):
         wait = _BUSY_SECONDS if within is None else within
         connection = sqlite3.connect(self._path, timeout=wait, isolation_level=None)
         with closing(connection):
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection, time.monotonic() + wait)
             connection.execute("PRAGMA synchronous=FULL")
             cursor = connection.cursor()
             cursor.execute(begin)
@@ -163,6 +165,23 @@ class SqliteSpool(_SqlSpool):
                 connection.rollback()
                 raise
             connection.commit()
+
+
+def _write_ahead(connection: sqlite3.Connection, until: float) -> None:
+    """Have it write ahead, as the file does once one connection has said so.
+
+    Until then SQLite waits for no writer: of an app's processes that begin at once, on a new file,
+    one would fail.
+    """
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:  # noqa: PERF203 - each try may fail
+            if "locked" not in str(error) or time.monotonic() >= until:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
 
 
 class PostgresSpool(_SqlSpool):

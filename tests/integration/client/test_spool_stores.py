@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -178,6 +178,20 @@ def test_many_may_make_and_use_one_table_at_once(connect: Opener, tmp_path: Path
         list(threads.map(use, range(24)))
 
     assert open_store(connect, tmp_path).counts().waiting == 24
+
+
+def test_a_new_file_that_somebody_writes_to_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with (
+        closing(sqlite3.connect(path, check_same_thread=False, isolation_level=None)) as own,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        own.execute("BEGIN IMMEDIATE")  # as another process that makes its tables there
+        making = threads.submit(SqliteSpool, path)
+        wait([making], 0.2)
+        own.execute("COMMIT")
+
+        assert making.result(60).counts() == SpoolCounts(waiting=0, refused=0)
 
 
 def test_of_two_thousand_rows_four_drainers_take_each_once_while_the_app_adds_more(
