@@ -600,6 +600,24 @@ def test_a_thread_that_has_ended_is_followed_by_another(store: SqliteSpool) -> N
     spool.stop()
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_logout_is_kept_where_the_system_gives_no_thread_and_the_next_one_starts_it(
+    store: SqliteSpool,
+) -> None:
+    spool = LogoutSpool(Client(), store)
+    usual = threading.stack_size(1 << 47)  # no system has as much
+    try:
+        spool.logout(user_id=USER, session_id=SECRET)
+    finally:
+        threading.stack_size(usual)
+    assert len(waiting(store)) == 1
+
+    spool.logout(user_id=USER, session_id="another")
+
+    poll_until(lambda: not waiting(store), 60)
+    spool.stop()
+
+
 def test_a_new_logout_wakes_the_thread_at_once(
     store: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,7 +139,7 @@ class LogoutSpool:
         else:
             self._store.add(spooled, within=within)
         if self._has_thread:
-            self.start()
+            self._start_if_possible()
         return sealed.request_id
 
     def _add(self, spooled: SpooledLogout, within: float) -> None:
@@ -154,7 +154,7 @@ class LogoutSpool:
         wait([writing], within)
         if writing.done():
             return writing.result()
-        self.start()  # it finds what is written by then, and sends it
+        self._start_if_possible()  # it finds what is written by then, and sends it
         writing.add_done_callback(partial(_tell_a_loss, spooled.request_id))
         raise TimeoutError(
             f"logout {spooled.request_id} is not written down after {within:g} s; it is still tried"
@@ -192,21 +192,30 @@ class LogoutSpool:
         for spooled in refused:
             self._store.add(replace(spooled, refused=None))
         if self._has_thread:
-            self.start()
+            self._start_if_possible()
         return len(refused)
 
     def start(self) -> None:
         """Deliver in a thread of this process from now on, also what an earlier process left.
 
-        `logout` does so by itself; this is for a process that may never log a user out.
+        `logout` does so by itself; this is for a process that may never log a user out. Raises
+        RuntimeError where the system gives no thread.
         """
         process = os.getpid()
         mine = self._threads.get(process)
         if mine is None or mine.has_ended:
             # Of two at once both may begin one; what one has claimed the other does not get.
-            mine = self._threads[process] = _Thread(self._round)
+            mine = _Thread(self._round)
             mine.start()
+            self._threads[process] = mine
         mine.wake()
+
+    def _start_if_possible(self) -> None:
+        """Start it for a logout that is kept: that one is not lost where no thread begins."""
+        try:
+            self.start()
+        except RuntimeError as error:
+            log.warning("no thread delivers logouts yet, the next logout starts one: %s", error)
 
     def stop(self, *, timeout: float = STOP_SECONDS) -> None:
         """Stop this process's thread within *timeout* seconds; what waits stays in the store."""
