@@ -52,8 +52,13 @@ class Lines:
                 line.close()
                 # An old connection may have died of age, so a fresh one is tried. A fresh one
                 # that times out may meet a Redis that is busy for a moment; all else is an answer.
-                if not was_proven and not causes.is_timeout(error):
+                is_timeout = causes.is_timeout(error)
+                if not was_proven and not is_timeout:
                     raise talk.failure(causes.name_of(error)) from None
+                if was_proven and is_timeout:
+                    # A firewall forgets all that were idle. One after the other they would use up
+                    # the time of this call, and of the next ones.
+                    self._close_idle()
             except BaseException:
                 # Another call's answer must never be read from a half-used connection.
                 line.close()
@@ -65,8 +70,15 @@ class Lines:
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it is given back."""
         self._is_closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        while True:
+            try:
+                line = self._idle.pop()
+            except IndexError:  # another thread may have taken the last one
+                return
+            line.close()
 
     def _borrow(self) -> Line:
         try:

@@ -189,6 +189,20 @@ def test_connections_that_a_firewall_forgot_cost_seconds_and_no_answer(
         assert client.status(user_id="ada", timeout=30) == ()
 
 
+def test_many_connections_that_a_firewall_forgot_cost_one_call_no_more_than_one_does(
+    server: RedisServer, proxy: FaultProxy
+) -> None:
+    many = 20
+    with client_at(proxy.port) as client, ThreadPoolExecutor(many) as threads:
+        calls = [threads.submit(client.status, user_id="ada", timeout=60) for _ in range(many)]
+        poll_until(lambda: connections(server, "app-shop") == many, 30)
+        with Responder(server.url()):
+            assert [call.result() for call in calls] == [()] * many
+            proxy.black_hole()
+
+            assert client.status(user_id="ada", timeout=20) == ()
+
+
 def test_a_broker_that_is_cut_at_random_is_never_an_error_of_somebody_elses(
     server: RedisServer, proxy: FaultProxy
 ) -> None:
