@@ -197,6 +197,9 @@ class _Gate:
                 return self._too_weak(answer, local)
             case LoginRequired(reason=Reason.TOKEN_REPLACED) if self._may_load_again:
                 return outcome.redirect(self.request.way_back, Changes(headers=(_MARKER,)))
+            case LoginRequired(reason=Reason.TOKEN_REPLACED as reason):
+                # Of this token alone: our session may hold by now what the newer one has brought.
+                return self._login(reason, None)
             case LoginRequired(reason=reason):
                 return self._login(reason, local)
 

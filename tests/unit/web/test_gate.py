@@ -199,6 +199,16 @@ def test_a_replaced_token_loads_the_page_again_once() -> None:
     assert turned(of_a_call).status == 401
 
 
+def test_what_came_with_a_token_that_another_tab_has_replaced_ends_nothing_here() -> None:
+    # A store of sessions has what that tab wrote, and so has the browser's jar of signed cookies.
+    for written in (local(browser=digest_of(OTHER_TOKEN)), local(renew_at=NOW, checked_at=0)):
+        for late in (call(), form(), page(cookies="mosaic-again=1")):
+            decided, _ = decide(late, written, silent_auth=LoginRequired("token_replaced"))
+
+            assert turned(decided).status in {303, 401}
+            assert decided.changes.local is None
+
+
 def test_a_stronger_page_asks_for_a_factor_and_leaves_the_session_alone() -> None:
     for incoming in (page(), form()):
         decided, rig = decide(incoming, local(), MFA, silent_auth=TOO_WEAK)
