@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import uuid
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ class Message:
     """One request, sealed once: sent again, its envelope is the same to the bit.
 
     ``answer_to`` names a list of its own, where the app has given the request id. On the id's list
-    may lie what another message under it was answered, of a session that has ended since.
+    may lie what another message under it was answered, of a session that has ended since. ``asks``
+    is a digest of what is asked under such an id.
     """
 
     task: contract.Task
@@ -27,6 +29,7 @@ class Message:
     request_id: str
     envelope: str = field(repr=False)
     answer_to: str | None = None
+    asks: bytes | None = field(default=None, repr=False)
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -98,8 +101,16 @@ def seal(request: requests.Request[Any], *, app_id: str, key: AppKey) -> Message
     most = contract.max_envelope_bytes(request.task)
     if len(envelope) > most:
         raise ConfigurationError(f"the request is larger than {most // 1024} KiB")
-    answer_to = None if request.request_id is None else requests.new_request_id()
-    return Message(request.task, app_id, request_id, envelope, answer_to)
+    if request.request_id is None:
+        return Message(request.task, app_id, request_id, envelope)
+    asks, answer_to = _digest(content["payload"]), requests.new_request_id()
+    return Message(request.task, app_id, request_id, envelope, answer_to, asks)
+
+
+def _digest(payload: dict[str, Any]) -> bytes:
+    # Read again, as JSON has only texts for keys: others cannot be sorted.
+    text = json.dumps(json.loads(json.dumps(payload)), sort_keys=True)
+    return hashlib.sha256(text.encode()).digest()
 
 
 def reseal(envelope: str, *, app_id: str, keys: Sequence[AppKey]) -> Message:

@@ -78,7 +78,7 @@ class AsyncDriver:
                     if isinstance(step, Rest):
                         await asyncio.sleep(max(0.0, step.until - time.monotonic()))
                     else:
-                        waiter = link.calls.enter(step.message.request_id, waiter)
+                        waiter = link.calls.enter(step.message, waiter)
                         sent = await link.ask(step, waiter)
                 except Unavailable as error:  # noqa: PERF203 - each step may
                     step = life.throw(error)

@@ -7,8 +7,10 @@ import time
 from collections import deque
 from typing import TypeAlias
 
+from session_client._core.message import Message
 from session_client._core.opening import Opened
-from session_client.errors import BrokerUnavailable, Unavailable
+from session_client.contract import Reason
+from session_client.errors import BrokerUnavailable, InvalidRequest, Unavailable
 
 # What comes for a call: an answer, or why none can.
 News: TypeAlias = "Opened | str"
@@ -21,11 +23,13 @@ class Waiter:
         self.request_id = request_id
         self._come: deque[News] = deque()
         self._future: asyncio.Future[None] | None = None
+        self.is_answered = False
         self.is_gone = False
 
     def give(self, news: News) -> None:
         """Hand over what came."""
         self._come.append(news)
+        self.is_answered = self.is_answered or isinstance(news, Opened)
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
@@ -62,22 +66,28 @@ class CallTable:
         # More than one call may wait under one request id: repeated, while the first still waits.
         self._waiting: dict[str, list[Waiter]] = {}
         self._count = 0
+        # What is asked under ids that apps have given. An answer names no more than the id: where
+        # two calls had one for different things, one caller would get the other one's user.
+        self._asked: dict[str, bytes] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, request_id: str, earlier: Waiter | None) -> Waiter:
+    def enter(self, message: Message, earlier: Waiter | None) -> Waiter:
         """Put a call in. Raises `Unavailable` when as many wait as may.
 
+        Raises `InvalidRequest` where something else is asked under its id, as the worker does.
         *earlier* is the place it has had until now. A call waits for one answer at a time: one that
         asks for an hour, each time under a new request id, must not take all places.
         """
+        request_id = message.request_id
         if earlier is not None:
             if earlier.request_id == request_id:
                 return earlier
             self.forget(earlier)
         if self._count >= self._max_waiting:
             raise Unavailable("too many calls wait", request_id=request_id)
+        self._check_id(message)
         self._count += 1
         waiter = Waiter(request_id)
         self._waiting.setdefault(request_id, []).append(waiter)
@@ -91,6 +101,8 @@ class CallTable:
         known.remove(waiter)
         if not known:
             del self._waiting[waiter.request_id]
+            if waiter.is_answered:  # else the answer may be on its way
+                self._asked.pop(waiter.request_id, None)
 
     def give(self, opened: Opened) -> None:
         """Hand an answer to the calls that wait under its request id, if any do."""
@@ -102,3 +114,11 @@ class CallTable:
         for waiters in self._waiting.values():
             for waiter in waiters:
                 waiter.give(why)
+
+    def _check_id(self, message: Message) -> None:
+        if message.asks is None:
+            return
+        if self._asked.setdefault(message.request_id, message.asks) != message.asks:
+            raise InvalidRequest(Reason.REQUEST_ID_REUSED.value, message.request_id)
+        if len(self._asked) > 2 * self._max_waiting:
+            del self._asked[next(iter(self._asked))]

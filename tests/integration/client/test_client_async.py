@@ -21,6 +21,7 @@ from session_client import (
     AsyncSessionClient,
     BrokerUnavailable,
     ConfigurationError,
+    InvalidRequest,
     NotAcknowledged,
     NotAnswered,
     SessionClientError,
@@ -127,6 +128,27 @@ def test_a_cancelled_call_leaves_nothing_and_its_answer_is_nobody_elses(
 
     assert left == 0
     assert answer[0].session_ref == "ada"
+
+
+def test_under_one_request_id_nobody_gets_what_another_one_asked_for(server: RedisServer) -> None:
+    async def told(client: AsyncSessionClient, user: str, request_id: str, lasts: float) -> Any:
+        call = client.status(user_id=user, request_id=request_id, timeout=lasts)
+        answer = await outcome(call)
+        return answer[0].session_ref if isinstance(answer, tuple) else answer
+
+    async def ask(client: AsyncSessionClient) -> tuple[list[Any], list[Any]]:
+        late = [await told(client, "ada", "its-answer-is-late", 0.2)]
+        with Responder(server.url(), lambda request: [sealed(about_the_asker(request))]):
+            users = ("ada", "bob", "ada")
+            at_once = [told(client, user, "thrice-at-once-01", 60) for user in users]
+            at_once = await asyncio.gather(*at_once)
+            late += [await told(client, user, "its-answer-is-late", 60) for user in ("bob", "ada")]
+        return at_once, late
+
+    at_once, late = running(server.url(), ask)
+
+    assert at_once == ["ada", InvalidRequest, "ada"]
+    assert late == [NotAnswered, InvalidRequest, "ada"]
 
 
 def test_what_was_cancelled_before_its_turn_to_be_written_is_not_sent(server: RedisServer) -> None:
