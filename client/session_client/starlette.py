@@ -98,6 +98,7 @@ class Sessions:
         wants = web.Wants(amr=tuple(amr), max_age=max_age)
 
         async def guard(request: Request) -> SignedIn:
+            _have_it_caught(request)
             decided = await self._run(
                 web.guard(_incoming(request), self.options, _local(request), wants, now=time.time())
             )
@@ -178,6 +179,7 @@ class Sessions:
         return _response(redirect(web.safe_next(request.query_params.get("next"))))
 
     def _visit(self, request: Request) -> web.Visit:
+        _have_it_caught(request)
         written = tuple(request.scope.get(_HEADERS, ()))
         return web.Visit(_incoming(request), self.options, _local(request), time.time(), written)
 
@@ -268,6 +270,15 @@ class _HeaderLayer:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _have_it_caught(request: Request) -> None:
+    """Have the app that serves *request* answer where a view is turned away from.
+
+    An app that is mounted has handlers of its own, and would answer 500.
+    """
+    handlers, _ = request.scope.get("starlette.exception_handlers", ({}, {}))
+    handlers.setdefault(TurnedAway, _turned_away)
 
 
 async def _turned_away(request: Request, error: Exception) -> Response:

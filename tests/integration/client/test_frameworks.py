@@ -21,6 +21,7 @@ from session_client import (
     Code,
     ConfigurationError,
     LoginAnswer,
+    Password,
     SendOtp,
     SessionClient,
     Social,
@@ -471,6 +472,38 @@ def test_fastapi_awaits_the_guard_as_a_value_and_as_a_dependency_of_the_route(
 
     assert closed == [401, 401]
     assert seen == ["ada", "in"]
+
+
+def test_an_app_that_is_mounted_is_guarded_and_signs_in_like_the_one_around_it(
+    session_worker: SessionWorker,
+) -> None:
+    app, mounted = FastAPI(), FastAPI()
+    sessions = StarletteSessions(app, AsyncSessionClient(**CLIENT), marks=MemoryMarks())
+    app.add_middleware(SessionMiddleware, secret_key="s" * 32, https_only=True)
+    app.mount("/api", mounted)
+
+    @mounted.get("/who", dependencies=[Depends(sessions.signed_in())])
+    def who() -> str:
+        return "in"
+
+    @mounted.get("/login")
+    async def log_in(request: Request) -> str:
+        await sessions.log_in(request, Password("ada", "x"))
+        return "never"
+
+    transport = AsgiTransport(app)
+    with httpx.Client(transport=transport, base_url="https://a.example") as browser:
+        call = browser.get("/api/who")
+        page = browser.get("/api/who", headers=session_worker.page)
+        by_get = browser.get("/api/login")
+        arrive(browser, session_worker)
+        seen = browser.get("/api/who", headers=session_worker.page)
+    transport.stop()
+
+    assert (call.status_code, call.json()["error"]) == (401, "login_required")
+    assert (page.status_code, page.headers["Location"]) == (303, "/login?next=/api/who")
+    assert by_get.status_code == 405
+    assert seen.json() == "in"
 
 
 def test_a_notice_that_is_too_long_is_not_read(
