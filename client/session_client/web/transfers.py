@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -25,6 +26,9 @@ from session_client.web.outcome import UNCACHED, Ask, Changes, Header, Steps, Tu
 
 _LASTS_SECONDS: Final = 600
 _LONGEST_WAY_BACK: Final = 500
+# Some ten tabs; those that left before begin anew.
+_MOST_CHARACTERS: Final = 3000
+_SUFFIX: Final = re.compile(r"[A-Za-z0-9_-]{8}")
 _VALUE: Final = re.compile(r"([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]*)")
 # A browser must pass the address with the ticket to no other site.
 _NO_REFERRER: Final[tuple[Header, ...]] = (("Referrer-Policy", "no-referrer"), *UNCACHED)
@@ -39,7 +43,8 @@ def leave(request: Incoming, options: Options) -> Turned:
     cookie = _cookie(options, challenge, f"{verifier}.{kept}", _LASTS_SECONDS)
     hub = str(options.hub)
     location = f"{hub}{'&' if '?' in hub else '?'}challenge={quote(challenge)}"
-    return outcome.redirect(location, Changes(headers=(cookie, *UNCACHED)))
+    headers = (*_forgotten(request, options), cookie, *UNCACHED)
+    return outcome.redirect(location, Changes(headers=headers))
 
 
 def pass_on(request: Incoming, options: Options) -> Steps[Turned]:
@@ -117,6 +122,23 @@ def _kept(request: Incoming, options: Options, challenge: str | None) -> tuple[s
     if match is None or contract.challenge_of(match[1]) != challenge:
         return None
     return match[1], safe_next(_decoded(match[2]))
+
+
+def _forgotten(request: Incoming, options: Options) -> Iterator[Header]:
+    """Yield the headers that delete the oldest of what this browser has left with.
+
+    A browser that is begun again opens all its tabs at once. With a cookie of each of them its
+    requests would be too long for proxies, until the cookies are over.
+    """
+    left = _MOST_CHARACTERS
+    # The oldest come first (RFC 6265, 5.4).
+    for name, value in reversed(list(browser_cookie.pairs(request.cookies))):
+        suffix = name.removeprefix(_name(options, ""))
+        if suffix == name or not _SUFFIX.fullmatch(suffix):
+            continue
+        left -= len(name) + len(value)
+        if left < 0:
+            yield _cookie(options, suffix, "", 0)
 
 
 def _name(options: Options, challenge: str) -> str:

@@ -13,6 +13,7 @@ from session_client.errors import NotAnswered, Unauthorized
 from session_client.values import LoginRequired, StepUpRequired, Ticket
 from session_client.web import Local, MemoryMarks, Options, Turned, arrive, leave, pass_on
 from session_client.web.marks import of_session
+from session_client.web.outcome import cookies_after
 from tests.unit.web.rig import NOW, OTHER_TOKEN, TOKEN, Rig, Worker, authenticated, local, page
 
 HUB = Options(pass_on="/pass", marks=MemoryMarks())
@@ -99,6 +100,21 @@ def test_a_ticket_serves_no_browser_but_the_one_that_left() -> None:
     assert arriving(other, cookies, options)[0].status == 409
     renamed = f"__Host-mosaic-transfer-{other[:8]}={value}"
     assert arriving(other, renamed, options)[0].status == 409
+
+
+def test_many_tabs_that_leave_fill_no_header_and_the_last_ones_arrive() -> None:
+    options, cookies, left_with = spoke(), "theme=dark", list[str]()
+    for number in range(100):
+        way_back = f"/articles/{number}-{'a' * 100}"
+        turned = leave(page(f"/login?next={way_back}", cookies=cookies), options)
+        cookies = cookies_after(cookies, turned.changes.headers)
+        left_with += parse_qs(urlsplit(str(turned.location)).query)["challenge"]
+
+    assert len(cookies) < 8000 / 2  # what proxies take, and an app has cookies of its own
+    assert "theme=dark" in cookies
+    for number in range(90, 100):
+        turned, _ = arriving(left_with[number], cookies, options, silent_auth=authenticated())
+        assert str(turned.location).startswith(f"/articles/{number}-")
 
 
 def test_what_does_not_carry_over_is_told_and_leads_into_no_circle() -> None:
