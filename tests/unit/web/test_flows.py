@@ -312,6 +312,18 @@ def test_what_a_person_mistyped_is_not_accepted_and_nobody_is_asked() -> None:
     assert rig.worker.asked == []
 
 
+def test_a_state_that_is_no_text_names_no_login_and_is_no_error() -> None:
+    rig = Rig(Worker(start=LinkSent(login="handle-1", state="s1", expires_in=600)))
+    step = SendLink("https://shop.example/link", "ada@example.com", "email")
+    _, begun = rig.run(visit(form(), rig).begin(step))
+    landed = page(cookies=cookies_of(begun.headers))
+
+    for state in ("s2", "\ud800"):  # half a letter: JSON can say so
+        with pytest.raises(TurnedAway) as caught:
+            rig.run(visit(landed, rig).complete(Link("code", state)))
+        assert caught.value.turned.status == 409
+
+
 @pytest.mark.parametrize("is_step_up", [False, True])
 def test_a_login_at_a_provider_goes_on_with_what_began_in_this_browser(*, is_step_up: bool) -> None:
     began = SocialBegun(
