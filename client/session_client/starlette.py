@@ -288,8 +288,9 @@ async def _turned_away(request: Request, error: Exception) -> Response:
 
 
 def _incoming(request: Request) -> web.Incoming:
-    path = quote(request.url.path, safe=web.UNQUOTED + "%")
-    query = request.url.query
+    # Of the scope: what `request.url` has as a path is no more unquoted, and not yet quoted.
+    path = quote(request.scope["path"], safe=web.UNQUOTED)
+    query = request.scope.get("query_string", b"").decode("latin-1")
     return web.Incoming(
         method=request.method,
         path=web.with_query(path, query),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
@@ -224,6 +225,19 @@ def test_the_way_back_is_a_header_whatever_its_letters(
     }
 
     assert led == NOT_ASCII
+
+
+@pytest.mark.parametrize("thing", ["50%20off", "what?", "a#b", ";+&=", "a\\b"])
+def test_a_login_leads_back_to_the_very_page_that_asked_for_it(
+    session_worker: SessionWorker, browser: httpx.Client, thing: str
+) -> None:
+    page = session_worker.page
+    asked = browser.get(f"/basket/{quote(thing)}?page=2%263", headers=page)
+    (way_back,) = parse_qs(urlsplit(asked.headers["Location"]).query)["next"]
+    arrive(browser, session_worker)
+
+    assert browser.get(way_back, headers=page).json()["basket"] == [thing]
+    assert urlsplit(way_back).query == "page=2%263"
 
 
 def test_a_factor_is_begun_and_completed(
