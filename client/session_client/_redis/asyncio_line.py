@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from session_client._redis import causes
 from session_client._redis.settings import Place
 
 # How long Redis itself waits in one BLPOP, and how much longer it may be silent before the
 # connection is given up: a firewall forgets one without a word.
 ON_SERVER_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 2.0
+_LAST_LOOK_SECONDS: Final = 0.25
 
 
 class Line:
@@ -50,8 +52,17 @@ class Line:
 
     async def read(self) -> Any:
         """Read one reply."""
-        # Closed here alone, and at once: redis-py would close it in its own time.
-        reply = await self._connection.read_response(disconnect_on_error=False)
+        connection = self._connection
+        try:
+            reply = await _next_reply(connection)
+        except Exception as error:
+            if not causes.is_timeout(error):
+                raise
+            # An event loop that stood still is told that the time is over, and may have read what
+            # came meanwhile all the same. That would be lost, and with it what a login came to.
+            silence, connection.socket_timeout = connection.socket_timeout, _LAST_LOOK_SECONDS
+            reply = await _next_reply(connection)
+            connection.socket_timeout = silence
         self.is_proven = True
         return reply
 
@@ -65,3 +76,8 @@ class Line:
         if writer is not None:
             writer.transport.abort()
         await connection.disconnect(nowait=True)
+
+
+async def _next_reply(connection: Any) -> Any:
+    # Closed by the line alone, and at once: redis-py would close it in its own time.
+    return await connection.read_response(disconnect_on_error=False)

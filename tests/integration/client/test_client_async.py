@@ -281,6 +281,24 @@ def test_why_the_broker_cannot_be_used_is_named_and_nothing_is_quoted(
     assert "hunter2" not in running(url.format(port=server.port), ask)
 
 
+def test_what_came_while_the_event_loop_stood_still_is_heard(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session_client._redis.asyncio_line.SILENCE_SECONDS", 0.5)
+
+    async def ask(client: AsyncSessionClient) -> Any:
+        with Responder(server.url()):
+            await client.status(user_id="ada", timeout=60)
+        call = asyncio.create_task(client.status(user_id="ada", timeout=20))
+        with redis.Redis.from_url(server.url()) as admin:
+            await asyncio.to_thread(poll_until, lambda: admin.llen("sessions"), 30)
+        with Responder(server.url()):
+            time.sleep(2.0)  # noqa: ASYNC251 - as a view that computes does
+            return await call
+
+    assert running(server.url(), ask) == ()
+
+
 def test_a_client_serves_one_event_loop_after_the_other(server: RedisServer) -> None:
     client = client_at(server.url())
 
