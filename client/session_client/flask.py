@@ -11,7 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from urllib.parse import quote
 
-from flask import Flask, Response, current_app, g, jsonify, request, session
+from flask import Flask, Response, abort, current_app, g, jsonify, request, session
 from flask.typing import ResponseReturnValue
 
 from session_client import web
@@ -50,7 +50,6 @@ class Sessions:
         self._guarded: list[tuple[AnyView[...], View[...]]] = []
         app.before_request(self._refuse_open_views)
         app.after_request(self._finish)
-        app.register_error_handler(TurnedAway, self._turned_away)
         if self.options.notices is not None:
             app.add_url_rule(
                 self.options.notices, "mosaic_notice", self._take_notice, methods=["POST"]
@@ -171,7 +170,12 @@ class Sessions:
         return _response(redirect(web.safe_next(request.args.get("next"))))
 
     def _run(self, steps: Steps[T]) -> T:
-        return web.run(steps, self._client, self.options)
+        try:
+            return web.run(steps, self._client, self.options)
+        except TurnedAway as error:
+            # Flask asks nobody about what is raised so: a blueprint that catches every error would
+            # have a page of its own for it.
+            abort(self._turned_away(error))
 
     def _done(self, steps: Steps[tuple[T, Changes]]) -> T:
         answer, changes = self._run(steps)

@@ -17,11 +17,13 @@ from starlette.middleware.sessions import SessionMiddleware
 from session_client import (
     AppKey,
     AsyncSessionClient,
+    Authenticate,
     Authenticated,
     BeginSocial,
     Code,
     ConfigurationError,
     LoginAnswer,
+    NotAnswered,
     Password,
     SendOtp,
     SessionClient,
@@ -418,6 +420,32 @@ def test_another_decorator_between_route_and_guard_hides_no_open_view(
     app.testing = True
     with pytest.raises(ConfigurationError, match="account is open"):
         app.test_client().get("/account", headers=session_worker.page)
+
+
+def test_a_blueprint_that_catches_every_error_catches_no_answer_of_ours(
+    session_worker: SessionWorker,
+) -> None:
+    app, api = Flask("a"), Blueprint("api", "api")
+    app.secret_key = "s" * 32
+    sessions = FlaskSessions(app, SessionClient(**CLIENT), marks=MemoryMarks())
+
+    @api.errorhandler(Exception)
+    def broken(error: Exception) -> tuple[str, int]:
+        return f"a defect: {error!r}", 500
+
+    @api.route("/login", methods=["GET", "POST"])
+    def log_in() -> str:
+        return type(sessions.log_in(Password("ada", "x"))).__name__
+
+    app.register_blueprint(api)
+    browser = app.test_client()
+
+    assert browser.get("/login").status_code == 405
+    assert browser.post("/login").status_code == 403
+    session_worker.next(Authenticate, NotAnswered())
+    away = browser.post("/login", headers=session_worker.form)
+    assert (away.status_code, away.headers["Cache-Control"]) == (503, "no-store")
+    assert "Retry-After" in away.headers
 
 
 def test_fastapi_takes_no_route_whose_guard_lacks_its_brackets() -> None:
