@@ -187,6 +187,10 @@ def _guard(request: HttpRequest, wants: web.Wants) -> HttpResponse | None:
     """Return the answer in place of the view's, or None for the view to run."""
     options = configured().options
     local = applying.local_of(request)
+    if local is not None and not local.is_over and request.user.is_anonymous:
+        # The row of that user is gone, such as with a transaction in which it was made: the user
+        # comes in anew, where each page would be refused until the next recheck.
+        local = local.over()
     decided = applying.run(
         web.guard(applying.incoming(request), options, local, wants, now=time.time())
     )

@@ -156,6 +156,21 @@ def test_a_user_who_is_not_active_here_is_refused(
         visit(guarded(), **sent)
 
 
+def test_a_user_whom_django_has_lost_is_made_anew_and_not_refused(
+    session_worker: SessionWorker,
+) -> None:
+    from django.contrib.auth import get_user_model  # noqa: PLC0415
+
+    _, sent = cookie(session_worker, "lost")
+    session = visit(guarded(), **sent)[0].session.session_key
+    get_user_model().objects.filter(username="lost").delete()
+
+    again, answer = visit(guarded(), session=session, **sent)
+    _, known = visit(name_of_user, session=again.session.session_key, **sent)
+
+    assert (answer.content, known.content) == (b"lost", b"lost")
+
+
 def test_the_entry_leads_back_and_tells_a_script(session_worker: SessionWorker) -> None:
     from session_client.django.views import enter  # noqa: PLC0415
 
