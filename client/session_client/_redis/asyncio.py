@@ -22,7 +22,7 @@ import redis
 from session_client import contract, requests, urls
 from session_client._core import opening
 from session_client._core.app import App
-from session_client._core.call import Ask, Rest, Steps
+from session_client._core.call import Ask, GivenUp, Rest, Steps
 from session_client._core.opening import Opened
 from session_client._redis import causes
 from session_client._redis.asyncio_line import ON_SERVER_SECONDS, SILENCE_SECONDS, Line
@@ -41,6 +41,7 @@ R = TypeVar("R")
 _AT_ONCE: Final = 64
 # With no call waiting, connections are kept for this long: with TLS a new one costs the most.
 _LINGER_SECONDS: Final = 30.0
+_CLOSED: Final = "the client was closed"
 # What Redis refuses by these it refuses on a new connection as well.
 _LASTING: Final = (redis.exceptions.NoPermissionError, redis.exceptions.OutOfMemoryError)
 
@@ -75,13 +76,14 @@ class AsyncDriver:
             while True:
                 try:
                     sent = None
+                    link.check_open()
                     if isinstance(step, Rest):
                         await asyncio.sleep(max(0.0, step.until - time.monotonic()))
                     else:
                         waiter = link.calls.enter(step.message, waiter)
                         sent = await link.ask(step, waiter)
                 except Unavailable as error:  # noqa: PERF203 - each step may
-                    step = life.throw(error)
+                    step = life.throw(GivenUp(error) if link.is_closed else error)
                 else:
                     step = life.send(sent)
         except StopIteration as end:
@@ -135,10 +137,16 @@ class Link:
         self.turns = Turns()
         # By call: one that is repeated before it could be written is written once.
         self._outgoing: dict[Waiter, Ask] = {}
+        self.is_closed = False
         self._publish = Line(publish)
         self._replies = Line(replies)
         self._writing: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+
+    def check_open(self) -> None:
+        """Raise `BrokerUnavailable` once it is closed: what it opened then nobody would close."""
+        if self.is_closed:
+            raise BrokerUnavailable(_CLOSED)
 
     async def ask(self, ask: Ask, waiter: Waiter) -> Opened | None:
         """Publish if it is due, and wait. *waiter* is this call's place in the table."""
@@ -179,8 +187,12 @@ class Link:
             await line.close()
 
     async def aclose(self) -> None:
-        """Close the connections; calls that still wait raise `BrokerUnavailable`."""
-        self.calls.fail("the client was closed")
+        """Close the connections; calls that still wait raise `BrokerUnavailable`.
+
+        A logout raises `NotAcknowledged`, unless it waits for more than its acknowledgement.
+        """
+        self.is_closed = True
+        self.calls.fail(_CLOSED)
         tasks = [task for task in (self._writing, self._reading) if task is not None]
         for task in tasks:
             task.cancel()

@@ -299,6 +299,29 @@ def test_what_came_while_the_event_loop_stood_still_is_heard(
     assert running(server.url(), ask) == ()
 
 
+def test_whoever_waits_when_a_client_is_closed_is_told_and_opens_nothing_anew(
+    server: RedisServer,
+) -> None:
+    async def ask(client: AsyncSessionClient) -> tuple[list[Any], int]:
+        calls = [
+            asyncio.create_task(outcome(call))
+            for call in (
+                client.status(user_id="ada", timeout=60),
+                client.revoke_user("ada", timeout=60),
+                *(client.status(user_id="bob", timeout=60) for _ in range(MANY)),
+            )
+        ]
+        await asyncio.sleep(0)  # some have begun, and the others wait for their turn
+        await client.aclose()
+        told = await asyncio.wait_for(asyncio.gather(*calls), 30)
+        return told, connections(server, "app-shop")
+
+    told, used = running(server.url(), ask)
+
+    assert set(told) == {BrokerUnavailable, NotAcknowledged}
+    assert used == 0
+
+
 def test_a_client_serves_one_event_loop_after_the_other(server: RedisServer) -> None:
     client = client_at(server.url())
 
