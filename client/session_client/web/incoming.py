@@ -19,6 +19,7 @@ _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # browsers read as the address of another host matches none of it.
 _LOCAL: Final = re.compile(r"/(?![/\\])[^\\\s\x00-\x20\x7f]*")
 _LONGEST_NEXT: Final = 2000
+_PORTS: Final = {"http": ":80", "https": ":443"}
 # What a path holds as it is: frameworks hand it out unquoted, and browsers send it like this.
 UNQUOTED: Final = "/:@!$&'()*+,;=~"
 
@@ -68,7 +69,7 @@ class Incoming:
         site = self.header("Sec-Fetch-Site")
         if site is not None:
             return site in {"same-origin", "none"}
-        return origin is not None and _host_of(origin) == self.host.lower()
+        return origin is not None and _is_at(origin, self.host)
 
     @property
     def way_back(self) -> str:
@@ -76,7 +77,7 @@ class Incoming:
         if not self.has_effects:
             return safe_next(self.path)
         referer = self.header("Referer") or ""
-        if _host_of(referer) != self.host.lower():
+        if not _is_at(referer, self.host):
             return "/"
         parts = urlsplit(referer)
         return safe_next(with_query(parts.path, parts.query))
@@ -99,9 +100,11 @@ def with_next(page: str, way_back: str) -> str:
     return f"{page}{'&' if '?' in page else '?'}next={quote(way_back, safe='/')}"
 
 
-def _host_of(address: str) -> str | None:
+def _is_at(address: str, host: str) -> bool:
+    """Whether *address* is one of *host*. Browsers leave out a port that some proxies add."""
     try:
         parts = urlsplit(address)
     except ValueError:
-        return None
-    return parts.netloc.lower() if parts.scheme in {"http", "https"} else None
+        return False
+    port = _PORTS.get(parts.scheme)
+    return port is not None and parts.netloc.lower() == host.lower().removesuffix(port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,27 @@ def test_a_path_of_this_host_is_kept(text: str) -> None:
 )
 def test_a_form_leads_back_to_the_page_it_stood_on(referer: str, back: str) -> None:
     assert request("/buy", {"Referer": referer}, method="POST").way_back == back
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "is_from_here"),
+    [
+        ("shop.example:443", "https://shop.example", True),  # a proxy has added the port
+        ("SHOP.example:80", "http://shop.example", True),
+        ("shop.example:8443", "https://shop.example:8443", True),
+        ("shop.example:8443", "https://shop.example", False),
+        ("shop.example:80", "https://shop.example", False),
+        ("shop.example:443", "https://evil.example", False),
+        ("shop.example:443", "null", False),
+    ],
+)
+def test_a_port_that_browsers_leave_out_makes_no_other_site(
+    host: str, origin: str, *, is_from_here: bool
+) -> None:
+    headers = {"Origin": origin, "Referer": f"{origin}/a"}
+    sent = replace(request("/buy", headers, method="POST"), host=host)
+
+    assert (sent.is_from_here(), sent.way_back == "/a") == (is_from_here, is_from_here)
 
 
 def test_a_path_that_browsers_read_as_a_host_is_no_way_back() -> None:
