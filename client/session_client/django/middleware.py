@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 
 from session_client import web
@@ -46,7 +47,8 @@ class Middleware:
         self, request: HttpRequest, view: Callable[..., Any], *_: object
     ) -> HttpResponse | None:
         """See to it that ``request.user`` is right, unless the view's own guard does."""
-        if getattr(view, "mosaic_guarded", False):
+        is_guarded = getattr(view, "mosaic_guarded", False)
+        if is_guarded and not _may_be_taken_back():
             return None
         settings = configured()
         decided = applying.run(
@@ -54,7 +56,7 @@ class Middleware:
                 applying.incoming(request),
                 settings.options,
                 (local := applying.local_of(request)),
-                silently=settings.is_silent_everywhere,
+                silently=settings.is_silent_everywhere or is_guarded,
                 now=time.time(),
             )
         )
@@ -72,3 +74,12 @@ class Middleware:
             return None
         applying.apply(request, error.turned.changes)
         return applying.response_of(error.turned)
+
+
+def _may_be_taken_back() -> bool:
+    """Whether views run in a transaction, which ends with what they raise.
+
+    A guard is a part of its view. Of a user who came in by a page that is not there, Django would
+    take back session and user, and answer 400.
+    """
+    return any(database["ATOMIC_REQUESTS"] for database in connections.settings.values())

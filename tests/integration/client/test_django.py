@@ -171,6 +171,30 @@ def test_a_user_whom_django_has_lost_is_made_anew_and_not_refused(
     assert (answer.content, known.content) == (b"lost", b"lost")
 
 
+def test_a_user_who_comes_in_by_a_page_that_is_not_there_is_in_with_atomic_requests_too(
+    session_worker: SessionWorker,
+    settings: Callable[..., None],
+    asgi: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from django.db import connections  # noqa: PLC0415
+    from django.http import Http404  # noqa: PLC0415
+
+    def missing(request: Any) -> Any:
+        raise Http404
+
+    settings()
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    send = asgi(home=guarded(), missing=guarded(missing))
+    send.cookies[NAME] = session_worker.sign_in("new-here").session.token
+
+    not_there = send("get", "/missing", **session_worker.page)
+    there = send("get", "/", **session_worker.page)
+
+    assert (not_there.status_code, there.content) == (404, b"new-here")
+    assert len(session_worker.calls) == 1
+
+
 def test_the_entry_leads_back_and_tells_a_script(session_worker: SessionWorker) -> None:
     from session_client.django.views import enter  # noqa: PLC0415
 
