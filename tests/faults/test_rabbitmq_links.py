@@ -14,9 +14,9 @@ from pytest_mock import MockerFixture
 from sandbox.ports import HOST
 from sandbox.processes import poll_until
 from sandbox.proxy import FaultProxy
-from sandbox.rabbitmq import CLASSIC, RabbitMQ, find_rabbitmq
+from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
-from sandbox.stack import PREFIX
+from sandbox.stack import PREFIX, START_SECONDS
 from session_client import Authenticated, BrokerUnavailable
 from tests.faults.looking import log_lines, registered
 from tests.faults.rabbitmq_rig import stack_on
@@ -87,6 +87,21 @@ def test_a_worker_whose_link_swallows_everything_makes_a_new_one(
         # Within the lifetime of a request, as the message that went into the hole comes again.
         assert isinstance(client.silent_auth(user_id="ada", timeout=60), Authenticated)
         assert worker.log_text().count(CONNECTED) == 2
+
+
+@pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
+def test_a_queue_that_is_deleted_as_a_worker_begins_to_take_is_taken_from_again(
+    rabbitmq: RabbitMQ, own_redis: RedisServer, kind: str
+) -> None:
+    with stack_on(rabbitmq.url(kind), own_redis) as (stack, client):
+        worker = stack.start(
+            *("worker", "celery", "-A", "tests.faults.robbed_worker", "worker", "-c", "2")
+        )
+        worker.wait_for_line("ready.", timeout=START_SECONDS)
+        registered(stack, client)
+
+        assert isinstance(client.silent_auth(user_id="ada", timeout=60), Authenticated)
+        assert worker.log_text().count(CONNECTED) > 1
 
 
 # --- of an app

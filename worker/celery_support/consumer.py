@@ -7,10 +7,12 @@ be read is rejected and only its error's type is logged: bodies and headers may 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 from celery import signals
+from celery.worker import loops
 from celery.worker.consumer import Consumer
 from kombu.common import QoS
 
@@ -22,6 +24,20 @@ from worker.settings import model as settings_module
 log = structlog.get_logger()
 
 _NO_GLOBAL_QOS: Final = "does not support global qos"  # RabbitMQ's
+_FIRST_LOOK_SECONDS: Final = 0.1
+
+
+def _look_first(connection: Any) -> None:
+    """Read what the broker says before the event loop is asked to: Celery's ``_quick_drain``.
+
+    Celery's own swallows what it reads there. A queue that is deleted in that moment the worker
+    would not take from again, and nobody would declare it.
+    """
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=_FIRST_LOOK_SECONDS)
+
+
+loops._quick_drain = _look_first  # type: ignore[attr-defined]  # noqa: SLF001 - called by that name
 
 
 class SafeConsumer(Consumer):
