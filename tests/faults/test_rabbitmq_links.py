@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ from typing import Any
 
 import amqp
 import pytest
+from kombu import Connection
+from kombu.common import eventloop
 from pytest_mock import MockerFixture
 
 from sandbox.ports import HOST
@@ -45,6 +49,21 @@ def taking_nothing(rabbitmq: RabbitMQ) -> Iterator[None]:
         yield
     finally:
         rabbitmq.control("set_vm_memory_high_watermark", "0.6")
+
+
+@contextmanager
+def giving_up_soon(rabbitmq: RabbitMQ) -> Iterator[None]:
+    """Have it close a connection made within that has said nothing for some seconds."""
+    rabbitmq.control("eval", "application:set_env(rabbit, heartbeat, 2).")
+    try:
+        yield
+    finally:
+        rabbitmq.control("eval", "application:set_env(rabbit, heartbeat, 60).")
+
+
+def wait_until_the_silent_are_given_up(url: str) -> None:
+    with Connection(url, heartbeat=60) as silent, pytest.raises(OSError, match=r"closed|reset"):
+        deque(eventloop(silent, timeout=60), maxlen=0)
 
 
 # --- of a worker
@@ -87,6 +106,34 @@ def test_a_worker_whose_link_swallows_everything_makes_a_new_one(
         # Within the lifetime of a request, as the message that went into the hole comes again.
         assert isinstance(client.silent_auth(user_id="ada", timeout=60), Authenticated)
         assert worker.log_text().count(CONNECTED) == 2
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_a_worker_that_waits_for_its_jobs_to_stop_keeps_them(
+    rabbitmq: RabbitMQ, own_redis: RedisServer, pool: str
+) -> None:
+    patient = {f"{PREFIX}MOSAIC_TIMEOUT_SECONDS": "30", f"{PREFIX}DELIVERY_LEASE_SECONDS": "61"}
+    url = rabbitmq.url(CLASSIC)
+    with (
+        giving_up_soon(rabbitmq),
+        stack_on(url, own_redis, **patient) as (stack, client),
+        ThreadPoolExecutor(1) as thread,
+    ):
+        first = stack.worker("-P", pool, "-c", "2", name="first")
+        registered(stack, client)
+        with stack.mosaic.gates.hold("session/authenticate") as gate:
+            asking = thread.submit(client.silent_auth, user_id="ada", timeout=60)
+            gate.wait_arrived()
+            first.send(signal.SIGTERM)
+            first.wait_for_line("Warm shutdown")
+            second = stack.worker("-c", "2", name="second")
+            for _ in range(2):
+                wait_until_the_silent_are_given_up(url)
+            gate.release()
+
+        assert isinstance(asking.result(), Authenticated)
+        assert first.wait(timeout=60) == 0
+        assert "sessions.silent_auth[" not in second.log_text()
 
 
 @pytest.mark.parametrize("kind", [CLASSIC, QUORUM])

@@ -18,6 +18,7 @@ from kombu.common import QoS
 
 from worker.celery_support.malformed import UNREADABLE, open_no_packed_bodies, say_rejected
 from worker.celery_support.message_guard import MessageGuard, queues_of
+from worker.celery_support.thread_pool import SafeThreadPool
 from worker.metrics import Rejection
 from worker.settings import model as settings_module
 
@@ -53,6 +54,8 @@ class SafeConsumer(Consumer):
         options = kwargs.pop("worker_options", None) or {}
         kwargs["worker_options"] = {**options, "without_gossip": True, "without_mingle": True}
         super().__init__(*args, **kwargs)
+        if isinstance(self.pool, SafeThreadPool):  # prefork sees to it by itself
+            self.pool.meanwhile = self._say_alive
         open_no_packed_bodies()
         # Of what is no message at all other transports than ours raise it before a consumer sees
         # it. It has left its queue by then; without this the worker would exit.
@@ -93,6 +96,17 @@ class SafeConsumer(Consumer):
             self._has_quorum_queues = True
             log.info("broker_has_quorum_queues", error=type(exc).__name__)
         super().on_connection_error_after_connected(exc)
+
+    def _say_alive(self) -> None:
+        """Have RabbitMQ hear of this worker, if it is due.
+
+        It gives the jobs of one that says nothing for twenty seconds to another.
+        """
+        connection = self.connection
+        # One that is lost is not made anew: the worker is about to end.
+        if connection is not None and connection.connected and connection.supports_heartbeats:
+            with suppress(*self.connection_errors):
+                connection.heartbeat_check()
 
     @property
     def _held(self) -> int:

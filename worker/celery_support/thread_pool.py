@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from billiard.einfo import ExceptionInfo
@@ -21,6 +21,8 @@ from billiard.exceptions import WorkerLostError
 from celery.concurrency.base import BasePool, apply_target
 
 log = structlog.get_logger()
+
+_LOOK_UP_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class SafeThreadPool(BasePool):
         super().__init__(*args, **kwargs)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        # Done each second while a stop waits for jobs, since no event loop goes round then.
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def on_start(self) -> None:
         """Start the threads."""
@@ -90,7 +94,9 @@ class SafeThreadPool(BasePool):
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_LOOK_UP_SECONDS)
+                self.meanwhile()
 
     def terminate_job(self, pid: Any, signal: Any = None) -> None:
         """Let it end by itself: no thread can be killed, and each job has its time limits.
