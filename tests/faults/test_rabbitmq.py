@@ -18,8 +18,8 @@ from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX
 from session_client import Authenticated, LoginRequired, NotAcknowledged
-from tests.faults.looking import largest, registered, wait_until_mosaic_is_told
-from tests.faults.rabbitmq_rig import brokered_by, stack_on
+from tests.faults.looking import largest, log_lines, registered, wait_until_mosaic_is_told
+from tests.faults.rabbitmq_rig import Api, brokered_by, stack_on
 from tests.integration.cli.cli_rig import run, told
 from tests.integration.outbox.propagation_rig import by_queue
 from tests.stage import Stage
@@ -105,6 +105,27 @@ def test_a_small_body_that_would_open_to_a_huge_one_takes_no_memory(
         client.status(user_id="ada", timeout=60)
 
         assert largest(worker) - before < 60 * 2**20
+
+
+def test_a_logout_is_answered_though_rabbitmq_refuses_what_it_wakes(
+    rabbitmq: RabbitMQ, own_redis: RedisServer
+) -> None:
+    api = Api(rabbitmq)
+    api.put("users", "mute", password="mute", tags="")
+    # By the default exchange wake-ups go to their queues.
+    api.put("permissions", CLASSIC, "mute", configure=".*", write="^(?!amq)", read=".*")
+    mute = rabbitmq.url(CLASSIC).replace("guest:guest", "mute:mute")
+    users = [f"user-{number}" for number in range(4)]
+    with stack_on(rabbitmq.url(CLASSIC), own_redis, CELERY_BROKER_URL=mute) as (stack, client):
+        worker = stack.worker("-c", "1")
+        refs = {user: registered(stack, client, user).session_ref for user in users}
+        for user, ref in refs.items():
+            client.logout(user_id=user, session_ref=ref, timeout=60)
+        events = [line["event"] for line in log_lines(worker)]
+    api.delete("users", "mute")
+
+    assert "wake_up_not_sent" in events
+    assert "task_bug" not in events
 
 
 # --- what operators see

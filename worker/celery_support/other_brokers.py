@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from amqp.exceptions import AMQPError
 from kombu import Connection, pools
 from kombu.exceptions import OperationalError
 
@@ -15,6 +16,9 @@ from worker.celery_support.queue_heads import Waiting
 from worker.errors import BrokerUnavailable
 from worker.settings.validators import is_amqp
 
+# What publishing raises. RabbitMQ's refusals (no right, no such exchange) kombu passes on as they
+# are.
+NOT_SENT: Final = (OperationalError, AMQPError)
 _TIMEOUT_SECONDS: Final = 2
 _NOT_FOUND: Final = 404
 

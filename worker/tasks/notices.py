@@ -7,11 +7,11 @@ from typing import Any
 
 import structlog
 from kombu import Queue
-from kombu.exceptions import OperationalError
 
 from session_client import times
 from worker import wiring
 from worker.app import app
+from worker.celery_support.other_brokers import NOT_SENT
 from worker.errors import NoticeUndelivered, StoreUnavailable
 from worker.outbox import notice_delivery
 from worker.tasks.base import only_row_id
@@ -48,6 +48,6 @@ def publish(queue: str, task: str, kwargs: dict[str, Any]) -> datetime:
             queue=app_queue,  # type: ignore[arg-type]  # the stubs know names only
             ignore_result=True,
         )
-    except OperationalError as error:
+    except NOT_SENT as error:
         raise NoticeUndelivered(f"the broker took no message ({type(error).__name__})") from None
     return times.now()  # not before the message itself says

@@ -13,7 +13,6 @@ from uuid import UUID
 import redis
 import structlog
 from celery import Task
-from kombu.exceptions import OperationalError
 
 from models import Logout, Notice, UserRevocation
 from session_client.contract import Queue
@@ -127,7 +126,7 @@ def _wake(task: Task[Any, Any], ids: Iterable[UUID]) -> bool:
     for delivery in ids:
         try:
             task.delay(str(delivery))
-        except OperationalError as error:
+        except other_brokers.NOT_SENT as error:
             # Nor will the other wake-ups be sent now; no app waits for them.
             log.warning("wake_up_not_sent", delivery=str(delivery), error=type(error).__name__)
             return False
