@@ -52,9 +52,9 @@ class CeleryPublisher:
     def publish(self, message: Message, until: float, answer_to: str | None = None) -> None:
         """Put it on its queue. Raises `BrokerUnavailable`."""
         try:
-            left = max(until - time.monotonic(), 0.01)
-            with self._producers.acquire(block=True, timeout=left) as producer:
-                self._send(message, answer_to, producer, left)
+            with self._producers.acquire(block=True, timeout=_left(until)) as producer:
+                # Anew: where RabbitMQ hangs, those before it have taken most of its time.
+                self._send(message, answer_to, producer, _left(until))
         except Exception as error:  # noqa: BLE001 - what kombu falls over cannot be foreseen
             raise BrokerUnavailable(f"publishing: {_name_of(error)}") from None
 
@@ -92,6 +92,10 @@ def publisher(broker_url: str, client_name: str) -> CeleryPublisher:
         return CeleryPublisher(broker_url, client_name)
     except Exception as error:  # noqa: BLE001 - some kinds of broker need a library of their own
         raise BrokerUnavailable(f"publishing: {_name_of(error)}") from None
+
+
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.01)
 
 
 def _name_of(error: BaseException) -> str:

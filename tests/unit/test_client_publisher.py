@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ssl
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from session_client import ConfigurationError, broker
+from session_client import ConfigurationError, _celery, broker
 from session_client._celery import CeleryPublisher
+from session_client._core import message
 from session_client._redis.settings import Place
+from session_client.keys import AppKey
+from session_client.requests import Status
 
 
 @pytest.mark.parametrize(
@@ -49,3 +54,29 @@ def test_with_every_redis_py_a_certificate_must_name_the_host(asked: str, *, che
     place = Place(f"rediss://h/0{asked}", "client")
 
     assert place._options["ssl_check_hostname"] is checked
+
+
+def test_who_waited_to_publish_is_confirmed_within_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(_celery, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    publisher = CeleryPublisher("memory://", "client")
+    acquire = publisher._producers.acquire
+    patience: list[float] = []
+
+    def acquire_late(**how: Any) -> Any:
+        clock[0] += 8
+        return acquire(**how)
+
+    def send(*_: object, **how: Any) -> None:
+        patience.append(how["confirm_timeout"])
+
+    monkeypatch.setattr(publisher._producers, "acquire", acquire_late)
+    monkeypatch.setattr(publisher._app, "send_task", send)
+    status = message.seal(Status(user_id="ada"), app_id="shop", key=AppKey.generate())
+
+    publisher.publish(status, until=109.0)
+
+    publisher.close()
+    assert patience == [0.5]  # a second is left, for two tries
