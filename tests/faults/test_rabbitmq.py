@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,8 @@ from worker.wiring import Services
 
 pytestmark = pytest.mark.skipif(find_rabbitmq() is None, reason="install rabbitmq-server")
 
+REFUSED = "Cannot connect to amqp"
+ALL_RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
 REJECTED = '"message_rejected"'
 # A queue of one connection is never a quorum queue.
 OF_HALL = {"x-queue-type": "classic"}
@@ -107,22 +109,49 @@ def test_a_small_body_that_would_open_to_a_huge_one_takes_no_memory(
         assert largest(worker) - before < 60 * 2**20
 
 
+@contextmanager
+def one_user_more(rabbitmq: RabbitMQ, **rights: str) -> Iterator[str]:
+    """Gives the URL for a user who has all *rights* but those."""
+    api = Api(rabbitmq)
+    api.put("users", "other", password="other", tags="")
+    api.put("permissions", CLASSIC, "other", **ALL_RIGHTS | rights)
+    try:
+        yield rabbitmq.url(CLASSIC).replace("guest:guest", "other:other")
+    finally:
+        api.delete("users", "other")
+
+
+def test_a_worker_that_rabbitmq_refuses_tries_now_and_then_until_it_is_let_in_again(
+    rabbitmq: RabbitMQ, own_redis: RedisServer
+) -> None:
+    with (
+        one_user_more(rabbitmq) as url,
+        stack_on(rabbitmq.url(CLASSIC), own_redis, CELERY_BROKER_URL=url) as (stack, client),
+    ):
+        worker = stack.worker("-c", "2")
+        rabbitmq.control("clear_permissions", "-p", CLASSIC, "other")
+        rabbitmq.control("close_all_connections", "asked for by a test")
+        poll_until(lambda: worker.log_text().count(REFUSED) > 6, 90, what="it to try again")
+        Api(rabbitmq).put("permissions", CLASSIC, "other", **ALL_RIGHTS)
+        registered(stack, client)
+
+        # What Celery says, with a traceback, of one that does nothing else.
+        assert "Frequent restarts" not in worker.log_text()
+
+
 def test_a_logout_is_answered_though_rabbitmq_refuses_what_it_wakes(
     rabbitmq: RabbitMQ, own_redis: RedisServer
 ) -> None:
-    api = Api(rabbitmq)
-    api.put("users", "mute", password="mute", tags="")
-    # By the default exchange wake-ups go to their queues.
-    api.put("permissions", CLASSIC, "mute", configure=".*", write="^(?!amq)", read=".*")
-    mute = rabbitmq.url(CLASSIC).replace("guest:guest", "mute:mute")
     users = [f"user-{number}" for number in range(4)]
-    with stack_on(rabbitmq.url(CLASSIC), own_redis, CELERY_BROKER_URL=mute) as (stack, client):
+    with (
+        one_user_more(rabbitmq, write="^(?!amq)") as url,  # by the default exchange they go
+        stack_on(rabbitmq.url(CLASSIC), own_redis, CELERY_BROKER_URL=url) as (stack, client),
+    ):
         worker = stack.worker("-c", "1")
         refs = {user: registered(stack, client, user).session_ref for user in users}
         for user, ref in refs.items():
             client.logout(user_id=user, session_ref=ref, timeout=60)
         events = [line["event"] for line in log_lines(worker)]
-    api.delete("users", "mute")
 
     assert "wake_up_not_sent" in events
     assert "task_bug" not in events

@@ -7,10 +7,12 @@ be read is rejected and only its error's type is logged: bodies and headers may 
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any, Final
 
 import structlog
+from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
 from celery import signals
 from celery.worker import loops
 from celery.worker.consumer import Consumer
@@ -26,6 +28,9 @@ log = structlog.get_logger()
 
 _NO_GLOBAL_QOS: Final = "does not support global qos"  # RabbitMQ's
 _FIRST_LOOK_SECONDS: Final = 0.1
+# RabbitMQ's, for a user or a queue that somebody must put right.
+_REFUSALS: Final = (AccessRefused, NotAllowed, PreconditionFailed)
+_REFUSED_SECONDS: Final = 2.0
 
 
 def _look_first(connection: Any) -> None:
@@ -36,6 +41,12 @@ def _look_first(connection: Any) -> None:
     """
     with suppress(TimeoutError):
         connection.drain_events(timeout=_FIRST_LOOK_SECONDS)
+
+
+def _wait_if_refused(error: Exception) -> None:
+    """Give RabbitMQ and the log a rest: kombu waits only where nobody answers."""
+    if isinstance(error, _REFUSALS):
+        time.sleep(_REFUSED_SECONDS)
 
 
 loops._quick_drain = _look_first  # type: ignore[attr-defined]  # noqa: SLF001 - called by that name
@@ -88,6 +99,11 @@ class SafeConsumer(Consumer):
             transport.qos_semantics_matches_spec = lambda _: True
         return connection
 
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Prepare to try again."""
+        super().on_connection_error_before_connected(exc)
+        _wait_if_refused(exc)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Prepare to connect again; to RabbitMQ's quorum queues in the way that they support."""
         # Whether they are is decided where their host is set up, so the first try tells. Without
@@ -96,6 +112,7 @@ class SafeConsumer(Consumer):
             self._has_quorum_queues = True
             log.info("broker_has_quorum_queues", error=type(exc).__name__)
         super().on_connection_error_after_connected(exc)
+        _wait_if_refused(exc)
 
     def _say_alive(self) -> None:
         """Have RabbitMQ hear of this worker, if it is due.
