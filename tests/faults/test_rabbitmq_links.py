@@ -136,6 +136,16 @@ def test_a_worker_that_waits_for_its_jobs_to_stop_keeps_them(
         assert "sessions.silent_auth[" not in second.log_text()
 
 
+def test_a_worker_told_to_stop_while_rabbitmq_hangs_leaves_its_grace_to_the_jobs(
+    rabbitmq: RabbitMQ, own_redis: RedisServer
+) -> None:
+    with stack_on(rabbitmq.url(CLASSIC), own_redis) as (stack, _):
+        worker = stack.worker("-c", "2")
+        with rabbitmq.stopped():
+            # Seven answers are waited for, five seconds each if it is by the broker's options.
+            assert worker.terminate(timeout=28) == 0
+
+
 @pytest.mark.parametrize("kind", [CLASSIC, QUORUM])
 def test_a_queue_that_is_deleted_as_a_worker_begins_to_take_is_taken_from_again(
     rabbitmq: RabbitMQ, own_redis: RedisServer, kind: str

@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
 from celery import signals
+from celery.utils.threads import bound_open_broker_sockets  # type: ignore[attr-defined]
 from celery.worker import loops
 from celery.worker.consumer import Consumer
 from kombu.common import QoS
@@ -31,6 +32,7 @@ _FIRST_LOOK_SECONDS: Final = 0.1
 # RabbitMQ's, for a user or a queue that somebody must put right.
 _REFUSALS: Final = (AccessRefused, NotAllowed, PreconditionFailed)
 _REFUSED_SECONDS: Final = 2.0
+_FAREWELL_SECONDS: Final = 1.0
 
 
 def _look_first(connection: Any) -> None:
@@ -55,7 +57,9 @@ loops._quick_drain = _look_first  # type: ignore[attr-defined]  # noqa: SLF001 -
 class SafeConsumer(Consumer):
     """Rejects what it cannot read, and goes on."""
 
+    connection: Any
     connection_errors: tuple[type[BaseException], ...]
+    event_dispatcher: Any
     initial_prefetch_count: int
     qos: QoS
 
@@ -113,6 +117,17 @@ class SafeConsumer(Consumer):
             log.info("broker_has_quorum_queues", error=type(exc).__name__)
         super().on_connection_error_after_connected(exc)
         _wait_if_refused(exc)
+
+    def shutdown(self) -> None:
+        """Close the connections, without waiting long for a RabbitMQ that hangs.
+
+        It is asked to agree six times, at the end of a grace that may have gone to the jobs. What
+        they had to acknowledge is sent by now.
+        """
+        for connection in (self.connection, getattr(self.event_dispatcher, "connection", None)):
+            if connection is not None and connection.supports_heartbeats:
+                bound_open_broker_sockets(connection, _FAREWELL_SECONDS)
+        super().shutdown()
 
     def _say_alive(self) -> None:
         """Have RabbitMQ hear of this worker, if it is due.
