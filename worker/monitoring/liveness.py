@@ -93,7 +93,13 @@ def worker_page() -> Page:
 
 
 def beat_trouble(service: Any) -> str | None:
-    """Say whether beat is stuck: Celery notes when it last looked at the schedule."""
+    """Say whether beat is stuck: Celery notes when it last looked at the schedule.
+
+    It connects while it does so for the first time, and to wait for the broker is no fault.
+    """
+    scheduler = vars(service).get("scheduler")
+    if scheduler is None or "producer" not in vars(scheduler):
+        return None
     last: float | None = service._last_tick  # noqa: SLF001
     return stood_still(last, BEAT_STUCK_AFTER_SECONDS)
 

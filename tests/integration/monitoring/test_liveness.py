@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from celery import Celery
+from celery.beat import Scheduler, Service
 from celery.worker import state
 from structlog.testing import capture_logs
 
@@ -99,9 +101,25 @@ def test_a_job_that_runs_longer_than_any_may_is_stuck(
 # --- beat
 
 
-def test_beat_is_alive_while_it_looks_at_its_schedule(settings: Any) -> None:
+@pytest.fixture
+def beat() -> Iterator[Any]:
+    """Celery's service, which looks at its schedule when a test says so."""
+    with Celery(broker="memory://h", set_as_current=False) as app:
+        yield Service(app, scheduler_cls=Scheduler)
+
+
+def test_beat_that_waits_for_its_broker_is_alive_however_long_it_takes(beat: Any) -> None:
+    beat._last_tick = time.monotonic() - LONG
+    waiting = liveness.beat_trouble(beat)
+    assert beat.scheduler.producer  # it sends
+
+    assert waiting is None
+    assert liveness.beat_trouble(beat) is not None
+
+
+def test_beat_is_alive_while_it_looks_at_its_schedule(beat: Any, settings: Any) -> None:
     url = f"http://{HOST}:{settings.beat_port}"
-    beat = SimpleNamespace(_last_tick=None)
+    assert beat.scheduler.producer
     liveness.serve_beat(beat)
     statuses = []
     for last_tick in (None, time.monotonic(), time.monotonic() - LONG):
@@ -120,7 +138,7 @@ def test_beat_is_alive_while_it_looks_at_its_schedule(settings: Any) -> None:
 def test_without_a_port_beat_serves_nothing(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     unset = settings.model_copy(update={"beat_port": None})
     monkeypatch.setattr(settings_module, "current", lambda: unset)
-    liveness.serve_beat(SimpleNamespace(_last_tick=None))
+    liveness.serve_beat(None)
 
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://{HOST}:{settings.beat_port}/livez", timeout=60)
