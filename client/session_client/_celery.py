@@ -77,7 +77,8 @@ class CeleryPublisher:
                 kwargsrepr="-",
             )
         except Exception:
-            # Kombu would say farewell, and a RabbitMQ that takes nothing answers none.
+            # Kombu would close it in agreement with RabbitMQ, which answers nothing while it takes
+            # nothing.
             producer.connection.collect(_SOCKET_SECONDS)
             raise
 

@@ -173,8 +173,8 @@ class Sessions:
         try:
             return web.run(steps, self._client, self.options)
         except TurnedAway as error:
-            # Flask asks nobody about what is raised so: a blueprint that catches every error would
-            # have a page of its own for it.
+            # An error handler does not get what is raised so: that of a blueprint which catches
+            # every error would have a page of its own for it.
             abort(self._turned_away(error))
 
     def _done(self, steps: Steps[tuple[T, Changes]]) -> T:

@@ -13,6 +13,7 @@ from sandbox.stack import PREFIX, Stack
 from tests.certificates import make_certificates
 
 __all__ = [
+    "PATIENT",
     "SHORT_TIMES",
     "own_redis",
     "patient_mosaic",
@@ -31,6 +32,9 @@ SHORT_TIMES = {
     "delivery_wake_again_seconds": 2,
     "sweep_every_seconds": 1,
 }
+
+# Where calls are counted or held, and no lease need end: one that is slow is not repeated.
+PATIENT = {f"{PREFIX}MOSAIC_TIMEOUT_SECONDS": "25", f"{PREFIX}DELIVERY_LEASE_SECONDS": "51"}
 
 
 @pytest.fixture
@@ -60,9 +64,5 @@ def stack(own_redis: RedisServer) -> Iterator[Stack]:
 
 @pytest.fixture
 def patient_mosaic(stack: Stack) -> None:
-    """Where calls are counted or held, and no lease need end: one that is slow is not repeated.
-
-    Name it before whatever starts a worker.
-    """
-    stack.environment[f"{PREFIX}MOSAIC_TIMEOUT_SECONDS"] = "25"
-    stack.environment[f"{PREFIX}DELIVERY_LEASE_SECONDS"] = "51"
+    """Waits as `PATIENT` says. Name it before whatever starts a worker."""
+    stack.environment |= PATIENT

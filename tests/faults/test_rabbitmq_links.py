@@ -22,6 +22,7 @@ from sandbox.rabbitmq import CLASSIC, QUORUM, RabbitMQ, find_rabbitmq
 from sandbox.redis_server import RedisServer
 from sandbox.stack import PREFIX, START_SECONDS
 from session_client import Authenticated, BrokerUnavailable
+from tests.faults.conftest import PATIENT
 from tests.faults.looking import log_lines, registered
 from tests.faults.rabbitmq_rig import stack_on
 
@@ -52,7 +53,7 @@ def taking_nothing(rabbitmq: RabbitMQ) -> Iterator[None]:
 
 
 @contextmanager
-def giving_up_soon(rabbitmq: RabbitMQ) -> Iterator[None]:
+def closing_silent_connections_soon(rabbitmq: RabbitMQ) -> Iterator[None]:
     """Have it close a connection made within that has said nothing for some seconds."""
     rabbitmq.control("eval", "application:set_env(rabbit, heartbeat, 2).")
     try:
@@ -61,7 +62,7 @@ def giving_up_soon(rabbitmq: RabbitMQ) -> Iterator[None]:
         rabbitmq.control("eval", "application:set_env(rabbit, heartbeat, 60).")
 
 
-def wait_until_the_silent_are_given_up(url: str) -> None:
+def wait_until_rabbitmq_closes_a_silent_connection(url: str) -> None:
     with Connection(url, heartbeat=60) as silent, pytest.raises(OSError, match=r"closed|reset"):
         deque(eventloop(silent, timeout=60), maxlen=0)
 
@@ -72,9 +73,8 @@ def wait_until_the_silent_are_given_up(url: str) -> None:
 def test_a_job_under_way_when_the_connection_is_lost_leaves_no_worker_that_takes_none(
     rabbitmq: RabbitMQ, own_redis: RedisServer
 ) -> None:
-    patient = {f"{PREFIX}MOSAIC_TIMEOUT_SECONDS": "25", f"{PREFIX}DELIVERY_LEASE_SECONDS": "51"}
     with (
-        stack_on(rabbitmq.url(CLASSIC), own_redis, **patient) as (stack, client),
+        stack_on(rabbitmq.url(CLASSIC), own_redis, **PATIENT) as (stack, client),
         ThreadPoolExecutor(1) as thread,
     ):
         worker = stack.worker("-c", "4")
@@ -115,7 +115,7 @@ def test_a_worker_that_waits_for_its_jobs_to_stop_keeps_them(
     patient = {f"{PREFIX}MOSAIC_TIMEOUT_SECONDS": "30", f"{PREFIX}DELIVERY_LEASE_SECONDS": "61"}
     url = rabbitmq.url(CLASSIC)
     with (
-        giving_up_soon(rabbitmq),
+        closing_silent_connections_soon(rabbitmq),
         stack_on(url, own_redis, **patient) as (stack, client),
         ThreadPoolExecutor(1) as thread,
     ):
@@ -128,7 +128,7 @@ def test_a_worker_that_waits_for_its_jobs_to_stop_keeps_them(
             first.wait_for_line("Warm shutdown")
             second = stack.worker("-c", "2", name="second")
             for _ in range(2):
-                wait_until_the_silent_are_given_up(url)
+                wait_until_rabbitmq_closes_a_silent_connection(url)
             gate.release()
 
         assert isinstance(asking.result(), Authenticated)
@@ -152,7 +152,7 @@ def test_a_queue_that_is_deleted_as_a_worker_begins_to_take_is_taken_from_again(
 ) -> None:
     with stack_on(rabbitmq.url(kind), own_redis) as (stack, client):
         worker = stack.start(
-            *("worker", "celery", "-A", "tests.faults.robbed_worker", "worker", "-c", "2")
+            *("worker", "celery", "-A", "tests.faults.queue_deleting_worker", "worker", "-c", "2")
         )
         worker.wait_for_line("ready.", timeout=START_SECONDS)
         registered(stack, client)
@@ -199,4 +199,4 @@ def test_a_rabbitmq_that_takes_nothing_is_unavailable_until_it_takes_something_a
             mocker.stopall()
         assert isinstance(client.silent_auth(user_id="ada", timeout=60), Authenticated)
 
-    assert not any(awaited)  # it answers no farewell either: the caller would wait for it in vain
+    assert not any(awaited)  # nor does it confirm a closing: the caller would wait for it in vain

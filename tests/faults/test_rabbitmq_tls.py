@@ -11,12 +11,11 @@ from sandbox.ports import HOST
 from sandbox.proxy import FaultProxy
 from sandbox.rabbitmq import CLASSIC, RabbitMQ
 from sandbox.redis_server import RedisServer
-from sandbox.stack import Stack
 from session_client import Authenticated, BrokerUnavailable, LoginRequired, SessionClient
 from session_client.keys import AppKey
 from tests.certificates import make_certificate, server_context
-from tests.faults.conftest import SHORT_TIMES
 from tests.faults.looking import registered, wait_until_mosaic_is_told
+from tests.faults.rabbitmq_rig import stack_on
 from worker import errors
 from worker.celery_support import other_brokers
 
@@ -25,19 +24,13 @@ def test_apps_workers_and_operators_meet_over_tls(
     rabbitmq: RabbitMQ, own_redis: RedisServer
 ) -> None:
     url = rabbitmq.tls_url(CLASSIC)
-    with Stack(redis=own_redis, broker_url=url, settings=SHORT_TIMES) as stack:
-        stack.environment["REDIS_URL"] = own_redis.url()
-        stack.migrate()
-        key = stack.add_app("shop")
+    with stack_on(url, own_redis) as (stack, client):
         stack.worker("-c", "2")
-        with SessionClient(
-            broker_url=url, reply_url=own_redis.url(), app_id="shop", app_key=key
-        ) as client:
-            session = registered(stack, client)
-            silent = client.silent_auth(user_id="ada", timeout=60)
-            client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
-            after = client.silent_auth(user_id="ada", timeout=60)
-            wait_until_mosaic_is_told(stack)
+        session = registered(stack, client)
+        silent = client.silent_auth(user_id="ada", timeout=60)
+        client.logout(user_id="ada", session_ref=session.session_ref, timeout=60)
+        after = client.silent_auth(user_id="ada", timeout=60)
+        wait_until_mosaic_is_told(stack)
 
     assert isinstance(silent, Authenticated)
     assert isinstance(after, LoginRequired)

@@ -116,7 +116,7 @@ def is_full(url: str) -> bool:
         try:
             _refusal_of(connection, _publisher(""))
         except TimeoutError:
-            connection.collect()  # it would not answer a farewell either
+            connection.collect()  # it would not confirm a closing either
             return True
     return False
 

@@ -18,24 +18,24 @@ log = structlog.get_logger()
 
 _NO_GLOBAL_QOS: Final = "does not support global qos"
 _FIRST_LOOK_SECONDS: Final = 0.1
-# For a user or a queue that somebody must put right.
+# For a user, a right or a queue that an operator must put right.
 _REFUSALS: Final = (AccessRefused, NotAllowed, PreconditionFailed)
 _REFUSED_SECONDS: Final = 2.0
-_FAREWELL_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0
 
 
 def _look_first(connection: Any) -> None:
     """Read what the broker says before the event loop is asked to: Celery's ``_quick_drain``.
 
     Celery's own swallows what it reads there. A queue that is deleted in that moment the worker
-    would not take from again, and nobody would declare it.
+    would not declare, nor take from, until it is started again.
     """
     with suppress(TimeoutError):
         connection.drain_events(timeout=_FIRST_LOOK_SECONDS)
 
 
 def _wait_if_refused(error: Exception) -> None:
-    """Give RabbitMQ and the log a rest: kombu waits only where nobody answers."""
+    """Wait before the next try: kombu does so only where no RabbitMQ answers."""
     if isinstance(error, _REFUSALS):
         time.sleep(_REFUSED_SECONDS)
 
@@ -44,7 +44,7 @@ loops._quick_drain = _look_first  # type: ignore[attr-defined]  # noqa: SLF001 -
 
 
 class RabbitMQConsumer(Consumer):
-    """Connects as RabbitMQ's queues want it, tells it that the worker lives, and leaves in time."""
+    """Connects as quorum queues need it, sends heartbeats until the end, and closes in time."""
 
     connection: Any
     connection_errors: tuple[type[BaseException], ...]
@@ -54,7 +54,7 @@ class RabbitMQConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self._has_quorum_queues = False
         if isinstance(self.pool, SafeThreadPool):  # prefork sees to it by itself
-            self.pool.meanwhile = self._say_alive
+            self.pool.while_stopping = self._send_heartbeat
 
     def connect(self) -> Any:
         """Connect to the broker."""
@@ -89,13 +89,13 @@ class RabbitMQConsumer(Consumer):
         """
         for connection in (self.connection, getattr(self.event_dispatcher, "connection", None)):
             if connection is not None and connection.supports_heartbeats:
-                bound_open_broker_sockets(connection, _FAREWELL_SECONDS)
+                bound_open_broker_sockets(connection, _CLOSE_SECONDS)
         super().shutdown()
 
-    def _say_alive(self) -> None:
-        """Have RabbitMQ hear of this worker, if it is due.
+    def _send_heartbeat(self) -> None:
+        """Send RabbitMQ a heartbeat, if one is due.
 
-        It gives the jobs of one that says nothing for twenty seconds to another.
+        It gives the jobs of a worker that sends nothing for twenty seconds to another.
         """
         connection = self.connection
         # One that is lost is not made anew: the worker is about to end.

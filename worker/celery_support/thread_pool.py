@@ -62,7 +62,7 @@ class SafeThreadPool(BasePool):
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         # Done each second while a stop waits for jobs, since no event loop goes round then.
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.while_stopping: Callable[[], None] = lambda: None
 
     def on_start(self) -> None:
         """Start the threads."""
@@ -96,7 +96,7 @@ class SafeThreadPool(BasePool):
         for thread in self._threads:
             while thread.is_alive():
                 thread.join(_LOOK_UP_SECONDS)
-                self.meanwhile()
+                self.while_stopping()
 
     def terminate_job(self, pid: Any, signal: Any = None) -> None:
         """Let it end by itself: no thread can be killed, and each job has its time limits.

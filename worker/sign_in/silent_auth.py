@@ -46,7 +46,7 @@ def silent_auth(services: Services, request: SilentAuthRequest) -> Outcome:
 
 
 def _handed_over(services: Services, request: SilentAuthRequest, outcome: Outcome) -> Outcome:
-    """Return what `hand_over` does, and let nobody wait for what goes with no answer."""
+    """Return what `hand_over` does. Where it fails, who asked the same gets Mosaic's answer."""
     try:
         return redeem_ticket.hand_over(services, request, outcome)
     except BaseException:

@@ -144,7 +144,7 @@ class Link:
         self._reading: asyncio.Task[None] | None = None
 
     def check_open(self) -> None:
-        """Raise `BrokerUnavailable` once it is closed: what it opened then nobody would close."""
+        """Raise `BrokerUnavailable` once it is closed: what it opened then would stay open."""
         if self.is_closed:
             raise BrokerUnavailable(_CLOSED)
 
@@ -244,8 +244,8 @@ class Link:
             await line.close()
             left = [*due, *self._outgoing.items()]
             if was_proven or causes.is_timeout(error):
-                # Perhaps they are there already: no matter. Those for whom nobody waits any more
-                # go: on a link that swallows everything they pile up faster than they are tried.
+                # Perhaps they are there already: no matter. Those of calls that have ended go: on a
+                # link that swallows everything they pile up faster than they are tried.
                 self._outgoing = {waiter: ask for waiter, ask in left if not waiter.is_gone}
                 return
             for waiter, _ in left:

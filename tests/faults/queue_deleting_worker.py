@@ -1,4 +1,4 @@
-"""A worker whose queue is deleted as it begins: `celery -A tests.faults.robbed_worker worker`."""
+"""A worker whose queue is deleted as it begins: ``celery -A`` this module."""
 
 from __future__ import annotations
 
